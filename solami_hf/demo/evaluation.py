@@ -1,0 +1,269 @@
+"""What the demo measures on held-out material, with the controls that tell listening from recall.
+
+Held out are motion clips, speaking rates and, where named so, phrasings. A line is right when its words are the
+expected ones; heard by speech recognition, when the expected line is the nearest of all lines of all characters. An action is
+right when the nearest real clip in feature space shows it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+from ..generation.pipeline import Reply, SolamiPipeline
+from ..processing.tasks import audio_block, chat_messages, motion_block, phrasings, text_block
+from .captions import action_of_caption
+from .dialogues import words
+from .recognition import ActionRecognizer
+
+BATCH = 64
+
+
+@dataclass
+class Turn:
+    """One round to be answered: the conversation up to the user's turn, and what is expected."""
+
+    messages: list[dict]
+    say: str
+    do: str
+    hinge: str
+    user_say: str
+    user_do: str
+    row: str
+    number: int
+
+
+@dataclass
+class Material:
+    """Held-out token rows and manifests that the measurements run on.
+
+    Attributes:
+        motion: rows of the `motion` test split; `actions`: action per row id.
+        speech: rows of the `speech` test split.
+        chat: rows of the `chat` test split, and of their manifest by id.
+        recognizer: names the action of a motion.
+        lines: every line of every character.
+        answers: the training rows' first answers, for the most-frequent-answer baseline.
+    """
+
+    motion: list[dict]
+    actions: dict[str, str]
+    speech: list[dict]
+    chat: list[dict]
+    manifest: dict[str, dict]
+    recognizer: ActionRecognizer
+    lines: list[str]
+    answers: dict[str, Counter] = field(default_factory=dict)
+
+
+def respond_all(pipeline: SolamiPipeline, conversations: list[list[dict]], decode: bool, name: str) -> list[Reply]:
+    """Answers in batches of conversations of like length, in the order given."""
+    order = sorted(range(len(conversations)), key=lambda i: len(str(conversations[i])))
+    replies: list = [None] * len(order)
+    for start in tqdm(range(0, len(order), BATCH), desc=name, unit="batch", disable=None, leave=False):
+        chosen = order[start : start + BATCH]
+        answers = pipeline.respond([conversations[i] for i in chosen], decode=decode)
+        for i, reply in zip(chosen, answers, strict=True):
+            replies[i] = reply
+    return replies
+
+
+def turns_of(row: dict, manifest_row: dict) -> list[Turn]:
+    """The rounds of a held-out conversation, each with the reference history before it."""
+    messages = chat_messages(row, "text_motion_speech")
+    plain = manifest_row["turns"]
+    turns = []
+    for i in range(1, len(plain) - 1, 2):
+        user, answer = plain[i], plain[i + 1]
+        turns.append(
+            Turn(
+                messages[: i + 1],
+                answer["text"],
+                answer["action"],
+                user["hinge"],
+                user["text"],
+                user["action"],
+                row["id"],
+                (i + 1) // 2,
+            )
+        )
+    return turns
+
+
+def is_right(reply: Reply, turn: Turn) -> bool:
+    """The answer is well formed and its transcript has the expected words."""
+    return reply.valid and words(reply.text) == words(turn.say)
+
+
+def share(flags) -> float:
+    """Share of true values in percent; NaN for none."""
+    flags = list(flags)
+    return 100.0 * float(np.mean(flags)) if flags else float("nan")
+
+
+def swap_media(turn: Turn, other: Turn, kind: str) -> list[dict]:
+    """The conversation of `turn` with the last user turn's sound or motion taken from `other`."""
+    mine, theirs = turn.messages[-1]["content"], other.messages[-1]["content"]
+    content = [next(b for b in theirs if b["type"] == kind) if block["type"] == kind else block for block in mine]
+    return turn.messages[:-1] + [{"role": "user", "content": content}]
+
+
+def measure_chat(pipeline: SolamiPipeline, material: Material, transcribe, seed: int) -> dict:
+    """Round 1 and later rounds on held-out rates, the controls, and unseen phrasings; see `CHAT_MEANINGS`."""
+    rng = random.Random(seed)
+    all_turns = [t for row in material.chat for t in turns_of(row, material.manifest[row["id"]])]
+    seen = [t for t in all_turns if t.row.startswith("rates")]
+    first = [t for t in seen if t.number == 1]
+    later = [t for t in seen if t.number > 1]
+    unseen = [t for t in all_turns if t.row.startswith("phrasings") and t.number == 1]
+    result = {}
+
+    replies = respond_all(pipeline, [t.messages for t in first], True, "chat: round 1")
+    right = [is_right(r, t) for r, t in zip(replies, first, strict=True)]
+    acted = [r.valid and material.recognizer(r.motion) == t.do for r, t in zip(replies, first, strict=True)]
+    result["round1_right_line"] = share(right)
+    result["round1_right_action"] = share(acted)
+    result["round1_right_both"] = share(a and b for a, b in zip(right, acted, strict=True))
+    result.update(measure_voice(replies, first, material.lines, transcribe))
+
+    def control(name, turns, conversations):
+        answers = respond_all(pipeline, conversations, False, f"chat: {name}")
+        flags = [is_right(r, t) for r, t in zip(answers, turns, strict=True)]
+        result[name] = share(flags)
+        return answers, flags
+
+    others = [rng.choice([o for o in first if o.user_say != t.user_say and o.say != t.say]) for t in first]
+    control("round1_wrong_audio", first, [swap_media(t, o, "audio") for t, o in zip(first, others, strict=True)])
+    others = [rng.choice([o for o in first if o.user_do != t.user_do]) for t in first]
+    swapped = [swap_media(t, o, "motion") for t, o in zip(first, others, strict=True)]
+    _, flags = control("round1_wrong_motion", first, swapped)
+    watching = [i for i, t in enumerate(first) if t.hinge == "motion"]
+    result["watching_right_line"] = share(right[i] for i in watching)
+    result["watching_wrong_motion"] = share(flags[i] for i in watching)
+    result["listening_points"] = result["round1_right_line"] - result["round1_wrong_audio"]
+    result["watching_points"] = result["watching_right_line"] - result["watching_wrong_motion"]
+
+    gold, _ = control("later_right_line", later, [t.messages for t in later])
+    control("later_no_history", later, [t.messages[:1] + t.messages[-1:] for t in later])
+    result["later_self_history"] = self_history(
+        pipeline, material, [r for r in material.chat if r["id"][:5] == "rates"]
+    )
+    control("round1_unseen_phrasing", unseen, [t.messages for t in unseen])
+    result["most_frequent_answer"] = share(
+        material.answers[material.manifest[t.row]["character"]].most_common(1)[0][0] == t.say for t in first
+    )
+    result["valid_answers"] = share(r.valid for r in replies + gold)
+    result["counts"] = {"round1": len(first), "later": len(later), "unseen": len(unseen), "watching": len(watching)}
+    return result
+
+
+def self_history(pipeline: SolamiPipeline, material: Material, rows: list[dict]) -> float:
+    """Right lines in later rounds, in percent, when the history holds the model's own earlier answers."""
+    turns = {row["id"]: turns_of(row, material.manifest[row["id"]]) for row in rows}
+    history = {row_id: ts[0].messages[:1] for row_id, ts in turns.items() if len(ts) > 1}
+    flags = []
+    for number in range(3):
+        running = [row_id for row_id in history if len(turns[row_id]) > number]
+        asked = {row_id: history[row_id] + turns[row_id][number].messages[-1:] for row_id in running}
+        replies = respond_all(pipeline, list(asked.values()), False, f"chat: own history, round {number + 1}")
+        for row_id, reply in zip(running, replies, strict=True):
+            if number:
+                flags.append(is_right(reply, turns[row_id][number]))
+            if reply.valid:
+                history[row_id] = asked[row_id] + [reply.message()]
+    return share(flags)
+
+
+def measure_voice(replies: list[Reply], turns: list[Turn], lines: list[str], transcribe) -> dict:
+    """What speech recognition hears: WER against the line the character says, and the share of right lines by ear."""
+    import jiwer
+    from rapidfuzz.distance import Levenshtein
+
+    spoken = [(r, t) for r, t in zip(replies, turns, strict=True) if r.valid]
+    heard = [" ".join(words(text)) for text in transcribe([r.audio for r, _ in spoken])]
+    plain = {line: " ".join(words(line)) for line in lines}
+
+    def nearest(text):
+        return min(lines, key=lambda line: Levenshtein.normalized_distance(text, plain[line]))
+
+    right = sum(nearest(h) == t.say for h, (_, t) in zip(heard, spoken, strict=True))
+    return {
+        "voice_wer": 100.0 * jiwer.wer([" ".join(words(r.text)) or "-" for r, _ in spoken], heard),
+        "voice_wer_expected": 100.0 * jiwer.wer([" ".join(words(t.say)) for _, t in spoken], heard),
+        "round1_right_line_heard": 100.0 * right / max(1, len(turns)),
+    }
+
+
+def task_ids(pipeline: SolamiPipeline, task: str, sources: list[dict], target: str) -> list[list[int]]:
+    """Generated ids of a task, in batches of like length."""
+    order = sorted(range(len(sources)), key=lambda i: len(str(sources[i])))
+    results: list = [None] * len(order)
+    for start in tqdm(range(0, len(order), BATCH), desc=task, unit="batch", disable=None, leave=False):
+        chosen = order[start : start + BATCH]
+        ids = pipeline.run_task(phrasings(task)[0], [sources[i] for i in chosen], target)
+        for i, row in zip(chosen, ids, strict=True):
+            results[i] = row
+    return results
+
+
+def task_text(pipeline: SolamiPipeline, ids: list[int]) -> str:
+    """The text of generated ids up to `<eos>`."""
+    eos = pipeline.model.config.eos_token_id
+    ids = ids[: ids.index(eos)] if eos in ids else ids
+    return pipeline.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def task_motion(pipeline: SolamiPipeline, ids: list[int]):
+    """`{"body", "hand"}` codes of generated ids, or None when they are malformed."""
+    config, codes = pipeline.model.config, {}
+    if config.eos_token_id not in ids:
+        return None
+    ids = np.array(ids[: ids.index(config.eos_token_id)])
+    split = np.flatnonzero(ids == config.markers["eobo"])
+    if len(split) != 1:
+        return None
+    for name, part in (("body", ids[: split[0] + 1]), ("hand", ids[split[0] + 1 :])):
+        span = config.modalities[name]
+        codes[name] = part[1:-1] - span["first_id"]
+        if len(codes[name]) == 0 or codes[name].min() < 0 or codes[name].max() >= span["size"]:
+            return None
+    return codes if len(codes["body"]) == len(codes["hand"]) else None
+
+
+def measure_tasks(pipeline: SolamiPipeline, material: Material) -> tuple[dict, list]:
+    """Motion-to-text, text-to-motion and speech-to-text on held-out clips and recordings.
+
+    Returns:
+        the figures, and the generated motions (`SmplxMotion` or None) of the text-to-motion rows, in row order.
+    """
+    import jiwer
+
+    rows = material.motion
+    truth = [material.actions[row["id"]] for row in rows]
+
+    def named(sources):
+        ids = task_ids(pipeline, "motion_to_text", sources, "text")
+        return [action_of_caption(task_text(pipeline, row)) for row in ids]
+
+    result = {
+        "motion_to_text": share(a == b for a, b in zip(named([motion_block(r) for r in rows]), truth, strict=True))
+    }
+    ids = task_ids(pipeline, "text_to_motion", [text_block(row["text"][0]) for row in rows], "motion")
+    codes = [task_motion(pipeline, row) for row in ids]
+    motions = [pipeline.processor.decode_motion(c) if c else None for c in codes]
+    seen = [material.recognizer(m) if m else None for m in motions]
+    told = iter(named([{"type": "motion", "motion": c} for c in codes if c]))
+    told = [next(told) if c else None for c in codes]
+    result["text_to_motion_neighbour"] = share(a == b for a, b in zip(seen, truth, strict=True))
+    result["text_to_motion_own"] = share(a == b for a, b in zip(told, truth, strict=True))
+    for kind in ("seen", "unseen"):
+        turns = [row["turns"][0] for row in material.speech if row["source"] == kind][:128]
+        ids = task_ids(pipeline, "speech_to_text", [audio_block(t) for t in turns], "text")
+        heard = [" ".join(words(task_text(pipeline, row))) for row in ids]
+        result[f"speech_to_text_wer_{kind}"] = 100.0 * jiwer.wer([" ".join(words(t["text"])) for t in turns], heard)
+    result["counts"] = {"clips": len(rows), "recordings": 128}
+    return result, motions

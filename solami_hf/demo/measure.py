@@ -1,0 +1,119 @@
+"""Gathers the demo's held-out material, measures everything, and says what each figure means."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import set_seed
+
+from ..generation.pipeline import SolamiPipeline
+from ..metrics import folder_of
+from ..processing.motion import SmplxMotion
+from ..processing.motion_files import read_motion
+from ..processing.prepare import read_manifest
+from ..processing.smplx_body import joint_positions
+from ..processing.token_data import load_tokens
+from .dialogues import all_lines, load_dialogues
+from .evaluation import Material, measure_chat, measure_tasks
+from .recognition import ActionRecognizer
+
+FIGURES = yaml.safe_load(Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8"))
+
+
+def measure(checkpoint: Path, corpus: Path, data: Path, seed: int) -> dict:
+    """All figures of `FIGURES` on the held-out split, with the numbers of items they stand on.
+
+    Args:
+        checkpoint: the trained folder.
+        corpus: the folder with the `motion`, `speech` and `chat` manifests.
+        data: the token datasets.
+
+    Returns:
+        `{"figures": {name: number}, "counts": {...}}`.
+    """
+    from ..metrics.asr import Transcriber
+
+    set_seed(seed)
+    pipeline = SolamiPipeline.from_pretrained(checkpoint, dtype=torch.float32, max_new_tokens=320)
+    material = gather(pipeline, corpus, data)
+    figures, motions = measure_tasks(pipeline, material)
+    counts = figures.pop("counts")
+    references = [read_motion(corpus / "motion" / r["motion"]) for r in _test_rows(corpus, material)]
+    figures.update(measure_motion(pipeline, material, references, motions, seed))
+    chat = measure_chat(pipeline, material, Transcriber(), seed)
+    counts.update(chat.pop("counts"))
+    return {"figures": {k: round(v, 2) for k, v in {**figures, **chat}.items()}, "counts": counts}
+
+
+def _test_rows(corpus: Path, material: Material) -> list[dict]:
+    manifest = {row["id"]: row for row in read_manifest(corpus / "motion")}
+    return [manifest[row["id"]] for row in material.motion]
+
+
+def gather(pipeline: SolamiPipeline, corpus: Path, data: Path) -> Material:
+    """Held-out rows, the recogniser on the training clips, and what is needed for the baselines."""
+    clips = read_manifest(corpus / "motion")
+    train = [row for row in clips if row["split"] == "train"]
+    recognizer = ActionRecognizer(
+        [read_motion(corpus / "motion" / row["motion"]) for row in train], [row["action"] for row in train]
+    )
+    chat = read_manifest(corpus / "chat")
+    answers: dict[str, Counter] = defaultdict(Counter)
+    for row in (row for row in chat if row["split"] == "train"):
+        answers[row["character"]][row["turns"][2]["text"]] += 1
+    return Material(
+        motion=load_tokens(data, "motion", "test", pipeline.processor).to_list(),
+        actions={row["id"]: row["action"] for row in clips},
+        speech=load_tokens(data, "speech", "test", pipeline.processor).to_list(),
+        chat=load_tokens(data, "chat", "test", pipeline.processor).to_list(),
+        manifest={row["id"]: row for row in chat if row["split"] == "test"},
+        recognizer=recognizer,
+        lines=list(all_lines(load_dialogues()).character),
+        answers=answers,
+    )
+
+
+def measure_motion(
+    pipeline: SolamiPipeline, material: Material, references: list[SmplxMotion], motions: list, seed: int
+) -> dict:
+    """Codec reconstruction, FID and diversity, by the package's `evaluate` modules on joints."""
+    import evaluate
+
+    processor = pipeline.processor
+    rebuilt = [processor.decode_motion(codes) for codes in processor.encode_motion(references)]
+    # Features hold velocities, so a reconstruction has one frame less and begins at the origin, as its reference must.
+    targets = [_from_origin(motion, len(other.transl)) for motion, other in zip(references, rebuilt, strict=True)]
+    load = {name: evaluate.load(folder_of(name)) for name in ("motion_mpjpe", "motion_fid", "motion_diversity")}
+    error = load["motion_mpjpe"].compute(
+        predictions=[joint_positions(m) for m in rebuilt], references=[joint_positions(m) for m in targets]
+    )
+    real = [joint_positions(m) for m in references]
+    made = [joint_positions(m) if m else None for m in motions]
+    kept = [m for m in made if m is not None]
+    set_seed(seed)
+    return {
+        "codec_mpjpe": error["mpjpe"],
+        "codec_pa_mpjpe": error["pa_mpjpe"],
+        "t2m_fid": load["motion_fid"].compute(predictions=made, references=real)["fid"],
+        "real_fid": load["motion_fid"].compute(predictions=real[::2], references=real[1::2])["fid"],
+        "t2m_diversity": load["motion_diversity"].compute(predictions=kept, references=kept)["diversity"],
+        "real_diversity": load["motion_diversity"].compute(predictions=real, references=real)["diversity"],
+    }
+
+
+def _from_origin(motion: SmplxMotion, frames: int) -> SmplxMotion:
+    """The first `frames` frames, moved so that the first stands at x = z = 0."""
+    transl = motion.transl[:frames].copy()
+    transl[:, [0, 2]] -= transl[0, [0, 2]]
+    return SmplxMotion(transl, motion.poses[:frames], fps=motion.fps)
+
+
+def target_met(name: str, value: float) -> bool | None:
+    """Whether a figure reaches its target; None where there is none."""
+    figure = FIGURES[name]
+    if "at_least" in figure:
+        return value >= figure["at_least"]
+    return value <= figure["at_most"] if "at_most" in figure else None

@@ -1,0 +1,173 @@
+"""The demo's chat on raw held-out files, and its page."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from ..generation.chat import chat
+from ..generation.pipeline import SolamiPipeline
+from ..processing.motion_files import read_motion
+from ..processing.prepare import read_manifest
+from ..processing.smplx_body import joint_positions
+from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
+from .dialogues import words
+from .measure import FIGURES, target_met
+
+logger = logging.getLogger(__name__)
+
+NEXT_STEPS = [
+    "Talk to it with your own files: solami chat --checkpoint runs/demo/checkpoint --character ada --output runs/chat "
+    "--turns you.wav,you.npz",
+    "Bring your captures: a folder with manifest.jsonl, then solami prepare motion FOLDER --processor "
+    "runs/demo/checkpoint --output TOKENS",
+    "Start from a real language model: SolamiForCausalLM.from_backbone('HuggingFaceTB/SmolLM2-135M', tokenizer)",
+    "Give it longer: solami demo --minutes 60 --out runs/hour",
+]
+
+
+def chosen_conversations(rows: list[dict]) -> list[dict]:
+    """One held-out conversation per character, the longest first, one of them about what the user does."""
+    rows = [row for row in rows if row["split"] == "test" and row["source"] == "rates"]
+    by_length = sorted(rows, key=lambda row: -len(row["turns"]))
+    chosen = list({row["character"]: row for row in reversed(by_length)}.values())
+    watching = [row for row in rows if row["turns"][1]["hinge"] == "motion"]
+    return chosen + watching[:2]
+
+
+def play_conversations(checkpoint: Path, corpus: Path, output: Path) -> list[dict]:
+    """Runs the chosen conversations from raw wav and npz files and writes `output/chat.json`.
+
+    Returns:
+        one entry per round, as in `report.json`'s `chat`.
+    """
+    pipeline = SolamiPipeline.from_pretrained(checkpoint, max_new_tokens=320)
+    entries = []
+    for row in chosen_conversations(read_manifest(corpus)):
+        turns = row["turns"]
+        users = [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "motion", "motion": str(corpus / turn["motion"])},
+                    {"type": "audio", "audio": str(corpus / turn["audio"])},
+                ],
+            }
+            for turn in turns[1::2]
+        ]
+        rounds = chat(pipeline, users, output / row["id"], turns[0]["text"])
+        for i, (user, answer, reply) in enumerate(zip(turns[1::2], turns[2::2], rounds, strict=True)):
+            entries.append(
+                {
+                    "conversation": row["id"],
+                    "character": row["character"],
+                    "topic": row["topic"],
+                    "round": i + 1,
+                    "user_text": user["text"],
+                    "user_action": user["action"],
+                    "user_audio": str(corpus / user["audio"]),
+                    "user_motion": str(corpus / user["motion"]),
+                    "character_audio": reply["audio"],
+                    "character_motion": reply["motion"],
+                    "text": reply["text"],
+                    "expected": answer["text"],
+                    "expected_action": answer["action"],
+                    "valid": reply["valid"],
+                }
+            )
+    temporary = output / "chat.tmp"
+    temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    os.replace(temporary, output / "chat.json")
+    return entries
+
+
+def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) -> None:
+    """`report.html` and `report.json` of a run."""
+    chat_entries = json.loads((out / "chat" / "chat.json").read_text(encoding="utf-8"))
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    figures, names = metrics["figures"], json.loads((checkpoint / "processor_config.json").read_text())["characters"]
+    write_report(
+        out / "report.html",
+        title="A character that listens, watches and answers",
+        lead=(
+            "Made on this machine from authored gestures, retargeted mocap and synthesized speech: motion tokenizers, a "
+            "small language model pretrained on six tasks and tuned on dialogues. Recordings, motions and speaking "
+            f"rates below were never trained on. Of {metrics['counts']['round1']} held-out first rounds, "
+            f"{figures['round1_right_line']:.0f} % are answered with the right line; with another user's audio "
+            f"{figures['round1_wrong_audio']:.0f} %."
+        ),
+        conversations=[_conversation(group, names) for group in _grouped(chat_entries)],
+        curves=_curves(out),
+        metrics=[_row(name, figures[name]) for name in FIGURES if name in figures],
+        stages=[Stage(name, stage["seconds"]) for name, stage in state["stages"].items()],
+        next_steps=NEXT_STEPS,
+    )
+    report = {
+        "stages": state["stages"],
+        "metrics": {**figures, "counts": metrics["counts"]},
+        "chat": chat_entries,
+        "checkpoint": str(checkpoint),
+    }
+    temporary = out / "report.tmp"
+    temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    os.replace(temporary, out / "report.json")
+
+
+def _grouped(entries: list[dict]) -> list[list[dict]]:
+    groups: dict[str, list[dict]] = {}
+    for entry in entries:
+        groups.setdefault(entry["conversation"], []).append(entry)
+    return list(groups.values())
+
+
+def _conversation(entries: list[dict], names: dict) -> Conversation:
+    first = entries[0]
+    name = names[first["character"]]["name"]
+    scenes = []
+    for e in entries:
+        user = _performer("You", e["user_motion"], e["user_audio"], e["user_text"], e["user_action"])
+        if e["valid"]:
+            action = e["expected_action"] if words(e["text"]) == words(e["expected"]) else None
+            character = _performer(name, e["character_motion"], e["character_audio"], e["text"], action)
+        else:
+            character = Performer(name, user.joints[:1] * 0.0 + _rest(), 30.0, None, "(malformed answer)")
+        scenes.append(Scene(f"Round {e['round']}", "", user, character, e["expected"], e["valid"]))
+    return Conversation(f"{name}: {first['topic']}", names[first["character"]]["system"], scenes)
+
+
+def _performer(name: str, motion: str, audio: str, text: str, action: str | None) -> Performer:
+    clip = read_motion(motion)
+    return Performer(name, joint_positions(clip), clip.fps, audio, text, action.replace("_", " ") if action else None)
+
+
+def _rest():
+    from ..processing.smplx_body import rest_joints, standing_height
+
+    return rest_joints()[None] + [0.0, standing_height(), 0.0]
+
+
+def _curves(out: Path) -> list[Curve]:
+    curves = []
+    codec = json.loads((out / "motion_codec" / "history.json").read_text(encoding="utf-8"))
+    log = codec["log_history"] if isinstance(codec, dict) else codec
+    curves.append(_curve("Stage 1: motion tokenizers", log, ("loss", "feature_loss")))
+    for title, folder in (("Stage 2: pretraining on six tasks", "pretrained"), ("Stage 3: chat", "checkpoint")):
+        log = json.loads((out / folder / "history.json").read_text(encoding="utf-8"))
+        curves.append(_curve(title, log, ("loss",)))
+    return [curve for curve in curves if curve.series]
+
+
+def _curve(title: str, log: list[dict], keys: tuple[str, ...]) -> Curve:
+    series = {k: [(float(e["step"]), float(e[k])) for e in log if k in e and "step" in e] for k in keys}
+    return Curve(title, "step", "loss", {k.replace("_", " "): points for k, points in series.items() if points})
+
+
+def _row(name: str, value: float) -> MetricRow:
+    figure = FIGURES[name]
+    wanted = next(
+        (f"{k.replace('_', ' ')} {figure[k]}{figure['unit']}" for k in ("at_least", "at_most") if k in figure), None
+    )
+    shown = "no items" if value != value else f"{value:.1f}{figure['unit']}"
+    return MetricRow(figure["name"], shown, wanted, target_met(name, value), figure["meaning"], figure["group"])

@@ -1,0 +1,218 @@
+"""`solami demo`: the whole road on small real data, from mocap and speech to a character that answers, and its report.
+
+Every stage is an ordinary command or function of the package on ordinary folders, so any of them can be repeated by
+hand on other data. A finished stage is noted in `OUT/stages.json`; the demo continues after the last one when run again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+RECIPES = Path(__file__).parents[1] / "training" / "recipes"
+PRETRAIN_STEPS, SFT_STEPS, MOTION_STEPS = 450, 450, 400  # at 15 minutes
+TRAIN_CONVERSATIONS = 2400
+
+
+@dataclass
+class DemoArguments:
+    """Where the demo writes and how long it may take."""
+
+    out: str = field(default="runs/demo", metadata={"help": "Folder of the run; run again, it continues there."})
+    seed: int = field(default=0, metadata={"help": "Seed of everything random."})
+    minutes: float = field(
+        default=15.0, metadata={"help": "Time to aim at on two cores; training steps scale with it."}
+    )
+
+
+class Demo:
+    """Folders and settings of a run, and its stages."""
+
+    def __init__(self, args: DemoArguments):
+        if not args.minutes > 0:
+            raise ValueError(f"minutes must be above 0, got {args.minutes}")
+        self.args, self.out, self.seed = args, Path(args.out), args.seed
+        self.corpus, self.data = self.out / "corpus", self.out / "data"
+        self.base, self.checkpoint = self.out / "base", self.out / "checkpoint"
+
+    def steps(self, at_15_minutes: int) -> int:
+        """Training steps of a stage for the time that is allowed."""
+        return max(2, round(at_15_minutes * self.args.minutes / 15))
+
+    def stages(self) -> dict[str, tuple[str, Callable[[], None]]]:
+        """Name -> (what it does, function), in order."""
+        return {
+            "motion_corpus": ("author gestures, retarget mocap", self.motion_corpus),
+            "motion_codec": ("stage 1: train the motion tokenizers", self.motion_codec),
+            "speech_corpus": ("speak all lines", self.speech_corpus),
+            "chat_corpus": ("stage the conversations", self.chat_corpus),
+            "base_model": ("train the text tokenizer, make a small Llama", self.base_model),
+            "prepare": ("encode everything into token datasets", self.prepare),
+            "pretrain": ("stage 2: the six tasks", self.pretrain),
+            "sft": ("stage 3: multi-turn chat", self.sft),
+            "chat": ("talk, on held-out recordings and motions", self.chat),
+            "evaluate": ("measure on held-out material, with controls", self.evaluate),
+            "report": ("write the page", self.report),
+        }
+
+    def motion_corpus(self):
+        """Authored gestures and retargeted mocap, with captions."""
+        from .corpus import write_motion_corpus
+
+        write_motion_corpus(self.corpus / "motion", seed=self.seed)
+
+    def motion_codec(self):
+        """`solami train-motion-vq` with the tiny recipe."""
+        from ..training.motion_vq import main
+
+        folders = ["--data", str(self.corpus / "motion"), "--output_dir", str(self.out / "motion_codec")]
+        main(self._recipe("motion_vq_tiny", MOTION_STEPS) + folders)
+
+    def speech_corpus(self):
+        """Every line of the dialogues, spoken at several rates."""
+        from .dialogues import load_dialogues
+        from .speech import write_speech_corpus
+
+        write_speech_corpus(self.corpus / "speech", load_dialogues(), self.seed)
+
+    def chat_corpus(self):
+        """Conversations: a recording and a clip for every turn."""
+        from .conversations import write_chat_corpus
+        from .dialogues import load_dialogues
+
+        folder = self.corpus / "chat"
+        write_chat_corpus(folder, self.corpus / "motion", load_dialogues(), TRAIN_CONVERSATIONS, self.seed)
+
+    def base_model(self):
+        """The folder that pretraining starts from."""
+        import torch
+
+        from ..modeling.modeling_motion_vq import SolamiMotionVQModel
+        from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+        from .dialogues import load_dialogues
+        from .tiny_model import write_base
+
+        motion = SolamiMotionVQModel.from_pretrained(self.out / "motion_codec")
+        speech = SolamiSpeechCodecModel.from_pretrained(Path(__file__).with_name("speech_codec"), dtype=torch.float32)
+        write_base(self.base, self.corpus, motion.eval(), speech.eval(), load_dialogues(), self.seed)
+
+    def prepare(self):
+        """`solami prepare` for motion, speech and chat."""
+        from ..processing.prepare import main
+
+        for kind in ("motion", "speech", "chat"):
+            folders = ["--processor", str(self.base), "--output", str(self.data)]
+            main([kind, str(self.corpus / kind), *folders])
+
+    def pretrain(self):
+        """`solami pretrain` with the tiny recipe."""
+        from ..training.pretrain import main
+
+        folders = ["--model", str(self.base), "--data", str(self.data), "--output_dir", str(self.out / "pretrained")]
+        main(self._recipe("pretrain_tiny", PRETRAIN_STEPS) + folders)
+
+    def sft(self):
+        """`solami sft` with the tiny recipe."""
+        from ..training.sft import main
+
+        folders = ["--model", str(self.out / "pretrained"), "--data", str(self.data)]
+        main(self._recipe("sft_tiny", SFT_STEPS) + folders + ["--output_dir", str(self.checkpoint)])
+
+    def _recipe(self, name: str, steps: int) -> list[str]:
+        steps = ["--max_steps", str(self.steps(steps)), "--seed", str(self.seed)]
+        return ["--config", str(RECIPES / f"{name}.yaml"), *steps]
+
+    def chat(self):
+        """Raw wav and npz in, wav and npz out, on held-out conversations."""
+        from .presentation import play_conversations
+
+        play_conversations(self.checkpoint, self.corpus / "chat", self.out / "chat")
+
+    def evaluate(self):
+        """Figures and controls into `metrics.json`."""
+        from .measure import measure
+
+        _write_json(self.out / "metrics.json", measure(self.checkpoint, self.corpus, self.data, self.seed))
+
+    def report(self):
+        """`report.html` and `report.json`."""
+        from .presentation import write_demo_report
+
+        write_demo_report(self.out, self.checkpoint, self.corpus, _read_json(self.out / "stages.json"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    from trl import TrlParser
+
+    (args,) = TrlParser(dataclass_types=[DemoArguments], prog="solami demo").parse_args_and_config(
+        sys.argv[1:] if argv is None else argv
+    )
+    run(Demo(args))
+    return 0
+
+
+def run(demo: Demo) -> None:
+    """Runs the stages that are not finished yet, and says at the end what there is and what to try next.
+
+    Raises:
+        ValueError: the folder holds a run with another seed or length.
+    """
+    demo.out.mkdir(parents=True, exist_ok=True)
+    state_path = demo.out / "stages.json"
+    settings = {"seed": demo.seed, "minutes": demo.args.minutes}
+    state = _read_json(state_path) if state_path.exists() else {"settings": settings, "stages": {}}
+    if state["settings"] != settings:
+        raise ValueError(f"{demo.out} holds a run with {state['settings']}, asked for {settings}; take another --out")
+    stages = demo.stages()
+    for number, (name, (what, function)) in enumerate(stages.items(), 1):
+        if name in state["stages"]:
+            logger.info("[%d/%d] %s: done before", number, len(stages), what)
+            continue
+        logger.info("[%d/%d] %s", number, len(stages), what)
+        start = time.monotonic()
+        function()
+        state["stages"][name] = {
+            "seconds": round(time.monotonic() - start, 1),
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        }
+        _write_json(state_path, state)
+    total = sum(stage["seconds"] for stage in state["stages"].values())
+    logger.info(
+        "\nDone: %.1f minutes of work in all.\n"
+        "  page        %s  (open it in a browser)\n"
+        "  figures     %s\n"
+        "  checkpoint  %s  (AutoModelForCausalLM, AutoProcessor)\n"
+        "Try next:\n"
+        "  solami chat --checkpoint %s --character ada --output runs/chat --turns you.wav,you.npz\n"
+        "  solami prepare motion YOUR_FOLDER --processor %s --output YOUR_TOKENS",
+        total / 60,
+        demo.out / "report.html",
+        demo.out / "report.json",
+        demo.checkpoint,
+        demo.checkpoint,
+        demo.checkpoint,
+    )
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, value) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

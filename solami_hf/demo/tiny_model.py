@@ -1,0 +1,63 @@
+"""The demo's starting point: a BPE tokenizer of its texts and a small random Llama, with the modality tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..modeling.modeling_solami import SolamiForCausalLM
+from ..processing.prepare import read_manifest
+from ..processing.processing_solami import SolamiProcessor
+from ..processing.rendering import TASKS
+from ..processing.tasks import phrasings
+from .dialogues import Character
+
+ANSWER_FORMAT = "text_motion_speech"
+SIZES = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4}
+
+
+def train_tokenizer(texts: list[str], vocab_size: int = 1024):
+    """A byte-level BPE tokenizer of `texts` as a `PreTrainedTokenizerFast`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+
+
+def corpus_texts(corpus: Path, characters: list[Character]) -> list[str]:
+    """All training texts: instructions, system prompts, captions and spoken lines."""
+    texts = [text for task in TASKS for text in phrasings(task)] + [c.system for c in characters]
+    for row in read_manifest(corpus / "motion"):
+        texts += row["text"] if row["split"] == "train" else []
+    for row in read_manifest(corpus / "speech"):
+        texts += [turn["text"] for turn in row["turns"]] if row["split"] == "train" else []
+    return texts
+
+
+def write_base(output: str | Path, corpus: str | Path, motion_codec, speech_codec, characters, seed: int) -> None:
+    """Writes a complete folder: random tiny Llama extended by `from_backbone`, tokenizer, codecs and characters."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = train_tokenizer(corpus_texts(Path(corpus), characters))
+    processor = SolamiProcessor(
+        tokenizer,
+        motion_codec=motion_codec,
+        speech_codec=speech_codec,
+        characters={c.id: {"name": c.name, "system": c.system} for c in characters},
+        answer_format=ANSWER_FORMAT,
+    )
+    torch.manual_seed(seed)
+    first_new = processor.markers["pad"]
+    config = LlamaConfig(vocab_size=first_new, max_position_embeddings=2048, tie_word_embeddings=True, **SIZES)
+    sizes = {name: span["size"] for name, span in processor.modalities.items()}
+    model = SolamiForCausalLM.from_backbone(
+        LlamaForCausalLM(config), tokenizer, sizes=sizes, answer_format=ANSWER_FORMAT
+    )
+    model.save_pretrained(output)
+    processor.save_pretrained(output)

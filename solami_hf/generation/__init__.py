@@ -1,0 +1,19 @@
+"""What happens between prompt and answer: parsing answers and the pipeline from raw turn to raw turn."""
+
+from __future__ import annotations
+
+_NAMES = {
+    "Answer": "solami_hf.processing.answers",
+    "parse_answer": "solami_hf.processing.answers",
+    "SolamiPipeline": "solami_hf.generation.pipeline",
+    "Reply": "solami_hf.generation.pipeline",
+}
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str):
+    if name in _NAMES:
+        from importlib import import_module
+
+        return getattr(import_module(_NAMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

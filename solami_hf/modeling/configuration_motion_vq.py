@@ -1,0 +1,153 @@
+"""Configuration of the motion tokenizers (SOLAMI, arXiv 2412.00174, section 3.2)."""
+
+from transformers import PreTrainedConfig
+
+_ACTIVATIONS = ("relu", "gelu", "silu")
+_NORMS = (None, "group")
+_LOSS_MODES = ("corrected", "upstream")
+
+
+class SolamiMotionVQConfig(PreTrainedConfig):
+    """Sizes of a [`SolamiMotionVQModel`]. The defaults are the paper's.
+
+    Args:
+        features_size (`int`): motion features a frame; the body reads the first `body_features_size` of them, the hand
+            the rest.
+        body_features_size (`int`): see above.
+        body_code_num, hand_code_num (`int`): codes of each codebook.
+        body_code_dim, hand_code_dim (`int`): width of a codebook vector.
+        body_width, hand_width (`int`): channels of the convolutions.
+        body_depth, hand_depth (`int`): residual blocks of a stage; block k of the reversed order has dilation
+            `dilation_growth_rate ** k`.
+        body_activation, hand_activation (`str`): "relu", "gelu" or "silu", in residual blocks.
+        body_norm, hand_norm (`str`, *optional*): `None`, or "group" for GroupNorm of 32 groups in residual blocks.
+        body_dilation_growth_rate, hand_dilation_growth_rate (`int`): see `body_depth`.
+        down_t (`int`): stages that halve the time, so a code stands for `2 ** down_t` frames.
+        transform_features_size, transform_code_num, transform_code_dim (`int`): the transform tokenizer's sizes.
+        transform_hidden_sizes (`list[int]`): widths of its two hidden layers; the decoder has them in this order too.
+        fps (`float`): frames per second of the motion.
+        codebook_decay (`float`): share of the old codebook statistics that one training step keeps.
+        dead_code_threshold (`float`): a code whose averaged count a step falls below is replaced in training.
+        random_restart (`bool`): replace a dead code by a random vector of the batch. `False` takes the one of the same
+            index, as the original does: those of the batch's first clips only.
+        velocity_features (`int`): the first features, which count again in the loss.
+        feature_weight, velocity_weight, commitment_weight (`float`): weights in the loss.
+        loss_mode (`str`): "corrected", or "upstream": the original adds the commitment of body and hand twice and
+            that of the transform never.
+        std_floor (`float`): smallest standard deviation that features are divided by.
+
+    Raises:
+        ValueError: a size below 1, an unknown name, or parts that do not fit together.
+    """
+
+    model_type = "solami_motion_vq"
+
+    def __init__(
+        self,
+        features_size: int = 315,
+        body_features_size: int = 135,
+        body_code_num: int = 512,
+        body_code_dim: int = 512,
+        body_width: int = 512,
+        body_depth: int = 3,
+        body_activation: str = "relu",
+        body_norm: str | None = None,
+        body_dilation_growth_rate: int = 3,
+        hand_code_num: int = 512,
+        hand_code_dim: int = 512,
+        hand_width: int = 512,
+        hand_depth: int = 3,
+        hand_activation: str = "relu",
+        hand_norm: str | None = None,
+        hand_dilation_growth_rate: int = 3,
+        down_t: int = 2,
+        transform_features_size: int = 5,
+        transform_code_num: int = 256,
+        transform_code_dim: int = 16,
+        transform_hidden_sizes: list[int] | tuple[int, ...] = (48, 96),
+        fps: float = 30.0,
+        codebook_decay: float = 0.99,
+        dead_code_threshold: float = 1.0,
+        random_restart: bool = True,
+        velocity_features: int = 75,
+        feature_weight: float = 1.0,
+        velocity_weight: float = 2.0,
+        commitment_weight: float = 0.1,
+        loss_mode: str = "corrected",
+        std_floor: float = 1e-4,
+        **kwargs,
+    ):
+        self.features_size = features_size
+        self.body_features_size = body_features_size
+        self.body_code_num = body_code_num
+        self.body_code_dim = body_code_dim
+        self.body_width = body_width
+        self.body_depth = body_depth
+        self.body_activation = body_activation
+        self.body_norm = body_norm
+        self.body_dilation_growth_rate = body_dilation_growth_rate
+        self.hand_code_num = hand_code_num
+        self.hand_code_dim = hand_code_dim
+        self.hand_width = hand_width
+        self.hand_depth = hand_depth
+        self.hand_activation = hand_activation
+        self.hand_norm = hand_norm
+        self.hand_dilation_growth_rate = hand_dilation_growth_rate
+        self.down_t = down_t
+        self.transform_features_size = transform_features_size
+        self.transform_code_num = transform_code_num
+        self.transform_code_dim = transform_code_dim
+        self.transform_hidden_sizes = list(transform_hidden_sizes)
+        self.fps = fps
+        self.codebook_decay = codebook_decay
+        self.dead_code_threshold = dead_code_threshold
+        self.random_restart = random_restart
+        self.velocity_features = velocity_features
+        self.feature_weight = feature_weight
+        self.velocity_weight = velocity_weight
+        self.commitment_weight = commitment_weight
+        self.loss_mode = loss_mode
+        self.std_floor = std_floor
+        self._check()
+        super().__init__(**kwargs)
+
+    def _check(self) -> None:
+        for name, value in vars(self).items():
+            if name.endswith(("_size", "_num", "_dim", "_width", "_depth", "_rate", "down_t")) and value < 1:
+                raise ValueError(f"`{name}` is {value}, expected at least 1.")
+        for name, allowed in (("activation", _ACTIVATIONS), ("norm", _NORMS)):
+            for part in ("body", "hand"):
+                value = getattr(self, f"{part}_{name}")
+                if value not in allowed:
+                    raise ValueError(f"`{part}_{name}` is {value!r}, expected one of {allowed}.")
+        for part in ("body", "hand"):
+            if getattr(self, f"{part}_norm") == "group" and getattr(self, f"{part}_width") % 32:
+                raise ValueError(f"`{part}_width` is {getattr(self, f'{part}_width')}, expected a multiple of 32.")
+        if self.loss_mode not in _LOSS_MODES:
+            raise ValueError(f"`loss_mode` is {self.loss_mode!r}, expected one of {_LOSS_MODES}.")
+        if self.body_features_size >= self.features_size:
+            raise ValueError(
+                f"`body_features_size` is {self.body_features_size}, expected less than `features_size` "
+                f"({self.features_size}): the hand reads the rest."
+            )
+        if len(self.transform_hidden_sizes) != 2 or min(self.transform_hidden_sizes) < 1:
+            raise ValueError(f"`transform_hidden_sizes` is {self.transform_hidden_sizes}, expected two sizes.")
+        if not 0 <= self.codebook_decay < 1:
+            raise ValueError(f"`codebook_decay` is {self.codebook_decay}, expected at least 0 and below 1.")
+        if not self.fps > 0:
+            raise ValueError(f"`fps` is {self.fps}, expected a positive rate.")
+
+    @property
+    def hand_features_size(self) -> int:
+        """Features that the hand tokenizer reads."""
+        return self.features_size - self.body_features_size
+
+    @property
+    def frames_per_code(self) -> int:
+        """Frames that one body and one hand code stand for (4)."""
+        return 2**self.down_t
+
+    @property
+    def frame_rate(self) -> float:
+        """Codes per second of body and hand each (7.5)."""
+        return self.fps / self.frames_per_code

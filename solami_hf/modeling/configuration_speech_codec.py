@@ -1,0 +1,96 @@
+"""Configuration of the speech codec (SpeechTokenizer's architecture, https://arxiv.org/abs/2308.16692)."""
+
+import math
+
+from transformers import PreTrainedConfig
+
+
+class SolamiSpeechCodecConfig(PreTrainedConfig):
+    """Sizes of a [`SolamiSpeechCodecModel`]. The defaults are those of the SpeechTokenizer that AnyGPT and SOLAMI use.
+
+    Args:
+        sampling_rate (`int`): samples per second of the waveform that the codec reads and writes.
+        num_filters (`int`): channels after the first convolution; each downsampling stage doubles them.
+        strides (`list[int]`): upsampling factors of the decoder, in order; the encoder uses them backwards. Their
+            product is the number of samples that one code stands for.
+        hidden_size (`int`): width of the latent that is quantized, and of the codebook vectors.
+        semantic_size (`int`): width of the features that level 0 is distilled to (HuBERT's 768 in the original).
+        num_quantizers (`int`): levels of the residual quantizer.
+        codebook_size (`int`): codes of each level.
+        kernel_size, last_kernel_size, residual_kernel_size (`int`): convolution widths of the first and last layer and
+            of the residual blocks.
+        num_residual_layers (`int`): residual blocks of a stage; block j has dilation `dilation_base ** j`.
+        num_lstm_layers (`int`): LSTM layers of encoder and decoder.
+        bidirectional (`bool`): whether the encoder's LSTM reads both ways (the decoder's always reads forwards).
+        codebook_decay (`float`): share of the old codebook statistics that one training step keeps.
+        dead_code_share (`float`): a code is replaced in training once it is used less than this share of the average.
+        commitment_weight (`float`): weight of the commitment loss in the model's `loss`.
+
+    Raises:
+        ValueError: a size that is not positive, or a decay outside [0, 1).
+    """
+
+    model_type = "solami_speech_codec"
+    attribute_map = {"sample_rate": "sampling_rate"}  # the name in the original's config.json
+
+    def __init__(
+        self,
+        sampling_rate: int = 16000,
+        num_filters: int = 64,
+        strides: list[int] | tuple[int, ...] = (8, 5, 4, 2),
+        hidden_size: int = 1024,
+        semantic_size: int = 768,
+        num_quantizers: int = 8,
+        codebook_size: int = 1024,
+        kernel_size: int = 7,
+        last_kernel_size: int = 7,
+        residual_kernel_size: int = 3,
+        num_residual_layers: int = 1,
+        dilation_base: int = 2,
+        num_lstm_layers: int = 2,
+        bidirectional: bool = True,
+        codebook_decay: float = 0.99,
+        dead_code_share: float = 0.02,
+        commitment_weight: float = 0.25,
+        **kwargs,
+    ):
+        sizes = {
+            "sampling_rate": sampling_rate, "num_filters": num_filters, "hidden_size": hidden_size,
+            "semantic_size": semantic_size, "num_quantizers": num_quantizers, "codebook_size": codebook_size,
+            "kernel_size": kernel_size, "last_kernel_size": last_kernel_size, "num_lstm_layers": num_lstm_layers,
+            "residual_kernel_size": residual_kernel_size, "num_residual_layers": num_residual_layers,
+            "dilation_base": dilation_base, "every stride": min(strides, default=0),
+        }  # fmt: skip
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1")
+        if not 0 <= codebook_decay < 1:
+            raise ValueError(f"codebook_decay is {codebook_decay}, expected at least 0 and below 1")
+        self.sampling_rate = sampling_rate
+        self.num_filters = num_filters
+        self.strides = list(strides)
+        self.hidden_size = hidden_size
+        self.semantic_size = semantic_size
+        self.num_quantizers = num_quantizers
+        self.codebook_size = codebook_size
+        self.kernel_size = kernel_size
+        self.last_kernel_size = last_kernel_size
+        self.residual_kernel_size = residual_kernel_size
+        self.num_residual_layers = num_residual_layers
+        self.dilation_base = dilation_base
+        self.num_lstm_layers = num_lstm_layers
+        self.bidirectional = bidirectional
+        self.codebook_decay = codebook_decay
+        self.dead_code_share = dead_code_share
+        self.commitment_weight = commitment_weight
+        super().__init__(**kwargs)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples that one code stands for (320 for strides 8, 5, 4, 2)."""
+        return math.prod(self.strides)
+
+    @property
+    def frame_rate(self) -> float:
+        """Codes per second and level (50 at 16 kHz)."""
+        return self.sampling_rate / self.hop_length

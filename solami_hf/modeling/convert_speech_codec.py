@@ -1,0 +1,70 @@
+"""SpeechTokenizer's published checkpoints as a [`SolamiSpeechCodecModel`]."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+
+from .configuration_speech_codec import SolamiSpeechCodecConfig
+from .modeling_speech_codec import SolamiSpeechCodecModel
+
+RENAMED_SIZES = {
+    "sampling_rate": "sample_rate", "num_filters": "n_filters", "strides": "strides", "hidden_size": "dimension",
+    "semantic_size": "semantic_dimension", "num_quantizers": "n_q", "codebook_size": "codebook_size",
+    "residual_kernel_size": "residual_kernel_size", "num_residual_layers": "n_residual_layers",
+    "dilation_base": "dilation_base", "num_lstm_layers": "lstm_layers", "bidirectional": "bidirectional",
+}  # fmt: skip
+
+RENAMED_KEYS = (
+    (r"^(encoder|decoder)\.model\.", r"\1.layers."),
+    (r"\.conv\.conv\.", "."),
+    (r"\.convtr\.convtr\.", "."),
+    (r"\.weight_g$", ".gain"),
+    (r"\.weight_v$", ".direction"),
+    (r"^quantizer\.vq\.layers\.(\d+)\._codebook\.", r"quantizer.levels.\1."),
+    (r"\.inited$", ".initialised"),
+    (r"\.cluster_size$", ".code_counts"),
+    (r"\.embed$", ".codebook"),
+    (r"^transform\.", "semantic_projection."),
+)
+
+
+def convert_speech_codec(config_json: str | Path, checkpoint: str | Path) -> SolamiSpeechCodecModel:
+    """Loads a checkpoint in SpeechTokenizer's layout. Pickled code in it is never run.
+
+    Args:
+        config_json: the `config.json` that SpeechTokenizer publishes beside its weights.
+        checkpoint: its weights (`SpeechTokenizer.pt`, `ckpt.dev`), a plain state dict.
+
+    Returns:
+        The codec in evaluation mode, ready for `save_pretrained`.
+
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: another activation than ELU, a missing size, or weights that do not fit the sizes.
+    """
+    for path in (config_json, checkpoint):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no such file: {path}")
+    original = json.loads(Path(config_json).read_text(encoding="utf-8"))
+    missing = [name for name in RENAMED_SIZES.values() if name not in original]
+    if missing:
+        raise ValueError(f"{config_json} lacks {', '.join(missing)}; expected the config.json of SpeechTokenizer")
+    if original.get("activation", "ELU") != "ELU":
+        raise ValueError(f"{config_json} has activation {original['activation']!r}, only 'ELU' is supported")
+    config = SolamiSpeechCodecConfig(**{ours: original[theirs] for ours, theirs in RENAMED_SIZES.items()})
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    renamed = {}
+    for key, value in state.items():
+        if key.endswith("._codebook.embed_avg"):  # the codebook times its counts
+            continue
+        for pattern, replacement in RENAMED_KEYS:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    model = SolamiSpeechCodecModel(config)
+    try:
+        model.load_state_dict(renamed)
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint} does not fit {config_json}: {error}") from error
+    return model.eval()

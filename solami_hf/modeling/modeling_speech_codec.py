@@ -1,0 +1,497 @@
+"""The speech codec: waveform to eight levels of codes and back, the architecture of SpeechTokenizer.
+
+A SEANet encoder (https://arxiv.org/abs/2210.13438) with a bidirectional LSTM, a residual vector quantizer whose first
+level is meant to carry the content of the speech, and the mirrored decoder (https://arxiv.org/abs/2308.16692). The
+language model reads and writes level 0; any number of leading levels can be decoded.
+
+    codec = SolamiSpeechCodecModel.from_pretrained(folder)
+    codes = codec.encode(waveform[None, None]).audio_codes      # (1, 8, frames)
+    speech = codec.decode(codes[:, :1]).audio_values            # (1, 1, 320 * frames), from level 0 alone
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_speech_codec import SolamiSpeechCodecConfig
+
+
+@dataclass
+class SolamiSpeechCodecEncoderOutput(ModelOutput):
+    """
+    Args:
+        audio_codes (`torch.LongTensor` of shape `(batch, num_quantizers, frames)`): codes, 0 behind the end of a clip.
+        code_mask (`torch.BoolTensor` of shape `(batch, frames)`): True where the code stands for real sound.
+    """
+
+    audio_codes: torch.LongTensor | None = None
+    code_mask: torch.BoolTensor | None = None
+
+
+@dataclass
+class SolamiSpeechCodecDecoderOutput(ModelOutput):
+    """
+    Args:
+        audio_values (`torch.FloatTensor` of shape `(batch, 1, hop_length * frames)`): waveform, nominally in [-1, 1],
+            0 where `padding_mask` is False.
+        padding_mask (`torch.BoolTensor` of shape `(batch, hop_length * frames)`): True where the sound is real.
+    """
+
+    audio_values: torch.FloatTensor | None = None
+    padding_mask: torch.BoolTensor | None = None
+
+
+@dataclass
+class SolamiSpeechCodecOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.FloatTensor`): weighted sum of the two parts below.
+        reconstruction_loss (`torch.FloatTensor`): mean absolute error of the waveform. Trainers add spectral losses.
+        commitment_loss (`torch.FloatTensor`): mean squared distance from latents to their codes, over the levels.
+        audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): reconstruction, as long as the input.
+        audio_codes (`torch.LongTensor` of shape `(batch, num_quantizers, frames)`): codes; None if not quantized.
+        semantic_values (`torch.FloatTensor` of shape `(batch, frames, semantic_size)`): projection of level 0.
+    """
+
+    loss: torch.FloatTensor | None = None
+    reconstruction_loss: torch.FloatTensor | None = None
+    commitment_loss: torch.FloatTensor | None = None
+    audio_values: torch.FloatTensor | None = None
+    audio_codes: torch.LongTensor | None = None
+    semantic_values: torch.FloatTensor | None = None
+
+
+class SpeechCodecWeightNorm(nn.Module):
+    """The weights of a convolution as gain times direction (https://arxiv.org/abs/1602.07868).
+
+    Plain parameters instead of `torch.nn.utils.parametrizations.weight_norm`: transformers renames keys that end in
+    `weight_g` and `weight_v` on loading, and these survive saving and loading unchanged.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], out_channels: int):
+        super().__init__()
+        self.direction = nn.Parameter(torch.empty(shape))
+        self.gain = nn.Parameter(torch.empty(shape[0], 1, 1))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The effective weights, of the shape of `direction`."""
+        return torch._weight_norm(self.direction, self.gain, 0)
+
+
+class SpeechCodecConv(SpeechCodecWeightNorm):
+    """Convolution with reflected edges; every started stride gives one output frame."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1):
+        super().__init__((out_channels, in_channels, kernel_size), out_channels)
+        self.stride, self.dilation = stride, dilation
+        self.span = (kernel_size - 1) * dilation + 1
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, in_channels, time) to (batch, out_channels, ceil(time / stride))."""
+        padding = self.span - self.stride
+        right = padding // 2 + -hidden_states.shape[-1] % self.stride
+        hidden_states = reflect_pad(hidden_states, padding - padding // 2, right)
+        return F.conv1d(hidden_states, self.weight, self.bias, self.stride, dilation=self.dilation)
+
+
+class SpeechCodecConvTranspose(SpeechCodecWeightNorm):
+    """Transposed convolution whose output is exactly `stride` times as long as its input."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int):
+        super().__init__((in_channels, out_channels, kernel_size), out_channels)
+        self.stride = stride
+        self.padding = kernel_size - stride
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, in_channels, time) to (batch, out_channels, stride * time)."""
+        hidden_states = F.conv_transpose1d(hidden_states, self.weight, self.bias, self.stride)
+        right = self.padding // 2
+        return hidden_states[..., self.padding - right : hidden_states.shape[-1] - right]
+
+
+def reflect_pad(values: torch.Tensor, left: int, right: int) -> torch.Tensor:
+    """Pads the last dimension by reflection; zeros are put behind clips that are too short to be reflected."""
+    missing = max(0, max(left, right) + 1 - values.shape[-1])
+    if missing:
+        values = F.pad(values, (0, missing))
+    values = F.pad(values, (left, right), mode="reflect")
+    return values[..., : values.shape[-1] - missing]
+
+
+class SpeechCodecResidualBlock(nn.Module):
+    """Two convolutions through half the channels, added to a 1x1 convolution of the input."""
+
+    def __init__(self, config: SolamiSpeechCodecConfig, channels: int, dilation: int):
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.ELU(),
+            SpeechCodecConv(channels, channels // 2, config.residual_kernel_size, dilation=dilation),
+            nn.ELU(),
+            SpeechCodecConv(channels // 2, channels, 1),
+        )
+        self.shortcut = SpeechCodecConv(channels, channels, 1)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, time) to the same shape."""
+        return self.shortcut(hidden_states) + self.block(hidden_states)
+
+
+class SpeechCodecLSTM(nn.Module):
+    """LSTM over time with a skip connection; reading both ways doubles the channels (and the skipped input)."""
+
+    def __init__(self, channels: int, num_layers: int, bidirectional: bool):
+        super().__init__()
+        self.lstm = nn.LSTM(channels, channels, num_layers, bidirectional=bidirectional)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, time) to (batch, channels or 2 * channels, time)."""
+        hidden_states = hidden_states.permute(2, 0, 1)
+        output, _ = self.lstm(hidden_states)
+        if self.lstm.bidirectional:
+            hidden_states = hidden_states.repeat(1, 1, 2)
+        return (output + hidden_states).permute(1, 2, 0)
+
+
+class SpeechCodecEncoder(nn.Module):
+    """Waveform (batch, 1, samples) to latents (batch, hidden_size, ceil(samples / hop_length))."""
+
+    def __init__(self, config: SolamiSpeechCodecConfig):
+        super().__init__()
+        channels = config.num_filters
+        layers: list[nn.Module] = [SpeechCodecConv(1, channels, config.kernel_size)]
+        for stride in reversed(config.strides):
+            layers += residual_blocks(config, channels)
+            layers += [nn.ELU(), SpeechCodecConv(channels, 2 * channels, 2 * stride, stride)]
+            channels *= 2
+        layers.append(SpeechCodecLSTM(channels, config.num_lstm_layers, config.bidirectional))
+        channels *= 2 if config.bidirectional else 1
+        layers += [nn.ELU(), SpeechCodecConv(channels, config.hidden_size, config.last_kernel_size)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return self.layers(input_values)
+
+
+class SpeechCodecDecoder(nn.Module):
+    """Latents (batch, hidden_size, frames) to waveform (batch, 1, hop_length * frames)."""
+
+    def __init__(self, config: SolamiSpeechCodecConfig):
+        super().__init__()
+        channels = config.num_filters * 2 ** len(config.strides)
+        layers: list[nn.Module] = [SpeechCodecConv(config.hidden_size, channels, config.kernel_size)]
+        layers.append(SpeechCodecLSTM(channels, config.num_lstm_layers, bidirectional=False))
+        for stride in config.strides:
+            layers += [nn.ELU(), SpeechCodecConvTranspose(channels, channels // 2, 2 * stride, stride)]
+            channels //= 2
+            layers += residual_blocks(config, channels)
+        layers += [nn.ELU(), SpeechCodecConv(channels, 1, config.last_kernel_size)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return self.layers(latents)
+
+
+def residual_blocks(config: SolamiSpeechCodecConfig, channels: int) -> list[nn.Module]:
+    """The residual blocks of one stage."""
+    return [
+        SpeechCodecResidualBlock(config, channels, config.dilation_base**depth)
+        for depth in range(config.num_residual_layers)
+    ]
+
+
+class SpeechCodecCodebook(nn.Module):
+    """One level: a codebook that follows running means of what is assigned to its codes (VQ-VAE, appendix A.1)."""
+
+    def __init__(self, config: SolamiSpeechCodecConfig):
+        super().__init__()
+        self.decay, self.dead_code_share = config.codebook_decay, config.dead_code_share
+        size = (config.codebook_size, config.hidden_size)
+        # Persistent: what from_pretrained does not find in the file would come back as garbage.
+        self.register_buffer("codebook", torch.zeros(size))
+        self.register_buffer("code_counts", torch.zeros(size[0]))
+        self.register_buffer("initialised", torch.zeros(1))
+
+    def encode(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Nearest codes: (n, hidden_size) to (n,)."""
+        codebook = self.codebook.to(vectors.dtype)
+        distances = vectors.pow(2).sum(1, keepdim=True) - 2 * vectors @ codebook.t() + codebook.pow(2).sum(1)
+        return distances.argmin(1)
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes of any shape to vectors, with the hidden size as a new last dimension."""
+        return F.embedding(codes, self.codebook)
+
+    @torch.no_grad()
+    def set_codes(self, vectors: torch.Tensor, counts: torch.Tensor) -> None:
+        """Takes `vectors` (codebook_size, hidden_size) as the codebook, `counts` (codebook_size,) as their usage."""
+        self.codebook.copy_(vectors)
+        self.code_counts.copy_(counts.clamp(min=1e-3))
+        self.initialised.fill_(1)
+
+    @torch.no_grad()
+    def update(self, vectors: torch.Tensor, codes: torch.Tensor) -> None:
+        """One training step: moves codes to the `vectors` (n, hidden_size) that chose them, replaces dead ones."""
+        vectors = vectors.to(self.codebook.dtype)
+        counts = torch.bincount(codes, minlength=len(self.code_counts)).to(vectors.dtype)
+        sums = torch.zeros_like(self.codebook).index_add_(0, codes, vectors)
+        # Codebook times counts is the running sum, so it needs no buffer of its own.
+        sums.lerp_(self.codebook * self.code_counts[:, None], self.decay)
+        self.code_counts.lerp_(counts, 1 - self.decay)
+        average = self.code_counts.mean()
+        dead = (self.code_counts < self.dead_code_share * average).nonzero()[:, 0]
+        if len(dead):
+            # A share of the average, not a count: the threshold must not depend on the batch size.
+            chosen = torch.randint(len(vectors), (len(dead),), device=vectors.device)
+            sums[dead] = vectors[chosen] * average
+            self.code_counts[dead] = average
+        self.codebook.copy_(sums / self.code_counts[:, None].clamp(min=1e-8))
+
+
+class SpeechCodecQuantizer(nn.Module):
+    """Residual vector quantizer: each level codes what the levels before it left over."""
+
+    def __init__(self, config: SolamiSpeechCodecConfig):
+        super().__init__()
+        self.levels = nn.ModuleList(SpeechCodecCodebook(config) for _ in range(config.num_quantizers))
+
+    def encode(self, latents: torch.Tensor, num_quantizers: int) -> torch.LongTensor:
+        """(batch, hidden_size, frames) to codes (batch, num_quantizers, frames)."""
+        batch, _, frames = latents.shape
+        residual = latents.transpose(1, 2).flatten(0, 1)
+        codes = []
+        for level in self.levels[:num_quantizers]:
+            codes.append(level.encode(residual))
+            residual = residual - level.decode(codes[-1])
+        return torch.stack([code.view(batch, frames) for code in codes], 1)
+
+    def decode(self, codes: torch.Tensor, first_quantizer: int = 0) -> torch.Tensor:
+        """Codes (batch, q, frames) of levels `first_quantizer`, ... to latents (batch, hidden_size, frames)."""
+        levels = self.levels[first_quantizer : first_quantizer + codes.shape[1]]
+        return sum(level.decode(code) for level, code in zip(levels, codes.unbind(1), strict=True)).transpose(1, 2)
+
+    def forward(
+        self, latents: torch.Tensor, kept_levels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Quantizes for training; updates the codebooks in training mode.
+
+        Args:
+            latents: (batch, hidden_size, frames).
+            kept_levels: (batch,), how many levels of each clip are decoded.
+
+        Returns:
+            quantized (batch, hidden_size, frames) with the gradient of `latents`, level 0 alone (same shape), codes
+            (batch, levels, frames), and the commitment loss over the levels kept.
+        """
+        batch, _, frames = latents.shape
+        vectors = latents.transpose(1, 2)
+        residual, quantized, codes, commitment = vectors, torch.zeros_like(vectors), [], latents.new_zeros(())
+        first = quantized
+        for depth, level in enumerate(self.levels):
+            flat = residual.detach().flatten(0, 1)
+            codes.append(level.encode(flat))
+            chosen = level.decode(codes[-1]).view_as(vectors).to(vectors.dtype)
+            kept = (kept_levels > depth).to(vectors.dtype)[:, None, None]
+            commitment = commitment + ((residual - chosen).pow(2) * kept).mean()
+            quantized = quantized + chosen * kept
+            residual = residual - chosen
+            first = chosen if depth == 0 else first
+            if self.training:
+                level.update(flat, codes[-1])
+        codes = torch.stack([code.view(batch, frames) for code in codes], 1)
+        passed = [(vectors + (values - vectors).detach()).transpose(1, 2) for values in (quantized, first)]
+        return passed[0], passed[1], codes, commitment / len(self.levels)
+
+
+class SolamiSpeechCodecModel(PreTrainedModel):
+    """SpeechTokenizer's architecture: 16 kHz speech to residual codes at 50 frames per second, and back.
+
+    `solami_hf.modeling.convert.convert_speech_codec` loads the original's checkpoints into it.
+    """
+
+    config_class = SolamiSpeechCodecConfig
+    base_model_prefix = "speech_codec"
+    main_input_name = "input_values"
+    input_modalities = "audio"
+
+    def __init__(self, config: SolamiSpeechCodecConfig):
+        super().__init__(config)
+        self.encoder = SpeechCodecEncoder(config)
+        self.quantizer = SpeechCodecQuantizer(config)
+        self.semantic_projection = nn.Linear(config.hidden_size, config.semantic_size)
+        self.decoder = SpeechCodecDecoder(config)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # Orthogonal rows of length 1: with PyTorch's default the latent is nearly constant and training stalls.
+        if isinstance(module, SpeechCodecWeightNorm):
+            init.orthogonal_(module.direction)
+            init.ones_(module.gain)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LSTM):
+            for name, parameter in module.named_parameters():
+                init.zeros_(parameter) if name.startswith("bias") else init.orthogonal_(parameter)
+        elif isinstance(module, nn.Linear):
+            init.orthogonal_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, SpeechCodecCodebook):
+            for name, buffer in module.named_buffers():
+                init.normal_(buffer) if name == "codebook" else init.zeros_(buffer)
+
+    def encode(
+        self,
+        input_values: torch.Tensor,
+        padding_mask: torch.Tensor | None = None,
+        num_quantizers: int | None = None,
+    ) -> SolamiSpeechCodecEncoderOutput:
+        """Speech to codes. A padded batch gives exactly the codes of its clips alone.
+
+        Edges are reflected and the LSTM reads backwards from the end, so padding would change every code: clips of
+        equal length are encoded together, each length on its own. Sort by length where speed matters.
+
+        Args:
+            input_values: (batch, 1, samples) float waveform at `config.sampling_rate`, nominally in [-1, 1].
+            padding_mask: (batch, samples) boolean, True = real; padding comes behind. All real if None.
+            num_quantizers: how many levels to compute; all of them if None.
+
+        Returns:
+            Codes (batch, num_quantizers, ceil(samples / hop_length)) and their mask.
+
+        Raises:
+            ValueError: wrong shape, an empty clip, NaN or infinite samples, a mask that is not boolean or has padding
+                before real samples, or a number of levels that the model does not have.
+        """
+        self._check_audio(input_values)
+        levels = self.config.num_quantizers if num_quantizers is None else num_quantizers
+        if not 1 <= levels <= self.config.num_quantizers:
+            raise ValueError(f"num_quantizers is {levels}, expected 1 to {self.config.num_quantizers}")
+        batch, _, samples = input_values.shape
+        lengths = mask_lengths(padding_mask, (batch, samples), "padding_mask", input_values.device)
+        frames = -(-lengths // self.config.hop_length)
+        codes = torch.zeros(batch, levels, int(frames.max()), dtype=torch.long, device=input_values.device)
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero()[:, 0]
+            latents = self.encoder(input_values[rows, :, :length].to(self.dtype))
+            codes[rows, :, : latents.shape[-1]] = self.quantizer.encode(latents, levels)
+        code_mask = torch.arange(codes.shape[-1], device=codes.device) < frames[:, None]
+        return SolamiSpeechCodecEncoderOutput(audio_codes=codes, code_mask=code_mask)
+
+    def decode(
+        self, audio_codes: torch.Tensor, code_mask: torch.Tensor | None = None, first_quantizer: int = 0
+    ) -> SolamiSpeechCodecDecoderOutput:
+        """Codes to speech. A padded batch gives exactly the sound of its clips alone (see `encode`).
+
+        Args:
+            audio_codes: (batch, q, frames) integers, the levels `first_quantizer`, `first_quantizer` + 1, ...
+            code_mask: (batch, frames) boolean, True = real; padding comes behind. All real if None.
+            first_quantizer: which level the first row of codes belongs to.
+
+        Returns:
+            Waveform (batch, 1, hop_length * frames) and its mask.
+
+        Raises:
+            ValueError: wrong shape or type, no frame, more levels than the model has, codes out of range, a bad mask.
+        """
+        self._check_codes(audio_codes, first_quantizer)
+        batch, _, frames = audio_codes.shape
+        hop = self.config.hop_length
+        lengths = mask_lengths(code_mask, (batch, frames), "code_mask", audio_codes.device)
+        values = torch.zeros(batch, 1, hop * frames, dtype=self.dtype, device=audio_codes.device)
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero()[:, 0]
+            latents = self.quantizer.decode(audio_codes[rows, :, :length].long(), first_quantizer)
+            values[rows, :, : hop * length] = self.decoder(latents.to(self.dtype))
+        padding_mask = torch.arange(hop * frames, device=values.device) < hop * lengths[:, None]
+        return SolamiSpeechCodecDecoderOutput(audio_values=values, padding_mask=padding_mask)
+
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        num_quantizers: int | torch.Tensor | None = None,
+        quantize: bool = True,
+        return_dict: bool | None = None,
+    ) -> SolamiSpeechCodecOutput:
+        """Reconstructs speech of one length with the losses of training; moves the codebooks in training mode.
+
+        Args:
+            input_values: (batch, 1, samples) float waveform at `config.sampling_rate`; no padding.
+            num_quantizers: levels to decode from, one number or (batch,) integers; all if None.
+            quantize: False decodes the latents themselves, for the first steps of training.
+
+        Raises:
+            ValueError: wrong shape, an empty clip, NaN or infinite samples.
+        """
+        self._check_audio(input_values)
+        latents = self.encoder(input_values)
+        codes, commitment, first = None, latents.new_zeros(()), latents
+        if quantize:
+            levels = self.config.num_quantizers if num_quantizers is None else num_quantizers
+            levels = torch.as_tensor(levels, device=latents.device).expand(len(latents))
+            latents, first, codes, commitment = self.quantizer(latents, levels)
+        audio_values = self.decoder(latents)[..., : input_values.shape[-1]]
+        reconstruction = F.l1_loss(audio_values, input_values)
+        output = SolamiSpeechCodecOutput(
+            loss=reconstruction + self.config.commitment_weight * commitment,
+            reconstruction_loss=reconstruction,
+            commitment_loss=commitment,
+            audio_values=audio_values,
+            audio_codes=codes,
+            semantic_values=self.semantic_projection(first.transpose(1, 2)),
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def _check_audio(self, values: torch.Tensor) -> None:
+        if values.dim() != 3 or values.shape[1] != 1 or not values.is_floating_point():
+            raise ValueError(
+                f"input_values is {values.dtype} of shape {tuple(values.shape)}, expected a float waveform of shape "
+                "(batch, 1, samples); average stereo channels and add dimensions with values[None, None]"
+            )
+        if 0 in values.shape:
+            raise ValueError(f"input_values of shape {tuple(values.shape)} is empty; give at least one sample")
+        if not torch.isfinite(values).all():
+            raise ValueError("input_values holds NaN or infinite samples; clean the recording first")
+
+    def _check_codes(self, codes: torch.Tensor, first_quantizer: int) -> None:
+        size, available = self.config.codebook_size, self.config.num_quantizers
+        if codes.dim() != 3 or codes.is_floating_point():
+            raise ValueError(
+                f"audio_codes is {codes.dtype} of shape {tuple(codes.shape)}, expected integers of shape "
+                "(batch, levels, frames)"
+            )
+        if 0 in codes.shape:
+            raise ValueError(f"audio_codes of shape {tuple(codes.shape)} is empty; give at least one frame")
+        if first_quantizer < 0 or first_quantizer + codes.shape[1] > available:
+            raise ValueError(
+                f"audio_codes has {codes.shape[1]} levels from level {first_quantizer} on, the codec has {available}"
+            )
+        if int(codes.min()) < 0 or int(codes.max()) >= size:
+            raise ValueError(
+                f"audio_codes holds {int(codes.min())} to {int(codes.max())}, expected 0 to {size - 1} "
+                "(codes of the codec, not token ids of the language model)"
+            )
+
+
+def mask_lengths(mask: torch.Tensor | None, shape: tuple[int, int], name: str, device: torch.device) -> torch.Tensor:
+    """Real length of each row (batch,) of a boolean mask (batch, time) whose padding comes behind.
+
+    Raises:
+        ValueError: wrong shape or type, a row without anything real, padding before something real.
+    """
+    if mask is None:
+        return torch.full(shape[:1], shape[1], device=device)
+    if mask.shape != shape or mask.dtype != torch.bool:
+        raise ValueError(f"{name} is {mask.dtype} of shape {tuple(mask.shape)}, expected torch.bool of shape {shape}")
+    lengths = mask.sum(1)
+    if (lengths == 0).any():
+        raise ValueError(f"{name} row {int((lengths == 0).nonzero()[0, 0])} is all padding; drop empty clips")
+    if (mask[:, 1:] & ~mask[:, :-1]).any():
+        raise ValueError(f"{name} has padding before real values; pad behind the clips")
+    return lengths.to(device)

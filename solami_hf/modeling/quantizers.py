@@ -1,0 +1,132 @@
+"""Vector quantizer with a codebook that follows its data by exponential moving averages."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class EmaQuantizer(nn.Module):
+    """Nearest-vector quantizer; in training the codebook is a moving average of what it stood for.
+
+    After SOLAMI's and MotionGPT's `QuantizeEMAReset` (van den Oord et al., arXiv 1711.00937, appendix A.1). The whole
+    state lies in persistent buffers, so a loaded codebook stays what it was: it is initialised from data only where
+    `initialised` is still false.
+
+    Args:
+        code_num: number of codes N.
+        code_dim: width D of a code vector.
+        decay: share of the old averages that a training step keeps.
+        dead_code_threshold: codes with a smaller averaged count are replaced by vectors of the batch.
+        random_restart: draw those vectors at random; else take the one of the same index, as the original does.
+
+    Attributes:
+        bypass: while true, vectors pass unquantised and nothing is updated: a warm-up for the networks around it.
+    """
+
+    def __init__(
+        self,
+        code_num: int,
+        code_dim: int,
+        decay: float = 0.99,
+        dead_code_threshold: float = 1.0,
+        random_restart: bool = True,
+    ):
+        super().__init__()
+        self.code_num, self.code_dim = code_num, code_dim
+        self.decay, self.dead_code_threshold, self.random_restart = decay, dead_code_threshold, random_restart
+        self.bypass = False
+        self.register_buffer("codebook", torch.randn(code_num, code_dim))
+        self.register_buffer("code_sum", torch.zeros(code_num, code_dim))
+        self.register_buffer("code_count", torch.ones(code_num))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def encode(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Indices (M,) of the nearest code of each vector (M, D), compared in float32."""
+        vectors, codebook = vectors.float(), self.codebook.float()
+        # |v|^2 is the same for every code; addmm fuses |c|^2 - 2 v.c
+        distance = torch.addmm(codebook.square().sum(-1), vectors, codebook.t(), alpha=-2)
+        return distance.argmin(-1)
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Code vectors (..., D) of indices (...)."""
+        return F.embedding(codes, self.codebook)
+
+    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Quantizes (M, D); in training mode also updates the codebook.
+
+        Returns:
+            the code vectors (M, D) with a straight-through gradient, the commitment loss (scalar), the codes (M,).
+        """
+        with torch.autocast(vectors.device.type, enabled=False):
+            vectors = vectors.float()
+            if self.training and not self.bypass and not self.initialised:
+                self.initialise(vectors.detach())
+            codes = self.encode(vectors.detach())
+            if self.bypass:
+                return vectors, vectors.new_zeros(()), codes
+            # taken before the update: the step trains on the codebook that it has used
+            quantized = self.decode(codes)
+            if self.training:
+                self.update(vectors.detach(), codes)
+            commitment = F.mse_loss(vectors, quantized)
+            return vectors + (quantized - vectors).detach(), commitment, codes
+
+    @torch.no_grad()
+    def initialise(self, vectors: torch.Tensor, kmeans_steps: int = 0) -> None:
+        """Starts the codebook from data (M, D): its first vectors, or random ones refined by Lloyd's k-means.
+
+        Raises:
+            ValueError: there are no vectors.
+        """
+        if len(vectors) == 0:
+            raise ValueError("`vectors` is empty, expected at least one vector to start the codebook from.")
+        vectors = vectors.float()
+        if kmeans_steps:
+            vectors = vectors[torch.randperm(len(vectors), device=vectors.device)]
+        self.codebook.copy_(self._tile(vectors))
+        for _ in range(kmeans_steps):
+            code_sum, count = self._statistics(vectors, self.encode(vectors))
+            spare = vectors[torch.randint(len(vectors), (self.code_num,), device=vectors.device)]
+            mean = code_sum / count.clamp_min(1)[:, None]
+            self.codebook.copy_(torch.where(count[:, None] > 0, mean, spare))
+        self.code_sum.copy_(self.codebook)
+        self.code_count.fill_(1)
+        self.initialised.fill_(True)
+
+    @torch.no_grad()
+    def update(self, vectors: torch.Tensor, codes: torch.Tensor) -> None:
+        """One step of the moving averages with vectors (M, D) and their codes (M,); dead codes are replaced."""
+        code_sum, count = self._statistics(vectors, codes)
+        # multiplied and added apart: a fused 0.99 * 1 + 0.01 rounds to 0.99999994, below the threshold of 1
+        self.code_sum.mul_(self.decay).add_(code_sum.mul_(1 - self.decay))
+        self.code_count.mul_(self.decay).add_(count.mul_(1 - self.decay))
+        if self.random_restart and len(vectors) > self.code_num:
+            vectors = vectors[torch.randperm(len(vectors), device=vectors.device)[: self.code_num]]
+        alive = (self.code_count >= self.dead_code_threshold)[:, None]
+        mean = self.code_sum / self.code_count.clamp_min(1e-12)[:, None]
+        self.codebook.copy_(torch.where(alive, mean, self._tile(vectors)))
+
+    def _statistics(self, vectors: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum (N, D) and number (N,) of the vectors of each code."""
+        code_sum = torch.zeros_like(self.code_sum).index_add_(0, codes, vectors)
+        return code_sum, torch.bincount(codes, minlength=self.code_num).to(self.code_count.dtype)
+
+    def _tile(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Exactly N vectors (N, D); too few are repeated with a little noise, so that no two codes are equal."""
+        if len(vectors) < self.code_num:
+            repeats = -(-self.code_num // len(vectors))
+            vectors = vectors.repeat(repeats, 1)
+            vectors = vectors + torch.randn_like(vectors) * (0.01 / self.code_dim**0.5)
+        return vectors[: self.code_num]
+
+
+def perplexity(codes: torch.Tensor, code_num: int) -> torch.Tensor:
+    """exp of the entropy of the codes (M,): 1 where one code does everything, `code_num` where all are used alike."""
+    share = torch.bincount(codes, minlength=code_num).float()
+    share = share / share.sum().clamp_min(1)
+    return torch.exp(-(share * torch.log(share + 1e-7)).sum())
+
+
+def usage(codes: torch.Tensor, code_num: int) -> torch.Tensor:
+    """Share of the codebook that the codes (M,) use, in [0, 1]."""
+    return (torch.bincount(codes, minlength=code_num) > 0).float().mean()

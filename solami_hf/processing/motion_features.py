@@ -1,0 +1,143 @@
+"""SMPL-X parameters <-> the 315 features a frame that the motion tokenizers read.
+
+Features: root velocity x, z in the heading frame (metres per frame), root height (metres), then 6D rotations of the
+root, 21 body joints, 15 left-hand and 15 right-hand joints. The body tokenizer reads 0:135, the hand's 135:315.
+After SOLAMI (arXiv 2412.00174) and HumanML3D; `rotations.heading_angle` defines the heading.
+"""
+
+import torch
+
+from .rotations import (
+    axis_angle_to_matrix,
+    axis_angle_to_rotation_6d,
+    heading_angle,
+    matrix_to_axis_angle,
+    matrix_to_rotation_6d,
+    rotation_6d_to_axis_angle,
+    rotation_6d_to_matrix,
+    rotation_y,
+)
+
+PARAMS_SIZE = 159
+FEATURES_SIZE = 315
+BODY_FEATURES_SIZE = 135
+TRANSFORM_SIZE = 5
+
+# SMPL-X joints whose line across the body tells where it faces: (left, right) hips and shoulders
+_ACROSS_JOINTS = ((1, 2), (16, 17))
+
+
+def smplx_to_features(params: torch.Tensor) -> torch.Tensor:
+    """Features (..., T-1, 315) of SMPL-X parameters (..., T, 159); the last frame only ends the last velocity.
+
+    Raises:
+        ValueError: the width is not 159, or there are fewer than 2 frames.
+    """
+    _check_width(params, PARAMS_SIZE, "params", least_frames=2)
+    root = axis_angle_to_matrix(params[..., 3:6])
+    heading = rotation_y(heading_angle(root))[..., :-1, :, :]
+    step = params[..., 1:, :3] - params[..., :-1, :3]
+    velocity = (heading.transpose(-1, -2) @ step[..., None])[..., 0]
+    joints = axis_angle_to_rotation_6d(params[..., :-1, 6:].unflatten(-1, (51, 3))).flatten(-2)
+    parts = [velocity[..., 0:1], velocity[..., 2:3], params[..., :-1, 1:2], matrix_to_rotation_6d(root)[..., :-1, :]]
+    return torch.cat([*parts, joints], dim=-1)
+
+
+def features_to_smplx(features: torch.Tensor) -> torch.Tensor:
+    """SMPL-X parameters (..., T, 159) of features (..., T, 315); the way starts at x = z = 0.
+
+    Six values that are no rotation (a network's output) become the nearest one by Gram-Schmidt.
+
+    Raises:
+        ValueError: the width is not 315, or there are no frames.
+    """
+    _check_width(features, FEATURES_SIZE, "features", least_frames=1)
+    root = rotation_6d_to_matrix(features[..., 3:9])
+    heading = rotation_y(heading_angle(root))
+    zero = torch.zeros_like(features[..., :1])
+    velocity = torch.cat([features[..., 0:1], zero, features[..., 1:2]], dim=-1)
+    step = (heading @ velocity[..., None])[..., 0]
+    # frame t stands where the steps before it lead
+    position = torch.cat([torch.zeros_like(step[..., :1, :]), step[..., :-1, :].cumsum(-2)], dim=-2)
+    transl = torch.stack([position[..., 0], features[..., 2], position[..., 2]], dim=-1)
+    joints = rotation_6d_to_axis_angle(features[..., 9:].unflatten(-1, (51, 6))).flatten(-2)
+    return torch.cat([transl, matrix_to_axis_angle(root), joints], dim=-1)
+
+
+def facing_rotation(params: torch.Tensor, joints: torch.Tensor | None = None) -> torch.Tensor:
+    """The rotation about y, (..., 3, 3), that turns a person of one frame towards +Z.
+
+    Args:
+        params: (..., 159), one frame each.
+        joints: (..., 55, 3) positions in metres. With them the facing direction is taken from hips and shoulders, as
+            the original does; without, from the root's rotation (its z axis, or its y axis for a person who lies).
+    """
+    if joints is None:
+        root = axis_angle_to_matrix(params[..., 3:6])
+        forward, upward = root[..., :, 2], root[..., :, 1]
+        flat = forward[..., (0, 2)].norm(dim=-1, keepdim=True) > 0.05
+        # lying on the back the head's direction tells as much as the chest's, on the front its opposite
+        forward = torch.where(flat, forward, -forward[..., 1:2].sign() * upward)
+    else:
+        across = sum(joints[..., right, :] - joints[..., left, :] for left, right in _ACROSS_JOINTS)
+        forward = torch.stack([across[..., 2], torch.zeros_like(across[..., 0]), -across[..., 0]], dim=-1)
+    return rotation_y(-torch.atan2(forward[..., 0], forward[..., 2]))
+
+
+def canonicalize(params: torch.Tensor, joints: torch.Tensor | None = None) -> torch.Tensor:
+    """The same motion (..., T, 159) seen so that it starts at x = z = 0 and faces +Z in its first frame.
+
+    Args:
+        params: (..., T, 159). A facing of exactly -Z is an ordinary half turn here.
+        joints: (..., T, 55, 3) positions in metres. With them the facing comes from hips and shoulders, the pelvis
+            starts at the origin and the lowest joint of the clip stands on y = 0, as in the original; without, the
+            facing comes from the root's rotation and heights stay as they are.
+
+    Raises:
+        ValueError: the width is not 159, or there are no frames.
+    """
+    _check_width(params, PARAMS_SIZE, "params", least_frames=1)
+    first = None if joints is None else joints[..., 0, :, :]
+    turn = facing_rotation(params[..., 0, :], first)[..., None, :, :]
+    # what lies between the pelvis and `transl` (the body's rest offset) does not turn with the person
+    pelvis = params[..., :3] if joints is None else joints[..., 0, :]
+    offset = pelvis - params[..., :3]
+    start = pelvis[..., :1, :].clone()
+    start[..., 1] = 0 if joints is None else joints[..., 1].amin(dim=(-1, -2))[..., None]
+    transl = (turn @ (pelvis - start)[..., None])[..., 0] - offset
+    root = matrix_to_axis_angle(turn @ axis_angle_to_matrix(params[..., 3:6]))
+    return torch.cat([transl, root, params[..., 6:]], dim=-1)
+
+
+def relative_transform(
+    params_user: torch.Tensor,
+    params_character: torch.Tensor,
+    joints_user: torch.Tensor | None = None,
+    joints_character: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Where the user stands as the character sees it: (..., 5) of two single frames (..., 159).
+
+    The five values are entries 0 and 2 of the 6D relative rotation (cosine and negative sine of the turn about y),
+    then the user's position x, y, z in metres in the frame of the character, who stands at the origin facing +Z.
+    Positions of joints (..., 55, 3) are optional, see `facing_rotation`.
+    """
+    _check_width(params_user, PARAMS_SIZE, "params_user")
+    _check_width(params_character, PARAMS_SIZE, "params_character")
+    turn_user = facing_rotation(params_user, joints_user)
+    turn_character = facing_rotation(params_character, joints_character)
+    relative = turn_character @ turn_user.transpose(-1, -2)
+    pelvis_user = params_user[..., :3] if joints_user is None else joints_user[..., 0, :]
+    pelvis_character = params_character[..., :3] if joints_character is None else joints_character[..., 0, :]
+    position = (turn_character @ (pelvis_user - pelvis_character)[..., None])[..., 0]
+    return torch.cat([relative[..., 0, 0, None], relative[..., 2, 0, None], position], dim=-1)
+
+
+def _check_width(values: torch.Tensor, width: int, name: str, least_frames: int = 0) -> None:
+    if not isinstance(values, torch.Tensor) or not values.is_floating_point():
+        kind = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
+        raise ValueError(f"`{name}` is {kind}, expected a floating-point torch tensor (use torch.from_numpy).")
+    if values.ndim < (2 if least_frames else 1) or values.shape[-1] != width:
+        frames = "T, " if least_frames else ""
+        raise ValueError(f"`{name}` has shape {tuple(values.shape)}, expected (..., {frames}{width}).")
+    if least_frames and values.shape[-2] < least_frames:
+        raise ValueError(f"`{name}` has {values.shape[-2]} frames, expected at least {least_frames}.")

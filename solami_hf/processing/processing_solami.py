@@ -1,0 +1,387 @@
+"""`SolamiProcessor`: raw motion, audio and text to the language model's ids, and its answers back to media.
+
+One folder holds the tokenizer, the chat template, the motion codec (with its statistics) and the speech codec. The
+codecs are `PreTrainedModel`s in subfolders, loaded on first use.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from ..modeling.configuration_solami import ANSWER_FORMATS
+from ..modeling.modeling_motion_vq import SolamiMotionVQModel
+from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from ..modeling.vocabulary import MODALITY_FORMATS, extend_tokenizer
+from .answers import Answer, parse_answer
+from .audio import read_audio
+from .motion import SmplxMotion
+from .motion_features import features_to_smplx, relative_transform, smplx_to_features
+from .motion_files import read_motion
+from .rendering import TokenRenderer, sorted_blocks
+
+CODEC_CLASSES = {"motion_codec": SolamiMotionVQModel, "speech_codec": SolamiSpeechCodecModel}
+_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+MAX_MOTION_SECONDS = 120.0
+
+
+class SolamiProcessor(ProcessorMixin):
+    r"""
+    Args:
+        tokenizer: the text tokenizer; the modality tokens are added when it lacks them.
+        motion_codec (`SolamiMotionVQModel`, *optional*): body, hand and transform tokenizer with its statistics.
+        speech_codec (`SolamiSpeechCodecModel`, *optional*): speech tokenizer; the language model uses its level 0.
+        chat_template (`str`, *optional*): by default the packaged SOLAMI template.
+        characters (`dict`, *optional*): id -> `{"name", "system"}`, the characters that the checkpoint plays.
+        answer_format (`str`): `"motion_speech"` or `"text_motion_speech"`.
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        motion_codec=None,
+        speech_codec=None,
+        chat_template=None,
+        characters=None,
+        answer_format="motion_speech",
+    ):
+        if answer_format not in ANSWER_FORMATS:
+            raise ValueError(f"answer_format must be one of {ANSWER_FORMATS}, got {answer_format!r}")
+        chat_template = chat_template or _TEMPLATE.read_text(encoding="utf-8")
+        super().__init__(tokenizer, chat_template=chat_template)
+        tokenizer.chat_template = chat_template
+        self.characters = characters or {}
+        self.answer_format = answer_format
+        self._codecs = {"motion_codec": motion_codec, "speech_codec": speech_codec}
+        self._codec_source = None
+        self.modalities, self.markers = extend_tokenizer(tokenizer, self._sizes(tokenizer))
+        self._renderer = TokenRenderer(tokenizer, self)
+
+    def _sizes(self, tokenizer) -> dict[str, int]:
+        """Code counts: those of the tokenizer where it has modality tokens, else those of the codecs."""
+        text, sizes = "\n".join(tokenizer.get_vocab()), {}
+        for name, template in MODALITY_FORMATS.items():
+            pattern = re.escape(template).replace(r"\{\}", r"(\d+)")
+            sizes[name] = 1 + max((int(i) for i in re.findall(pattern, text)), default=-1)
+        motion, speech = self._codecs["motion_codec"], self._codecs["speech_codec"]
+        if motion is not None:
+            config = motion.config
+            known = {"body": config.body_code_num, "hand": config.hand_code_num, "trans": config.transform_code_num}
+            sizes = {**sizes, **{name: size for name, size in known.items() if not sizes[name]}}
+        if speech is not None and not sizes["speech"]:
+            sizes["speech"] = speech.config.codebook_size
+        return {name: size for name, size in sizes.items() if size}
+
+    # ---- codecs, saving and loading
+
+    @property
+    def motion_codec(self) -> SolamiMotionVQModel:
+        """The motion tokenizer, loaded on first use; ValueError when the checkpoint has none."""
+        return self._codec("motion_codec")
+
+    @property
+    def speech_codec(self) -> SolamiSpeechCodecModel:
+        """The speech tokenizer, loaded on first use; ValueError when the checkpoint has none."""
+        return self._codec("speech_codec")
+
+    def _codec(self, name: str):
+        if self._codecs[name] is None:
+            cls, source = CODEC_CLASSES[name], self._codec_source
+            hint = f"pass {name}=... to SolamiProcessor, or save_pretrained a processor that has one"
+            if source is None:
+                raise ValueError(f"this processor has no {name}; {hint}")
+            path, kwargs = source
+            try:
+                self._codecs[name] = cls.from_pretrained(path, subfolder=name, dtype=torch.float32, **kwargs).eval()
+            except OSError as error:
+                raise ValueError(f"{path} has no readable {name}/ folder; {hint} ({error})") from error
+        return self._codecs[name]
+
+    def to_dict(self):
+        """What goes into `processor_config.json`: no weights, no derived state."""
+        hidden = {k: self.__dict__.pop(k) for k in ("_codecs", "_renderer", "_codec_source", "modalities", "markers")}
+        try:
+            output = super().to_dict()
+        finally:
+            self.__dict__.update(hidden)
+        return {k: v for k, v in output.items() if k not in ("motion_codec", "speech_codec")}
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        """Writes tokenizer, template, processor config and both codecs (each in its subfolder) into one folder."""
+        os.makedirs(save_directory, exist_ok=True)
+        for name in CODEC_CLASSES:
+            if self._codecs[name] is not None or self._has_source(name):
+                self._codec(name).save_pretrained(os.path.join(save_directory, name))
+        files = super().save_pretrained(save_directory, **kwargs)
+        if push_to_hub:
+            self.push_to_hub(kwargs.get("repo_id", os.path.basename(os.path.abspath(save_directory))))
+        return files
+
+    def _has_source(self, name: str) -> bool:
+        if self._codec_source is None:
+            return False
+        try:
+            return self._codec(name) is not None
+        except ValueError:
+            return False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """Loads a processor folder or hub id; the codecs follow from its subfolders when they are first needed."""
+        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        hub = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+        source = {k: v for k, v in kwargs.items() if k in hub and v is not None}
+        (processor[0] if isinstance(processor, tuple) else processor)._codec_source = (
+            pretrained_model_name_or_path,
+            source,
+        )
+        return processor
+
+    # ---- media to codes
+
+    @torch.no_grad()
+    def encode_motion(self, motions: list, batch_size: int = 64) -> list[dict]:
+        """Codes of motions.
+
+        Args:
+            motions: `SmplxMotion`s or paths; resampled to 30 fps when read from a path.
+            batch_size: clips encoded together.
+
+        Returns:
+            one `{"body": (n,), "hand": (n,), "trans": (1,)}` of int arrays per motion, `n = (frames - 1) // 4`.
+            `trans` is the place and facing of the first frame seen by a character at the origin that faces +Z.
+
+        Raises:
+            ValueError: fewer than 5 frames, more than two minutes, NaN, or a file that holds no motion.
+        """
+        params = [torch.from_numpy(_as_motion(m).to_params()).float() for m in motions]
+        features = []
+        for p in params:
+            seconds = len(p) / self.motion_codec.config.fps
+            if not 5 <= len(p) or seconds > MAX_MOTION_SECONDS:
+                raise ValueError(
+                    f"a motion needs at least 5 frames and at most {MAX_MOTION_SECONDS:.0f} s, got {len(p)} frames; "
+                    "cut it into pieces"
+                )
+            features.append(smplx_to_features(p))
+        transforms = self.motion_codec.encode_transform(
+            torch.stack([relative_transform(p[0], torch.zeros_like(p[0])) for p in params])
+        )
+        results: list = [None] * len(params)
+        by_length = sorted(range(len(params)), key=lambda i: len(features[i]))
+        for start in range(0, len(by_length), batch_size):
+            chosen = by_length[start : start + batch_size]
+            batch = torch.nn.utils.rnn.pad_sequence([features[i] for i in chosen], batch_first=True)
+            lengths = torch.tensor([len(features[i]) for i in chosen])
+            output = self.motion_codec.encode(batch, torch.arange(batch.shape[1])[None] < lengths[:, None])
+            for row, i in enumerate(chosen):
+                n = len(features[i]) // 4
+                results[i] = {
+                    "body": output.body_codes[row, :n].numpy(),
+                    "hand": output.hand_codes[row, :n].numpy(),
+                    "trans": transforms[i : i + 1].numpy(),
+                }
+        return results
+
+    @torch.no_grad()
+    def encode_speech(self, audio: list, batch_size: int = 16) -> list[np.ndarray]:
+        """Level-0 codes `(n,)` of waveforms (arrays at the codec's rate, or paths at any rate), 50 a second.
+
+        Raises:
+            ValueError: empty, NaN, or unreadable audio (see `audio.read_audio`).
+        """
+        rate = self.speech_codec.config.sample_rate
+        waves = [torch.from_numpy(read_audio(a, sampling_rate=rate)) for a in audio]
+        results: list = [None] * len(waves)
+        by_length = sorted(range(len(waves)), key=lambda i: len(waves[i]))
+        for start in range(0, len(by_length), batch_size):
+            chosen = by_length[start : start + batch_size]
+            batch = torch.nn.utils.rnn.pad_sequence([waves[i] for i in chosen], batch_first=True)
+            lengths = torch.tensor([len(waves[i]) for i in chosen])
+            mask = torch.arange(batch.shape[1])[None] < lengths[:, None]
+            output = self.speech_codec.encode(batch[:, None], mask, num_quantizers=1)
+            for row, i in enumerate(chosen):
+                results[i] = output.audio_codes[row, 0][output.code_mask[row]].numpy()
+        return results
+
+    # ---- codes to media
+
+    @torch.no_grad()
+    def decode_motion(self, codes: dict) -> SmplxMotion:
+        """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z."""
+        body, hand = (torch.as_tensor(np.asarray(codes[name], dtype=np.int64))[None] for name in ("body", "hand"))
+        if body.numel() == 0 or body.shape != hand.shape:
+            raise ValueError(f"motion codes need equally many body and hand codes, got {body.numel()}, {hand.numel()}")
+        features = self.motion_codec.decode(body, hand).motion_values[0]
+        return SmplxMotion.from_params(features_to_smplx(features).numpy(), fps=self.motion_codec.config.fps)
+
+    @torch.no_grad()
+    def decode_speech(self, codes, voice: str | None = None) -> np.ndarray:
+        """The waveform `(320 n,)` of level-0 codes `(n,)` at 16 kHz.
+
+        `voice` is kept for checkpoints with voice prompts; the packaged codec has one voice, so only None is accepted.
+        """
+        if voice is not None:
+            raise ValueError(f"voice {voice!r} is unknown: this checkpoint has no voices, pass voice=None")
+        codes = torch.as_tensor(np.asarray(codes, dtype=np.int64)).reshape(1, 1, -1)
+        if codes.numel() == 0:
+            raise ValueError("decode_speech needs at least one code, got none")
+        return self.speech_codec.decode(codes).audio_values[0, 0].float().clamp(-1, 1).numpy()
+
+    # ---- messages
+
+    def encode_media(self, conversations: list[list[dict]]) -> list[list[dict]]:
+        """Conversations whose raw media (motions, waveforms, paths) are replaced by codes, encoded in batches."""
+        copies = [
+            [
+                {**message, "content": [dict(block) for block in sorted_blocks(message["content"])]}
+                if not isinstance(message["content"], str)
+                else dict(message)
+                for message in conversation
+            ]
+            for conversation in conversations
+        ]
+        blocks = [b for c in copies for m in c if not isinstance(m["content"], str) for b in m["content"]]
+        raw_motion = [b for b in blocks if b["type"] == "motion" and not isinstance(b["motion"], dict)]
+        raw_audio = [b for b in blocks if b["type"] == "audio" and not isinstance(b["audio"], dict)]
+        if raw_motion:
+            for block, codes in zip(raw_motion, self.encode_motion([b["motion"] for b in raw_motion]), strict=True):
+                block["motion"] = codes
+        if raw_audio:
+            for block, codes in zip(raw_audio, self.encode_speech([b["audio"] for b in raw_audio]), strict=True):
+                block["audio"] = {"codes": codes}
+        for conversation in copies:
+            for message in (m for m in conversation if not isinstance(m["content"], str)):
+                for block in message["content"]:
+                    if block["type"] in ("motion", "audio"):
+                        block[block["type"]] = _plain_codes(block[block["type"]], message["role"] != "assistant")
+        return copies
+
+    def apply_chat_template(
+        self,
+        conversation,
+        chat_template=None,
+        add_generation_prompt=False,
+        tokenize=False,
+        return_dict=False,
+        return_tensors=None,
+        return_assistant_tokens_mask=False,
+        **kwargs,
+    ):
+        """A dialogue as the language model's input.
+
+        Args:
+            conversation: messages, or a list of them. Content is a string or blocks: `{"type": "text", "text"}`,
+                `{"type": "motion", "motion": SmplxMotion | path | {"body", "hand", "trans"}}`,
+                `{"type": "audio", "audio": array at the codec's rate | path | {"codes"}}`. Raw media are encoded.
+            chat_template: another template; it is then rendered as a string and tokenized.
+            add_generation_prompt: end with the character's role marker.
+            tokenize: ids instead of a string.
+            return_dict: `BatchFeature` with `input_ids`, `attention_mask` (and `assistant_masks` when asked for);
+                several conversations are padded on the left when `return_tensors` is given.
+
+        Raises:
+            ValueError: unknown content types or roles, unreadable media, codes outside the codebooks.
+        """
+        single = bool(conversation) and isinstance(conversation[0], dict)
+        conversations = self.encode_media([conversation] if single else list(conversation))
+        if not tokenize or chat_template is not None:
+            for c in conversations:
+                _check_roles(c)
+            return self.tokenizer.apply_chat_template(
+                conversations[0] if single else conversations,
+                chat_template=chat_template or self.chat_template,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=tokenize,
+                **(dict(return_dict=return_dict, return_tensors=return_tensors) if tokenize else {}),
+                **kwargs,
+            )
+        for c in conversations:
+            _check_roles(c)
+        rendered = [self._renderer.chat(c, add_generation_prompt) for c in conversations]
+        rows = {"input_ids": [r["input_ids"].tolist() for r in rendered]}
+        rows["attention_mask"] = [[1] * len(ids) for ids in rows["input_ids"]]
+        if return_assistant_tokens_mask:
+            rows["assistant_masks"] = [(r["labels"] >= 0).astype(int).tolist() for r in rendered]
+        if return_tensors is not None:
+            fill = {"input_ids": self.tokenizer.pad_token_id}
+            width = max(map(len, rows["input_ids"]))
+            rows = {k: [[fill.get(k, 0)] * (width - len(r)) + r for r in v] for k, v in rows.items()}
+        elif single:
+            rows = {k: v[0] for k, v in rows.items()}
+        output = BatchFeature(rows, tensor_type=return_tensors)
+        return output if return_dict else output["input_ids"]
+
+    def __call__(self, text=None, motion=None, audio=None, return_tensors=None, **kwargs) -> BatchFeature:
+        """Ids of text, of a motion, of a waveform, or of all three in that order (no roles, no template).
+
+        Args:
+            text (`str` | `list[str]`, *optional*): tokenized by the text tokenizer, with its keyword arguments.
+            motion (`SmplxMotion` | path, *optional*): rendered as `{trans}{body}{hand}`.
+            audio (array at the codec's rate | path, *optional*): rendered as `{speech}`.
+
+        Returns:
+            `BatchFeature` with `input_ids` and `attention_mask`.
+        """
+        if motion is None and audio is None:
+            if text is None:
+                raise ValueError("the processor needs text, motion or audio, got none of them")
+            return BatchFeature(self.tokenizer(text, return_tensors=return_tensors, **kwargs))
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"text beside motion or audio must be one string, got {type(text).__name__}")
+        content = [{"type": "text", "text": text}] if text else []
+        content += [{"type": "motion", "motion": motion}] if motion is not None else []
+        content += [{"type": "audio", "audio": audio}] if audio is not None else []
+        blocks = self.encode_media([[{"role": "user", "content": content}]])[0][0]["content"]
+        pieces = [(piece, False) for block in blocks for piece in self._renderer.block(block)]
+        ids = self._renderer._join(pieces)["input_ids"].tolist()
+        rows = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+        if return_tensors is not None:
+            rows = {k: [v] for k, v in rows.items()}
+        return BatchFeature(rows, tensor_type=return_tensors)
+
+    def parse_response(self, ids, answer_format: str | None = None) -> Answer:
+        """Text, codes and validity of generated ids; see `answers.parse_answer`."""
+        return parse_answer(ids, self, answer_format or self.answer_format)
+
+    def character_system(self, character: str) -> str:
+        """The system prompt of one of the checkpoint's characters; ValueError for an unknown one."""
+        if character not in self.characters:
+            raise ValueError(f"unknown character {character!r}; this checkpoint plays {sorted(self.characters)}")
+        return self.characters[character]["system"]
+
+    @property
+    def model_input_names(self):
+        """Names of what the processor returns."""
+        return ["input_ids", "attention_mask"]
+
+
+def _as_motion(motion) -> SmplxMotion:
+    if isinstance(motion, SmplxMotion):
+        return motion
+    if isinstance(motion, str | os.PathLike):
+        return read_motion(motion)
+    raise ValueError(f"a motion must be a SmplxMotion or a path, got {type(motion).__name__}")
+
+
+def _plain_codes(codes: dict, with_transform: bool) -> dict:
+    """Codes as lists of int, as the jinja template needs them; the character's turns carry no transform."""
+    kept = {k: v for k, v in codes.items() if v is not None and (with_transform or k != "trans")}
+    return {k: np.asarray(v, dtype=np.int64).reshape(-1).tolist() for k, v in kept.items()}
+
+
+def _check_roles(conversation):
+    if not conversation:
+        raise ValueError("the conversation is empty; give at least one message")
+    for message in conversation:
+        if message.get("role") not in ("system", "user", "assistant"):
+            raise ValueError(f"role must be system, user or assistant, got {message.get('role')!r}")
+
+
+__all__ = ["SolamiProcessor"]

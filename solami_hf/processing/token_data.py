@@ -1,0 +1,152 @@
+"""Token datasets: their columns, how they are written as a `load_dataset`-able folder, and how they are loaded safely.
+
+A folder holds `<config>/<split>-00000-of-00001.parquet` and a `README.md` whose header names the configs and the
+fingerprint of the codec that made the codes. Codes of another codec are plausible numbers without meaning, so loading
+them for a processor with other codecs is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from datasets import Dataset, Features, List, Value, load_dataset
+from huggingface_hub import DatasetCard, DatasetCardData
+
+_codes = List(Value("int16"))
+_motion = {"body": _codes, "hand": _codes, "trans": _codes}
+SCHEMAS = {
+    "motion": Features(
+        id=Value("string"),
+        text=List(Value("string")),
+        **_motion,
+        partner_id=Value("string"),
+        num_frames=Value("int32"),
+        source=Value("string"),
+    ),
+    "speech": Features(
+        id=Value("string"),
+        turns=List({"text": Value("string"), "speech": _codes, "speaker": Value("string")}),
+        source=Value("string"),
+    ),
+    "chat": Features(
+        id=Value("string"),
+        topic=Value("string"),
+        character=Value("string"),
+        turns=List(
+            {
+                "role": Value("string"),
+                "text": Value("string"),
+                "motion_text": Value("string"),
+                **_motion,
+                "speech": _codes,
+            }
+        ),
+        source=Value("string"),
+    ),
+}
+CODECS_OF = {"motion": ("motion",), "speech": ("speech",), "chat": ("motion", "speech")}
+
+
+def codec_fingerprint(codec) -> str:
+    """A short hash of a codec's weights and buffers; two codecs with the same one give the same codes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(codec.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to(torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def fingerprints(processor, config: str) -> dict[str, str]:
+    """Fingerprints of the codecs that the codes of a dataset config depend on."""
+    return {name: codec_fingerprint(getattr(processor, f"{name}_codec")) for name in CODECS_OF[config]}
+
+
+def write_token_dataset(
+    folder: str | Path, config: str, splits: dict[str, list[dict]], prints: dict[str, str]
+) -> None:
+    """Writes one config of a token dataset folder and its card; other configs of the folder are kept.
+
+    Args:
+        folder: the dataset folder, made when missing.
+        config: `motion`, `speech` or `chat`.
+        splits: rows per split, in the columns of `SCHEMAS[config]`.
+        prints: codec fingerprints, see `fingerprints`.
+
+    Raises:
+        ValueError: a row does not fit the schema, or the folder's other configs were made by other codecs.
+    """
+    folder = Path(folder)
+    known = card_codecs(folder)
+    clash = {name for name in prints if known.get(name, prints[name]) != prints[name]}
+    if clash:
+        raise ValueError(f"{folder} holds codes of another {' and '.join(sorted(clash))} codec; write to a new folder")
+    (folder / config).mkdir(parents=True, exist_ok=True)
+    for split, rows in splits.items():
+        path = folder / config / f"{split}-00000-of-00001.parquet"
+        Dataset.from_list(rows, features=SCHEMAS[config]).to_parquet(f"{path}.tmp")
+        os.replace(f"{path}.tmp", path)
+    _write_card(folder, {**known, **prints})
+
+
+def card_codecs(folder_or_repo: str | Path) -> dict[str, str]:
+    """The codec fingerprints that a dataset's card names; empty when there is no card."""
+    readme = Path(folder_or_repo) / "README.md"
+    if readme.is_file():
+        return dict(DatasetCard.load(readme).data.to_dict().get("codecs") or {})
+    if Path(folder_or_repo).exists():
+        return {}
+    return dict(DatasetCard.load(str(folder_or_repo)).data.to_dict().get("codecs") or {})
+
+
+def load_tokens(folder_or_repo: str | Path, config: str, split: str, processor=None) -> Dataset:
+    """A split of a token dataset folder or Hub repository.
+
+    Args:
+        processor (*optional*): its codecs must be those that made the codes.
+
+    Raises:
+        FileNotFoundError: the folder does not have the config.
+        ValueError: the codes were made by another codec.
+    """
+    source = str(folder_or_repo)
+    if Path(source).is_dir() and not (Path(source) / config).is_dir():
+        raise FileNotFoundError(f"{source} has no {config}/ tokens; make them with `solami prepare {config}`")
+    if not Path(source).is_dir() and (source.startswith(("/", ".")) or "/" not in source):
+        raise FileNotFoundError(f"no such token dataset folder: {source}")
+    if processor is not None:
+        made_by, ours = card_codecs(source), fingerprints(processor, config)
+        for name, fingerprint in ours.items():
+            if made_by.get(name) != fingerprint:
+                raise ValueError(
+                    f"{source} was made by the {name} codec {made_by.get(name)}, but the processor has {fingerprint}; "
+                    f"prepare the data again with this processor, or use the processor that made it"
+                )
+    return load_dataset(source, config, split=split)
+
+
+def _write_card(folder: Path, codecs: dict[str, str]) -> None:
+    configs, counts = [], []
+    for config in (c for c in SCHEMAS if (folder / c).is_dir()):
+        files = sorted((folder / config).glob("*.parquet"))
+        splits = sorted({path.name.split("-")[0] for path in files}, reverse=True)
+        data_files = [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in splits]
+        configs.append({"config_name": config, "data_files": data_files})
+        for split in splits:
+            rows = sum(Dataset.from_parquet(str(p)).num_rows for p in files if p.name.startswith(f"{split}-"))
+            counts.append(f"| {config} | {split} | {rows} |")
+    data = DatasetCardData(configs=configs, codecs=codecs, tags=["solami", "motion", "speech"])
+    text = (
+        f"---\n{data.to_yaml()}\n---\n\n# Token sequences for SOLAMI\n\n"
+        "Codes of body, hand and transform (7.5 a second, one transform per motion) and of speech (50 a second), made "
+        "by `solami prepare`. They mean nothing without the codecs whose fingerprints stand in the header.\n\n"
+        "| config | split | rows |\n|---|---|---|\n" + "\n".join(counts) + "\n"
+    )
+    path = folder / "README.md"
+    (folder / "README.md.tmp").write_text(text, encoding="utf-8")
+    os.replace(folder / "README.md.tmp", path)
+
+
+__all__ = ["SCHEMAS", "codec_fingerprint", "fingerprints", "write_token_dataset", "load_tokens", "card_codecs"]

@@ -1,0 +1,422 @@
+"use strict";
+/* The 3D stage: two SMPL-X skeletons drawn as solid figures on a plain 2D canvas.
+
+   A figure is a list of parts; a part is the convex hull of a few balls (a limb is the hull of two). Parts are
+   projected, sorted from far to near, and each is filled with the gradient that a lit cylinder of its width would show. */
+
+const FIELD_OF_VIEW = (30 * Math.PI) / 180;
+const HIP = [1, 2], KNEE = [4, 5], ANKLE = [7, 8], FOOT = [10, 11], COLLAR = [13, 14], SHOULDER = [16, 17];
+const ELBOW = [18, 19], WRIST = [20, 21], EYE = [23, 24], FINGERS = [25, 40];
+const PELVIS = 0, SPINE1 = 3, SPINE2 = 6, SPINE3 = 9, NECK = 12, HEAD = 15, JAW = 22;
+const THUMB = 4; // the fifth finger of each hand: index, middle, pinky, ring, thumb
+
+function decodeJoints(text) {
+  const raw = atob(text);
+  const bytes = Uint8Array.from(raw, (letter) => letter.charCodeAt(0));
+  const view = new DataView(bytes.buffer);
+  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => view.getInt16(2 * i, true) / 1000);
+}
+
+/* The pose (55 * 3) at `seconds`, between frames by a straight line, before and after the clip its first and last. */
+function poseAt(performer, seconds) {
+  const size = 165;
+  const place = Math.min(Math.max(seconds * performer.fps, 0), performer.frames - 1);
+  const first = Math.floor(place), second = Math.min(first + 1, performer.frames - 1), share = place - first;
+  const a = first * size, b = second * size, pose = new Float32Array(size);
+  for (let i = 0; i < size; i++) pose[i] = performer.positions[a + i] * (1 - share) + performer.positions[b + i] * share;
+  return pose;
+}
+
+const add = (a, b, scale = 1) => [a[0] + b[0] * scale, a[1] + b[1] * scale, a[2] + b[2] * scale];
+const subtract = (a, b) => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
+const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+const middle = (a, b, share = 0.5) => [0, 1, 2].map((i) => a[i] * (1 - share) + b[i] * share);
+const normalize = (a) => {
+  const length = Math.hypot(...a);
+  return length > 1e-6 ? a.map((value) => value / length) : [0, 0, 0];
+};
+
+/* The parts of a figure: {tone, balls: [[point, radius], ...], small}. The first and the last ball give the axis. */
+function figureParts(pose, level) {
+  const at = (joint) => [pose[3 * joint], pose[3 * joint + 1], pose[3 * joint + 2]];
+  const parts = [];
+  const part = (tone, balls, small = false, lift = 0) => parts.push({ tone, balls, small, lift });
+  const pelvis = at(PELVIS), chest = at(SPINE3), neck = at(NECK);
+  const hips = normalize(subtract(at(HIP[0]), at(HIP[1]))), shoulders = normalize(subtract(at(SHOULDER[0]), at(SHOULDER[1])));
+  const waist = at(SPINE1), ribs = at(SPINE2), aside = normalize(add(hips, shoulders));
+  const pair = (point, direction, reach, radius) => [-reach, reach].map((far) => [add(point, direction, far), radius]);
+  part("legs", [[middle(pelvis, waist), 0.1], ...pair(waist, hips, 0.04, 0.09), [at(HIP[0]), 0.09], [at(HIP[1]), 0.09], [middle(at(HIP[0]), at(HIP[1])), 0.09]]);
+  part("body", [[middle(pelvis, waist, 0.7), 0.095], ...pair(middle(pelvis, waist, 0.8), hips, 0.052, 0.094), ...pair(ribs, aside, 0.052, 0.096), [ribs, 0.104]], false, 0.004);
+  part("body", [[ribs, 0.104], ...pair(ribs, aside, 0.052, 0.096), [middle(chest, at(SHOULDER[0]), 0.55), 0.088],
+    [middle(chest, at(SHOULDER[1]), 0.55), 0.088], [at(COLLAR[0]), 0.07], [at(COLLAR[1]), 0.07], [middle(chest, neck, 0.75), 0.078]], false, 0.008);
+  // behind the shirt and the head from every side
+  part("skin", [[middle(chest, neck, 0.85), 0.05], [at(HEAD), 0.047]], false, -0.09);
+  for (const side of [0, 1]) {
+    part("legs", [[at(HIP[side]), 0.086], [at(KNEE[side]), 0.058]]);
+    part("legs", [[at(KNEE[side]), 0.058], [at(ANKLE[side]), 0.041]]);
+    const toes = normalize(subtract(at(FOOT[side]), at(ANKLE[side])));
+    const heel = add(at(ANKLE[side]), subtract(at(FOOT[side]), at(ANKLE[side])), -0.18);
+    heel[1] = middle(at(ANKLE[side]), at(FOOT[side]), 0.75)[1];
+    part("shoes", [[at(ANKLE[side]), 0.043], [heel, 0.036], [at(FOOT[side]), 0.036], [add(at(FOOT[side]), [toes[0], toes[1] * 0.2, toes[2]], 0.07), 0.03]], false, 0.03);
+    part("body", [[at(COLLAR[side]), 0.06], [at(SHOULDER[side]), 0.058]]);
+    part("body", [[at(SHOULDER[side]), 0.058], [at(ELBOW[side]), 0.043]]);
+    part("skin", [[at(ELBOW[side]), 0.039], [at(WRIST[side]), 0.029]]);
+    handParts(part, at, side);
+  }
+  const skull = headParts(part, at, neck, level);
+  return { parts, skull };
+}
+
+function handParts(part, at, side) {
+  const first = FINGERS[side], wrist = at(WRIST[side]);
+  const knuckles = [0, 1, 2, 3].map((finger) => [at(first + 3 * finger), 0.0135]);
+  part("hand", [[wrist, 0.026], ...knuckles], true);
+  for (let finger = 0; finger < 5; finger++) {
+    const joint = first + 3 * finger, thick = finger === THUMB ? 0.0125 : 0.0105;
+    const chain = [at(joint), at(joint + 1), at(joint + 2)];
+    // the last SMPL-X joint is the root of the finger tip, so the tip is drawn as far again
+    chain.push(add(chain[2], subtract(chain[2], chain[1]), 0.85));
+    if (finger === THUMB) part("hand", [[wrist, 0.02], [chain[0], 0.016]], true);
+    for (let bone = 0; bone < 3; bone++) {
+      part("hand", [[chain[bone], thick * (1 - 0.1 * bone)], [chain[bone + 1], thick * (0.9 - 0.1 * bone)]], true, 0.01);
+    }
+  }
+}
+
+/* The head stands on the head joint and looks where the eye joints are. The mouth opens with the loudness of the voice:
+   the body model's jaw is not part of what SOLAMI's motion carries. */
+function headParts(part, at, neck, level) {
+  const base = at(HEAD), up = normalize(subtract(base, neck)), eyes = middle(at(EYE[0]), at(EYE[1]));
+  const toEyes = subtract(eyes, base), height = Math.max(dot(toEyes, up), 0.04);
+  let ahead = normalize(subtract(toEyes, up.map((value) => value * dot(toEyes, up))));
+  if (!Math.hypot(...ahead)) ahead = normalize(cross(subtract(at(SHOULDER[0]), at(SHOULDER[1])), [0, 1, 0]));
+  const aside = cross(up, ahead);
+  const skull = add(add(base, up, height + 0.025), ahead, 0.012);
+  const chin = add(add(base, up, -0.006), ahead, 0.05);
+  part("head", [[skull, 0.104], [middle(skull, chin, 0.55), 0.088], [chin, 0.05]]);
+  part("hair", [[add(add(skull, up, 0.022), ahead, -0.022), 0.1]], false, -0.012);
+  for (const side of [-1, 1]) {
+    const eye = add(add(add(skull, ahead, 0.094), aside, 0.036 * side), up, -0.012);
+    part("eye", [[eye, 0.0115]], true, 0.02);
+  }
+  const lips = add(middle(skull, chin, 0.8), ahead, 0.064), open = 0.0035 + 0.009 * level;
+  part("mouth", [-1, 1].map((side) => [add(lips, aside, (0.02 - 0.006 * level) * side), open]), true, 0.02);
+  return add(skull, up, 0.17);
+}
+
+function convexHull(points) {
+  points.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  const half = (list) => {
+    const chain = [];
+    for (const p of list) {
+      while (chain.length > 1) {
+        const [a, b] = chain.slice(-2);
+        if ((b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0]) > 0) break;
+        chain.pop();
+      }
+      chain.push(p);
+    }
+    chain.pop();
+    return chain;
+  };
+  return [...half(points), ...half(points.reverse())];
+}
+
+/* Adds the outline around circles [x, y, radius] to the current path of `pen`. */
+function traceHull(pen, circles) {
+  if (circles.length === 1) {
+    pen.arc(circles[0][0], circles[0][1], circles[0][2], 0, 2 * Math.PI);
+    return;
+  }
+  const points = [];
+  for (const [x, y, radius] of circles) {
+    const steps = Math.min(32, Math.max(10, Math.round(radius * 1.2)));
+    for (let i = 0; i < steps; i++) {
+      const angle = (2 * Math.PI * i) / steps;
+      points.push([x + radius * Math.cos(angle), y + radius * Math.sin(angle)]);
+    }
+  }
+  convexHull(points).forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+  pen.closePath();
+}
+
+function parseColour(text) {
+  const number = parseInt(text.trim().slice(1), 16);
+  return [number >> 16, (number >> 8) & 255, number & 255];
+}
+
+/* `light` from 0 (in shadow) over 0.6 (the colour itself) to 1 (bright). */
+function shade(colour, light) {
+  const dark = [20, 24, 48], share = light < 0.6 ? light / 0.6 : (light - 0.6) / 0.4;
+  const mixed = colour.map((value, i) => light < 0.6
+    ? dark[i] * 0.62 * (1 - share) + value * (0.38 + 0.62 * share) + value * 0.1 * (1 - share)
+    : value + (255 - value) * 0.42 * share);
+  return `rgb(${mixed.map((value) => Math.min(255, Math.round(value))).join(",")})`;
+}
+
+class Stage {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.pen = canvas.getContext("2d");
+    this.shadows = document.createElement("canvas");
+    this.soft = document.createElement("canvas");
+    this.drawnFigures = 0;
+    this.yawOffset = 0;
+    this.readColours();
+    this.resetView();
+  }
+
+  readColours() {
+    const style = getComputedStyle(document.documentElement);
+    const read = (name) => style.getPropertyValue(name).trim();
+    this.colours = { top: read("--stage-top"), bottom: read("--stage-bottom"), floor: read("--stage-floor"), grid: read("--stage-grid"),
+      shadow: Number(read("--stage-shadow")), label: read("--stage-label"), labelText: read("--stage-label-text") };
+    this.tones = {};
+    for (const role of ["user", "character"]) {
+      this.tones[role] = {};
+      for (const tone of ["body", "legs", "shoes", "skin", "head", "hair", "eye", "mouth"]) {
+        this.tones[role][tone] = parseColour(read(`--${role}-${tone}`) || read(`--${role}-skin`));
+      }
+      this.tones[role].hand = this.tones[role].skin;
+    }
+  }
+
+  resetView() {
+    this.yawOffset = -0.3; // so that the character's face is seen
+    this.pitch = 0.17;
+    this.zoom = 1;
+  }
+
+  orbit(dx, dy) {
+    this.yawOffset -= dx;
+    this.pitch = Math.min(1.35, Math.max(-0.02, this.pitch + dy));
+  }
+
+  zoomBy(factor) {
+    this.zoom = Math.min(4, Math.max(0.4, this.zoom * factor));
+  }
+
+  /* `poses(t)` gives both poses at a time of the round; looks once through the round to know where the camera goes. */
+  setRound(duration, poses) {
+    const [user, character] = poses(0).map((pose) => [pose[0], 0, pose[2]]);
+    let right = normalize(subtract(character, user));
+    // performers on one spot give no line to look across, so they are seen from the front
+    if (Math.hypot(...subtract(character, user)) < 0.3) right = [1, 0, 0];
+    const ahead = cross([0, 1, 0], right);
+    this.baseYaw = Math.atan2(ahead[0], ahead[2]);
+    this.light = normalize([0, 1, 2].map((i) => -0.55 * right[i] - 0.5 * ahead[i] + [0, 1, 0][i]));
+    const boxes = [], lowest = [[], []];
+    for (let i = 0; i <= Math.ceil(duration * 10); i++) {
+      const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
+      poses(i / 10).forEach((pose, who) => {
+        let least = Infinity;
+        pose.forEach((value, k) => {
+          low[k % 3] = Math.min(low[k % 3], value);
+          high[k % 3] = Math.max(high[k % 3], value);
+          if (k % 3 === 1) least = Math.min(least, value);
+        });
+        lowest[who].push(least);
+      });
+      boxes.push([low, high]);
+    }
+    // the floor lies under the soles of whoever stands lower most of the time, so that a jump leaves it where it is
+    const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
+    this.floor = Math.min(median(lowest[0]), median(lowest[1])) - 0.03;
+    this.track = boxes.map((_, i) => {
+      const near = boxes.slice(Math.max(0, i - 10), i + 11);
+      const mean = (pick) => near.reduce((sum, box) => sum + pick(box), 0) / near.length;
+      const most = (pick) => near.reduce((best, box) => Math.max(best, pick(box)), 0);
+      return { centre: [0, 1, 2].map((k) => mean(([low, high]) => (low[k] + high[k]) / 2)),
+        width: most(([low, high]) => Math.hypot(high[0] - low[0], high[2] - low[2])), height: most(([low, high]) => high[1] - low[1]) };
+    });
+    this.track = this.track.map((_, i) => {
+      const near = this.track.slice(Math.max(0, i - 10), i + 11);
+      const mean = (pick) => near.reduce((sum, view) => sum + pick(view), 0) / near.length;
+      return { centre: [0, 1, 2].map((k) => mean((view) => view.centre[k])), width: mean((view) => view.width), height: mean((view) => view.height) };
+    });
+  }
+
+  placeCamera(time) {
+    const place = Math.min(Math.max(time * 10, 0), this.track.length - 1), first = Math.floor(place), share = place - first;
+    const a = this.track[first], b = this.track[Math.min(first + 1, this.track.length - 1)];
+    const between = (x, y) => x * (1 - share) + y * share;
+    const half = Math.tan(FIELD_OF_VIEW / 2), aspect = this.width / this.height;
+    const tall = between(a.height, b.height) / 2 + 0.3, wide = between(a.width, b.width) / 2 + 0.3;
+    const distance = (Math.max(tall / half, wide / (half * aspect)) + wide * 0.35) / this.zoom;
+    const yaw = this.baseYaw + this.yawOffset, cos = Math.cos(this.pitch), sin = Math.sin(this.pitch);
+    this.ahead = [Math.sin(yaw) * cos, -sin, Math.cos(yaw) * cos];
+    this.right = normalize(cross(this.ahead, [0, 1, 0]));
+    this.up = cross(this.right, this.ahead);
+    this.centre = a.centre.map((value, i) => between(value, b.centre[i]));
+    this.centre[1] += 0.05;
+    this.eye = add(this.centre, this.ahead, -distance);
+    this.focal = this.height / 2 / half;
+  }
+
+  project(point) {
+    const d = subtract(point, this.eye), depth = Math.max(dot(d, this.ahead), 0.05), scale = this.focal / depth;
+    return [this.width / 2 + dot(d, this.right) * scale, this.height / 2 - dot(d, this.up) * scale, scale, depth];
+  }
+
+  /* actors: [{role, pose, name, level}], `level` from 0 to 1 while the actor speaks, else null. */
+  draw(time, actors) {
+    const ratio = Math.min(window.devicePixelRatio || 1, 2), box = this.canvas.getBoundingClientRect();
+    this.width = Math.max(1, box.width);
+    this.height = Math.max(1, box.height);
+    const width = Math.round(this.width * ratio), height = Math.round(this.height * ratio);
+    if (this.canvas.width !== width || this.canvas.height !== height) {
+      this.canvas.width = width;
+      this.canvas.height = height;
+    }
+    this.placeCamera(time);
+    this.pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.drawGround();
+    const figures = actors.map((actor) => ({ ...actor, ...figureParts(actor.pose, actor.level ?? 0) }));
+    this.drawShadows(figures);
+    const shapes = [];
+    for (const figure of figures) {
+      for (const part of figure.parts) {
+        const circles = part.balls.map(([point, radius]) => {
+          const [x, y, scale, depth] = this.project(point);
+          return [x, y, radius * scale, depth];
+        });
+        const depth = circles.reduce((sum, circle) => sum + circle[3], 0) / circles.length - part.lift;
+        shapes.push({ circles, depth, tone: part.tone, role: figure.role });
+      }
+    }
+    shapes.sort((a, b) => b.depth - a.depth);
+    for (const shape of shapes) this.fillShape(shape);
+    for (const figure of figures) this.drawLabel(figure);
+    this.drawnFigures = figures.length;
+  }
+
+  fillShape({ circles, tone, role }) {
+    const pen = this.pen, colour = this.tones[role][tone];
+    const [ax, ay] = circles[0], [bx, by] = circles[circles.length - 1];
+    const lx = dot(this.light, this.right), ly = -dot(this.light, this.up), lz = -dot(this.light, this.ahead);
+    const length = Math.hypot(bx - ax, by - ay), widest = Math.max(...circles.map((circle) => circle[2]));
+    pen.beginPath();
+    traceHull(pen, circles);
+    if (tone === "eye" || tone === "mouth") {
+      pen.fillStyle = `rgb(${colour.join(",")})`;
+      pen.fill();
+      return;
+    }
+    if (tone === "head" || tone === "hair" || length < widest * 0.5) {
+      const gradient = pen.createRadialGradient(ax + lx * widest * 0.55, ay + ly * widest * 0.55, widest * 0.08, ax, ay, widest * 1.45);
+      [0.98, 0.8, 0.52, 0.2].forEach((light, i) => gradient.addColorStop(i / 3, shade(colour, light)));
+      pen.fillStyle = gradient;
+    } else {
+      // across the axis the normal turns from one rim over the viewer to the other rim
+      const nx = -(by - ay) / length, ny = (bx - ax) / length;
+      const across = circles.map(([x, y, r]) => [(x - ax) * nx + (y - ay) * ny, r]);
+      const low = Math.min(...across.map(([s, r]) => s - r)), high = Math.max(...across.map(([s, r]) => s + r));
+      const gradient = pen.createLinearGradient(ax + nx * low, ay + ny * low, ax + nx * high, ay + ny * high);
+      for (let i = 0; i <= 6; i++) {
+        const s = i / 3 - 1, light = s * (nx * lx + ny * ly) + Math.sqrt(1 - s * s) * Math.max(lz, 0.25);
+        gradient.addColorStop(i / 6, shade(colour, Math.min(1, Math.max(0, 0.3 + 0.62 * light))));
+      }
+      pen.fillStyle = gradient;
+    }
+    pen.fill();
+  }
+
+  drawGround() {
+    const pen = this.pen;
+    const sky = pen.createLinearGradient(0, 0, 0, this.height);
+    sky.addColorStop(0, this.colours.top);
+    sky.addColorStop(1, this.colours.bottom);
+    pen.fillStyle = sky;
+    pen.fillRect(0, 0, this.width, this.height);
+    const [cx, cy, scale] = this.project([this.centre[0], this.floor, this.centre[2]]);
+    const flat = Math.max(0.06, Math.abs(this.ahead[1]));
+    pen.save();
+    pen.translate(cx, cy);
+    pen.scale(1, flat);
+    const glow = pen.createRadialGradient(0, 0, 0, 0, 0, 3 * scale);
+    glow.addColorStop(0, this.colours.floor);
+    glow.addColorStop(1, this.colours.floor.slice(0, 7) + "00");
+    pen.fillStyle = glow;
+    pen.beginPath();
+    pen.arc(0, 0, 3 * scale, 0, 2 * Math.PI);
+    pen.fill();
+    pen.restore();
+    this.drawGrid();
+  }
+
+  drawGrid() {
+    const pen = this.pen, reach = 4, step = 0.5;
+    const cx = Math.round(this.centre[0] / step) * step, cz = Math.round(this.centre[2] / step) * step;
+    pen.strokeStyle = this.colours.grid;
+    pen.lineWidth = 1;
+    for (let line = -reach; line <= reach; line += step) {
+      for (let along = -reach; along < reach; along += step) {
+        const fade = 1 - Math.hypot(line, along + step / 2) / reach;
+        if (fade <= 0) continue;
+        for (const [from, to] of [[[line, along], [line, along + step]], [[along, line], [along + step, line]]]) {
+          const a = this.project([cx + from[0], this.floor, cz + from[1]]), b = this.project([cx + to[0], this.floor, cz + to[1]]);
+          if (a[3] < 0.2 || b[3] < 0.2) continue;
+          pen.globalAlpha = fade;
+          pen.beginPath();
+          pen.moveTo(a[0], a[1]);
+          pen.lineTo(b[0], b[1]);
+          pen.stroke();
+        }
+      }
+    }
+    pen.globalAlpha = 1;
+  }
+
+  /* Shadows are drawn small and enlarged again, which softens them in every browser. */
+  drawShadows(figures) {
+    const [wide, high] = [Math.ceil(this.width / 3), Math.ceil(this.height / 3)];
+    [this.shadows.width, this.shadows.height] = [wide, high];
+    [this.soft.width, this.soft.height] = [Math.ceil(wide / 3), Math.ceil(high / 3)];
+    const pen = this.shadows.getContext("2d");
+    pen.scale(1 / 3, 1 / 3);
+    for (const figure of figures) {
+      for (const part of figure.parts) {
+        if (part.small) continue;
+        const points = [];
+        for (const [point, radius] of part.balls) {
+          const fall = (point[1] - this.floor) / this.light[1];
+          const [x, , z] = add(point, this.light, -fall);
+          for (let i = 0; i < 10; i++) {
+            const angle = (i * Math.PI) / 5;
+            points.push(this.project([x + radius * Math.cos(angle), this.floor, z + radius * Math.sin(angle)]));
+          }
+        }
+        pen.beginPath();
+        convexHull(points).forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+        pen.fill();
+      }
+    }
+    const soft = this.soft.getContext("2d");
+    soft.imageSmoothingQuality = "high";
+    soft.drawImage(this.shadows, 0, 0, this.soft.width, this.soft.height);
+    this.pen.imageSmoothingQuality = "high";
+    this.pen.globalAlpha = this.colours.shadow / 2;
+    this.pen.drawImage(this.soft, 0, 0, this.width, this.height);
+    this.pen.drawImage(this.shadows, 0, 0, this.width, this.height);
+    this.pen.globalAlpha = 1;
+  }
+
+  /* The name above the head, with bars that follow the voice. */
+  drawLabel({ skull, name, role, level }) {
+    const pen = this.pen, [x, y] = this.project(skull);
+    pen.font = "600 12px system-ui, sans-serif";
+    const bars = level === null ? 0 : 24, wide = pen.measureText(name).width + 20 + bars, left = x - wide / 2, top = Math.max(y - 24, 6);
+    pen.fillStyle = level === null ? this.colours.label : `rgb(${this.tones[role].body.join(",")})`;
+    pen.beginPath();
+    pen.roundRect(left, top, wide, 22, 11);
+    pen.fill();
+    pen.fillStyle = level === null ? this.colours.labelText : "#fff";
+    pen.textBaseline = "middle";
+    pen.fillText(name, left + 10, top + 11.5);
+    for (let bar = 0; bar < (bars ? 4 : 0); bar++) {
+      const tall = 3 + 11 * level * [0.6, 1, 0.8, 0.5][bar];
+      pen.fillRect(left + wide - bars + bar * 4.5 - 2, top + 11 - tall / 2, 2.5, tall);
+    }
+  }
+}

@@ -1,0 +1,95 @@
+"""`solami pretrain`: stage 2, the six tasks on motion and speech tokens, through TRL's SFTTrainer.
+
+Also `python -m solami_hf.training.pretrain --config recipe.yaml`, and the same under `accelerate launch`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass, field
+
+from .language_model import (
+    LanguageModelArguments,
+    load_model_and_processor,
+    rendered_dataset,
+    train_language_model,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PretrainArguments(LanguageModelArguments):
+    """Model, data and mixture of stage 2."""
+
+    motion_share: float = field(
+        default=0.4, metadata={"help": "Share of motion samples after the warm-up over the first half of the run."}
+    )
+    eval_samples: int = field(default=100, metadata={"help": "Samples of each modality's test split to evaluate."})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    from trl import SFTConfig, TrlParser
+
+    parser = TrlParser(dataclass_types=[PretrainArguments, SFTConfig], prog="solami pretrain")
+    args, training_args = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
+    pretrain(args, training_args)
+    return 0
+
+
+def pretrain(args: PretrainArguments, training_args) -> dict:
+    """Runs stage 2 and writes a complete folder to `training_args.output_dir`.
+
+    Args:
+        args: `PretrainArguments`.
+        training_args: `trl.SFTConfig` with `max_steps` and `max_length` set; the run has no epochs.
+
+    Returns:
+        `{"history": [...]}`.
+
+    Raises:
+        ValueError: no `max_steps`, data of another codec, or nothing to train on.
+    """
+    if training_args.max_steps <= 0:
+        raise ValueError(f"the mixture has no epochs: set max_steps, got {training_args.max_steps}")
+    model, processor = load_model_and_processor(args)
+    tokens = (
+        training_args.max_steps
+        * training_args.max_length
+        * training_args.per_device_train_batch_size
+        * training_args.gradient_accumulation_steps
+        * training_args.world_size
+    )
+    train = rendered_dataset(pretraining_samples(args, processor, "train", tokens, training_args))
+    evals = {}
+    if training_args.eval_strategy != "no":
+        test = list(pretraining_samples(args, processor, "test", args.eval_samples * 200, training_args))
+        evals = {task: rendered_dataset(s for s in test if s["task"] == task) for task in {s["task"] for s in test}}
+    logger.info("%d samples drawn for %d tokens", len(train), tokens)
+    return train_language_model(model, processor, args, training_args, train, evals)
+
+
+def pretraining_samples(args: PretrainArguments, processor, split: str, num_tokens: int, training_args):
+    """Rendered samples of a split, drawn by the mixture; a data folder may have motion, speech, or both."""
+    from ..processing.rendering import TokenRenderer
+    from ..processing.tasks import motion_pairs, speech_pairs
+    from ..processing.token_data import load_tokens
+    from .mixture import draw_pretraining
+
+    pairs = []
+    for config, to_pairs in (("motion", motion_pairs), ("speech", speech_pairs)):
+        try:
+            rows = load_tokens(args.data, config, split, processor)
+        except FileNotFoundError:
+            continue
+        pairs += to_pairs(rows.to_list())
+    renderer = TokenRenderer(processor.tokenizer, processor)
+    # Packing leaves a little of each block empty; the margin makes the samples last for all steps.
+    wanted = int(num_tokens * 1.02) if split == "train" else num_tokens
+    return draw_pretraining(pairs, renderer, wanted, training_args.max_length, training_args.seed, args.motion_share)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""`solami sft`: stage 3, multi-turn instruction tuning on dialogues, full or LoRA, through TRL's SFTTrainer.
+
+Also `python -m solami_hf.training.sft --config recipe.yaml`, and the same under `accelerate launch`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .language_model import (
+    LanguageModelArguments,
+    load_model_and_processor,
+    rendered_dataset,
+    train_language_model,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SftArguments(LanguageModelArguments):
+    """Model, data and answer format of stage 3."""
+
+    answer_format: str | None = field(
+        default=None, metadata={"help": "motion_speech or text_motion_speech; by default the processor's."}
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    from trl import SFTConfig, TrlParser
+
+    parser = TrlParser(dataclass_types=[SftArguments, SFTConfig], prog="solami sft")
+    args, training_args = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
+    sft(args, training_args)
+    return 0
+
+
+def sft(args: SftArguments, training_args) -> dict:
+    """Runs stage 3 and writes a complete folder to `training_args.output_dir`.
+
+    Dialogues longer than `training_args.max_length` lose whole rounds from the front; one whose last round alone is
+    too long is left out, and both are counted in the log. Only the character's answers are trained on.
+
+    Args:
+        args: `SftArguments`.
+        training_args: `trl.SFTConfig`.
+
+    Returns:
+        `{"history": [...]}`.
+
+    Raises:
+        ValueError: data of another codec, or no dialogue fits into `max_length`.
+    """
+    model, processor = load_model_and_processor(args)
+    answer_format = args.answer_format or processor.answer_format
+    processor.answer_format = model.config.answer_format = answer_format
+    train = rendered_dataset(chat_samples(args, processor, "train", training_args, answer_format))
+    train = train.select(np.random.default_rng(training_args.seed).permutation(len(train)))
+    evals = {}
+    if training_args.eval_strategy != "no":
+        evals = {"chat": rendered_dataset(chat_samples(args, processor, "test", training_args, answer_format))}
+    return train_language_model(model, processor, args, training_args, train, evals)
+
+
+def chat_samples(args: SftArguments, processor, split: str, training_args, answer_format: str) -> list[dict]:
+    """Rendered dialogues of a split, cut to `max_length` by whole rounds."""
+    from ..processing.rendering import TokenRenderer, drop_oldest_rounds
+    from ..processing.tasks import chat_messages
+    from ..processing.token_data import load_tokens
+
+    renderer = TokenRenderer(processor.tokenizer, processor)
+    samples, shortened, left_out = [], 0, 0
+    for row in load_tokens(args.data, "chat", split, processor).to_list():
+        messages = chat_messages(row, answer_format)
+        kept = drop_oldest_rounds(messages, lambda m: len(renderer.chat(m)["input_ids"]) <= training_args.max_length)
+        if kept is None:
+            left_out += 1
+            continue
+        shortened += len(kept) < len(messages)
+        samples.append({**renderer.chat(kept), "task": "chat", "id": row["id"]})
+    logger.info("%s: %d dialogues, %d shortened, %d left out as too long", split, len(samples), shortened, left_out)
+    if not samples:
+        raise ValueError(f"no {split} dialogue fits into max_length={training_args.max_length}; raise it")
+    return samples
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""`solami`: fast help, one clear line for a user's mistake, tracebacks for ours."""
+
+import importlib
+import subprocess
+import sys
+import types
+
+import pytest
+
+from solami_hf import cli
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Stands a module with the given main() in for the demo's."""
+
+    def stand_in(main):
+        monkeypatch.setitem(sys.modules, "stand_in", types.SimpleNamespace(main=main))
+        monkeypatch.setitem(cli.COMMANDS, "demo", ("stand_in:main", "stands in"))
+
+    return stand_in
+
+
+def fails_with(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+def test_help_lists_every_command_without_heavy_imports():
+    code = "import sys; from solami_hf.cli import main; main(['--help']); print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.endswith("False\n")
+    assert all(f"\n  {name} " in result.stdout for name in cli.COMMANDS)
+
+
+def test_no_command_shows_the_usage_and_fails(capsys):
+    assert cli.main([]) == 2
+    assert capsys.readouterr().out.startswith("usage: solami")
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == "solami_hf 0.1.0\n"
+
+
+def test_unknown_command_names_the_known_ones(capsys):
+    assert cli.main(["dance"]) == 2
+    assert "unknown command 'dance', expected one of: demo, prepare," in capsys.readouterr().err
+
+
+def test_arguments_and_exit_code_pass_through(command):
+    seen = []
+    command(lambda argv: seen.append(argv) or 7)
+    assert cli.main(["demo", "--out", "x"]) == 7
+    assert seen == [["--out", "x"]]
+
+
+def test_none_is_success(command):
+    command(lambda argv: None)
+    assert cli.main(["demo"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("`fps` is 0,\n expected more"), "solami demo: error: `fps` is 0, expected more\n"),
+        (KeyError("no character 'x'"), "solami demo: error: no character 'x'\n"),
+        (FileNotFoundError(2, "No such file", "a.npz"), "solami demo: error: [Errno 2] No such file: 'a.npz'\n"),
+        (ValueError(), "solami demo: error: ValueError\n"),
+    ],
+)
+def test_a_users_mistake_is_one_line(command, capsys, monkeypatch, error, line):
+    monkeypatch.delenv("SOLAMI_DEBUG", raising=False)
+    command(fails_with(error))
+    assert cli.main(["demo"]) == 2
+    assert capsys.readouterr().err == line
+
+
+def test_debug_keeps_the_traceback(command, monkeypatch):
+    monkeypatch.setenv("SOLAMI_DEBUG", "1")
+    command(fails_with(ValueError("bad")))
+    with pytest.raises(ValueError, match="bad"):
+        cli.main(["demo"])
+
+
+def test_our_own_faults_are_not_hidden(command):
+    command(fails_with(TypeError("a bug")))
+    with pytest.raises(TypeError, match="a bug"):
+        cli.main(["demo"])
+
+
+def test_interruption(command, capsys):
+    command(fails_with(KeyboardInterrupt()))
+    assert cli.main(["demo"]) == 130
+    assert capsys.readouterr().err == "solami demo: interrupted\n"
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_command_has_its_function(name):
+    module, function = cli.COMMANDS[name][0].split(":")
+    assert callable(getattr(importlib.import_module(module), function))
