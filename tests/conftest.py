@@ -38,3 +38,83 @@ def _seeded():
 def golden() -> Path:
     """Folder of the golden vectors, see CONTRIBUTING.md for how to renew them."""
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def tiny_tokenizer():
+    """A byte-level BPE tokenizer of a few hundred tokens, without modality tokens."""
+    from solami_hf.demo.tiny_model import train_tokenizer
+
+    return train_tokenizer(["please wave your hand", "what am I doing?", "a person takes a bow"], vocab_size=300)
+
+
+@pytest.fixture(scope="session")
+def tiny_codecs():
+    """A motion and a speech codec with random weights."""
+    import torch
+
+    from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
+    from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
+    from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
+    from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
+
+    torch.manual_seed(0)
+    sizes = {f"{part}_{key}": 16 for part in ("body", "hand") for key in ("code_num", "code_dim", "width")}
+    motion = SolamiMotionVQModel(SolamiMotionVQConfig(transform_code_num=8, **sizes)).eval()
+    speech = SolamiSpeechCodecModel(
+        SolamiSpeechCodecConfig(n_filters=4, dimension=16, semantic_dimension=8, codebook_size=32)
+    ).eval()
+    return motion, speech
+
+
+@pytest.fixture
+def tiny_processor(tiny_tokenizer, tiny_codecs):
+    """A processor with random codecs and one character."""
+    from solami_hf.processing.processing_solami import SolamiProcessor
+
+    characters = {"ada": {"name": "Ada", "system": "You are Ada."}}
+    return SolamiProcessor(tiny_tokenizer, *tiny_codecs, characters=characters, answer_format="text_motion_speech")
+
+
+@pytest.fixture
+def tiny_model(tiny_processor):
+    """A random language model that fits `tiny_processor`."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from solami_hf.modeling.modeling_solami import SolamiForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=tiny_processor.markers["pad"],
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+    )
+    sizes = {name: span["size"] for name, span in tiny_processor.modalities.items()}
+    return SolamiForCausalLM.from_backbone(
+        LlamaForCausalLM(config), tiny_processor.tokenizer, sizes=sizes, answer_format="text_motion_speech"
+    ).eval()
+
+
+@pytest.fixture
+def small_motion():
+    """40 frames of a body that moves a little."""
+    import numpy as np
+
+    from solami_hf.processing.motion import SmplxMotion
+
+    rng = np.random.default_rng(0)
+    transl = np.tile([0.3, 0.9, 1.5], (40, 1)) + rng.normal(size=(40, 3)) * 0.01
+    return SmplxMotion(transl.astype(np.float32), (rng.normal(size=(40, 55, 3)) * 0.1).astype(np.float32))
+
+
+@pytest.fixture
+def small_sound():
+    """0.6 s of noise at 16 kHz."""
+    import numpy as np
+
+    return (np.random.default_rng(1).normal(size=9600) * 0.1).astype(np.float32)

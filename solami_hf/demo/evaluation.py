@@ -1,8 +1,8 @@
 """What the demo measures on held-out material, with the controls that tell listening from recall.
 
 Held out are motion clips, speaking rates and, where named so, phrasings. A line is right when its words are the
-expected ones; heard by speech recognition, when the expected line is the nearest of all lines of all characters. An action is
-right when the nearest real clip in feature space shows it.
+expected ones; heard by speech recognition, when the expected line is the nearest of all lines of all characters. An
+action is right when the nearest real clip in feature space shows it.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) ->
         out / "report.html",
         title="A character that listens, watches and answers",
         lead=(
-            "Made on this machine from authored gestures, retargeted mocap and synthesized speech: motion tokenizers, a "
-            "small language model pretrained on six tasks and tuned on dialogues. Recordings, motions and speaking "
+            "Made on this machine from authored gestures, retargeted mocap and synthesized speech: motion tokenizers, "
+            "a small language model pretrained on six tasks and tuned on dialogues. Recordings, motions and speaking "
             f"rates below were never trained on. Of {metrics['counts']['round1']} held-out first rounds, "
             f"{figures['round1_right_line']:.0f} % are answered with the right line; with another user's audio "
             f"{figures['round1_wrong_audio']:.0f} %."

@@ -1,7 +1,8 @@
 """`solami demo`: the whole road on small real data, from mocap and speech to a character that answers, and its report.
 
 Every stage is an ordinary command or function of the package on ordinary folders, so any of them can be repeated by
-hand on other data. A finished stage is noted in `OUT/stages.json`; the demo continues after the last one when run again.
+hand on other data. A finished stage is noted in `OUT/stages.json`; the demo continues after the last one when run
+again.
 """
 
 from __future__ import annotations

@@ -289,7 +289,9 @@ class SolamiProcessor(ProcessorMixin):
         Raises:
             ValueError: unknown content types or roles, unreadable media, codes outside the codebooks.
         """
-        single = bool(conversation) and isinstance(conversation[0], dict)
+        if not conversation:
+            raise ValueError("the conversation is empty; give at least one message")
+        single = isinstance(conversation[0], dict)
         conversations = self.encode_media([conversation] if single else list(conversation))
         if not tokenize or chat_template is not None:
             for c in conversations:

@@ -92,13 +92,19 @@ def write_token_dataset(
 
 
 def card_codecs(folder_or_repo: str | Path) -> dict[str, str]:
-    """The codec fingerprints that a dataset's card names; empty when there is no card."""
-    readme = Path(folder_or_repo) / "README.md"
-    if readme.is_file():
-        return dict(DatasetCard.load(readme).data.to_dict().get("codecs") or {})
-    if Path(folder_or_repo).exists():
-        return {}
-    return dict(DatasetCard.load(str(folder_or_repo)).data.to_dict().get("codecs") or {})
+    """The codec fingerprints that a dataset's card names; empty for a local folder without a card."""
+    source = Path(folder_or_repo) / "README.md"
+    if not source.is_file():
+        if _is_local(folder_or_repo):
+            return {}
+        source = str(folder_or_repo)
+    return dict(DatasetCard.load(source).data.to_dict().get("codecs") or {})
+
+
+def _is_local(folder_or_repo: str | Path) -> bool:
+    """A path on this machine, whether it exists or not; everything else is a Hub id of the form `owner/name`."""
+    text = str(folder_or_repo)
+    return isinstance(folder_or_repo, Path) or Path(text).exists() or text[0] in "/.~" or text.count("/") != 1
 
 
 def load_tokens(folder_or_repo: str | Path, config: str, split: str, processor=None) -> Dataset:
@@ -111,20 +117,21 @@ def load_tokens(folder_or_repo: str | Path, config: str, split: str, processor=N
         FileNotFoundError: the folder does not have the config.
         ValueError: the codes were made by another codec.
     """
-    source = str(folder_or_repo)
-    if Path(source).is_dir() and not (Path(source) / config).is_dir():
-        raise FileNotFoundError(f"{source} has no {config}/ tokens; make them with `solami prepare {config}`")
-    if not Path(source).is_dir() and (source.startswith(("/", ".")) or "/" not in source):
-        raise FileNotFoundError(f"no such token dataset folder: {source}")
+    source = Path(folder_or_repo)
+    if _is_local(folder_or_repo):
+        if not source.is_dir():
+            raise FileNotFoundError(f"no such token dataset folder: {source}")
+        if not (source / config).is_dir():
+            raise FileNotFoundError(f"{source} has no {config}/ tokens; make them with `solami prepare {config}`")
     if processor is not None:
-        made_by, ours = card_codecs(source), fingerprints(processor, config)
+        made_by, ours = card_codecs(folder_or_repo), fingerprints(processor, config)
         for name, fingerprint in ours.items():
             if made_by.get(name) != fingerprint:
                 raise ValueError(
                     f"{source} was made by the {name} codec {made_by.get(name)}, but the processor has {fingerprint}; "
                     f"prepare the data again with this processor, or use the processor that made it"
                 )
-    return load_dataset(source, config, split=split)
+    return load_dataset(str(folder_or_repo), config, split=split)
 
 
 def _write_card(folder: Path, codecs: dict[str, str]) -> None:

@@ -233,7 +233,7 @@ def write_report(
     groups: dict[str, _MetricGroup] = {}
     for row in metrics:
         groups.setdefault(row.group, _MetricGroup(row.group)).rows.append(row)
-    assets = {name: _asset(name) for name in ("style.css", "stage.js", "player.js", "curves.js")}
+    assets = {name: _asset(name) for name in ("style.css", "figure.js", "stage.js", "player.js", "curves.js")}
     data = {
         "conversations": [_encode_conversation(conversation) for conversation in conversations],
         "curves": [_encode_curve(curve) for curve in curves],

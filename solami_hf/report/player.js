@@ -188,7 +188,8 @@ class Player {
       const voice = this.voices[role], place = this.time - this.starts[role];
       if (!voice) continue;
       const { sound } = voice;
-      if (place < 0 || place >= voice.seconds || voice.blocked) {
+      // a voice that lags behind the clock may still say its last syllable
+      if (place < 0 || place >= voice.seconds + (sound.paused ? 0 : 0.3) || voice.blocked) {
         if (!sound.paused) sound.pause();
       } else if (sound.paused) {
         if (voice.seconds - place < 0.06) continue; // too little left to start it

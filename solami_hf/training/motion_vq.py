@@ -252,6 +252,7 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
     if trainer.is_world_process_zero():
         history = {"arguments": asdict(args), "log": trainer.state.log_history, "evaluation": metrics}
         _save(model, history, Path(training_args.output_dir))
+    trainer.end()
     return metrics
 
 

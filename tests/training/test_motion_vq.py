@@ -18,14 +18,15 @@ from solami_hf.training.motion_vq_data import (
     read_transforms,
 )
 
-
 RECIPES = Path(__file__).parents[2] / "solami_hf" / "training" / "recipes"
 TINY = {"width": 16, "code_dim": 8, "depth": 1, "code_num": 8, "transform_code_num": 4, "window": 16}
 
 
 def waving(frames: int, speed: float) -> SmplxMotion:
-    poses = np.zeros((frames, 55, 3))
-    poses[:, 17, 2] = np.sin(speed * np.arange(frames))
+    """Every joint but the root swings, each with its own phase."""
+    angles = 0.5 * np.sin(speed * np.arange(frames)[:, None] + np.arange(55))
+    angles[:, 0] = 0
+    poses = angles[..., None] * np.array([0.0, 0.0, 1.0])
     return SmplxMotion(np.tile([0, 0.9, 0], (frames, 1)), poses)
 
 
@@ -79,8 +80,8 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(data, tmp_path):
 
 
 def test_training_lowers_the_loss(data, tmp_path):
-    arguments = training_arguments(tmp_path / "out", max_steps=60, logging_steps=10, learning_rate=5e-3)
-    train_motion_vq(MotionVQArguments(data=str(data), warmup_share=0.5, **TINY), arguments)
+    arguments = training_arguments(tmp_path / "out", max_steps=40, logging_steps=10, learning_rate=5e-3)
+    train_motion_vq(MotionVQArguments(data=str(data), warmup_share=0.5, **TINY | {"width": 32}), arguments)
     log = json.loads((tmp_path / "out" / "history.json").read_text())["log"]
     losses = [row["feature_loss"] for row in log if "feature_loss" in row]
     assert losses[-1] < 0.6 * losses[0]
@@ -111,7 +112,7 @@ def test_transforms_come_from_partners_and_random_places(data):
 
 def test_statistics_raise_only_rotation_floors(data):
     mean, std = feature_statistics(read_clips(data, "train"), 0.02)
-    assert std[0] == 0 and (std[3:] >= 0.0199).all()
+    assert std[0] == 0 and std[3:].amin().item() == pytest.approx(0.02)
     assert mean[2].item() == pytest.approx(0.9)
 
 

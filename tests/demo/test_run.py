@@ -1,0 +1,85 @@
+"""The demo's runner: stages once each, in order, continued after an interruption; and the whole demo, slowly."""
+
+import json
+
+import pytest
+
+from solami_hf.demo import run as demo_run
+from solami_hf.demo.corpus import ACTIONS
+from solami_hf.demo.dialogues import ACTIONS as DIALOGUE_ACTIONS
+from solami_hf.demo.run import Demo, DemoArguments, main, run
+
+
+def with_stages(tmp_path, calls, failing=None, **arguments):
+    """A demo whose stages only note that they ran; one of them may fail."""
+    demo = Demo(DemoArguments(out=str(tmp_path / "out"), **arguments))
+
+    def stage(name):
+        def function():
+            if name == failing:
+                raise RuntimeError("killed")
+            calls.append(name)
+
+        return function
+
+    demo.stages = lambda: {name: (name, stage(name)) for name in ("first", "second", "third")}
+    return demo
+
+
+def test_an_interrupted_demo_continues_after_the_last_finished_stage(tmp_path):
+    calls = []
+    with pytest.raises(RuntimeError):
+        run(with_stages(tmp_path, calls, failing="second"))
+    assert calls == ["first"]
+    run(with_stages(tmp_path, calls))
+    assert calls == ["first", "second", "third"]
+    run(with_stages(tmp_path, calls))
+    assert calls == ["first", "second", "third"]
+    state = json.loads((tmp_path / "out" / "stages.json").read_text())
+    assert list(state["stages"]) == calls and all(s["seconds"] >= 0 for s in state["stages"].values())
+
+
+def test_another_seed_needs_another_folder(tmp_path):
+    run(with_stages(tmp_path, []))
+    with pytest.raises(ValueError, match="take another --out"):
+        run(with_stages(tmp_path, [], seed=1))
+
+
+def test_bad_minutes():
+    with pytest.raises(ValueError, match="minutes must be above 0"):
+        Demo(DemoArguments(minutes=0))
+    with pytest.raises(ValueError, match="minutes must be above 0"):
+        Demo(DemoArguments(minutes=float("nan")))
+
+
+def test_steps_scale_with_the_minutes():
+    assert Demo(DemoArguments(minutes=30)).steps(100) == 200
+    assert Demo(DemoArguments(minutes=0.01)).steps(100) == 2
+
+
+def test_dialogues_and_corpus_speak_of_the_same_actions():
+    assert set(DIALOGUE_ACTIONS) == set(ACTIONS)
+
+
+def test_recipes_exist():
+    for name in ("motion_vq_tiny", "pretrain_tiny", "sft_tiny", "pretrain_paper", "sft_paper", "motion_vq_paper"):
+        assert (demo_run.RECIPES / f"{name}.yaml").is_file()
+
+
+@pytest.mark.slow
+def test_the_whole_demo_in_a_minute_of_training(tmp_path):
+    """Everything runs and is complete; a minute of training is too short for the figures to be good."""
+    out = tmp_path / "demo"
+    assert main(["--out", str(out), "--minutes", "0.5"]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert set(report) == {"stages", "metrics", "chat", "checkpoint"}
+    assert report["chat"] and {"user_audio", "character_motion", "text", "valid"} <= set(report["chat"][0])
+    assert report["metrics"]["codec_mpjpe"] < 300
+    page = (out / "report.html").read_text()
+    assert "solamiReport" in page and "https://" not in page.split("<script")[0].split("<body")[-1]
+
+    from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor
+
+    assert AutoModel.from_pretrained(out / "checkpoint") is not None
+    assert AutoModelForCausalLM.from_pretrained(out / "checkpoint") is not None
+    assert AutoProcessor.from_pretrained(out / "checkpoint").speech_codec is not None

@@ -1,0 +1,114 @@
+"""Pretraining and SFT as a user runs them, on tiny models: complete folders, LoRA, resuming, bad input."""
+
+import json
+
+import pytest
+import soundfile
+import torch
+from transformers import AutoModelForCausalLM, AutoProcessor
+
+from solami_hf.processing.motion_files import write_motion
+from solami_hf.processing.prepare import prepare
+from solami_hf.training import pretrain, sft
+
+QUICK = """
+max_length: 512
+per_device_train_batch_size: 1
+packing: true
+learning_rate: 1.0e-3
+gradient_checkpointing: false
+use_cpu: true
+bf16: false
+logging_steps: 1
+save_strategy: steps
+save_steps: 2
+report_to: none
+"""
+
+
+@pytest.fixture
+def run(tmp_path, tiny_model, tiny_processor, small_motion, small_sound):
+    """A model folder, token data and a recipe."""
+    source = tmp_path / "source"
+    source.mkdir()
+    write_motion(source / "a.npz", small_motion)
+    soundfile.write(source / "a.wav", small_sound, 16000)
+    user = {"role": "user", "text": "hi", "audio": "a.wav", "motion": "a.npz"}
+    answer = {**user, "role": "assistant", "text": "hello"}
+    rows = {
+        "motion": {"motion": "a.npz", "text": ["waves"]},
+        "speech": {"turns": [{"text": "hi", "audio": "a.wav", "speaker": "me"}] * 2},
+        "chat": {"topic": "t", "character": "ada", "turns": [{"role": "system", "text": "Be."}, user, answer]},
+    }
+    for kind, row in rows.items():
+        manifest = [{"id": f"{split}{i}", "split": split, **row} for split in ("train", "test") for i in range(2)]
+        (source / "manifest.jsonl").write_text("".join(json.dumps(r) + "\n" for r in manifest))
+        prepare(kind, source, tiny_processor, tmp_path / "data")
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_processor.save_pretrained(tmp_path / "model")
+    (tmp_path / "recipe.yaml").write_text(QUICK)
+    return tmp_path
+
+
+def arguments(run, output, *more, model="model"):
+    paths = ["--model", str(run / model), "--data", str(run / "data"), "--output_dir", str(run / output)]
+    return ["--config", str(run / "recipe.yaml"), *paths, *more]
+
+
+def test_pretrain_then_sft_give_complete_folders(run):
+    assert pretrain.main(arguments(run, "pretrained", "--max_steps", "2")) == 0
+    assert sft.main(arguments(run, "checkpoint", "--max_steps", "2", model="pretrained")) == 0
+    before = AutoModelForCausalLM.from_pretrained(run / "model")
+    after = AutoModelForCausalLM.from_pretrained(run / "checkpoint")
+    assert not torch.equal(before.model.embed_tokens.weight, after.model.embed_tokens.weight)
+    processor = AutoProcessor.from_pretrained(run / "checkpoint")
+    assert processor.speech_codec is not None and processor.characters
+    assert after.generation_config.eos_token_id == processor.markers["eos"]
+    history = json.loads((run / "checkpoint" / "history.json").read_text())
+    assert [e["step"] for e in history if "loss" in e] == [1, 2]
+
+
+def test_a_run_continues_from_its_checkpoint(run):
+    whole = arguments(run, "whole", "--max_steps", "4")
+    sft.main(whole)
+    sft.main(arguments(run, "parts", "--max_steps", "4", "--save_steps", "2"))
+    final = run / "parts"
+    expected = {p.name: p for p in (run / "whole").glob("checkpoint-*")}
+    assert {p.name for p in final.glob("checkpoint-*")} == set(expected) == {"checkpoint-2", "checkpoint-4"}
+    # Take away what came after step 2 and run again: the same weights must come out.
+    import shutil
+
+    shutil.rmtree(final / "checkpoint-4")
+    (final / "model.safetensors").unlink()
+    sft.main(arguments(run, "parts", "--max_steps", "4", "--save_steps", "2"))
+    a, b = (AutoModelForCausalLM.from_pretrained(run / name) for name in ("whole", "parts"))
+    assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_lora_comes_out_merged_and_as_an_adapter(run):
+    sft.main(arguments(run, "lora", "--max_steps", "2", "--use_lora"))
+    assert (run / "lora" / "adapter" / "adapter_config.json").is_file()
+    before = AutoModelForCausalLM.from_pretrained(run / "model")
+    merged = AutoModelForCausalLM.from_pretrained(run / "lora")
+    names = [n for n, p in merged.named_parameters() if not torch.equal(p, before.get_parameter(n))]
+    assert any("q_proj" in n for n in names) and any("embed_tokens" in n for n in names)
+    assert not any("mlp" in n for n in names)
+
+
+def test_evaluation_loss_is_logged(run):
+    more = ["--max_steps", "2", "--eval_strategy", "steps", "--eval_steps", "2"]
+    sft.main(arguments(run, "evaluated", *more))
+    history = json.loads((run / "evaluated" / "history.json").read_text())
+    assert any("eval_chat_loss" in entry for entry in history)
+
+
+def test_bad_input(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such model folder"):
+        sft.main(arguments(run, "x", "--max_steps", "2", model="gone"))
+    with pytest.raises(ValueError, match="set max_steps"):
+        pretrain.main(arguments(run, "x"))
+    with pytest.raises(ValueError, match="max_length=8"):
+        sft.main(arguments(run, "x", "--max_steps", "2", "--max_length", "8"))
+    (run / "model" / "processor_config.json").unlink()
+    with pytest.raises(ValueError, match="no processor_config.json"):
+        sft.main(arguments(run, "x", "--max_steps", "2"))
