@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from solami_hf.demo.posing import LEG_JOINTS, Pose, leg_rotations, local_rotations
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.smplx_body import rest_joints, standing_height
+from ..processing.motion import SmplxMotion
+from ..processing.smplx_body import rest_joints, standing_height
+from .posing import LEG_JOINTS, Pose, leg_rotations, local_rotations
 
 FPS = 30.0
 Keys = list[tuple[float, Pose]]

@@ -1,6 +1,6 @@
 """The demo's motion corpus: 16 authored gestures and 13 recorded actions, about 630 captioned clips.
 
-    python -c "from solami_hf.demo.corpus import write_motion_corpus; write_motion_corpus('runs/demo/corpus/motion')"
+python -c "from solami_hf.demo.corpus import write_motion_corpus; write_motion_corpus('corpus/motion')"
 """
 
 import json
@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from solami_hf.demo.animation import place
-from solami_hf.demo.captions import captions_for
-from solami_hf.demo.gestures import GESTURES, ONE_SIDED, make_gesture
-from solami_hf.demo.mocap import SOURCES, make_mocap
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_features import canonicalize
-from solami_hf.processing.motion_files import write_motion
+from ..processing.motion import SmplxMotion
+from ..processing.motion_features import canonicalize
+from ..processing.motion_files import write_motion
+from .animation import place
+from .captions import captions_for
+from .gestures import GESTURES, ONE_SIDED, make_gesture
+from .mocap import SOURCES, make_mocap
 
 ACTIONS: tuple[str, ...] = (*GESTURES, *SOURCES)
 """The 29 action ids: gestures, then mocap."""
@@ -26,8 +26,8 @@ ACTIONS: tuple[str, ...] = (*GESTURES, *SOURCES)
 # clips of an action: (train, test)
 GESTURE_CLIPS, MOCAP_CLIPS = (22, 6), (11, 3)
 
-# who answers whom, in pairs that stand face to face; an action has at most one answer, so that it can be learnt
-_ANSWERS = {
+# who answers whom, both ways, in pairs that stand face to face; an action has one answer, so that it can be learnt
+PARTNERS: dict[str, str] = {
     **{action: action for action in ("wave", "bow", "offer_hand", "salute", "dance")},
     "clap": "raise_hands",
     "point": "nod",
@@ -39,13 +39,12 @@ _ANSWERS = {
     "kick": "jump",
 }
 NEAREST, FARTHEST, ASIDE = 1.0, 2.2, np.radians(25)
-PARTNERS: dict[str, str] = _ANSWERS | {answer: action for action, answer in _ANSWERS.items()}
 
 
 def _facing_z(motion: SmplxMotion) -> SmplxMotion:
     """The motion moved so that it starts at x = z = 0, facing +z."""
     params = canonicalize(torch.from_numpy(motion.to_params()).double())
-    return SmplxMotion.from_params(params, fps=motion.fps, betas=motion.betas, gender=motion.gender)
+    return SmplxMotion.from_params(params.numpy(), fps=motion.fps, betas=motion.betas, gender=motion.gender)
 
 
 def place_for_dialogue(motion: SmplxMotion, rng: np.random.Generator) -> SmplxMotion:
@@ -85,7 +84,7 @@ def _pair_up(rows: dict[str, dict], motions: dict[str, SmplxMotion], seed: int) 
     """Gives clips that answer each other their `partner_id` and puts the second of each pair before the first."""
     rng = np.random.default_rng([seed, len(ACTIONS)])
     for split in ("train", "test"):
-        for action, answer in _ANSWERS.items():
+        for action, answer in PARTNERS.items():
             first = [key for key, row in rows.items() if row["action"] == action and row["split"] == split]
             second = [key for key, row in rows.items() if row["action"] == answer and row["split"] == split]
             if action == answer:
@@ -135,13 +134,13 @@ def write_motion_corpus(folder: str | Path, seed: int = 0, progress: bool = True
         for split, count in zip(("train", "test"), GESTURE_CLIPS if action in GESTURES else MOCAP_CLIPS, strict=True)
         for number in range(count)
     ]
-    bar = tqdm(plan, desc="motion clips", unit="clip", disable=None if progress else True)
-    for action, split, number in bar:
+    for action, split, number in tqdm(plan, desc="motion clips", unit="clip", disable=None if progress else True):
         rng = np.random.default_rng([seed, ACTIONS.index(action), split == "test", number])
         motion, details = make_clip(action, rng)
         key = f"{action}-{split}-{number:02d}"
         text = captions_for(action, rng, details["side"], details["speed"])
-        rows[key] = {"id": key, "motion": f"clips/{key}.npz", "text": text, "partner_id": None, "split": split, **details}
+        rows[key] = {"id": key, "motion": f"clips/{key}.npz", "text": text, "partner_id": None, "split": split}
+        rows[key] |= details
         motions[key] = motion
     _pair_up(rows, motions, seed)
     for key, motion in motions.items():

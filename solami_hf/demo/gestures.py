@@ -1,6 +1,6 @@
 """Sixteen social gestures, authored as key poses with fingers and varied in side, speed, size, start and noise.
 
-    motion, details = make_gesture("wave", np.random.default_rng(0))
+motion, details = make_gesture("wave", np.random.default_rng(0))
 """
 
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from solami_hf.demo.animation import Keys, animate, place
-from solami_hf.demo.posing import HANGING, Arm, Pose, Vector
-from solami_hf.processing.motion import SmplxMotion
+from ..processing.motion import SmplxMotion
+from .animation import Keys, animate, place
+from .posing import HANGING, Arm, Pose, Vector
 
 MIN_SECONDS, MAX_SECONDS = 1.6, 3.0
 _OTHER = {"left": "right", "right": "left"}
@@ -77,9 +77,18 @@ def wave(style: Style) -> Keys:
 def bow(style: Style) -> Keys:
     """The upper body bends deep from the hips, arms at the sides."""
     angle = style.degrees(52)
-    arm = replace(HANGING, wrist=style.near((0.22, -0.10, 0.10)), shape="flat")
-    low = replace(style.start, torso=(angle * 0.62, 0, 0), head=(angle * 0.3, 0, 0), tilt=angle * 0.38,
-                  hips=(0, -0.03, -0.10 * style.size), arms={"left": arm, "right": arm})  # fmt: skip
+    hang = np.radians(0.8 * angle)  # the arms go on hanging while the chest tilts
+    along = (0.06, -np.cos(hang), np.sin(hang))
+    wrist = style.near((0.21, 0.376 - 0.485 * np.cos(hang), 0.02 + 0.485 * np.sin(hang)))
+    arm = replace(HANGING, wrist=wrist, elbow=(0.5, -np.sin(hang), -np.cos(hang)), fingers=along, shape="flat")
+    low = replace(
+        style.start,
+        torso=(angle * 0.62, 0, 0),
+        head=(angle * 0.3, 0, 0),
+        tilt=angle * 0.38,
+        hips=(0, -0.03, -0.10 * style.size),
+        arms={"left": arm, "right": arm},
+    )
     return _hold(0.75, low, 0.45, style)
 
 
@@ -106,7 +115,9 @@ def shake_head(style: Style) -> Keys:
 def clap(style: Style) -> Keys:
     """Both flat hands meet before the chest several times."""
     height, front = 0.27 + style.rng.normal(0, 0.02), 0.33 + style.rng.normal(0, 0.015)
-    open_ = Arm((0.05 + 0.13 * style.size, height, front), (0.8, -0.7, -0.3), (-0.25, 0.5, 0.8), (-1, 0, 0), shape="flat")
+    open_ = Arm(
+        (0.05 + 0.13 * style.size, height, front), (0.8, -0.7, -0.3), (-0.25, 0.5, 0.8), (-1, 0, 0), shape="flat"
+    )
     shut = replace(open_, wrist=(0.035, height + 0.01, front), fingers=(-0.03, 0.55, 0.8))
     keys: Keys = [(0, style.start), (0.45, style.both(open_))]
     for _ in range(int(style.rng.integers(4, 6))):
@@ -145,7 +156,9 @@ def beckon(style: Style) -> Keys:
     spot = style.near((0.24, 0.28, 0.40), 0.03)
     out = Arm(spot, (0.5, -1, -0.2), (-0.05, 0.45, 1), (-0.2, 1, -0.35), shape="flat")
     pull = 0.09 * style.size
-    in_ = Arm(_plus(spot, -0.04, 0.10, -pull - 0.06), (0.5, -1, -0.2), (-0.25, 1.0, -0.45), (-0.1, -0.4, -1), shape="cupped")
+    in_ = Arm(
+        _plus(spot, -0.04, 0.10, -pull - 0.06), (0.5, -1, -0.2), (-0.25, 1.0, -0.45), (-0.1, -0.4, -1), shape="cupped"
+    )
     keys: Keys = [(0, style.start), (0.45, style.arms(out))]
     for _ in range(3):
         keys += [(keys[-1][0] + 0.28, style.arms(in_)), (keys[-1][0] + 0.52, style.arms(out))]
@@ -163,8 +176,12 @@ def raise_hands(style: Style) -> Keys:
 
 def cross_arms(style: Style) -> Keys:
     """The forearms fold over each other before the chest."""
-    over = Arm(style.near((-0.13, 0.20, 0.24), 0.015), (1, -0.55, 0.15), (-1, 0.12, -0.2), (0.1, -0.35, -1), shape="relaxed")
-    under = Arm(style.near((-0.11, 0.13, 0.19), 0.015), (1, -0.55, 0.15), (-1, 0.35, -0.1), (0.1, 0.2, -1), shape="relaxed")
+    over = Arm(
+        style.near((-0.13, 0.20, 0.24), 0.015), (1, -0.55, 0.15), (-1, 0.12, -0.2), (0.1, -0.35, -1), shape="relaxed"
+    )
+    under = Arm(
+        style.near((-0.11, 0.13, 0.19), 0.015), (1, -0.55, 0.15), (-1, 0.35, -0.1), (0.1, 0.2, -1), shape="relaxed"
+    )
     way = Arm((0.16, 0.12, 0.34), (1, -0.6, -0.1), (-1, 0.1, 0.3), (0, -0.3, -1))
     pose = _turned(style.arms(over, under), head=(-3, 0, 0), torso=(-3, 0, 0))
     return [(0, style.start), (0.38, style.both(way)), (0.78, pose), (1.75, pose), (2.4, style.start)]
@@ -184,16 +201,22 @@ def offer_hand(style: Style) -> Keys:
 
 def salute(style: Style) -> Keys:
     """The flat hand snaps to the brow, elbow out, back straight."""
-    spot = style.near((0.145, 0.585, 0.17), 0.012)
+    spot = style.near((0.20, 0.575, 0.15), 0.012)
     arm = Arm(spot, (1, -0.35, 0.05), (-0.75, 0.62, -0.12), (-0.3, -0.55, 0.75), lift=6, shape="flat")
     rest = replace(HANGING, wrist=(0.22, -0.12, 0.02), shape="flat")
     pose = _turned(style.arms(arm, rest), torso=(-3, 0, 0), head=(-3, 0, 0))
-    return _hold(0.45, pose, style.rng.uniform(0.8, 1.0), style)
+    return _hold(0.52, pose, style.rng.uniform(0.75, 0.95), style)
 
 
 def hands_on_hips(style: Style) -> Keys:
     """Both hands come to rest on the hips, elbows out."""
-    arm = Arm(style.near((0.205, -0.005, 0.075), 0.012), (1, 0.1, -0.45), (-0.65, -0.35, 0.65), (-0.45, -0.2, -0.8), shape="cupped")
+    arm = Arm(
+        style.near((0.205, -0.005, 0.075), 0.012),
+        (1, 0.1, -0.45),
+        (-0.65, -0.35, 0.65),
+        (-0.45, -0.2, -0.8),
+        shape="cupped",
+    )
     way = Arm((0.36, 0.02, 0.16), (1, 0, -0.5), (-0.3, -0.8, 0.4), (-1, 0, -0.1))
     pose = _turned(style.both(arm), torso=(-3, 0, 0), head=(-3, style.towards(6), 0))
     return [(0, style.start), (0.35, style.both(way)), (0.68, pose), (1.65, pose), (2.2, style.start)]
@@ -207,14 +230,18 @@ def scratch_head(style: Style) -> Keys:
     lean = {"head": (10, 0, style.towards(-9)), "torso": (2, 0, 0)}
     keys: Keys = [(0, style.start), (0.55, _turned(style.arms(arm), **lean))]
     for i in range(5):
-        moved = replace(arm, wrist=_plus(spot, 0.01, -rub if i % 2 else rub, rub), shape="relaxed" if i % 2 else "cupped")
+        moved = replace(
+            arm, wrist=_plus(spot, 0.01, -rub if i % 2 else rub, rub), shape="relaxed" if i % 2 else "cupped"
+        )
         keys.append((keys[-1][0] + 0.18, _turned(style.arms(moved), **lean)))
     return [*keys, (keys[-1][0] + 0.55, style.start)]
 
 
 def hand_on_heart(style: Style) -> Keys:
     """The flat palm is laid on the chest, the head bows a little."""
-    arm = Arm(style.near((-0.015, 0.27, 0.165), 0.012), (0.9, -0.75, 0.1), (-0.95, 0.32, -0.1), (0, 0, -1), shape="flat")
+    arm = Arm(
+        style.near((-0.015, 0.27, 0.165), 0.012), (0.9, -0.75, 0.1), (-0.95, 0.32, -0.1), (0, 0, -1), shape="flat"
+    )
     way = replace(arm, wrist=(0.14, 0.15, 0.32))
     pose = _turned(style.arms(arm), head=(style.degrees(13), 0, style.towards(-4)), torso=(4, 0, 0))
     return [(0, style.start), (0.4, style.arms(way)), (0.75, pose), (1.7, pose), (2.3, style.start)]
@@ -223,11 +250,13 @@ def hand_on_heart(style: Style) -> Keys:
 GESTURES: dict[str, Callable[[Style], Keys]] = {
     action.__name__: action
     for action in (
-        *(wave, bow, nod, shake_head, clap, point, shrug, thumbs_up, beckon, raise_hands, cross_arms, offer_hand, salute),
-        *(hands_on_hips, scratch_head, hand_on_heart),
+        *(wave, bow, nod, shake_head, clap, point, shrug, thumbs_up, beckon, raise_hands, cross_arms),
+        *(offer_hand, salute, hands_on_hips, scratch_head, hand_on_heart),
     )
 }
-ONE_SIDED = frozenset({"wave", "point", "thumbs_up", "beckon", "offer_hand", "salute", "scratch_head", "hand_on_heart"})
+ONE_SIDED = frozenset(
+    {"wave", "point", "thumbs_up", "beckon", "offer_hand", "salute", "scratch_head", "hand_on_heart"}
+)
 """Gestures made with one hand, whose side a caption may name."""
 
 
@@ -238,7 +267,9 @@ def _start_pose(rng: np.random.Generator) -> Pose:
     shift = rng.choice([-1.0, 0.0, 1.0]) * rng.uniform(0.02, 0.045)
     bend = -rng.uniform(0.0, 0.035) - abs(shift) * 0.15
     head = tuple(rng.normal(0, 2.0, 3))
-    return Pose(torso=(rng.normal(1, 1.5), rng.normal(0, 2), -shift * 60), head=head, hips=(shift, bend, 0.0), arms=arms)
+    return Pose(
+        torso=(rng.normal(1, 1.5), rng.normal(0, 2), -shift * 60), head=head, hips=(shift, bend, 0.0), arms=arms
+    )
 
 
 def make_gesture(

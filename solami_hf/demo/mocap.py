@@ -6,17 +6,18 @@ shape here. A take differs in pace, side, the stretch that is cut out, facing an
 
 import importlib.util
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.spatial.transform import Rotation
 
-from solami_hf.demo.animation import FPS, place, smooth_noise
-from solami_hf.demo.posing import hand_rotations
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_files import read_motion, resample_motion
-from solami_hf.processing.smplx_body import SMPLX_JOINT_NAMES, joint_positions
+from ..processing.motion import SmplxMotion
+from ..processing.motion_files import read_motion, resample_motion
+from ..processing.smplx_body import SMPLX_JOINT_NAMES, joint_positions
+from .animation import FPS, place, smooth_noise
+from .posing import hand_rotations
 
 MIN_SECONDS, MAX_SECONDS = 1.6, 3.2
 _SOLE_BELOW_TOES = 0.025  # metres; a joint of the feet is at least so high when the sole touches the floor
@@ -76,20 +77,41 @@ def mirror(motion: SmplxMotion) -> SmplxMotion:
     return replace(motion, transl=motion.transl * np.array([-1, 1, 1], dtype=np.float32), poses=poses)
 
 
-@lru_cache(maxsize=len(SMPLX_JOINT_NAMES))
+@cache
 def _recording(name: str, cycle: bool) -> SmplxMotion:
-    """A recording at 30 fps, its feet brought to the floor; a cycle is repeated until it is long enough to cut from."""
-    motion = read_motion(recordings_folder() / f"humanoid3d_{name}.txt", fps=FPS)
+    """A recording at 30 fps, its feet brought to the floor; a cycle is repeated until it can be cut from."""
+    path = recordings_folder() / f"humanoid3d_{name}.txt"
     if cycle:
-        step = (motion.transl[-1] - motion.transl[0]) * np.array([1, 0, 1], dtype=np.float32)
-        times = int(np.ceil(2 * MAX_SECONDS * FPS / motion.num_frames)) + 1
-        transl = np.concatenate([motion.transl[:-1] + i * step for i in range(times)])
-        motion = replace(motion, transl=transl, poses=np.tile(motion.poses[:-1], (times, 1, 1)))
+        motion = _repeated(replace(read_motion(path, fps=None), fps=FPS))  # both cycles are recorded at 30.001 fps
+    else:
+        motion = read_motion(path, fps=FPS)
     return _grounded(motion)
 
 
+def _repeated(motion: SmplxMotion) -> SmplxMotion:
+    """A cycle of steps several times over.
+
+    Both recorded cycles are one step and its mirror image, with a frame missing where the two meet (the limbs move
+    twice as far there, the pelvis does not): it is put back half way, at both ends of each step.
+    """
+    frames = motion.num_frames - 1  # the last frame begins the next cycle
+    half = frames // 2
+    travel = 2 * (motion.transl[half] - motion.transl[0]) * [0, 0, 1]
+    times = int(np.ceil(2 * MAX_SECONDS * FPS / frames)) + 1
+    transl = np.concatenate([motion.transl[:frames] + i * travel for i in range(times)])
+    transl[:, 2] += np.arange(len(transl)) // half * (motion.transl[half, 2] - motion.transl[half - 1, 2])
+    poses = np.tile(motion.poses[:frames], (times, 1, 1))
+    ends = np.arange(half, len(poses), half)
+    before, after = (Rotation.from_rotvec(poses[at].reshape(-1, 3)) for at in (ends - 1, ends))
+    change = (before.inv() * after).as_rotvec()
+    between = (before * Rotation.from_rotvec(change / 2)).as_rotvec().reshape(len(ends), -1, 3)
+    poses = np.insert(poses, ends, between, axis=0)
+    transl = np.insert(transl, ends, (transl[ends - 1] + transl[ends]) / 2, axis=0)
+    return replace(motion, transl=transl, poses=poses)
+
+
 def _grounded(motion: SmplxMotion) -> SmplxMotion:
-    """Lifts the frames whose lowest joint lies under the floor: the recorded person has other proportions than ours."""
+    """Lifts the frames whose lowest joint lies under the floor: the recorded person has other proportions."""
     lowest = joint_positions(motion)[..., 1].min(axis=1)
     lift = maximum_filter1d(np.maximum(_SOLE_BELOW_TOES - lowest, 0.0), size=9, mode="nearest")
     transl = motion.transl.copy()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from solami_hf.processing.smplx_body import rest_joints
+from ..processing.smplx_body import rest_joints
 
 Vector = tuple[float, float, float]
 
@@ -72,8 +72,10 @@ def _frame(along: np.ndarray, hint: np.ndarray) -> np.ndarray:
 
 
 def two_bones(reach: np.ndarray, pole: np.ndarray, upper: float, lower: float) -> tuple[np.ndarray, np.ndarray]:
-    """Directions (..., 3) of the two bones that lead over `reach` (..., 3), their joint towards `pole`; too far a reach
-    is shortened and too near a one lengthened."""
+    """Directions (..., 3) of two bones that lead over `reach` (..., 3), their joint towards `pole`.
+
+    Too far a reach is shortened and too near a one lengthened.
+    """
     length = np.linalg.norm(reach, axis=-1, keepdims=True)
     along = reach / length
     length = np.clip(length, abs(upper - lower) + 0.02, (upper + lower) * 0.999)
@@ -161,8 +163,10 @@ def leg_rotations(pelvis: np.ndarray, root: Rotation, feet: dict[str, np.ndarray
     """Local rotations of hips, knees and ankles that keep the feet where they stand.
 
     Args:
-        pelvis: (T, 3) metres. root: T rotations of the pelvis. feet: side -> (3,) place of the ankle. toes_out: side ->
-            radians that the foot is turned about y.
+        pelvis: (T, 3) metres.
+        root: T rotations of the pelvis.
+        feet: side -> (3,) place of the ankle.
+        toes_out: side -> radians that the foot is turned about y.
 
     Returns:
         {joint index: Rotation of T frames}.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..generation.chat import chat
 from ..generation.pipeline import SolamiPipeline
+from ..hub_cards.cards import model_card
 from ..processing.motion_files import read_motion
 from ..processing.prepare import read_manifest
 from ..processing.smplx_body import joint_positions
@@ -110,9 +111,28 @@ def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) ->
         "chat": chat_entries,
         "checkpoint": str(checkpoint),
     }
+    (checkpoint / "README.md").write_text(_card(checkpoint, figures, state), encoding="utf-8")
     temporary = out / "report.tmp"
     temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
     os.replace(temporary, out / "report.json")
+
+
+def _card(checkpoint: Path, figures: dict, state: dict) -> str:
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    sizes = {f"{name} codes": span["size"] for name, span in config["modalities"].items()}
+    return model_card(
+        checkpoint.name,
+        description="A small model made by `solami demo` to show the whole road; it knows its scripted dialogues.",
+        facts={k: config[k] for k in ("answer_format", "hidden_size", "num_hidden_layers", "vocab_size")} | sizes,
+        training={f"{name}, seconds": stage["seconds"] for name, stage in state["stages"].items()},
+        results={FIGURES[name]["name"]: value for name, value in figures.items() if value == value},
+        evaluated_on="the held-out split of `solami demo`",
+        limits=[
+            "One synthetic voice, scripted dialogues and authored gestures; unseen phrasings mostly fail (see above).",
+            "Its speech codec keeps level 0 only, so the voice is intelligible rather than natural.",
+        ],
+        license="apache-2.0",
+    )
 
 
 def _grouped(entries: list[dict]) -> list[list[dict]]:
@@ -132,7 +152,7 @@ def _conversation(entries: list[dict], names: dict) -> Conversation:
             action = e["expected_action"] if words(e["text"]) == words(e["expected"]) else None
             character = _performer(name, e["character_motion"], e["character_audio"], e["text"], action)
         else:
-            character = Performer(name, user.joints[:1] * 0.0 + _rest(), 30.0, None, "(malformed answer)")
+            character = Performer(name, _rest(), 30.0, None, "(malformed answer)")
         scenes.append(Scene(f"Round {e['round']}", "", user, character, e["expected"], e["valid"]))
     return Conversation(f"{name}: {first['topic']}", names[first["character"]]["system"], scenes)
 

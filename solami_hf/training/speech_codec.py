@@ -9,7 +9,6 @@ random (most often all but the first, which is what the language model writes); 
 of the weights.
 """
 
-import json
 import logging
 import time
 from dataclasses import dataclass, field
@@ -50,10 +49,10 @@ class SpeechCodecArguments:
     bidirectional: bool = field(default=False, metadata={"help": "Whether the encoder's LSTM reads both ways."})
     num_quantizers: int = field(default=8, metadata={"help": "Levels of the residual quantizer."})
     codebook_size: int = field(default=1024, metadata={"help": "Codes of each level."})
-    unquantized_steps: int = field(default=300, metadata={"help": "Steps before the codebooks are filled."})
+    unquantized_steps: int = field(default=200, metadata={"help": "Steps before the codebooks are filled."})
     kmeans_windows: int = field(default=384, metadata={"help": "Windows whose latents fill the codebooks."})
     first_level_share: float = field(default=0.5, metadata={"help": "Share of windows decoded from level 0 alone."})
-    averaging_decay: float = field(default=0.999, metadata={"help": "Decay of the running averages of the weights."})
+    averaging_decay: float = field(default=0.998, metadata={"help": "Decay of the running averages of the weights."})
     mel_weight: float = field(default=1.0, metadata={"help": "Weight of the multi-scale log-mel loss."})
     max_minutes: float | None = field(default=None, metadata={"help": "Stop training after this many minutes."})
     export_dir: str | None = field(
@@ -73,7 +72,7 @@ class SpeechCodecArguments:
 class SpeechCodecTrainingArguments(TrainingArguments):
     """`TrainingArguments` with the defaults that worked for small codecs."""
 
-    max_steps: int = 6500
+    max_steps: int = 3200
     per_device_train_batch_size: int = 8
     learning_rate: float = 5e-4
     lr_scheduler_type: str = "cosine"
@@ -82,7 +81,7 @@ class SpeechCodecTrainingArguments(TrainingArguments):
     adam_beta2: float = 0.99
     max_grad_norm: float = 3.0
     logging_steps: float = 50
-    save_steps: float = 1000
+    save_steps: float = 400
     save_total_limit: int | None = 1
     remove_unused_columns: bool | None = False
     report_to: None | str | list[str] = "none"
@@ -276,12 +275,8 @@ class TimeLimit(TrainerCallback):
 
 def save_in_half_precision(model: SolamiSpeechCodecModel, folder: str | Path) -> None:
     """Writes weights as fp16; the config says float32, so `from_pretrained` computes in float32 as in training."""
-    folder = Path(folder)
-    state = {name: value.half() for name, value in model.state_dict().items()}
-    model.save_pretrained(folder, state_dict=state)
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) | {"dtype": "float32"}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    # The config takes its dtype from the model, which stays float32.
+    model.save_pretrained(folder, state_dict={name: value.half() for name, value in model.state_dict().items()})
 
 
 def train_speech_codec(args: SpeechCodecArguments, training_args: TrainingArguments) -> SolamiSpeechCodecModel:

@@ -10,6 +10,7 @@ from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel, Spe
 from solami_hf.training.speech_codec import (
     MelLoss,
     SpeechCodecArguments,
+    SpeechCodecTrainer,
     SpeechCodecTrainingArguments,
     kmeans,
     start_with_unit_variance,
@@ -49,10 +50,17 @@ def train(folder, output_dir, max_steps):
 def test_trains_exports_and_resumes(recordings_folder, tmp_path, monkeypatch):
     output_dir = tmp_path / "run"
     train(recordings_folder, output_dir, 2)
+    steps, compute_loss = [], SpeechCodecTrainer.compute_loss
+
+    def counted(trainer, *args, **kwargs):
+        steps.append(trainer.state.global_step + 1)
+        return compute_loss(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(SpeechCodecTrainer, "compute_loss", counted)
     assert (output_dir / "checkpoint-2/averaged.safetensors").is_file()
     model = train(recordings_folder, output_dir, 4)
     state = json.loads((output_dir / "checkpoint-4/trainer_state.json").read_text())
-    # The second run took steps 3 and 4 only.
+    assert steps == [3, 4]
     assert [row["step"] for row in state["log_history"] if "mel" in row] == [1, 2, 3, 4]
     assert all(level.initialised for level in model.quantizer.levels)
     assert json.loads((output_dir / "codec/config.json").read_text())["dtype"] == "float32"
