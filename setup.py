@@ -24,6 +24,7 @@ INSTALL_REQUIRES = [
     "jinja2>=3.1",
     "matplotlib>=3.8",
     "numpy>=1.26",
+    "pyarrow>=15",
     "pyyaml>=6",
     "safetensors>=0.5",
     "scipy>=1.11",

@@ -12,6 +12,7 @@ from transformers import set_seed
 from ..generation.pipeline import SolamiPipeline
 from ..metrics import folder_of
 from ..processing.motion import SmplxMotion
+from ..processing.motion_features import canonicalize
 from ..processing.motion_files import read_motion
 from ..processing.prepare import read_manifest
 from ..processing.smplx_body import joint_positions
@@ -84,8 +85,7 @@ def measure_motion(
 
     processor = pipeline.processor
     rebuilt = [processor.decode_motion(codes) for codes in processor.encode_motion(references)]
-    # Features hold velocities, so a reconstruction has one frame less and begins at the origin, as its reference must.
-    targets = [_from_origin(motion, len(other.transl)) for motion, other in zip(references, rebuilt, strict=True)]
+    targets = [_facing_z(motion, len(other.transl)) for motion, other in zip(references, rebuilt, strict=True)]
     load = {name: evaluate.load(folder_of(name)) for name in ("motion_mpjpe", "motion_fid", "motion_diversity")}
     error = load["motion_mpjpe"].compute(
         predictions=[joint_positions(m) for m in rebuilt], references=[joint_positions(m) for m in targets]
@@ -104,11 +104,10 @@ def measure_motion(
     }
 
 
-def _from_origin(motion: SmplxMotion, frames: int) -> SmplxMotion:
-    """The first `frames` frames, moved so that the first stands at x = z = 0."""
-    transl = motion.transl[:frames].copy()
-    transl[:, [0, 2]] -= transl[0, [0, 2]]
-    return SmplxMotion(transl, motion.poses[:frames], fps=motion.fps)
+def _facing_z(motion: SmplxMotion, frames: int) -> SmplxMotion:
+    """The first `frames` frames, turned as the codec sees them: from the origin, facing +Z."""
+    params = canonicalize(torch.from_numpy(motion.to_params()))
+    return SmplxMotion.from_params(params[:frames], fps=motion.fps)
 
 
 def target_met(name: str, value: float) -> bool | None:

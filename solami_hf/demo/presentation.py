@@ -171,8 +171,7 @@ def _rest():
 def _curves(out: Path) -> list[Curve]:
     curves = []
     codec = json.loads((out / "motion_codec" / "history.json").read_text(encoding="utf-8"))
-    log = codec["log_history"] if isinstance(codec, dict) else codec
-    curves.append(_curve("Stage 1: motion tokenizers", log, ("loss", "feature_loss")))
+    curves.append(_curve("Stage 1: motion tokenizers", codec["log"], ("loss", "feature_loss")))
     for title, folder in (("Stage 2: pretraining on six tasks", "pretrained"), ("Stage 3: chat", "checkpoint")):
         log = json.loads((out / folder / "history.json").read_text(encoding="utf-8"))
         curves.append(_curve(title, log, ("loss",)))

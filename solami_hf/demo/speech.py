@@ -19,12 +19,16 @@ ANSWER_RATE = 1.0
 
 
 def trim_silence(wave: np.ndarray, threshold: float = 0.01, margin: float = 0.06) -> np.ndarray:
-    """`wave` `(samples,)` at 16 kHz without its silent ends; `margin` seconds of them are kept."""
+    """`wave` `(samples,)` at 16 kHz without its silent ends; `margin` seconds of them are kept.
+
+    The end is filled with silence to a multiple of 0.1 s: the codec encodes clips of equal length together.
+    """
     loud = np.flatnonzero(np.abs(wave) > threshold)
     if not len(loud):
         return wave
     keep = int(margin * SAMPLING_RATE)
-    return wave[max(0, loud[0] - keep) : loud[-1] + keep]
+    trimmed = wave[max(0, loud[0] - keep) : loud[-1] + keep]
+    return np.pad(trimmed, (0, -len(trimmed) % (SAMPLING_RATE // 10)))
 
 
 def wav_name(text: str, rate: float) -> str:

@@ -17,7 +17,7 @@ ANSWER_FORMAT = "text_motion_speech"
 SIZES = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4}
 
 
-def train_tokenizer(texts: list[str], vocab_size: int = 1024):
+def train_tokenizer(texts: list[str], vocab_size: int = 800):
     """A byte-level BPE tokenizer of `texts` as a `PreTrainedTokenizerFast`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

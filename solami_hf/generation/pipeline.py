@@ -149,7 +149,7 @@ class SolamiPipeline:
 
     def _reply(self, answer: Answer, decode: bool) -> Reply:
         text = self.processor.tokenizer.decode(answer.text_ids).strip() if answer.text_ids else ""
-        rate = self.processor.speech_codec.config.sample_rate
+        rate = self.processor.speech_codec.config.sampling_rate
         motion = audio = None
         if decode and answer.valid:
             motion = self.processor.decode_motion({"body": answer.body, "hand": answer.hand})

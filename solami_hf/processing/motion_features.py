@@ -43,6 +43,19 @@ def smplx_to_features(params: torch.Tensor) -> torch.Tensor:
     return torch.cat([*parts, joints], dim=-1)
 
 
+def motion_to_features(params: torch.Tensor) -> torch.Tensor:
+    """What the tokenizers read: features (..., T-1, 315) of a motion (..., T, 159) that starts facing +Z.
+
+    Where a person stands and faces is said by the transform, once a motion. Left in the features, it would be repeated
+    in every code of the body.
+
+    Raises:
+        ValueError: as `smplx_to_features`.
+    """
+    _check_width(params, PARAMS_SIZE, "params", least_frames=2)
+    return smplx_to_features(canonicalize(params))
+
+
 def features_to_smplx(features: torch.Tensor) -> torch.Tensor:
     """SMPL-X parameters (..., T, 159) of features (..., T, 315); the way starts at x = z = 0.
 

@@ -158,7 +158,7 @@ class _Media:
                     self._encode_some(wanted[start : start + 16 * self.batch_size], read, encode, bar)
 
     def _read_audio(self, path):
-        return read_audio(path, sampling_rate=self.processor.speech_codec.config.sample_rate)
+        return read_audio(path, sampling_rate=self.processor.speech_codec.config.sampling_rate)
 
     def _encode_some(self, files, read, encode, bar) -> None:
         loaded = {}
@@ -169,6 +169,9 @@ class _Media:
                     self.frames[file] = loaded[file].num_frames
             except (ValueError, OSError) as error:
                 self.errors[file] = str(error)
+        if not loaded:
+            bar.update(len(files))
+            return
         try:
             self.codes.update(zip(loaded, encode(list(loaded.values()), batch_size=self.batch_size), strict=True))
         except ValueError:  # one bad file must not cost the batch: find it

@@ -22,9 +22,10 @@ from ..modeling.vocabulary import MODALITY_FORMATS, extend_tokenizer
 from .answers import Answer, parse_answer
 from .audio import read_audio
 from .motion import SmplxMotion
-from .motion_features import features_to_smplx, relative_transform, smplx_to_features
+from .motion_features import canonicalize, features_to_smplx, relative_transform, smplx_to_features
 from .motion_files import read_motion
 from .rendering import TokenRenderer, sorted_blocks
+from .smplx_body import standing_height
 
 CODEC_CLASSES = {"motion_codec": SolamiMotionVQModel, "speech_codec": SolamiSpeechCodecModel}
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
@@ -155,7 +156,8 @@ class SolamiProcessor(ProcessorMixin):
 
         Returns:
             one `{"body": (n,), "hand": (n,), "trans": (1,)}` of int arrays per motion, `n = (frames - 1) // 4`.
-            `trans` is the place and facing of the first frame seen by a character at the origin that faces +Z.
+            `trans` is the place and facing of the first frame seen by a character who stands at the origin and faces
+            +Z; `body` and `hand` are those of the motion turned to face +Z itself.
 
         Raises:
             ValueError: fewer than 5 frames, more than two minutes, NaN, or a file that holds no motion.
@@ -169,9 +171,11 @@ class SolamiProcessor(ProcessorMixin):
                     f"a motion needs at least 5 frames and at most {MAX_MOTION_SECONDS:.0f} s, got {len(p)} frames; "
                     "cut it into pieces"
                 )
-            features.append(smplx_to_features(p))
+            features.append(smplx_to_features(canonicalize(p)))
+        character = torch.zeros(159)
+        character[1] = standing_height()
         transforms = self.motion_codec.encode_transform(
-            torch.stack([relative_transform(p[0], torch.zeros_like(p[0])) for p in params])
+            torch.stack([relative_transform(p[0], character) for p in params])
         )
         results: list = [None] * len(params)
         by_length = sorted(range(len(params)), key=lambda i: len(features[i]))
@@ -196,7 +200,7 @@ class SolamiProcessor(ProcessorMixin):
         Raises:
             ValueError: empty, NaN, or unreadable audio (see `audio.read_audio`).
         """
-        rate = self.speech_codec.config.sample_rate
+        rate = self.speech_codec.config.sampling_rate
         waves = [torch.from_numpy(read_audio(a, sampling_rate=rate)) for a in audio]
         results: list = [None] * len(waves)
         by_length = sorted(range(len(waves)), key=lambda i: len(waves[i]))

@@ -11,8 +11,9 @@ import hashlib
 import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import torch
-from datasets import Dataset, Features, List, Value, load_dataset
+from datasets import Dataset, Features, List, Value, concatenate_datasets, load_dataset
 from huggingface_hub import DatasetCard, DatasetCardData
 
 _codes = List(Value("int16"))
@@ -114,15 +115,16 @@ def load_tokens(folder_or_repo: str | Path, config: str, split: str, processor=N
         processor (*optional*): its codecs must be those that made the codes.
 
     Raises:
-        FileNotFoundError: the folder does not have the config.
+        FileNotFoundError: the folder does not have the config or the split.
         ValueError: the codes were made by another codec.
     """
     source = Path(folder_or_repo)
     if _is_local(folder_or_repo):
         if not source.is_dir():
             raise FileNotFoundError(f"no such token dataset folder: {source}")
-        if not (source / config).is_dir():
-            raise FileNotFoundError(f"{source} has no {config}/ tokens; make them with `solami prepare {config}`")
+        files = sorted((source / config).glob(f"{split}-*.parquet"))
+        if not files:
+            raise FileNotFoundError(f"{source} has no {split} {config} tokens; make them with `solami prepare {config}`")
     if processor is not None:
         made_by, ours = card_codecs(folder_or_repo), fingerprints(processor, config)
         for name, fingerprint in ours.items():
@@ -131,6 +133,9 @@ def load_tokens(folder_or_repo: str | Path, config: str, split: str, processor=N
                     f"{source} was made by the {name} codec {made_by.get(name)}, but the processor has {fingerprint}; "
                     f"prepare the data again with this processor, or use the processor that made it"
                 )
+    if _is_local(folder_or_repo):
+        # Not load_dataset: its cache takes two local folders of one name for the same data set.
+        return concatenate_datasets([Dataset(pq.read_table(path)) for path in files])
     return load_dataset(str(folder_or_repo), config, split=split)
 
 
@@ -142,7 +147,7 @@ def _write_card(folder: Path, codecs: dict[str, str]) -> None:
         data_files = [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in splits]
         configs.append({"config_name": config, "data_files": data_files})
         for split in splits:
-            rows = sum(Dataset.from_parquet(str(p)).num_rows for p in files if p.name.startswith(f"{split}-"))
+            rows = sum(pq.read_metadata(p).num_rows for p in files if p.name.startswith(f"{split}-"))
             counts.append(f"| {config} | {split} | {rows} |")
     data = DatasetCardData(configs=configs, codecs=codecs, tags=["solami", "motion", "speech"])
     text = (

@@ -1,16 +1,20 @@
-"""What pretraining and SFT share: arguments, the SFTTrainer set-up, resuming, the complete output folder."""
+"""What pretraining and SFT share: arguments, the Trainer set-up, packing, resuming, the complete output folder."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from datasets import Dataset, Features, List, Value
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
+
+from .collator import PackedRowsCollator
 
 logger = logging.getLogger(__name__)
 RENDERED = Features(
@@ -31,6 +35,14 @@ class LanguageModelArguments:
     lora_target_modules: list[str] = field(
         default_factory=lambda: ["q_proj", "v_proj"], metadata={"help": "Layers that get adapters."}
     )
+
+
+@dataclass
+class LanguageModelTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with the length of a sample."""
+
+    max_length: int = field(default=1024, metadata={"help": "Longest sample, and the length of a packed block."})
+    packing: bool = field(default=True, metadata={"help": "Fill blocks of max_length with several samples."})
 
 
 def load_model_and_processor(args: LanguageModelArguments):
@@ -56,45 +68,71 @@ def rendered_dataset(samples) -> Dataset:
 
 
 def train_language_model(model, processor, args, training_args, train_dataset, eval_datasets) -> dict:
-    """Trains with TRL's SFTTrainer on rendered samples and writes a complete folder.
+    """Trains with transformers' Trainer on rendered samples and writes a complete folder.
 
     Args:
         model, processor: as loaded by `load_model_and_processor`.
         args: `LanguageModelArguments`.
-        training_args: `trl.SFTConfig`; packing keeps the samples' order, documents do not see one another.
-        train_dataset: rendered samples in training order.
+        training_args: `LanguageModelTrainingArguments`; an unfinished run in its `output_dir` is continued.
+        train_dataset: rendered samples in training order, which packing nearly keeps.
         eval_datasets: name -> rendered samples.
 
     Returns:
         `{"history": [...]}`, Trainer's log, also written to `OUTPUT/history.json`.
 
     Raises:
-        ValueError: the loss became NaN; the last checkpoint is kept.
+        ValueError: the loss became NaN (the last checkpoint is kept), or packing with an attention that cannot mask.
     """
-    from trl import SFTTrainer
+    if args.use_lora:
+        from peft import get_peft_model
 
-    training_args.shuffle_dataset = False
+        model = get_peft_model(model, _lora(args))
     training_args.train_sampling_strategy = "sequential"
-    trainer = SFTTrainer(
+    training_args.remove_unused_columns = False
+    trainer = Trainer(
         model=model,
         args=training_args,
-        train_dataset=train_dataset,
-        eval_dataset=eval_datasets or None,
-        processing_class=processor.tokenizer,
-        peft_config=_lora(args) if args.use_lora else None,
+        train_dataset=_blocks(train_dataset, training_args, model.config._attn_implementation),
+        eval_dataset={name: _columns(rows) for name, rows in eval_datasets.items()} or None,
+        data_collator=PackedRowsCollator(processor.tokenizer.pad_token_id),
+        callbacks=[StopOnNan()],
     )
     last = get_last_checkpoint(training_args.output_dir) if os.path.isdir(training_args.output_dir) else None
     if last:
         logger.info("resuming from %s", last)
     trainer.train(resume_from_checkpoint=last)
     history = trainer.state.log_history
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    if any(loss != loss for loss in map(float, losses)):
-        raise ValueError(f"the loss became NaN; lower the learning rate and continue from {last or 'the start'}")
     if trainer.is_world_process_zero():
         save_complete(trainer, processor, training_args.output_dir, history)
     trainer.end()
     return {"history": history}
+
+
+class StopOnNan(TrainerCallback):
+    """Ends a run whose loss is no number any more, before it is saved over a good checkpoint."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Raises ValueError at the first logged loss that is NaN or infinite."""
+        if logs and not math.isfinite(float(logs.get("loss", 0.0))):
+            raise ValueError(
+                f"the loss became {logs['loss']} at step {state.global_step}; lower learning_rate and run again, it "
+                f"continues from the last checkpoint in {args.output_dir}"
+            )
+
+
+def _columns(dataset: Dataset) -> Dataset:
+    return dataset.select_columns(["input_ids", "labels"])
+
+
+def _blocks(dataset: Dataset, training_args, attention: str) -> Dataset:
+    """The samples, packed into blocks of `max_length` where that is asked for."""
+    if not training_args.packing:
+        return _columns(dataset)
+    if attention not in ("sdpa", "eager"):
+        raise ValueError(f"packing needs sdpa or eager attention to keep documents apart, got {attention!r}; set either")
+    from trl import pack_dataset
+
+    return pack_dataset(_columns(dataset), training_args.max_length, "bfd")
 
 
 def save_complete(trainer, processor, folder: str, history: list[dict]) -> None:

@@ -53,6 +53,7 @@ class MotionVQArguments:
 
     data: str = field(default="", metadata={"help": "Folder with manifest.jsonl: {id, motion, partner_id?, split?}."})
     width: int = field(default=512, metadata={"help": "Channels of the convolutions, of body and hand each."})
+    hand_width: int | None = field(default=None, metadata={"help": "Channels for the hand, if not `width`."})
     code_dim: int = field(default=512, metadata={"help": "Width of a body or hand code vector."})
     depth: int = field(default=3, metadata={"help": "Residual blocks of a stage."})
     code_num: int = field(default=512, metadata={"help": "Codes of body and of hand."})
@@ -72,6 +73,9 @@ class MotionVQArguments:
     rotation_std_floor: float = field(
         default=0.02, metadata={"help": "Smallest deviation that rotation features are divided by."}
     )
+    velocity_features: int = field(
+        default=75, metadata={"help": "The first features count again in the loss: 75 is up to the feet, 135 with arms."}
+    )
     random_transforms: int = field(default=4096, metadata={"help": "Random standing places for the transform."})
 
     def __post_init__(self) -> None:
@@ -87,8 +91,10 @@ class MotionVQArguments:
         """The model's configuration."""
         sizes = {"width": self.width, "code_dim": self.code_dim, "depth": self.depth, "code_num": self.code_num}
         parts = {f"{part}_{name}": value for part in ("body", "hand") for name, value in sizes.items()}
+        parts["hand_width"] = self.hand_width or self.width
         return SolamiMotionVQConfig(
             **parts,
+            velocity_features=self.velocity_features,
             transform_code_num=self.transform_code_num,
             codebook_decay=self.codebook_decay,
             dead_code_threshold=self.dead_code_threshold,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from ..processing.motion_features import relative_transform, smplx_to_features
+from ..processing.motion_features import canonicalize, relative_transform, smplx_to_features
 from ..processing.motion_files import read_motion
 
 
@@ -18,7 +18,7 @@ class MotionClip:
 
     Attributes:
         id: the manifest's id.
-        features: (T, 315) float32 raw features.
+        features: (T, 315) float32 raw features of the motion turned to begin facing +Z at the origin.
         first: (159,) float32 parameters of the first frame, where the file has the person standing.
         partner_id: id of the other person of an interaction, or `None`.
     """
@@ -77,7 +77,8 @@ def read_clips(folder: str | Path, split: str, fps: float = 30.0, least_frames: 
                 f"The clip {row['id']!r} has {len(params)} frames at {fps:g} fps, "
                 f"expected at least {least_frames + 1}."
             )
-        clips.append(MotionClip(row["id"], smplx_to_features(params), params[0], row.get("partner_id")))
+        features = smplx_to_features(canonicalize(params))  # place and facing are the transform's to tell
+        clips.append(MotionClip(row["id"], features, params[0], row.get("partner_id")))
     return clips
 
 

@@ -1,4 +1,4 @@
-"""`solami pretrain`: stage 2, the six tasks on motion and speech tokens, through TRL's SFTTrainer.
+"""`solami pretrain`: stage 2, the six tasks on motion and speech tokens, on transformers' Trainer.
 
 Also `python -m solami_hf.training.pretrain --config recipe.yaml`, and the same under `accelerate launch`.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from .language_model import (
     LanguageModelArguments,
+    LanguageModelTrainingArguments,
     load_model_and_processor,
     rendered_dataset,
     train_language_model,
@@ -31,9 +32,9 @@ class PretrainArguments(LanguageModelArguments):
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import SFTConfig, TrlParser
+    from trl import TrlParser
 
-    parser = TrlParser(dataclass_types=[PretrainArguments, SFTConfig], prog="solami pretrain")
+    parser = TrlParser(dataclass_types=[PretrainArguments, LanguageModelTrainingArguments], prog="solami pretrain")
     args, training_args = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
     pretrain(args, training_args)
     return 0
@@ -44,7 +45,7 @@ def pretrain(args: PretrainArguments, training_args) -> dict:
 
     Args:
         args: `PretrainArguments`.
-        training_args: `trl.SFTConfig` with `max_steps` and `max_length` set; the run has no epochs.
+        training_args: `LanguageModelTrainingArguments` with `max_steps` and `max_length` set; the run has no epochs.
 
     Returns:
         `{"history": [...]}`.

@@ -1,4 +1,4 @@
-"""`solami sft`: stage 3, multi-turn instruction tuning on dialogues, full or LoRA, through TRL's SFTTrainer.
+"""`solami sft`: stage 3, multi-turn instruction tuning on dialogues, full or LoRA, on transformers' Trainer.
 
 Also `python -m solami_hf.training.sft --config recipe.yaml`, and the same under `accelerate launch`.
 """
@@ -13,6 +13,7 @@ import numpy as np
 
 from .language_model import (
     LanguageModelArguments,
+    LanguageModelTrainingArguments,
     load_model_and_processor,
     rendered_dataset,
     train_language_model,
@@ -32,9 +33,9 @@ class SftArguments(LanguageModelArguments):
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import SFTConfig, TrlParser
+    from trl import TrlParser
 
-    parser = TrlParser(dataclass_types=[SftArguments, SFTConfig], prog="solami sft")
+    parser = TrlParser(dataclass_types=[SftArguments, LanguageModelTrainingArguments], prog="solami sft")
     args, training_args = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
     sft(args, training_args)
     return 0
@@ -48,7 +49,7 @@ def sft(args: SftArguments, training_args) -> dict:
 
     Args:
         args: `SftArguments`.
-        training_args: `trl.SFTConfig`.
+        training_args: `LanguageModelTrainingArguments`.
 
     Returns:
         `{"history": [...]}`.

@@ -7,10 +7,11 @@ import torch
 from solami_hf.processing.motion_features import (
     canonicalize,
     features_to_smplx,
+    motion_to_features,
     relative_transform,
     smplx_to_features,
 )
-from solami_hf.processing.rotations import axis_angle_to_matrix
+from solami_hf.processing.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "smplx" / "smplx.npz", allow_pickle=False)
 TOLERANCE = {"f32": 1e-5, "f64": 1e-10}
@@ -68,6 +69,15 @@ def test_canonicalize_turns_every_facing_to_z(turn):
     assert result.isfinite().all()
     torch.testing.assert_close(result[0, 3, :3], torch.tensor([0, 0.9, 1.0]).double(), atol=1e-9, rtol=0)
     torch.testing.assert_close(result[..., 3:6], torch.zeros(2, 4, 3).double(), atol=1e-9, rtol=0)
+
+
+def test_tokenizers_do_not_see_where_a_person_stands_and_faces():
+    params = golden("a/f64/params")
+    turned = params.clone()
+    turn = axis_angle_to_matrix(torch.tensor([0, 2.0, 0], dtype=torch.float64))
+    turned[:, :3] = params[:, :3] @ turn.T + torch.tensor([5.0, 0, -3.0])
+    turned[:, 3:6] = matrix_to_axis_angle(turn @ axis_angle_to_matrix(params[:, 3:6]))
+    torch.testing.assert_close(motion_to_features(turned), motion_to_features(params), atol=1e-9, rtol=0)
 
 
 def test_relative_transform_equals_the_original():
