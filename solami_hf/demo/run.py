@@ -108,11 +108,13 @@ class Demo:
 
     def prepare(self):
         """`solami prepare` for motion, speech and chat."""
-        from ..processing.prepare import main
+        from ..processing.prepare import KINDS, prepare
+        from ..processing.processing_solami import SolamiProcessor
 
-        for kind in ("motion", "speech", "chat"):
-            folders = ["--processor", str(self.base), "--output", str(self.data)]
-            main([kind, str(self.corpus / kind), *folders])
+        processor, known = SolamiProcessor.from_pretrained(self.base), {}
+        for kind in KINDS:
+            report = prepare(kind, self.corpus / kind, processor, self.data, known=known)
+            logger.info("%s: %s", kind, report)
 
     def pretrain(self):
         """`solami pretrain` with the tiny recipe."""

@@ -27,7 +27,6 @@ from .token_data import fingerprints, write_token_dataset
 
 logger = logging.getLogger(__name__)
 KINDS = ("motion", "speech", "chat")
-NO_MOTION = {"body": None, "hand": None, "trans": None}
 
 
 @dataclass
@@ -61,7 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def prepare(kind: str, source: str | Path, processor, output: str | Path, batch_size: int = 32) -> dict[str, int]:
+def prepare(
+    kind: str, source: str | Path, processor, output: str | Path, batch_size: int = 32, known: dict | None = None
+) -> dict[str, int]:
     """Encodes a manifest folder and writes its token dataset.
 
     Args:
@@ -70,6 +71,7 @@ def prepare(kind: str, source: str | Path, processor, output: str | Path, batch_
         processor: a `SolamiProcessor` with the codecs that the kind needs.
         output: the dataset folder.
         batch_size: files encoded together.
+        known: codes of files that another call with the same processor has encoded; new ones are added to it.
 
     Returns:
         row counts per split, and `rejected`.
@@ -79,7 +81,7 @@ def prepare(kind: str, source: str | Path, processor, output: str | Path, batch_
         ValueError: an unreadable manifest, an id twice or in two splits, or no usable row at all.
     """
     rows = read_manifest(source)
-    media = _Media(Path(source), processor, batch_size)
+    media = _Media(Path(source), processor, batch_size, {} if known is None else known)
     media.encode({path for row in rows for path in _files(kind, row)})
     splits: dict[str, list[dict]] = {}
     rejected = []
@@ -139,18 +141,17 @@ def _files(kind: str, row: dict):
 class _Media:
     """Codes of the files of a source folder, each encoded once."""
 
-    def __init__(self, folder: Path, processor, batch_size: int):
+    def __init__(self, folder: Path, processor, batch_size: int, known: dict):
         self.folder, self.processor, self.batch_size = folder, processor, batch_size
-        self.codes: dict[tuple[str, str], object] = {}
+        self.known = known  # (kind, real path) -> codes
         self.errors: dict[tuple[str, str], str] = {}
-        self.frames: dict[tuple[str, str], int] = {}
 
     def encode(self, files: set) -> None:
         """Reads and encodes all files, a few batches at a time, with a progress bar."""
-        files = sorted(f for f in files if f[1])
+        files = sorted(f for f in files if f[1] and self._key(*f) not in self.known)
         with tqdm(total=len(files), desc="encode", unit="file", disable=None) as bar:
             for key, read, encode in (
-                ("motion", read_motion, self.processor.encode_motion),
+                ("motion", read_motion, self._encode_motion),
                 ("audio", self._read_audio, self.processor.encode_speech),
             ):
                 wanted = [f for f in files if f[0] == key]
@@ -160,24 +161,27 @@ class _Media:
     def _read_audio(self, path):
         return read_audio(path, sampling_rate=self.processor.speech_codec.config.sampling_rate)
 
+    def _encode_motion(self, motions, batch_size=1):
+        codes = self.processor.encode_motion(motions, batch_size=batch_size)
+        return [{**c, "num_frames": m.num_frames} for c, m in zip(codes, motions, strict=True)]
+
     def _encode_some(self, files, read, encode, bar) -> None:
         loaded = {}
         for file in files:
             try:
                 loaded[file] = read(self._inside(file[1]))
-                if file[0] == "motion":
-                    self.frames[file] = loaded[file].num_frames
             except (ValueError, OSError) as error:
                 self.errors[file] = str(error)
         if not loaded:
             bar.update(len(files))
             return
         try:
-            self.codes.update(zip(loaded, encode(list(loaded.values()), batch_size=self.batch_size), strict=True))
+            codes = encode(list(loaded.values()), batch_size=self.batch_size)
+            self.known.update((self._key(*file), c) for file, c in zip(loaded, codes, strict=True))
         except ValueError:  # one bad file must not cost the batch: find it
             for file, value in loaded.items():
                 try:
-                    self.codes[file] = encode([value])[0]
+                    self.known[self._key(*file)] = encode([value])[0]
                 except ValueError as error:
                     self.errors[file] = str(error)
         bar.update(len(files))
@@ -191,16 +195,17 @@ class _Media:
         """Codes of a file; ValueError with the reason when it could not be used."""
         if (key, name) in self.errors:
             raise ValueError(self.errors[key, name])
-        return self.codes[key, name]
+        return self.known[self._key(key, name)]
+
+    def _key(self, key: str, name: str) -> tuple[str, str]:
+        return key, os.path.realpath(self.folder / str(name))
 
 
 def _token_row(kind: str, row: dict, media: _Media) -> dict:
     base = {"id": row["id"], "source": row.get("source", "")}
     if kind == "motion":
         text = [row["text"]] if isinstance(row["text"], str) else list(row["text"])
-        codes = media.get("motion", row["motion"])
-        frames = media.frames["motion", row["motion"]]
-        return {**base, "text": text, **codes, "partner_id": row.get("partner_id"), "num_frames": frames}
+        return {**base, "text": text, **media.get("motion", row["motion"]), "partner_id": row.get("partner_id")}
     if not row["turns"]:
         raise ValueError("no turns")
     if kind == "speech":
@@ -213,7 +218,8 @@ def _token_row(kind: str, row: dict, media: _Media) -> dict:
     for t in row["turns"]:
         if t["role"] not in ("system", "user", "assistant"):
             raise ValueError(f"role must be system, user or assistant, got {t['role']!r}")
-        motion = media.get("motion", t["motion"]) if t.get("motion") else NO_MOTION
+        motion = media.get("motion", t["motion"]) if t.get("motion") else {}
+        motion = {name: motion.get(name) for name in ("body", "hand", "trans")}
         speech = media.get("audio", t["audio"]) if t.get("audio") else None
         turns.append(
             {"role": t["role"], "text": t["text"], "motion_text": t.get("motion_text"), **motion, "speech": speech}

@@ -124,7 +124,7 @@ def load_tokens(folder_or_repo: str | Path, config: str, split: str, processor=N
             raise FileNotFoundError(f"no such token dataset folder: {source}")
         files = sorted((source / config).glob(f"{split}-*.parquet"))
         if not files:
-            raise FileNotFoundError(f"{source} has no {split} {config} tokens; make them with `solami prepare {config}`")
+            raise FileNotFoundError(f"{source} has no {split} {config} tokens; run `solami prepare {config}`")
     if processor is not None:
         made_by, ours = card_codecs(folder_or_repo), fingerprints(processor, config)
         for name, fingerprint in ours.items():

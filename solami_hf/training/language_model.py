@@ -129,7 +129,7 @@ def _blocks(dataset: Dataset, training_args, attention: str) -> Dataset:
     if not training_args.packing:
         return _columns(dataset)
     if attention not in ("sdpa", "eager"):
-        raise ValueError(f"packing needs sdpa or eager attention to keep documents apart, got {attention!r}; set either")
+        raise ValueError(f"packing needs sdpa or eager attention to part documents, got {attention!r}; set either")
     from trl import pack_dataset
 
     return pack_dataset(_columns(dataset), training_args.max_length, "bfd")
