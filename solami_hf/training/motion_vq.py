@@ -74,7 +74,8 @@ class MotionVQArguments:
         default=0.02, metadata={"help": "Smallest deviation that rotation features are divided by."}
     )
     velocity_features: int = field(
-        default=75, metadata={"help": "The first features count again in the loss: 75 is up to the feet, 135 with arms."}
+        default=75,
+        metadata={"help": "The first features count again in the loss; 75 ends before the arms, 135 after."},
     )
     random_transforms: int = field(default=4096, metadata={"help": "Random standing places for the transform."})
 
