@@ -10,8 +10,8 @@ from pathlib import Path
 from ..generation.chat import chat
 from ..generation.pipeline import SolamiPipeline
 from ..hub_cards.cards import model_card
+from ..processing.manifest import read_manifest
 from ..processing.motion_files import read_motion
-from ..processing.prepare import read_manifest
 from ..processing.smplx_body import joint_positions
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
 from .dialogues import words
@@ -44,7 +44,7 @@ def play_conversations(checkpoint: Path, corpus: Path, output: Path) -> list[dic
     Returns:
         one entry per round, as in `report.json`'s `chat`.
     """
-    pipeline = SolamiPipeline.from_pretrained(checkpoint, max_new_tokens=320)
+    pipeline = SolamiPipeline.from_pretrained(checkpoint, max_new_tokens=240)
     entries = []
     for row in chosen_conversations(read_manifest(corpus)):
         turns = row["turns"]

@@ -20,7 +20,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parents[1] / "training" / "recipes"
-PRETRAIN_STEPS, SFT_STEPS, MOTION_STEPS = 450, 450, 400  # at 15 minutes
+MOTION_STEPS, PRETRAIN_STEPS, SFT_STEPS = 600, 1400, 400  # at 15 minutes
 TRAIN_CONVERSATIONS = 2400
 
 
@@ -144,7 +144,8 @@ class Demo:
         """Figures and controls into `metrics.json`."""
         from .measure import measure
 
-        _write_json(self.out / "metrics.json", measure(self.checkpoint, self.corpus, self.data, self.seed))
+        figures = measure(self.out / "pretrained", self.checkpoint, self.corpus, self.data, self.seed)
+        _write_json(self.out / "metrics.json", figures)
 
     def report(self):
         """`report.html` and `report.json`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..modeling.modeling_solami import SolamiForCausalLM
-from ..processing.prepare import read_manifest
+from ..processing.manifest import read_manifest
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import TASKS
 from ..processing.tasks import phrasings
@@ -53,8 +53,8 @@ def write_base(output: str | Path, corpus: str | Path, motion_codec, speech_code
         answer_format=ANSWER_FORMAT,
     )
     torch.manual_seed(seed)
-    first_new = processor.markers["pad"]
-    config = LlamaConfig(vocab_size=first_new, max_position_embeddings=2048, tie_word_embeddings=True, **SIZES)
+    # All rows at random: mean rows suit a trained backbone, but here they would all begin alike.
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=True, **SIZES)
     sizes = {name: span["size"] for name, span in processor.modalities.items()}
     model = SolamiForCausalLM.from_backbone(
         LlamaForCausalLM(config), tokenizer, sizes=sizes, answer_format=ANSWER_FORMAT

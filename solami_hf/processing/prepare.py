@@ -22,6 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .audio import read_audio
+from .manifest import read_manifest
 from .motion_files import read_motion
 from .token_data import fingerprints, write_token_dataset
 
@@ -87,7 +88,7 @@ def prepare(
     rejected = []
     for row in rows:
         try:
-            splits.setdefault(row.get("split", "train"), []).append(_token_row(kind, row, media))
+            splits.setdefault(row["split"], []).append(_token_row(kind, row, media))
         except (KeyError, ValueError, TypeError) as error:
             reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
             rejected.append({"id": row.get("id"), "reason": reason})
@@ -100,35 +101,6 @@ def prepare(
     for row in rejected[:5]:
         logger.warning("left out %s: %s", row["id"], row["reason"])
     return {**{split: len(kept) for split, kept in splits.items()}, "rejected": len(rejected)}
-
-
-def read_manifest(folder: str | Path) -> list[dict]:
-    """The rows of `folder/manifest.jsonl`.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: a line that is not a JSON object, a row without id, an id that occurs twice, or no rows.
-    """
-    path = Path(folder) / "manifest.jsonl"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; a source folder needs a manifest.jsonl (see design of rows)")
-    rows, seen = [], set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number} is not JSON ({error.msg}); write one object a line") from None
-        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-            raise ValueError(f"{path}:{number} needs a JSON object with a string id")
-        if row["id"] in seen:
-            raise ValueError(f"{path}:{number}: id {row['id']!r} occurs twice; ids must be unique over all splits")
-        seen.add(row["id"])
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"{path} has no rows")
-    return rows
 
 
 def _files(kind: str, row: dict):

@@ -22,7 +22,7 @@ from ..modeling.vocabulary import MODALITY_FORMATS, extend_tokenizer
 from .answers import Answer, parse_answer
 from .audio import read_audio
 from .motion import SmplxMotion
-from .motion_features import canonicalize, features_to_smplx, relative_transform, smplx_to_features
+from .motion_features import features_to_smplx, motion_to_features, relative_transform
 from .motion_files import read_motion
 from .rendering import TokenRenderer, sorted_blocks
 from .smplx_body import standing_height
@@ -171,7 +171,7 @@ class SolamiProcessor(ProcessorMixin):
                     f"a motion needs at least 5 frames and at most {MAX_MOTION_SECONDS:.0f} s, got {len(p)} frames; "
                     "cut it into pieces"
                 )
-            features.append(smplx_to_features(canonicalize(p)))
+            features.append(motion_to_features(p))
         character = torch.zeros(159)
         character[1] = standing_height()
         transforms = self.motion_codec.encode_transform(

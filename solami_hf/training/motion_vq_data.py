@@ -1,6 +1,5 @@
 """What the motion tokenizers are trained on: clips in memory, random windows of them, transforms, statistics."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from ..processing.motion_features import canonicalize, relative_transform, smplx_to_features
+from ..processing.manifest import read_manifest
+from ..processing.motion_features import motion_to_features, relative_transform
 from ..processing.motion_files import read_motion
 
 
@@ -29,38 +29,6 @@ class MotionClip:
     partner_id: str | None = None
 
 
-def read_manifest(folder: str | Path) -> list[dict]:
-    """The rows {id, motion, text, partner_id?, split?} of `folder/manifest.jsonl`.
-
-    Raises:
-        FileNotFoundError: there is no manifest.
-        ValueError: a line is no JSON object, lacks `id` or `motion`, repeats an id, or has an unknown split.
-    """
-    path = Path(folder) / "manifest.jsonl"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no manifest at {path}; `data` must be a folder that `solami prepare` reads."
-        )
-    rows, seen = [], set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: no JSON ({error}).") from error
-        missing = [key for key in ("id", "motion") if not isinstance(row, dict) or key not in row]
-        if missing:
-            raise ValueError(f"{path}, line {number}: lacks {', '.join(missing)}.")
-        if row["id"] in seen:
-            raise ValueError(f"{path}, line {number}: the id {row['id']!r} appears twice, expected unique ids.")
-        if row.setdefault("split", "train") not in ("train", "test", "validation"):
-            raise ValueError(f"{path}, line {number}: split is {row['split']!r}, expected train, validation or test.")
-        seen.add(row["id"])
-        rows.append(row)
-    return rows
-
-
 def read_clips(folder: str | Path, split: str, fps: float = 30.0, least_frames: int = 4) -> list[MotionClip]:
     """All clips of a split as features, each file read once.
 
@@ -71,13 +39,15 @@ def read_clips(folder: str | Path, split: str, fps: float = 30.0, least_frames: 
     for row in read_manifest(folder):
         if row["split"] != split:
             continue
+        if "motion" not in row:
+            raise ValueError(f"The row {row['id']!r} of {folder}/manifest.jsonl lacks `motion`, the path of its clip.")
         params = torch.from_numpy(read_motion(Path(folder) / row["motion"], fps=fps).to_params())
         if len(params) <= least_frames:
             raise ValueError(
                 f"The clip {row['id']!r} has {len(params)} frames at {fps:g} fps, "
                 f"expected at least {least_frames + 1}."
             )
-        features = smplx_to_features(canonicalize(params))  # place and facing are the transform's to tell
+        features = motion_to_features(params)  # place and facing are the transform's to tell
         clips.append(MotionClip(row["id"], features, params[0], row.get("partner_id")))
     return clips
 

@@ -27,6 +27,12 @@ class PretrainArguments(LanguageModelArguments):
     motion_share: float = field(
         default=0.4, metadata={"help": "Share of motion samples after the warm-up over the first half of the run."}
     )
+    task_weights: str = field(
+        default="",
+        metadata={
+            "help": "How often tasks are drawn within their modality, e.g. speech_to_text=4,text_to_speech=0.5."
+        },
+    )
     eval_samples: int = field(default=100, metadata={"help": "Samples of each modality's test split to evaluate."})
 
 
@@ -89,7 +95,25 @@ def pretraining_samples(args: PretrainArguments, processor, split: str, num_toke
     renderer = TokenRenderer(processor.tokenizer, processor)
     # Packing leaves a little of each block empty; the margin makes the samples last for all steps.
     wanted = int(num_tokens * 1.02) if split == "train" else num_tokens
-    return draw_pretraining(pairs, renderer, wanted, training_args.max_length, training_args.seed, args.motion_share)
+    weights = parse_task_weights(args.task_weights)
+    seed, longest = training_args.seed, training_args.max_length
+    return draw_pretraining(pairs, renderer, wanted, longest, seed, args.motion_share, weights)
+
+
+def parse_task_weights(text: str) -> dict[str, float]:
+    """`task=weight,task=weight` as a dictionary; ValueError for an unknown task or a weight that is no number."""
+    from ..processing.rendering import TASKS
+
+    weights = {}
+    for part in filter(None, text.split(",")):
+        task, _, weight = (piece.strip() for piece in part.partition("="))
+        if task not in TASKS:
+            raise ValueError(f"task_weights names {task!r}; expected {', '.join(TASKS)}")
+        try:
+            weights[task] = float(weight)
+        except ValueError:
+            raise ValueError(f"task_weights gives {task} the weight {weight!r}; expected a number") from None
+    return weights
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from datasets import load_dataset
 
 from solami_hf.processing.motion_files import write_motion
-from solami_hf.processing.prepare import main, prepare, read_manifest
+from solami_hf.processing.prepare import main, prepare
 from solami_hf.processing.token_data import card_codecs, codec_fingerprint, load_tokens
 
 
@@ -94,21 +94,6 @@ def test_codes_of_another_codec_are_refused(source, tiny_processor, tmp_path):
     finally:
         with torch.no_grad():
             weight.sub_(1)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "no rows"),
-        ("{not json}\n", "is not JSON"),
-        ('{"text": "x"}\n', "string id"),
-        ('{"id": "a"}\n{"id": "a"}\n', "occurs twice"),
-    ],
-)
-def test_bad_manifests(tmp_path, text, message):
-    (tmp_path / "manifest.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_manifest(tmp_path)
 
 
 def test_nothing_usable_is_an_error(source, tiny_processor, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from solami_hf.processing.rendering import TASKS, TokenRenderer
 from solami_hf.training.mixture import draw_pretraining, motion_share
+from solami_hf.training.pretrain import parse_task_weights
 
 MOTION = {"type": "motion", "motion": {"body": [1, 2], "hand": [3, 4]}}
 SOUND = {"type": "audio", "audio": {"codes": [5, 6, 7]}}
@@ -53,6 +54,20 @@ def test_nothing_repeats_before_all_were_drawn(renderer):
 def test_one_modality_alone_is_enough(renderer):
     tasks = {s["task"] for s in draw_pretraining(pairs(["motion_to_text"]), renderer, 500, 1024, seed=0)}
     assert tasks == {"motion_to_text"}
+
+
+def test_task_weights(renderer):
+    weights = parse_task_weights("speech_to_text=4, text_to_speech=0")
+    samples = list(draw_pretraining(pairs(), renderer, 60_000, 1024, seed=0, weights=weights))
+    speech = [s["task"] for s in samples if s["task"] in ("speech_to_text", "speech_to_speech")]
+    assert "text_to_speech" not in {s["task"] for s in samples}
+    assert speech.count("speech_to_text") / len(speech) == pytest.approx(0.8, abs=0.04)
+
+
+@pytest.mark.parametrize("text", ["juggling=1", "speech_to_text=often", "speech_to_text"])
+def test_bad_task_weights(text):
+    with pytest.raises(ValueError, match="task_weights"):
+        parse_task_weights(text)
 
 
 def test_nothing_to_draw(renderer):
