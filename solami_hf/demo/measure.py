@@ -59,10 +59,6 @@ def _test_rows(corpus: Path, material: Material) -> list[dict]:
 def gather(pipeline: SolamiPipeline, corpus: Path, data: Path) -> Material:
     """Held-out rows, the recogniser on the training clips, and what is needed for the baselines."""
     clips = read_manifest(corpus / "motion")
-    train = [row for row in clips if row["split"] == "train"]
-    recognizer = ActionRecognizer(
-        [read_motion(corpus / "motion" / row["motion"]) for row in train], [row["action"] for row in train]
-    )
     chat = read_manifest(corpus / "chat")
     answers: dict[str, Counter] = defaultdict(Counter)
     for row in (row for row in chat if row["split"] == "train"):
@@ -73,7 +69,7 @@ def gather(pipeline: SolamiPipeline, corpus: Path, data: Path) -> Material:
         speech=load_tokens(data, "speech", "test", pipeline.processor).to_list(),
         chat=load_tokens(data, "chat", "test", pipeline.processor).to_list(),
         manifest={row["id"]: row for row in chat if row["split"] == "test"},
-        recognizer=recognizer,
+        recognizer=ActionRecognizer.from_corpus(corpus / "motion"),
         lines=list(all_lines(load_dialogues()).character),
         answers=answers,
     )

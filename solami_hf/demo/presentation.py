@@ -14,8 +14,8 @@ from ..processing.manifest import read_manifest
 from ..processing.motion_files import read_motion
 from ..processing.smplx_body import joint_positions
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
-from .dialogues import words
 from .measure import FIGURES, target_met
+from .recognition import ActionRecognizer
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +38,16 @@ def chosen_conversations(rows: list[dict]) -> list[dict]:
     return chosen + watching[:2]
 
 
-def play_conversations(checkpoint: Path, corpus: Path, output: Path) -> list[dict]:
+def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, output: Path) -> list[dict]:
     """Runs the chosen conversations from raw wav and npz files and writes `output/chat.json`.
+
+    The character's action is named by the nearest clip of `motion_corpus`, not taken from the script.
 
     Returns:
         one entry per round, as in `report.json`'s `chat`.
     """
     pipeline = SolamiPipeline.from_pretrained(checkpoint, max_new_tokens=240)
-    entries = []
+    recognizer, entries = ActionRecognizer.from_corpus(motion_corpus), []
     for row in chosen_conversations(read_manifest(corpus)):
         turns = row["turns"]
         users = [
@@ -73,6 +75,7 @@ def play_conversations(checkpoint: Path, corpus: Path, output: Path) -> list[dic
                     "character_audio": reply["audio"],
                     "character_motion": reply["motion"],
                     "text": reply["text"],
+                    "action": recognizer(read_motion(reply["motion"])) if reply["valid"] else None,
                     "expected": answer["text"],
                     "expected_action": answer["action"],
                     "valid": reply["valid"],
@@ -149,8 +152,7 @@ def _conversation(entries: list[dict], names: dict) -> Conversation:
     for e in entries:
         user = _performer("You", e["user_motion"], e["user_audio"], e["user_text"], e["user_action"])
         if e["valid"]:
-            action = e["expected_action"] if words(e["text"]) == words(e["expected"]) else None
-            character = _performer(name, e["character_motion"], e["character_audio"], e["text"], action)
+            character = _performer(name, e["character_motion"], e["character_audio"], e["text"], e["action"])
         else:
             character = Performer(name, _rest(), 30.0, None, "(malformed answer)")
         scenes.append(Scene(f"Round {e['round']}", "", user, character, e["expected"], e["valid"]))
@@ -159,7 +161,7 @@ def _conversation(entries: list[dict], names: dict) -> Conversation:
 
 def _performer(name: str, motion: str, audio: str, text: str, action: str | None) -> Performer:
     clip = read_motion(motion)
-    return Performer(name, joint_positions(clip), clip.fps, audio, text, action.replace("_", " ") if action else None)
+    return Performer(name, joint_positions(clip), clip.fps, audio, text, action and action.replace("_", " "))
 
 
 def _rest():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
+from ..processing.manifest import read_manifest
 from ..processing.motion import SmplxMotion
-from ..processing.motion_features import canonicalize, smplx_to_features
+from ..processing.motion_features import motion_to_features
+from ..processing.motion_files import read_motion
 
 STEPS = 32
 
@@ -17,7 +21,7 @@ def signature(motion: SmplxMotion) -> np.ndarray:
     Local joint rotations make up most of it, so place and facing do not matter.
     """
     params = torch.from_numpy(motion.to_params()).double()
-    features = smplx_to_features(canonicalize(params))
+    features = motion_to_features(params)
     resampled = torch.nn.functional.interpolate(features.T[None], size=STEPS, mode="linear", align_corners=True)
     return resampled[0].numpy().astype(np.float32).reshape(-1)
 
@@ -36,6 +40,12 @@ class ActionRecognizer:
         # A nearly constant channel must not dominate the distance once it is divided by its deviation.
         self.scale = np.maximum(raw.std(0), 0.05)
         self.known, self.actions = (raw - self.mean) / self.scale, list(actions)
+
+    @classmethod
+    def from_corpus(cls, folder: str | Path) -> ActionRecognizer:
+        """A recogniser of the training clips of a motion corpus (`corpus.write_motion_corpus`)."""
+        rows = [row for row in read_manifest(folder) if row["split"] == "train"]
+        return cls([read_motion(Path(folder) / row["motion"]) for row in rows], [row["action"] for row in rows])
 
     def __call__(self, motion: SmplxMotion) -> str:
         """The action of the nearest real clip."""

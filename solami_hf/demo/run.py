@@ -138,7 +138,7 @@ class Demo:
         """Raw wav and npz in, wav and npz out, on held-out conversations."""
         from .presentation import play_conversations
 
-        play_conversations(self.checkpoint, self.corpus / "chat", self.out / "chat")
+        play_conversations(self.checkpoint, self.corpus / "chat", self.corpus / "motion", self.out / "chat")
 
     def evaluate(self):
         """Figures and controls into `metrics.json`."""

@@ -1,6 +1,7 @@
 """Pretraining and SFT as a user runs them, on tiny models: complete folders, LoRA, resuming, bad input."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -10,6 +11,12 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 from solami_hf.processing.motion_files import write_motion
 from solami_hf.processing.prepare import prepare
 from solami_hf.training import pretrain, sft
+from solami_hf.training.language_model import (
+    LanguageModelTrainingArguments,
+    StopOnNan,
+    _blocks,
+    rendered_dataset,
+)
 
 QUICK = """
 max_length: 512
@@ -112,3 +119,22 @@ def test_bad_input(run, tmp_path):
     (run / "model" / "processor_config.json").unlink()
     with pytest.raises(ValueError, match="no processor_config.json"):
         sft.main(arguments(run, "x", "--max_steps", "2"))
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run(loss):
+    state = SimpleNamespace(global_step=3)
+    with pytest.raises(ValueError, match="at step 3; lower learning_rate"):
+        StopOnNan().on_log(SimpleNamespace(output_dir="runs/x"), state, None, logs={"loss": loss})
+    StopOnNan().on_log(SimpleNamespace(output_dir="runs/x"), state, None, logs={"loss": 1.0})
+
+
+def test_packing_keeps_every_sample_and_refuses_attention_without_mask(tmp_path):
+    samples = [{key: [i] * (i % 7 + 1) for key in ("input_ids", "labels")} | {"task": "t", "id": "x"} for i in range(50)]
+    arguments = LanguageModelTrainingArguments(output_dir=str(tmp_path), max_length=16, use_cpu=True)
+    blocks = _blocks(rendered_dataset(samples), arguments, "sdpa")
+    packed = sorted(token for block in blocks["input_ids"] for token in block)
+    assert packed == sorted(token for s in samples for token in s["input_ids"])
+    assert all(sum(lengths) <= 16 for lengths in blocks["seq_lengths"])
+    with pytest.raises(ValueError, match="packing needs sdpa"):
+        _blocks(rendered_dataset(samples), arguments, "flash_attention_2")
