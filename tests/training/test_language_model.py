@@ -130,7 +130,8 @@ def test_a_loss_that_is_no_number_stops_the_run(loss):
 
 
 def test_packing_keeps_every_sample_and_refuses_attention_without_mask(tmp_path):
-    samples = [{key: [i] * (i % 7 + 1) for key in ("input_ids", "labels")} | {"task": "t", "id": "x"} for i in range(50)]
+    tokens = [[i] * (i % 7 + 1) for i in range(50)]
+    samples = [{"input_ids": t, "labels": t, "task": "t", "id": "x"} for t in tokens]
     arguments = LanguageModelTrainingArguments(output_dir=str(tmp_path), max_length=16, use_cpu=True)
     blocks = _blocks(rendered_dataset(samples), arguments, "sdpa")
     packed = sorted(token for block in blocks["input_ids"] for token in block)
