@@ -21,6 +21,7 @@ from .dialogues import Character, Round, paths, sample_conversation
 from .speech import ANSWER_RATE, TEST_RATES, TRAIN_RATES, wav_name
 
 ANSWER_TAKES = 2  # clips that a character chooses from for one action
+WATCHING_MORE = 3  # dialogues that hinge on the motion have several answers to learn, so they are staged more often
 
 
 def write_chat_corpus(
@@ -37,10 +38,12 @@ def write_chat_corpus(
         os.symlink("../speech/wav", folder / "wav")
     clips = _Clips(folder, Path(motion_folder), seed)
     ways = [(c, d, path) for c in characters for d in c.dialogues for path in paths(d)]
+    watching = [way for way in ways if any(node.hinge == "motion" for node in way[2])]
+    training = ways + WATCHING_MORE * watching
     temporary = folder / "manifest.tmp"
     with temporary.open("w", encoding="utf-8") as file:
         for i in tqdm(range(num_train), desc="conversations", unit="row", disable=None):
-            character, dialogue, path = ways[i % len(ways)]
+            character, dialogue, path = training[i % len(training)]
             row = _row(f"train-{i}", character, dialogue, sample_conversation(rng, path), clips, "train", rng)
             file.write(json.dumps({**row, "source": "train"}) + "\n")
         for kind in ("rates", "phrasings"):

@@ -202,11 +202,14 @@ def measure_voice(replies: list[Reply], turns: list[Turn], lines: list[str], tra
 
 def task_ids(pipeline: SolamiPipeline, task: str, sources: list[dict], target: str) -> list[list[int]]:
     """Generated ids of a task, in batches of like length."""
+    longest = {"text": 48, "motion": 96}[target]
     order = sorted(range(len(sources)), key=lambda i: len(str(sources[i])))
     results: list = [None] * len(order)
     for start in tqdm(range(0, len(order), BATCH), desc=task, unit="batch", disable=None, leave=False):
         chosen = order[start : start + BATCH]
-        ids = pipeline.run_task(phrasings(task)[0], [sources[i] for i in chosen], target)
+        ids = pipeline.run_task(
+            phrasings(task)[0], [sources[i] for i in chosen], target, max_new_tokens=longest
+        )
         for i, row in zip(chosen, ids, strict=True):
             results[i] = row
     return results

@@ -39,13 +39,13 @@ def measure(pretrained: Path, checkpoint: Path, corpus: Path, data: Path, seed: 
     from ..metrics.asr import Transcriber
 
     set_seed(seed)
-    pipeline = SolamiPipeline.from_pretrained(pretrained, dtype=torch.float32, max_new_tokens=240)
+    pipeline = SolamiPipeline.from_pretrained(pretrained, dtype=torch.float32, max_new_tokens=192)
     material = gather(pipeline, corpus, data)
     figures, motions = measure_tasks(pipeline, material)
     counts = figures.pop("counts")
     references = [read_motion(corpus / "motion" / r["motion"]) for r in _test_rows(corpus, material)]
     figures.update(measure_motion(pipeline, material, references, motions, seed))
-    pipeline = SolamiPipeline.from_pretrained(checkpoint, dtype=torch.float32, max_new_tokens=240)
+    pipeline = SolamiPipeline.from_pretrained(checkpoint, dtype=torch.float32, max_new_tokens=192)
     chat = measure_chat(pipeline, material, Transcriber(), seed)
     counts.update(chat.pop("counts"))
     return {"figures": {k: round(v, 2) for k, v in {**figures, **chat}.items() if v == v}, "counts": counts}

@@ -46,7 +46,7 @@ def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, outp
     Returns:
         one entry per round, as in `report.json`'s `chat`.
     """
-    pipeline = SolamiPipeline.from_pretrained(checkpoint, max_new_tokens=240)
+    pipeline = SolamiPipeline.from_pretrained(checkpoint, max_new_tokens=192)
     recognizer, entries = ActionRecognizer.from_corpus(motion_corpus), []
     for row in chosen_conversations(read_manifest(corpus)):
         turns = row["turns"]

@@ -20,7 +20,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parents[1] / "training" / "recipes"
-MOTION_STEPS, PRETRAIN_STEPS, SFT_STEPS = 600, 1400, 400  # at 15 minutes
+MOTION_STEPS, PRETRAIN_STEPS, SFT_STEPS = 600, 1350, 600  # at 15 minutes
 TRAIN_CONVERSATIONS = 2400
 
 

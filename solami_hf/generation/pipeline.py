@@ -12,6 +12,7 @@ from ..processing.answers import Answer
 from ..processing.motion import SmplxMotion
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import drop_oldest_rounds
+from .spans import EqualMotionSpans
 
 
 @dataclass
@@ -105,6 +106,7 @@ class SolamiPipeline:
     def _generate(self, input_ids, attention_mask, **generate_kwargs) -> list[list[int]]:
         device = self.model.device
         settings = {"do_sample": False, "max_new_tokens": self.max_new_tokens, **generate_kwargs}
+        settings.setdefault("logits_processor", [EqualMotionSpans(self.model.config)])
         output = self.model.generate(
             input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
         )
