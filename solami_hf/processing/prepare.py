@@ -12,6 +12,7 @@ Every distinct file is read and encoded once, in batches. A row whose files cann
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -48,7 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
     if argv and not argv[0].startswith("-"):
         argv[:1] = ["--source", argv[0]]
-    parser = TrlParser(dataclass_types=[PrepareArguments], prog="solami prepare {motion,speech,chat} SRC")
+    parser = TrlParser(
+        dataclass_types=[PrepareArguments],
+        prog="solami prepare {motion,speech,chat} SRC",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     if kind not in KINDS and not {"-h", "--help"} & set(argv):
         raise ValueError(f"say what to prepare: {', '.join(KINDS)}; got {kind!r}")
     (args,) = parser.parse_args_and_config(argv)

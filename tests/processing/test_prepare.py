@@ -103,6 +103,12 @@ def test_nothing_usable_is_an_error(source, tiny_processor, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_help_says_what_a_manifest_holds(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "manifest.jsonl" in (text := capsys.readouterr().out) and "partner_id" in text and "--processor" in text
+
+
 def test_command(source, tiny_processor, tmp_path):
     tiny_processor.save_pretrained(tmp_path / "processor")
     write_rows(source, [{"id": "a", "motion": "a.npz", "text": "waves"}])
