@@ -20,8 +20,8 @@ from .captions import action_of_caption
 from .dialogues import words
 from .recognition import ActionRecognizer
 
-BATCH = 128
-VOICES = 72  # answers that speech recognition listens to
+BATCH = 64
+VOICES = 48  # answers that speech recognition listens to
 
 
 @dataclass
