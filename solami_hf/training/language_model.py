@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
+from .checkpoints import last_checkpoint
 from .collator import PackedRowsCollator
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         data_collator=PackedRowsCollator(processor.tokenizer.pad_token_id),
         callbacks=[StopOnNan()],
     )
-    last = get_last_checkpoint(training_args.output_dir) if os.path.isdir(training_args.output_dir) else None
+    last = last_checkpoint(training_args.output_dir)
     if last:
         logger.info("resuming from %s", last)
     trainer.train(resume_from_checkpoint=last)

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
 from ..processing.motion_features import features_to_smplx
 from ..processing.smplx_body import joint_positions
+from .checkpoints import last_checkpoint
 from .motion_vq_data import (
     MotionClip,
     WindowDataset,
@@ -250,7 +250,8 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
         clips=clips,
         test_clips=test_clips,
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint or _last_checkpoint(training_args))
+    resume_from = training_args.resume_from_checkpoint or last_checkpoint(training_args.output_dir)
+    trainer.train(resume_from_checkpoint=resume_from)
     for quantizer in model.quantizers.values():
         quantizer.bypass = False
     if not model.body.quantizer.initialised:
@@ -261,17 +262,6 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
         _save(model, history, Path(training_args.output_dir))
     trainer.end()
     return metrics
-
-
-def _last_checkpoint(training_args: TrainingArguments) -> str | None:
-    """The newest whole checkpoint of the output folder; one that a killed run left half written is removed."""
-    folder = Path(training_args.output_dir)
-    while folder.is_dir() and (last := get_last_checkpoint(str(folder))) is not None:
-        if (Path(last) / "trainer_state.json").is_file() and (Path(last) / "model.safetensors").is_file():
-            return last
-        logger.warning("%s is not complete and is removed.", last)
-        shutil.rmtree(last)
-    return None
 
 
 def _save(model: SolamiMotionVQModel, history: dict, folder: Path) -> None:

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchaudio.transforms import MelSpectrogram
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
+from .checkpoints import last_checkpoint
 from .speech_codec_data import RandomCrops, speech_data
 
 logger = logging.getLogger(__name__)
@@ -308,7 +308,7 @@ def train_speech_codec(args: SpeechCodecArguments, training_args: TrainingArgume
     trainer = SpeechCodecTrainer(
         model=model, args=training_args, train_dataset=crops, callbacks=callbacks, codec_arguments=args
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
+    trainer.train(resume_from_checkpoint=last_checkpoint(output_dir))
     averages.copy_to(model)
     model.eval()
     export_dir = Path(args.export_dir or output_dir / "codec")
