@@ -10,11 +10,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
 from ..generation.pipeline import Reply, SolamiPipeline
+from ..processing.batching import map_in_batches
 from ..processing.tasks import audio_block, chat_messages, motion_block, phrasings, text_block
 from .captions import action_of_caption
 from .dialogues import words
@@ -63,14 +65,12 @@ class Material:
 
 def respond_all(pipeline: SolamiPipeline, conversations: list[list[dict]], decode: bool, name: str) -> list[Reply]:
     """Answers in batches of conversations of like length, in the order given."""
-    order = sorted(range(len(conversations)), key=lambda i: len(str(conversations[i])))
-    replies: list = [None] * len(order)
-    for start in tqdm(range(0, len(order), BATCH), desc=name, unit="batch", disable=None, leave=False):
-        chosen = order[start : start + BATCH]
-        answers = pipeline.respond([conversations[i] for i in chosen], decode=decode)
-        for i, reply in zip(chosen, answers, strict=True):
-            replies[i] = reply
-    return replies
+    bar = partial(tqdm, desc=name, unit="batch", disable=None, leave=False)
+    return map_in_batches(conversations, _size, BATCH, lambda batch: pipeline.respond(batch, decode=decode), bar)
+
+
+def _size(messages) -> int:
+    return len(str(messages))
 
 
 def turns_of(row: dict, manifest_row: dict) -> list[Turn]:
@@ -203,16 +203,12 @@ def measure_voice(replies: list[Reply], turns: list[Turn], lines: list[str], tra
 def task_ids(pipeline: SolamiPipeline, task: str, sources: list[dict], target: str) -> list[list[int]]:
     """Generated ids of a task, in batches of like length."""
     longest = {"text": 48, "motion": 96}[target]
-    order = sorted(range(len(sources)), key=lambda i: len(str(sources[i])))
-    results: list = [None] * len(order)
-    for start in tqdm(range(0, len(order), BATCH), desc=task, unit="batch", disable=None, leave=False):
-        chosen = order[start : start + BATCH]
-        ids = pipeline.run_task(
-            phrasings(task)[0], [sources[i] for i in chosen], target, max_new_tokens=longest
-        )
-        for i, row in zip(chosen, ids, strict=True):
-            results[i] = row
-    return results
+    bar = partial(tqdm, desc=task, unit="batch", disable=None, leave=False)
+
+    def generate(batch):
+        return pipeline.run_task(phrasings(task)[0], batch, target, max_new_tokens=longest)
+
+    return map_in_batches(sources, _size, BATCH, generate, bar)
 
 
 def task_text(pipeline: SolamiPipeline, ids: list[int]) -> str:

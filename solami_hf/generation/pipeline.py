@@ -9,6 +9,7 @@ import torch
 
 from ..modeling.modeling_solami import SolamiForCausalLM
 from ..processing.answers import Answer
+from ..processing.batching import pad_left
 from ..processing.motion import SmplxMotion
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import drop_oldest_rounds
@@ -127,17 +128,10 @@ class SolamiPipeline:
             "audio": {"type": "audio", "audio": {"codes": []}},
         }[target_type]
         renderer, pad = self.processor._renderer, self.processor.tokenizer.pad_token_id
-        rows = []
-        for source in sources:
-            sample = renderer.task(instruction, source, target)
-            rows.append(sample["input_ids"][sample["labels"] < 0])
-        width = max(map(len, rows))
-        ids = torch.full((len(rows), width), pad)
-        for i, row in enumerate(rows):
-            ids[i, width - len(row) :] = torch.from_numpy(row)
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = torch.arange(width)[None] >= (width - lengths)[:, None]
-        return self._generate(ids, mask.long(), **generate_kwargs)
+        samples = [renderer.task(instruction, source, target) for source in sources]
+        prompts = [sample["input_ids"][sample["labels"] < 0].tolist() for sample in samples]
+        rows = pad_left({"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}, pad)
+        return self._generate(*(torch.tensor(rows[k]) for k in ("input_ids", "attention_mask")), **generate_kwargs)
 
     def _fit(self, messages: list[dict]) -> list[dict]:
         limit = self.model.config.max_position_embeddings - self.max_new_tokens

@@ -75,18 +75,8 @@ def model_card(
     if kind not in _MODEL_KINDS:
         raise ValueError(f"`kind` is {kind!r}, expected one of: {', '.join(_MODEL_KINDS)}")
     template, tags = _MODEL_KINDS[kind]
-    for name, value in (results or {}).items():
-        if not isinstance(value, Real) or value != value:
-            raise ValueError(f"`results` holds {value!r} for {name!r}, expected a measured number")
     title = model_id.rsplit("/", 1)[-1]
-    measured = {}
-    if results and evaluated_on:
-        task = "text-generation" if kind == "model" else "feature-extraction"
-        measured["eval_results"] = [
-            EvalResult(task, "custom", dataset_name=evaluated_on, metric_type=name, metric_value=float(value))
-            for name, value in results.items()
-        ]
-        measured["model_name"] = title
+    measured = _measured(results or {}, evaluated_on, title, kind)
     data = ModelCardData(
         language=language,
         license=license,
@@ -109,6 +99,21 @@ def model_card(
         limits=[_shown(limit) for limit in limits],
     )
     return str(card)
+
+
+def _measured(results: Mapping[str, float], evaluated_on: str, title: str, kind: str) -> dict[str, Any]:
+    """The machine-readable results of a card's head; nothing where it is not known what they were measured on."""
+    for name, value in results.items():
+        if not isinstance(value, Real) or value != value:
+            raise ValueError(f"`results` holds {value!r} for {name!r}, expected a measured number")
+    if not (results and evaluated_on):
+        return {}
+    task = "text-generation" if kind == "model" else "feature-extraction"
+    measured = [
+        EvalResult(task, "custom", dataset_name=evaluated_on, metric_type=name, metric_value=float(value))
+        for name, value in results.items()
+    ]
+    return {"eval_results": measured, "model_name": title}
 
 
 def dataset_card(

@@ -21,6 +21,7 @@ from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..modeling.vocabulary import MODALITY_FORMATS, extend_tokenizer
 from .answers import Answer, parse_answer
 from .audio import read_audio
+from .batching import map_in_batches, pad_left, pad_right
 from .motion import SmplxMotion
 from .motion_features import features_to_smplx, motion_to_features, relative_transform
 from .motion_files import read_motion
@@ -177,21 +178,14 @@ class SolamiProcessor(ProcessorMixin):
         transforms = self.motion_codec.encode_transform(
             torch.stack([relative_transform(p[0], character) for p in params])
         )
-        results: list = [None] * len(params)
-        by_length = sorted(range(len(params)), key=lambda i: len(features[i]))
-        for start in range(0, len(by_length), batch_size):
-            chosen = by_length[start : start + batch_size]
-            batch = torch.nn.utils.rnn.pad_sequence([features[i] for i in chosen], batch_first=True)
-            lengths = torch.tensor([len(features[i]) for i in chosen])
-            output = self.motion_codec.encode(batch, torch.arange(batch.shape[1])[None] < lengths[:, None])
-            for row, i in enumerate(chosen):
-                n = len(features[i]) // 4
-                results[i] = {
-                    "body": output.body_codes[row, :n].numpy(),
-                    "hand": output.hand_codes[row, :n].numpy(),
-                    "trans": transforms[i : i + 1].numpy(),
-                }
-        return results
+
+        def encode(batch):
+            output = self.motion_codec.encode(*pad_right(batch))
+            codes = zip(output.body_codes.numpy(), output.hand_codes.numpy(), batch, strict=True)
+            return [{"body": body[: len(f) // 4], "hand": hand[: len(f) // 4]} for body, hand, f in codes]
+
+        encoded = map_in_batches(features, len, batch_size, encode)
+        return [{**codes, "trans": trans} for codes, trans in zip(encoded, transforms.numpy()[:, None], strict=True)]
 
     @torch.no_grad()
     def encode_speech(self, audio: list, batch_size: int = 16) -> list[np.ndarray]:
@@ -202,17 +196,14 @@ class SolamiProcessor(ProcessorMixin):
         """
         rate = self.speech_codec.config.sampling_rate
         waves = [torch.from_numpy(read_audio(a, sampling_rate=rate)) for a in audio]
-        results: list = [None] * len(waves)
-        by_length = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-        for start in range(0, len(by_length), batch_size):
-            chosen = by_length[start : start + batch_size]
-            batch = torch.nn.utils.rnn.pad_sequence([waves[i] for i in chosen], batch_first=True)
-            lengths = torch.tensor([len(waves[i]) for i in chosen])
-            mask = torch.arange(batch.shape[1])[None] < lengths[:, None]
-            output = self.speech_codec.encode(batch[:, None], mask, num_quantizers=1)
-            for row, i in enumerate(chosen):
-                results[i] = output.audio_codes[row, 0][output.code_mask[row]].numpy()
-        return results
+
+        def encode(batch):
+            values, mask = pad_right(batch)
+            output = self.speech_codec.encode(values[:, None], mask, num_quantizers=1)
+            rows = zip(output.audio_codes[:, 0], output.code_mask, strict=True)
+            return [codes[real].numpy() for codes, real in rows]
+
+        return map_in_batches(waves, len, batch_size, encode)
 
     # ---- codes to media
 
@@ -297,9 +288,9 @@ class SolamiProcessor(ProcessorMixin):
             raise ValueError("the conversation is empty; give at least one message")
         single = isinstance(conversation[0], dict)
         conversations = self.encode_media([conversation] if single else list(conversation))
+        for c in conversations:
+            _check_roles(c)
         if not tokenize or chat_template is not None:
-            for c in conversations:
-                _check_roles(c)
             return self.tokenizer.apply_chat_template(
                 conversations[0] if single else conversations,
                 chat_template=chat_template or self.chat_template,
@@ -308,17 +299,13 @@ class SolamiProcessor(ProcessorMixin):
                 **(dict(return_dict=return_dict, return_tensors=return_tensors) if tokenize else {}),
                 **kwargs,
             )
-        for c in conversations:
-            _check_roles(c)
         rendered = [self._renderer.chat(c, add_generation_prompt) for c in conversations]
         rows = {"input_ids": [r["input_ids"].tolist() for r in rendered]}
         rows["attention_mask"] = [[1] * len(ids) for ids in rows["input_ids"]]
         if return_assistant_tokens_mask:
             rows["assistant_masks"] = [(r["labels"] >= 0).astype(int).tolist() for r in rendered]
         if return_tensors is not None:
-            fill = {"input_ids": self.tokenizer.pad_token_id}
-            width = max(map(len, rows["input_ids"]))
-            rows = {k: [[fill.get(k, 0)] * (width - len(r)) + r for r in v] for k, v in rows.items()}
+            rows = pad_left(rows, self.tokenizer.pad_token_id)
         elif single:
             rows = {k: v[0] for k, v in rows.items()}
         output = BatchFeature(rows, tensor_type=return_tensors)

@@ -1,0 +1,40 @@
+"""Items of different length in batches: like lengths together, shorter ones padded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+
+def map_in_batches(items: list, length: Callable, batch_size: int, function: Callable, progress=iter) -> list:
+    """`function` of batches of items of like length, its results in the order of `items`.
+
+    Args:
+        items: anything.
+        length: of one item; what is compared.
+        batch_size: items handed over together.
+        function: a list of items -> as many results.
+        progress: wraps the range of batches, e.g. a tqdm bar.
+    """
+    order = sorted(range(len(items)), key=lambda i: length(items[i]))
+    results: list = [None] * len(items)
+    for start in progress(range(0, len(order), batch_size)):
+        chosen = order[start : start + batch_size]
+        for i, result in zip(chosen, function([items[i] for i in chosen]), strict=True):
+            results[i] = result
+    return results
+
+
+def pad_right(values: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """`(B, T, ...)` of tensors `(t, ...)`, zeros behind the shorter ones, and the mask `(B, T)`, True = real."""
+    batch = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
+    lengths = torch.tensor([len(v) for v in values])
+    return batch, torch.arange(batch.shape[1])[None] < lengths[:, None]
+
+
+def pad_left(rows: dict[str, list[list[int]]], pad_token_id: int) -> dict[str, list[list[int]]]:
+    """Columns of id lists brought to one length from the left: `input_ids` by `pad_token_id`, the others by 0."""
+    width = max(map(len, rows["input_ids"]))
+    fill = {"input_ids": pad_token_id}
+    return {k: [[fill.get(k, 0)] * (width - len(r)) + r for r in v] for k, v in rows.items()}
