@@ -1,5 +1,7 @@
 """From key poses to a living motion: eased rotations, planted feet, breath, sway and small noise."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -96,8 +98,8 @@ def animate(keys: Keys, rng: np.random.Generator, liveliness: float = 1.0) -> Sm
 def place(motion: SmplxMotion, yaw: float, x: float, z: float) -> SmplxMotion:
     """The same motion turned by `yaw` radians about y and moved so that its first frame stands at (x, z) metres."""
     turn = Rotation.from_rotvec([0.0, yaw, 0.0])
-    start = motion.transl[0] * [1, 0, 1]
+    start = motion.pelvis[0] * [1, 0, 1]
     poses = motion.poses.copy()
     poses[:, 0] = (turn * Rotation.from_rotvec(motion.poses[:, 0])).as_rotvec()
-    transl = turn.apply(motion.transl - start) + [x, 0.0, z]
-    return SmplxMotion(transl=transl, poses=poses, betas=motion.betas, gender=motion.gender, fps=motion.fps)
+    transl = turn.apply(motion.pelvis - start) + [x, 0.0, z] - motion.pelvis_offset
+    return replace(motion, transl=transl, poses=poses)

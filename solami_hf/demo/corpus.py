@@ -99,7 +99,7 @@ def _pair_up(rows: dict[str, dict], motions: dict[str, SmplxMotion], seed: int) 
 
 def _turn_scene(motion: SmplxMotion, yaw: float, x: float, z: float) -> SmplxMotion:
     """Turns a motion about the origin, not about its own start, then moves it."""
-    start = motion.transl[0]
+    start = motion.pelvis[0]
     turned_x = start[0] * np.cos(yaw) + start[2] * np.sin(yaw)
     turned_z = start[2] * np.cos(yaw) - start[0] * np.sin(yaw)
     return place(motion, yaw, turned_x + x, turned_z + z)

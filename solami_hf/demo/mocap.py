@@ -74,7 +74,8 @@ def recordings_folder() -> Path:
 def mirror(motion: SmplxMotion) -> SmplxMotion:
     """The motion as a mirror shows it: left and right exchanged, x negated."""
     poses = motion.poses[:, _MIRRORED] * np.array([1, -1, -1], dtype=np.float32)
-    return replace(motion, transl=motion.transl * np.array([-1, 1, 1], dtype=np.float32), poses=poses)
+    negated = np.array([-1, 1, 1], dtype=np.float32)
+    return replace(motion, transl=motion.transl * negated, poses=poses, pelvis_offset=motion.pelvis_offset * negated)
 
 
 @cache

@@ -1,10 +1,14 @@
 """Configuration of the motion tokenizers (SOLAMI, arXiv 2412.00174, section 3.2)."""
 
+import math
+
 from transformers import PreTrainedConfig
 
 _ACTIVATIONS = ("relu", "gelu", "silu")
 _NORMS = (None, "group")
 _LOSS_MODES = ("corrected", "upstream")
+_QUANTIZERS = ("ema", "fsq")
+_LARGEST_LEVEL = 8
 
 
 class SolamiMotionVQConfig(PreTrainedConfig):
@@ -26,6 +30,11 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         transform_features_size, transform_code_num, transform_code_dim (`int`): the transform tokenizer's sizes.
         transform_hidden_sizes (`list[int]`): widths of its two hidden layers; the decoder has them in this order too.
         fps (`float`): frames per second of the motion.
+        causal (`bool`): convolutions look back only, so that motion can be encoded and decoded chunk by chunk.
+        quantizer (`str`): "ema", the paper's codebooks of moving averages, or "fsq", finite scalar quantization
+            (arXiv 2309.15505), for body and hand; the transform's is always "ema".
+        body_fsq_levels, hand_fsq_levels (`list[int]`, *optional*): steps of each channel of "fsq", whose product is the
+            number of codes. Default: the largest divisors up to 8, as [8, 8, 8] for 512.
         codebook_decay (`float`): share of the old codebook statistics that one training step keeps.
         dead_code_threshold (`float`): a code whose averaged count a step falls below is replaced in training.
         random_restart (`bool`): replace a dead code by a random vector of the batch. `False` takes the one of the same
@@ -66,6 +75,10 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         transform_code_dim: int = 16,
         transform_hidden_sizes: list[int] | tuple[int, ...] = (48, 96),
         fps: float = 30.0,
+        causal: bool = False,
+        quantizer: str = "ema",
+        body_fsq_levels: list[int] | tuple[int, ...] | None = None,
+        hand_fsq_levels: list[int] | tuple[int, ...] | None = None,
         codebook_decay: float = 0.99,
         dead_code_threshold: float = 1.0,
         random_restart: bool = True,
@@ -99,6 +112,10 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         self.transform_code_dim = transform_code_dim
         self.transform_hidden_sizes = list(transform_hidden_sizes)
         self.fps = fps
+        self.causal = causal
+        self.quantizer = quantizer
+        self.body_fsq_levels = list(body_fsq_levels or _levels(body_code_num))
+        self.hand_fsq_levels = list(hand_fsq_levels or _levels(hand_code_num))
         self.codebook_decay = codebook_decay
         self.dead_code_threshold = dead_code_threshold
         self.random_restart = random_restart
@@ -123,8 +140,18 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         for part in ("body", "hand"):
             if getattr(self, f"{part}_norm") == "group" and getattr(self, f"{part}_width") % 32:
                 raise ValueError(f"`{part}_width` is {getattr(self, f'{part}_width')}, expected a multiple of 32.")
-        if self.loss_mode not in _LOSS_MODES:
-            raise ValueError(f"`loss_mode` is {self.loss_mode!r}, expected one of {_LOSS_MODES}.")
+        for name, allowed in (("loss_mode", _LOSS_MODES), ("quantizer", _QUANTIZERS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}, expected one of {allowed}.")
+        for part in ("body", "hand"):
+            levels, codes = getattr(self, f"{part}_fsq_levels"), getattr(self, f"{part}_code_num")
+            if self.quantizer == "fsq" and (math.prod(levels) != codes or min(levels) < 2):
+                raise ValueError(
+                    f"`{part}_fsq_levels` is {levels}, expected whole numbers from 2 on whose product is "
+                    f"`{part}_code_num` ({codes})."
+                )
+            if self.causal and getattr(self, f"{part}_norm") is not None:
+                raise ValueError(f"`{part}_norm` looks at the whole clip, so it does not go with `causal`.")
         if self.body_features_size >= self.features_size:
             raise ValueError(
                 f"`body_features_size` is {self.body_features_size}, expected less than `features_size` "
@@ -151,3 +178,15 @@ class SolamiMotionVQConfig(PreTrainedConfig):
     def frame_rate(self) -> float:
         """Codes per second of body and hand each (7.5)."""
         return self.fps / self.frames_per_code
+
+
+def _levels(code_num: int) -> list[int]:
+    """Few and nearly equal steps whose product is `code_num`, or less where it has a larger prime factor."""
+    levels = []
+    while code_num > 1:
+        divisor = next((d for d in range(_LARGEST_LEVEL, 1, -1) if code_num % d == 0), None)
+        if divisor is None:
+            break
+        levels.append(divisor)
+        code_num //= divisor
+    return levels

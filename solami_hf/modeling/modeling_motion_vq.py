@@ -2,7 +2,8 @@
 
 After SOLAMI (arXiv 2412.00174), whose networks are those of T2M-GPT (arXiv 2301.06052). A padded batch gives the codes
 that each clip gives alone: whatever lies behind a clip's end is zero before every convolution, as at the end of a
-lone clip.
+lone clip. With `config.causal` every convolution looks back only, so codes can be made and read while the motion goes
+on (see [`MotionVQCache`]).
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_motion_vq import SolamiMotionVQConfig
-from .quantizers import EmaQuantizer, perplexity, usage
+from .quantizers import EmaQuantizer, FiniteScalarQuantizer, Float32Buffers, perplexity, usage
 
 _ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 _GROUPS, _GROUP_EPS = 32, 1e-6
@@ -92,6 +93,43 @@ def _keep(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     return hidden if mask is None else hidden.masked_fill(~mask[:, None], 0.0)
 
 
+class MotionVQCache:
+    """What a causal tokenizer remembers between the chunks of a stream: the last inputs of each convolution.
+
+    Make one for each stream and pass it to every `encode` or `decode` call of that stream, chunk after chunk; the
+    chunks then give what the whole clip gives at once. One cache serves one direction.
+    """
+
+    def __init__(self):
+        self._inputs: dict[nn.Module, torch.Tensor] = {}
+
+    def extend(self, layer: nn.Module, hidden: torch.Tensor, length: int) -> torch.Tensor:
+        """Puts the `length` inputs that `layer` saw last before `hidden` (B, C, T), zeros at first."""
+        past = self._inputs.get(layer)
+        if past is None:
+            past = hidden.new_zeros(*hidden.shape[:2], length)
+        elif past.shape[0] != hidden.shape[0]:
+            raise ValueError(f"The chunk has {hidden.shape[0]} clips, expected {past.shape[0]} as in those before it.")
+        hidden = torch.cat([past, hidden], dim=-1)
+        self._inputs[layer] = hidden[..., hidden.shape[-1] - length :]
+        return hidden
+
+
+class MotionConv1d(nn.Conv1d):
+    """Convolution over time that keeps the length (or divides it by `stride`); a causal one looks back only."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, causal: bool, stride: int = 1, dilation: int = 1):
+        self.past = dilation * (kernel - 1) + 1 - stride
+        padding = 0 if causal else self.past // 2
+        super().__init__(channels, out_channels, kernel, stride=stride, dilation=dilation, padding=padding)
+        self.causal = causal
+
+    def forward(self, hidden: torch.Tensor, cache: MotionVQCache | None = None) -> torch.Tensor:
+        if self.causal and self.past:
+            hidden = F.pad(hidden, (self.past, 0)) if cache is None else cache.extend(self, hidden, self.past)
+        return super().forward(hidden)
+
+
 class MaskedGroupNorm(nn.GroupNorm):
     """GroupNorm over channels and time (B, C, T) whose statistics leave out what the mask (B, T) marks as padding."""
 
@@ -110,53 +148,74 @@ class MaskedGroupNorm(nn.GroupNorm):
 class ResidualBlock(nn.Module):
     """x + conv1(act(conv3(act(x)))), the first convolution dilated; each activation optionally after a norm."""
 
-    def __init__(self, width: int, dilation: int, activation: str, norm: str | None):
+    def __init__(self, config: SolamiMotionVQConfig, part: str, dilation: int):
         super().__init__()
-        self.activation = _ACTIVATIONS[activation]
-        self.norm1 = MaskedGroupNorm(_GROUPS, width, eps=_GROUP_EPS) if norm == "group" else None
-        self.norm2 = MaskedGroupNorm(_GROUPS, width, eps=_GROUP_EPS) if norm == "group" else None
-        self.conv1 = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
-        self.conv2 = nn.Conv1d(width, width, 1)
+        width, grouped = getattr(config, f"{part}_width"), getattr(config, f"{part}_norm") == "group"
+        self.activation = _ACTIVATIONS[getattr(config, f"{part}_activation")]
+        self.norm1 = MaskedGroupNorm(_GROUPS, width, eps=_GROUP_EPS) if grouped else None
+        self.norm2 = MaskedGroupNorm(_GROUPS, width, eps=_GROUP_EPS) if grouped else None
+        self.conv1 = MotionConv1d(width, width, 3, config.causal, dilation=dilation)
+        self.conv2 = MotionConv1d(width, width, 1, config.causal)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor | None, cache: MotionVQCache | None = None
+    ) -> torch.Tensor:
         inner = hidden if self.norm1 is None else self.norm1(hidden, mask)
-        inner = self.conv1(_keep(self.activation(inner), mask))
+        inner = self.conv1(_keep(self.activation(inner), mask), cache)
         inner = inner if self.norm2 is None else self.norm2(inner, mask)
         return _keep(hidden + self.conv2(self.activation(inner)), mask)
 
 
-def _residual_blocks(width: int, depth: int, growth: int, activation: str, norm: str | None) -> nn.ModuleList:
-    dilations = [growth**power for power in reversed(range(depth))]
-    return nn.ModuleList(ResidualBlock(width, dilation, activation, norm) for dilation in dilations)
+def _residual_blocks(config: SolamiMotionVQConfig, part: str) -> nn.ModuleList:
+    growth, depth = getattr(config, f"{part}_dilation_growth_rate"), getattr(config, f"{part}_depth")
+    return nn.ModuleList(ResidualBlock(config, part, growth**power) for power in reversed(range(depth)))
 
 
 class EncoderStage(nn.Module):
     """Halves the time, then residual blocks: (B, C, T) -> (B, C, T // 2)."""
 
-    def __init__(self, width: int, depth: int, growth: int, activation: str, norm: str | None):
+    def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
-        self.down = nn.Conv1d(width, width, 4, stride=2, padding=1)
-        self.blocks = _residual_blocks(width, depth, growth, activation, norm)
+        width = getattr(config, f"{part}_width")
+        self.down = MotionConv1d(width, width, 4, config.causal, stride=2)
+        self.blocks = _residual_blocks(config, part)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        hidden = _keep(self.down(hidden), mask)
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None, cache: MotionVQCache | None) -> torch.Tensor:
+        hidden = _keep(self.down(hidden, cache), mask)
         for block in self.blocks:
-            hidden = block(hidden, mask)
+            hidden = block(hidden, mask, cache)
         return hidden
 
 
 class DecoderStage(nn.Module):
     """Residual blocks, then twice the time: (B, C, T) -> (B, C, 2 T). Masks are of both rates."""
 
-    def __init__(self, width: int, depth: int, growth: int, activation: str, norm: str | None):
+    def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
-        self.blocks = _residual_blocks(width, depth, growth, activation, norm)
-        self.up = nn.Conv1d(width, width, 3, padding=1)
+        width = getattr(config, f"{part}_width")
+        self.blocks = _residual_blocks(config, part)
+        self.up = MotionConv1d(width, width, 3, config.causal)
 
-    def forward(self, hidden, mask: torch.Tensor | None, up_mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        mask: torch.Tensor | None,
+        up_mask: torch.Tensor | None,
+        cache: MotionVQCache | None,
+    ) -> torch.Tensor:
         for block in self.blocks:
-            hidden = block(hidden, mask)
-        return _keep(self.up(hidden.repeat_interleave(2, dim=-1)), up_mask)
+            hidden = block(hidden, mask, cache)
+        return _keep(self.up(hidden.repeat_interleave(2, dim=-1), cache), up_mask)
+
+
+def _ema_quantizer(config: SolamiMotionVQConfig, part: str) -> EmaQuantizer:
+    return EmaQuantizer(
+        getattr(config, f"{part}_code_num"),
+        getattr(config, f"{part}_code_dim"),
+        config.codebook_decay,
+        config.dead_code_threshold,
+        config.random_restart,
+    )
 
 
 class MotionVQVAE(nn.Module):
@@ -167,55 +226,49 @@ class MotionVQVAE(nn.Module):
 
     def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
-        features = getattr(config, f"{part}_features_size")
+        features, causal = getattr(config, f"{part}_features_size"), config.causal
         width, code_dim = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim")
-        stage = (
-            width,
-            getattr(config, f"{part}_depth"),
-            getattr(config, f"{part}_dilation_growth_rate"),
-            getattr(config, f"{part}_activation"),
-            getattr(config, f"{part}_norm"),
-        )
         self.encoder = nn.ModuleDict(
             {
-                "conv_in": nn.Conv1d(features, width, 3, padding=1),
-                "stages": nn.ModuleList(EncoderStage(*stage) for _ in range(config.down_t)),
-                "conv_out": nn.Conv1d(width, code_dim, 3, padding=1),
+                "conv_in": MotionConv1d(features, width, 3, causal),
+                "stages": nn.ModuleList(EncoderStage(config, part) for _ in range(config.down_t)),
+                "conv_out": MotionConv1d(width, code_dim, 3, causal),
             }
         )
-        self.quantizer = EmaQuantizer(
-            getattr(config, f"{part}_code_num"),
-            code_dim,
-            config.codebook_decay,
-            config.dead_code_threshold,
-            config.random_restart,
-        )
+        if config.quantizer == "fsq":
+            self.quantizer = FiniteScalarQuantizer(getattr(config, f"{part}_fsq_levels"), code_dim)
+        else:
+            self.quantizer = _ema_quantizer(config, part)
         self.decoder = nn.ModuleDict(
             {
-                "conv_in": nn.Conv1d(code_dim, width, 3, padding=1),
-                "stages": nn.ModuleList(DecoderStage(*stage) for _ in range(config.down_t)),
-                "conv_mid": nn.Conv1d(width, width, 3, padding=1),
-                "conv_out": nn.Conv1d(width, features, 3, padding=1),
+                "conv_in": MotionConv1d(code_dim, width, 3, causal),
+                "stages": nn.ModuleList(DecoderStage(config, part) for _ in range(config.down_t)),
+                "conv_mid": MotionConv1d(width, width, 3, causal),
+                "conv_out": MotionConv1d(width, features, 3, causal),
             }
         )
 
-    def encode(self, features: torch.Tensor, masks: list[torch.Tensor | None]) -> torch.Tensor:
+    def encode(
+        self, features: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
+    ) -> torch.Tensor:
         """Latents (B, T', D) of features (B, T, F); `masks` go from full rate to that of codes."""
         hidden = _keep(features.transpose(1, 2), masks[0])
-        hidden = _keep(F.relu(self.encoder["conv_in"](hidden)), masks[0])
+        hidden = _keep(F.relu(self.encoder["conv_in"](hidden, cache)), masks[0])
         for stage, mask in zip(self.encoder["stages"], masks[1:], strict=True):
-            hidden = stage(hidden, mask)
-        return self.encoder["conv_out"](hidden).transpose(1, 2)
+            hidden = stage(hidden, mask, cache)
+        return self.encoder["conv_out"](hidden, cache).transpose(1, 2)
 
-    def decode(self, latents: torch.Tensor, masks: list[torch.Tensor | None]) -> torch.Tensor:
+    def decode(
+        self, latents: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
+    ) -> torch.Tensor:
         """Features (B, 4 T', F) of latents (B, T', D); `masks` go from full rate to that of codes."""
         masks = masks[::-1]
-        hidden = self.decoder["conv_in"](_keep(latents.transpose(1, 2), masks[0]))
+        hidden = self.decoder["conv_in"](_keep(latents.transpose(1, 2), masks[0]), cache)
         hidden = _keep(F.relu(hidden), masks[0])
         for stage, mask, up_mask in zip(self.decoder["stages"], masks[:-1], masks[1:], strict=True):
-            hidden = stage(hidden, mask, up_mask)
-        hidden = _keep(F.relu(self.decoder["conv_mid"](hidden)), masks[-1])
-        return _keep(self.decoder["conv_out"](hidden), masks[-1]).transpose(1, 2)
+            hidden = stage(hidden, mask, up_mask, cache)
+        hidden = _keep(F.relu(self.decoder["conv_mid"](hidden, cache)), masks[-1])
+        return _keep(self.decoder["conv_out"](hidden, cache), masks[-1]).transpose(1, 2)
 
 
 class TransformMLP(nn.Module):
@@ -236,13 +289,7 @@ class TransformVQ(nn.Module):
         super().__init__()
         size, hidden = config.transform_features_size, config.transform_hidden_sizes
         self.encoder = TransformMLP([size, *hidden, config.transform_code_dim])
-        self.quantizer = EmaQuantizer(
-            config.transform_code_num,
-            config.transform_code_dim,
-            config.codebook_decay,
-            config.dead_code_threshold,
-            config.random_restart,
-        )
+        self.quantizer = _ema_quantizer(config, "transform")
         self.decoder = TransformMLP([config.transform_code_dim, *hidden, size])
 
 
@@ -252,6 +299,7 @@ class SolamiMotionVQPreTrainedModel(PreTrainedModel):
     config_class = SolamiMotionVQConfig
     base_model_prefix = "motion_vq"
     main_input_name = "motion_values"
+    _keep_in_fp32_modules_strict = ["codebook", "code_sum", "code_count", "mean", "std", "transform_mean", "transform_std"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -265,11 +313,12 @@ class SolamiMotionVQPreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
 
 
-class SolamiMotionVQModel(SolamiMotionVQPreTrainedModel):
+class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
     """Body, hand and transform tokenizers with their normalisation statistics.
 
     `mean`, `std` (315,) and `transform_mean`, `transform_std` (5,) are persistent buffers: raw features go in and come
-    out. A standard deviation below `config.std_floor` counts as that floor.
+    out. A standard deviation below `config.std_floor` counts as that floor. They and the codebooks stay in float32
+    whatever the dtype of the networks.
     """
 
     def __init__(self, config: SolamiMotionVQConfig):
@@ -284,8 +333,8 @@ class SolamiMotionVQModel(SolamiMotionVQPreTrainedModel):
         self.post_init()
 
     @property
-    def quantizers(self) -> dict[str, EmaQuantizer]:
-        """The three quantizers by name: body, hand, transform."""
+    def quantizers(self) -> dict[str, EmaQuantizer | FiniteScalarQuantizer]:
+        """The three quantizers by name: body, hand, transform. The transform's is always an [`EmaQuantizer`]."""
         return {"body": self.body.quantizer, "hand": self.hand.quantizer, "transform": self.transform.quantizer}
 
     @torch.no_grad()
@@ -308,19 +357,31 @@ class SolamiMotionVQModel(SolamiMotionVQPreTrainedModel):
             buffer.copy_(values.flatten())
 
     def encode(
-        self, motion_values: torch.Tensor, padding_mask: torch.Tensor | None = None
+        self,
+        motion_values: torch.Tensor,
+        padding_mask: torch.Tensor | None = None,
+        cache: MotionVQCache | None = None,
     ) -> SolamiMotionVQEncoderOutput:
         """Codes of motions.
 
         Args:
             motion_values: (B, T, 315) raw features, see `solami_hf.processing.motion_features`.
             padding_mask: (B, T) bool, True = real; padding is on the right. `None`: every frame is real.
+            cache: of a stream whose next chunk `motion_values` is, T a multiple of 4; for causal tokenizers.
 
         Raises:
-            ValueError: a wrong shape or dtype, NaN in a real frame, a mask with gaps, a clip of fewer than 4 frames.
+            ValueError: a wrong shape or dtype, NaN in a real frame, a mask with gaps, a clip of fewer than 4 frames, a
+                cache that does not fit.
         """
         values, masks = self.normalise(motion_values, padding_mask)
-        body, hand = self.latents(values, masks)
+        if cache is not None:
+            self._check_stream(masks, "padding_mask")
+            if motion_values.shape[1] % self.config.frames_per_code:
+                raise ValueError(
+                    f"A chunk has {motion_values.shape[1]} frames, expected a multiple of "
+                    f"{self.config.frames_per_code}: keep the rest for the next chunk."
+                )
+        body, hand = self.latents(values, masks, cache)
         code_mask = self._code_mask(body, masks)
         codes = [
             part.quantizer.encode(latents.flatten(0, 1)).view(latents.shape[:2]).masked_fill(~code_mask, -1)
@@ -329,16 +390,21 @@ class SolamiMotionVQModel(SolamiMotionVQPreTrainedModel):
         return SolamiMotionVQEncoderOutput(body_codes=codes[0], hand_codes=codes[1], code_mask=code_mask)
 
     def decode(
-        self, body_codes: torch.Tensor, hand_codes: torch.Tensor, code_mask: torch.Tensor | None = None
+        self,
+        body_codes: torch.Tensor,
+        hand_codes: torch.Tensor,
+        code_mask: torch.Tensor | None = None,
+        cache: MotionVQCache | None = None,
     ) -> SolamiMotionVQDecoderOutput:
         """Motions of codes; clips of a batch never touch.
 
         Args:
             body_codes, hand_codes: (B, T') integers.
             code_mask: (B, T') bool, True = real; padding is on the right. `None`: every code is real.
+            cache: of a stream whose next chunk the codes are; for causal tokenizers.
 
         Raises:
-            ValueError: shapes that differ, no codes, or a real code outside its codebook.
+            ValueError: shapes that differ, no codes, a real code outside its codebook, or a cache that does not fit.
         """
         _check_codes(body_codes, self.config.body_code_num, "body_codes", 2, code_mask)
         _check_codes(hand_codes, self.config.hand_code_num, "hand_codes", 2, code_mask)
@@ -353,9 +419,11 @@ class SolamiMotionVQModel(SolamiMotionVQPreTrainedModel):
             steps = [body_codes.shape[1] << level for level in reversed(range(len(masks)))]
             masks = [_mask(lengths << level, s) for level, s in zip(reversed(range(len(masks))), steps, strict=True)]
             body_codes, hand_codes = (c.masked_fill(~code_mask, 0) for c in (body_codes, hand_codes))
-        body = self.body.quantizer.decode(body_codes)
-        hand = self.hand.quantizer.decode(hand_codes)
-        values = torch.cat([self.body.decode(body, masks), self.hand.decode(hand, masks)], dim=-1)
+        if cache is not None:
+            self._check_stream(masks, "code_mask")
+        body = self.body.quantizer.decode(body_codes).to(self.dtype)
+        hand = self.hand.quantizer.decode(hand_codes).to(self.dtype)
+        values = torch.cat([self.body.decode(body, masks, cache), self.hand.decode(hand, masks, cache)], dim=-1)
         padding_mask = masks[0]
         if padding_mask is None:
             padding_mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
@@ -376,7 +444,8 @@ class SolamiMotionVQModel(SolamiMotionVQPreTrainedModel):
             ValueError: a wrong shape, or a code outside the codebook.
         """
         _check_codes(transform_codes, self.config.transform_code_num, "transform_codes", 1)
-        return self._denormalise_transform(self.transform.decoder(self.transform.quantizer.decode(transform_codes)))
+        latents = self.transform.quantizer.decode(transform_codes).to(self.dtype)
+        return self._denormalise_transform(self.transform.decoder(latents))
 
     def forward(
         self,
@@ -473,9 +542,18 @@ class SolamiMotionVQModel(SolamiMotionVQPreTrainedModel):
         values = ((motion_values - self.mean) / std).to(self.dtype)
         return values, masks
 
-    def latents(self, values: torch.Tensor, masks: list[torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
+    def latents(
+        self, values: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unquantised body and hand latents (B, T', D) of what `normalise` gives."""
         body, hand = values.split([self.config.body_features_size, self.config.hand_features_size], dim=-1)
-        return self.body.encode(body, masks), self.hand.encode(hand, masks)
+        return self.body.encode(body, masks, cache), self.hand.encode(hand, masks, cache)
+
+    def _check_stream(self, masks: list[torch.Tensor | None], name: str) -> None:
+        if not self.config.causal:
+            raise ValueError("`cache` is for causal tokenizers, but `config.causal` is False: encode the whole clip.")
+        if masks[0] is not None:
+            raise ValueError(f"`{name}` marks padding, expected chunks without any beside a `cache`.")
 
     @staticmethod
     def _code_mask(latents: torch.Tensor, masks: list[torch.Tensor | None]) -> torch.Tensor:
@@ -535,4 +613,4 @@ def _check_codes(
         )
 
 
-__all__ = ["SolamiMotionVQModel", "SolamiMotionVQPreTrainedModel"]
+__all__ = ["MotionVQCache", "SolamiMotionVQModel", "SolamiMotionVQPreTrainedModel"]

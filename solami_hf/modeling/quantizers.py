@@ -1,16 +1,34 @@
-"""Vector quantizer with a codebook that follows its data by exponential moving averages."""
+"""Quantizers of latent vectors: a codebook that follows its data by moving averages, and finite scalar steps."""
+
+import math
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
 
 
-class EmaQuantizer(nn.Module):
+class Float32Buffers:
+    """Keeps a module's own buffers in float32 when it is cast, for example by `.bfloat16()` or DeepSpeed.
+
+    In half precision, moving averages lose their small steps and statistics their digits.
+    """
+
+    def _apply(self, fn, recurse: bool = True):
+        kept = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            if self._buffers[name].dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(self._buffers[name].device)
+        return self
+
+
+class EmaQuantizer(Float32Buffers, nn.Module):
     """Nearest-vector quantizer; in training the codebook is a moving average of what it stood for.
 
     After SOLAMI's and MotionGPT's `QuantizeEMAReset` (van den Oord et al., arXiv 1711.00937, appendix A.1). The whole
     state lies in persistent buffers, so a loaded codebook stays what it was: it is initialised from data only where
-    `initialised` is still false.
+    `initialised` is still false. On several ranks (torch.distributed) a step counts the vectors of all of them, and what
+    is drawn at random comes from rank 0, so that the codebooks stay one.
 
     Args:
         code_num: number of codes N.
@@ -89,6 +107,7 @@ class EmaQuantizer(nn.Module):
             spare = vectors[torch.randint(len(vectors), (self.code_num,), device=vectors.device)]
             mean = code_sum / count.clamp_min(1)[:, None]
             self.codebook.copy_(torch.where(count[:, None] > 0, mean, spare))
+        _take_from_first_rank(self.codebook)
         self.code_sum.copy_(self.codebook)
         self.code_count.fill_(1)
         self.initialised.fill_(True)
@@ -97,6 +116,8 @@ class EmaQuantizer(nn.Module):
     def update(self, vectors: torch.Tensor, codes: torch.Tensor) -> None:
         """One step of the moving averages with vectors (M, D) and their codes (M,); dead codes are replaced."""
         code_sum, count = self._statistics(vectors, codes)
+        _add_over_ranks(code_sum)
+        _add_over_ranks(count)
         # multiplied and added apart: a fused 0.99 * 1 + 0.01 rounds to 0.99999994, below the threshold of 1
         self.code_sum.mul_(self.decay).add_(code_sum.mul_(1 - self.decay))
         self.code_count.mul_(self.decay).add_(count.mul_(1 - self.decay))
@@ -104,7 +125,9 @@ class EmaQuantizer(nn.Module):
             vectors = vectors[torch.randperm(len(vectors), device=vectors.device)[: self.code_num]]
         alive = (self.code_count >= self.dead_code_threshold)[:, None]
         mean = self.code_sum / self.code_count.clamp_min(1e-12)[:, None]
-        self.codebook.copy_(torch.where(alive, mean, self._tile(vectors)))
+        spare = self._tile(vectors).contiguous()
+        _take_from_first_rank(spare)
+        self.codebook.copy_(torch.where(alive, mean, spare))
 
     def _statistics(self, vectors: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum (N, D) and number (N,) of the vectors of each code."""
@@ -118,6 +141,87 @@ class EmaQuantizer(nn.Module):
             vectors = vectors.repeat(repeats, 1)
             vectors = vectors + torch.randn_like(vectors) * (0.01 / self.code_dim**0.5)
         return vectors[: self.code_num]
+
+
+class FiniteScalarQuantizer(nn.Module):
+    """Rounds each of a few channels to a few steps; every combination of steps is a code (FSQ, arXiv 2309.15505).
+
+    There is no codebook to learn, so none of its codes can die.
+
+    Args:
+        levels: number of steps of each channel; their product is the number of codes.
+        code_dim: width D of the vectors that come and go; linear layers lead to the channels and back.
+
+    Attributes:
+        bypass: while true, channels are bounded but not rounded.
+    """
+
+    def __init__(self, levels: list[int] | tuple[int, ...], code_dim: int):
+        super().__init__()
+        self.levels, self.code_num, self.code_dim = tuple(levels), math.prod(levels), code_dim
+        self.bypass = False
+        self.project_in = nn.Linear(code_dim, len(levels))
+        self.project_out = nn.Linear(len(levels), code_dim)
+
+    def encode(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Codes (M,) of vectors (M, D)."""
+        return self._codes(self._steps(vectors).round())
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Vectors (..., D) of codes (...)."""
+        levels, weights = self._layout(codes.device)
+        return self._vectors(codes[..., None] // weights % levels)
+
+    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Quantizes (M, D).
+
+        Returns:
+            the vectors of the codes (M, D) with a straight-through gradient, a commitment loss of zero, the codes (M,).
+        """
+        steps = self._steps(vectors)
+        rounded = steps.round()
+        taken = steps if self.bypass else steps + (rounded - steps).detach()
+        return self._vectors(taken), steps.new_zeros(()), self._codes(rounded)
+
+    def _steps(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Where vectors (..., D) lie on the steps 0 to L - 1 of each channel, (..., C) in float32, unrounded.
+
+        The paper shifts channels with an even L by half a step; here all have bins of equal width about zero, which
+        also serves L = 2.
+        """
+        levels = self._layout(vectors.device)[0]
+        channels = self.project_in(vectors.to(self.project_in.weight.dtype)).float()
+        steps = (channels.tanh() + 1) / 2 * levels - 0.5
+        # tanh reaches 1 in float32, and round() takes halves to even numbers: stay off both ends
+        return steps.clamp(torch.full_like(steps, -0.499), levels - 0.501)
+
+    def _vectors(self, steps: torch.Tensor) -> torch.Tensor:
+        levels = self._layout(steps.device)[0]
+        return self.project_out(((2 * steps + 1) / levels - 1).to(self.project_out.weight.dtype))
+
+    def _codes(self, rounded: torch.Tensor) -> torch.Tensor:
+        return (rounded.long() * self._layout(rounded.device)[1]).sum(-1)
+
+    def _layout(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Levels (C,) and what a step of each channel adds to the code (C,)."""
+        weights = [math.prod(self.levels[:channel]) for channel in range(len(self.levels))]
+        return torch.tensor(self.levels, device=device), torch.tensor(weights, device=device)
+
+
+def _several_ranks() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _add_over_ranks(values: torch.Tensor) -> None:
+    """Adds up `values` of all ranks, in place."""
+    if _several_ranks():
+        distributed.all_reduce(values)
+
+
+def _take_from_first_rank(values: torch.Tensor) -> None:
+    """Overwrites `values` with those of rank 0."""
+    if _several_ranks():
+        distributed.broadcast(values, src=0)
 
 
 def perplexity(codes: torch.Tensor, code_num: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 NUM_JOINTS = 55
 NUM_PARAMS = 159
 MAX_FRAMES = 1_000_000  # nine hours at 30 fps: more than this is a broken file, not a motion
+MAX_FPS = 1000
 
 # joints of SMPL-X in the order of the 159 parameters: root, 21 body, 15 left hand, 15 right hand; jaw and eyes are out
 PARAM_JOINTS = (*range(22), *range(25, 55))
@@ -17,11 +18,14 @@ class SmplxMotion:
     """A motion of one person.
 
     Attributes:
-        transl: (T, 3) float32, position of the pelvis in metres, y up.
+        transl: (T, 3) float32, the translation that a file tells, in metres, y up.
         poses: (T, 55, 3) float32, axis-angle of every joint relative to its parent in radians, SMPL-X order.
         betas: shape coefficients (N,) float32, or `None` for the mean body.
         gender: "neutral", "female" or "male".
         fps: frames per second.
+        pelvis_offset: (3,) float32, metres in the axes of `transl`: the pelvis is at `transl + pelvis_offset`. Zero
+            where a file tells the pelvis itself. Body models of the SMPL family add the rest position of their pelvis
+            to the translation, and do not turn it with the person.
 
     Raises:
         ValueError: a shape is wrong, there are no frames, a value is NaN or infinite, or `fps` is not positive.
@@ -32,17 +36,14 @@ class SmplxMotion:
     betas: np.ndarray | None = None
     gender: str = "neutral"
     fps: float = 30.0
+    pelvis_offset: np.ndarray | tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         self.transl = _as_float32(self.transl, "transl")
         self.poses = _as_float32(self.poses, "poses")
         if self.transl.ndim != 2 or self.transl.shape[1] != 3:
             raise ValueError(f"`transl` has shape {self.transl.shape}, expected (T, 3).")
-        frames = self.transl.shape[0]
-        if frames < 1:
-            raise ValueError("The motion has 0 frames, expected at least 1.")
-        if frames > MAX_FRAMES:
-            raise ValueError(f"The motion has {frames} frames, expected at most {MAX_FRAMES}; cut it into clips.")
+        frames = check_frames(self.transl.shape[0])
         if self.poses.shape != (frames, NUM_JOINTS, 3):
             raise ValueError(
                 f"`poses` has shape {self.poses.shape}, expected ({frames}, {NUM_JOINTS}, 3): axis-angle of the "
@@ -50,14 +51,16 @@ class SmplxMotion:
             )
         _check_finite(self.transl, "transl")
         _check_finite(self.poses, "poses")
+        self.pelvis_offset = _as_float32(self.pelvis_offset, "pelvis_offset")
+        if self.pelvis_offset.shape != (3,):
+            raise ValueError(f"`pelvis_offset` has shape {self.pelvis_offset.shape}, expected (3,).")
+        _check_finite(self.pelvis_offset, "pelvis_offset")
         if self.betas is not None:
             self.betas = _as_float32(self.betas, "betas").reshape(-1)
             _check_finite(self.betas, "betas")
         if self.gender not in ("neutral", "female", "male"):
             raise ValueError(f'`gender` is {self.gender!r}, expected "neutral", "female" or "male".')
-        self.fps = float(self.fps)
-        if not (np.isfinite(self.fps) and 0 < self.fps <= 1000):
-            raise ValueError(f"`fps` is {self.fps}, expected a rate above 0 and at most 1000.")
+        self.fps = check_fps(self.fps)
 
     @property
     def num_frames(self) -> int:
@@ -65,18 +68,23 @@ class SmplxMotion:
         return self.transl.shape[0]
 
     @property
+    def pelvis(self) -> np.ndarray:
+        """Position of the pelvis (T, 3) in metres."""
+        return self.transl + self.pelvis_offset
+
+    @property
     def duration(self) -> float:
         """Length in seconds."""
         return self.num_frames / self.fps
 
     def to_params(self) -> np.ndarray:
-        """The 159 parameters a frame, (T, 159) float32: transl, root, 21 body, 15 left hand, 15 right hand."""
+        """The 159 parameters a frame, (T, 159) float32: pelvis, root, 21 body, 15 left hand, 15 right hand."""
         rotations = self.poses[:, PARAM_JOINTS].reshape(self.num_frames, -1)
-        return np.concatenate([self.transl, rotations], axis=1)
+        return np.concatenate([self.pelvis, rotations], axis=1)
 
     @classmethod
     def from_params(cls, params, fps: float = 30.0, betas=None, gender: str = "neutral") -> "SmplxMotion":
-        """The motion of parameters (T, 159), array or CPU tensor; jaw and eyes stay at rest.
+        """The motion of parameters (T, 159), array or CPU tensor; jaw and eyes stay at rest, `transl` is the pelvis.
 
         Raises:
             ValueError: `params` is not (T, 159) or holds NaN.
@@ -87,6 +95,34 @@ class SmplxMotion:
         poses = np.zeros((params.shape[0], NUM_JOINTS, 3), dtype=np.float32)
         poses[:, PARAM_JOINTS] = params[:, 3:].reshape(params.shape[0], len(PARAM_JOINTS), 3)
         return cls(transl=params[:, :3], poses=poses, betas=betas, gender=gender, fps=fps)
+
+
+def check_fps(fps: float) -> float:
+    """`fps` as a float.
+
+    Raises:
+        ValueError: it is no rate above 0 and up to 1000 frames a second.
+    """
+    try:
+        fps = float(fps)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"`fps` is {fps!r}, expected a number.") from error
+    if not 0 < fps <= MAX_FPS:  # false for NaN
+        raise ValueError(f"`fps` is {fps}, expected a rate above 0 and at most {MAX_FPS}.")
+    return fps
+
+
+def check_frames(frames: float) -> int:
+    """`frames` as an int, checked before anything of that length is made.
+
+    Raises:
+        ValueError: there are none or more than `MAX_FRAMES`.
+    """
+    if frames < 1:
+        raise ValueError("The motion has 0 frames, expected at least 1.")
+    if not frames <= MAX_FRAMES:
+        raise ValueError(f"The motion has {frames:.10g} frames, expected at most {MAX_FRAMES}; cut it into clips.")
+    return int(frames)
 
 
 def _as_float32(values, name: str) -> np.ndarray:

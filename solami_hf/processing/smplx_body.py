@@ -1,13 +1,15 @@
-"""SMPL-X's 55 joints on a small free body: names, parents, rest skeleton and forward kinematics.
+"""SMPL-X's 55 joints: names, parents, rest skeletons and forward kinematics.
 
-The rest skeleton (`body/free_body.json`, see the card beside it) stands in a T-pose: metres, y up, facing +z, left is
-+x, the pelvis at the origin.
+A rest skeleton stands in a T-pose: metres, y up, facing +z, left is +x, the pelvis at the origin. The package carries a
+small free body (`body/free_body.json`, see the card beside it); `load_body` takes that of an SMPL-X model file.
 """
 
 import json
+import zipfile
+import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,77 +40,205 @@ SMPLX_PARENTS: tuple[int, ...] = (
 """Index of each joint's parent; -1 for the pelvis."""
 
 
+JOINTS_OF_PARAMS = {NUM_PARAMS: PARAM_JOINTS, 3 + 3 * NUM_JOINTS: tuple(range(NUM_JOINTS))}
+"""Width of parameters -> the joints whose rotations follow the translation: 159 without jaw and eyes, 168 with them."""
+
+_MODEL_ARRAYS = ("v_template", "shapedirs", "J_regressor", "kintree_table")
+_MAX_ARRAY_BYTES = 1 << 30  # the largest of a real file, 10475 vertices by 400 shapes, takes 100 MB
+_SHAPES, _SHAPES_OF_SMALL_FILES = 300, 10
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The rest skeleton of one person.
+
+    Attributes:
+        rest: (55, 3) float64, rest positions in metres relative to the pelvis, in SMPL-X joint order.
+        pelvis: (3,) float64, where the pelvis rests in the model's own frame. SMPL-family files count `transl` from
+            that frame's origin, so this is their motion's `pelvis_offset`.
+        sole: height of the soles relative to the pelvis in metres, below zero.
+    """
+
+    rest: np.ndarray
+    pelvis: np.ndarray
+    sole: float
+
+
 @lru_cache(maxsize=1)
-def _body() -> dict[str, Any]:
+def free_body() -> Body:
+    """The free body that the package carries; its own frame has the pelvis at the origin."""
     path = Path(__file__).parent / "body" / "free_body.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Body(np.array(data["rest"], dtype=np.float64), np.zeros(3), float(data["sole"]))
+
+
+def load_body(model_file: str | Path, gender: str = "neutral", betas: np.ndarray | None = None) -> Body:
+    """The rest skeleton of an SMPL-X model file, by the `smplx` package.
+
+    The package itself would unpickle whatever the file holds. Here only the four arrays that rest joints depend on are
+    read, never as pickles, and only the package's functions are used.
+
+    Args:
+        model_file: `SMPLX_<GENDER>.npz`, or the folder that holds it (or whose folder `smplx` does).
+        gender: "neutral", "female" or "male": which file of a folder is read.
+        betas: (N,) or (1, N) shape coefficients, missing ones are zero; `None` is the mean body.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: a pickle, a file that is no SMPL-X model, or more coefficients than the model has.
+    """
+    from smplx.lbs import blend_shapes, vertices2joints
+
+    path = _model_path(Path(model_file), gender)
+    try:
+        template, shapes, regressor = _read_model(path)
+        shapes = shapes[..., : _SHAPES if shapes.shape[-1] >= _SHAPES else _SHAPES_OF_SMALL_FILES]
+        coefficients = _pad_betas(betas, shapes.shape[-1])
+    except ValueError as error:
+        raise ValueError(f"{path} gives no SMPL-X body: {error}") from error
+    vertices = template + blend_shapes(coefficients, shapes)
+    joints = vertices2joints(regressor, vertices)[0].numpy()
+    sole = float(vertices[0, :, 1].min()) - joints[0, 1]
+    return Body(joints - joints[0], joints[0].copy(), sole)
+
+
+def _model_path(path: Path, gender: str) -> Path:
+    if gender not in ("neutral", "female", "male"):
+        raise ValueError(f'`gender` is {gender!r}, expected "neutral", "female" or "male".')
+    if path.is_dir():
+        name = f"SMPLX_{gender.upper()}.npz"
+        found = next((folder / name for folder in (path, path / "smplx") if (folder / name).is_file()), None)
+        if found is None:
+            raise FileNotFoundError(f"{path} holds no {name}, which the download of SMPL-X has beside the .pkl file.")
+        return found
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no SMPL-X model file at {path}.")
+    if path.suffix.lower() != ".npz":
+        raise ValueError(
+            f"{path} is no .npz file. A pickle can run code, so it is not opened: take the .npz file that the download "
+            f"of SMPL-X has beside it, or save {', '.join(_MODEL_ARRAYS)} of it by np.savez where you trust it."
+        )
+    return path
+
+
+def _read_model(path: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Template (V, 3), shape directions (V, 3, N) and joint regressor (55, V) as float64, checked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        missing = [name for name in _MODEL_ARRAYS if name not in sizes]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}.")
+        large = [name for name in _MODEL_ARRAYS if sizes[name] > _MAX_ARRAY_BYTES]
+        if large:
+            raise ValueError(f"{', '.join(large)} takes more than {_MAX_ARRAY_BYTES} bytes.")
+        with np.load(path, allow_pickle=False) as file:  # reads an array when it is asked for, so no other
+            template, shapes, regressor, tree = (file[name] for name in _MODEL_ARRAYS)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise ValueError(f"it is no complete npz archive ({error}).") from error
+    expected = {"v_template": ("V", 3), "shapedirs": ("V", 3, "N"), "J_regressor": (NUM_JOINTS, "V")}
+    for (name, shape), array in zip(expected.items(), (template, shapes, regressor), strict=True):
+        real = tuple(len(template) if size == "V" else size for size in shape)
+        fits = array.ndim == len(shape) and all(size in ("N", own) for size, own in zip(real, array.shape, strict=True))
+        if not fits or array.size == 0 or array.dtype.kind != "f" or not np.isfinite(array).all():
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(f"`{name}` is {array.dtype} of shape {array.shape}, expected finite floats ({wanted}).")
+    if tree.shape != (2, NUM_JOINTS) or tuple(tree[0, 1:].astype(np.int64)) != SMPLX_PARENTS[1:]:
+        raise ValueError("`kintree_table` is not the tree of SMPL-X's 55 joints.")
+    return tuple(torch.from_numpy(array.astype(np.float64)) for array in (template, shapes, regressor))
+
+
+def _pad_betas(betas: np.ndarray | None, count: int) -> torch.Tensor:
+    """Shape coefficients (1, count) in float64."""
+    values = np.zeros(0) if betas is None else np.asarray(betas, dtype=np.float64).reshape(-1)
+    if not np.isfinite(values).all():
+        raise ValueError("`betas` holds NaN or infinite values.")
+    if values[count:].any():
+        raise ValueError(f"`betas` has {len(values)} coefficients, but the model has {count}; cut them to these.")
+    padded = torch.zeros(1, count, dtype=torch.float64)
+    padded[0, : len(values)] = torch.from_numpy(values[:count])
+    return padded
 
 
 def rest_joints() -> np.ndarray:
-    """(55, 3) float64 rest positions in metres, T-pose, pelvis at the origin. A fresh array at each call."""
-    return np.array(_body()["rest"], dtype=np.float64)
+    """(55, 3) float64 rest positions of the free body in metres. A fresh array at each call."""
+    return free_body().rest.copy()
 
 
 def standing_height() -> float:
     """Height of the pelvis above the floor, in metres, when the free body stands in its rest pose on its soles."""
-    return -float(_body()["sole"])
+    return -free_body().sole
 
 
 @lru_cache(maxsize=1)
-def _levels() -> tuple[tuple[list[int], list[int]], ...]:
-    """Joints by depth below the pelvis, each level with its parents, so that a level is one batched product."""
-    depth = [0]
-    for joint in range(1, NUM_JOINTS):
-        depth.append(depth[SMPLX_PARENTS[joint]] + 1)
-    levels = []
-    for d in range(1, max(depth) + 1):
-        joints = [j for j in range(NUM_JOINTS) if depth[j] == d]
-        levels.append((joints, [SMPLX_PARENTS[j] for j in joints]))
-    return tuple(levels)
+def _levels() -> tuple[tuple[tuple[list[int], list[int]], ...], list[int]]:
+    """The tree by depth, so that a level is one batched product.
+
+    Each level below the pelvis is its joints and where their parents stand in the level above. Then where each joint
+    stands when all levels are put one after another.
+    """
+    levels, order, above = [], [0], [0]
+    while len(order) < NUM_JOINTS:
+        joints = [j for j in range(NUM_JOINTS) if SMPLX_PARENTS[j] in above]
+        levels.append((joints, [above.index(SMPLX_PARENTS[j]) for j in joints]))
+        order, above = order + joints, joints
+    return tuple(levels), [order.index(j) for j in range(NUM_JOINTS)]
 
 
-def _root_and_poses(motion: "SmplxMotion | np.ndarray | torch.Tensor") -> tuple[torch.Tensor, torch.Tensor]:
-    """Splits a motion or its parameters into translation (..., 3) and rotations (..., 55, 3)."""
+def global_rotations(local: torch.Tensor) -> torch.Tensor:
+    """Rotations (..., 55, 3, 3) relative to the world of those relative to each joint's parent."""
+    levels, order = _levels()
+    found = [local[..., :1, :, :]]
+    for joints, parents in levels:
+        found.append(found[-1][..., parents, :, :] @ local[..., joints, :, :])
+    return torch.cat(found, dim=-3)[..., order, :, :]
+
+
+def _pelvis_and_poses(motion: "SmplxMotion | np.ndarray | torch.Tensor") -> tuple[torch.Tensor, torch.Tensor]:
+    """Splits a motion or its parameters into pelvis positions (..., 3) and rotations (..., 55, 3)."""
     if isinstance(motion, SmplxMotion):
-        return torch.from_numpy(motion.transl), torch.from_numpy(motion.poses)
+        return torch.from_numpy(motion.to_params()[:, :3]), torch.from_numpy(motion.poses)
     params = torch.as_tensor(motion)
-    if params.ndim < 1 or params.shape[-1] != NUM_PARAMS:
+    if params.ndim < 1 or params.shape[-1] not in JOINTS_OF_PARAMS:
         raise ValueError(
-            f"`motion` has shape {tuple(params.shape)}, expected an SmplxMotion or parameters (..., 159): "
-            "translation, root, 21 body, 15 left-hand and 15 right-hand rotations (see SmplxMotion.to_params)."
+            f"`motion` has shape {tuple(params.shape)}, expected an SmplxMotion or parameters (..., 159): pelvis, root, "
+            "21 body, 15 left-hand and 15 right-hand rotations (see SmplxMotion.to_params), or (..., 168) with the face."
         )
     if not params.is_floating_point():
         params = params.float()
+    joints = JOINTS_OF_PARAMS[params.shape[-1]]
     poses = params.new_zeros(*params.shape[:-1], NUM_JOINTS, 3)
-    poses[..., list(PARAM_JOINTS), :] = params[..., 3:].unflatten(-1, (len(PARAM_JOINTS), 3))
+    poses[..., list(joints), :] = params[..., 3:].unflatten(-1, (len(joints), 3))
     return params[..., :3], poses
 
 
-def joint_positions(motion: "SmplxMotion | np.ndarray | torch.Tensor") -> "np.ndarray | torch.Tensor":
-    """Joint positions of the free body in metres, by forward kinematics.
+def joint_positions(
+    motion: "SmplxMotion | np.ndarray | torch.Tensor", body: Body | None = None
+) -> "np.ndarray | torch.Tensor":
+    """Joint positions of a body in metres, by forward kinematics.
 
     Args:
         motion: an `SmplxMotion` of T frames, or its parameters (..., 159) as numpy array or tensor (any leading shape,
             so padded batches work; tensors keep device, precision and gradient).
+        body: whose bones; the free body by default. Equal to the `smplx` package's joints for `load_body`'s body and a
+            motion whose `pelvis_offset` is `body.pelvis`.
 
     Returns:
         (T, 55, 3), or (..., 55, 3) for parameters, in SMPL-X joint order; a tensor for a tensor, else a numpy array.
-        The pelvis is at `transl`; jaw and eyes follow the head where the parameters do not hold them.
+        The pelvis is at `transl + pelvis_offset`, or where parameters say; jaw and eyes follow the head where the
+        parameters do not hold them.
 
     Raises:
-        ValueError: parameters whose last dimension is not 159.
+        ValueError: parameters whose last dimension is neither 159 nor 168.
     """
-    transl, poses = _root_and_poses(motion)
-    rest = torch.as_tensor(rest_joints(), dtype=poses.dtype, device=poses.device)
-    local = axis_angle_to_matrix(poses)
-    turned: list[torch.Tensor] = [local[..., 0, :, :]] * NUM_JOINTS
-    places: list[torch.Tensor] = [transl] * NUM_JOINTS
-    for joints, parents in _levels():
-        above = torch.stack([turned[p] for p in parents], dim=-3)
-        start = torch.stack([places[p] for p in parents], dim=-2)
-        here = start + (above @ (rest[joints] - rest[parents])[..., None]).squeeze(-1)
-        below = above @ local[..., joints, :, :]
-        for i, joint in enumerate(joints):
-            turned[joint], places[joint] = below[..., i, :, :], here[..., i, :]
-    result = torch.stack(places, dim=-2)
+    pelvis, poses = _pelvis_and_poses(motion)
+    rest = torch.as_tensor((body or free_body()).rest, dtype=poses.dtype, device=poses.device)
+    parents = list(SMPLX_PARENTS[1:])
+    turned = global_rotations(axis_angle_to_matrix(poses))[..., parents, :, :]
+    bones = (turned @ (rest[1:] - rest[parents])[..., None]).squeeze(-1)
+    levels, order = _levels()
+    found = [pelvis[..., None, :]]
+    for joints, above in levels:
+        found.append(found[-1][..., above, :] + bones[..., [j - 1 for j in joints], :])
+    result = torch.cat(found, dim=-2)[..., order, :]
     return result if isinstance(motion, torch.Tensor) else result.numpy()
