@@ -89,8 +89,8 @@ class SolamiMotionVQOutput(ModelOutput):
 
 
 def _keep(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Zeroes what lies behind the clips' ends: hidden (B, C, T), mask (B, T)."""
-    return hidden if mask is None else hidden.masked_fill(~mask[:, None], 0.0)
+    """Zeroes what lies behind the clips' ends: hidden (B, T, C), mask (B, T)."""
+    return hidden if mask is None else hidden * mask[..., None].to(hidden.dtype)
 
 
 class MotionVQCache:
@@ -104,19 +104,23 @@ class MotionVQCache:
         self._inputs: dict[nn.Module, torch.Tensor] = {}
 
     def extend(self, layer: nn.Module, hidden: torch.Tensor, length: int) -> torch.Tensor:
-        """Puts the `length` inputs that `layer` saw last before `hidden` (B, C, T), zeros at first."""
+        """Puts the `length` inputs that `layer` saw last before `hidden` (B, T, C), zeros at first."""
         past = self._inputs.get(layer)
         if past is None:
-            past = hidden.new_zeros(*hidden.shape[:2], length)
+            past = hidden.new_zeros(hidden.shape[0], length, hidden.shape[2])
         elif past.shape[0] != hidden.shape[0]:
             raise ValueError(f"The chunk has {hidden.shape[0]} clips, expected {past.shape[0]} as in those before it.")
-        hidden = torch.cat([past, hidden], dim=-1)
-        self._inputs[layer] = hidden[..., hidden.shape[-1] - length :]
+        hidden = torch.cat([past, hidden], dim=1)
+        self._inputs[layer] = hidden[:, hidden.shape[1] - length :]
         return hidden
 
 
 class MotionConv1d(nn.Conv1d):
-    """Convolution over time that keeps the length (or divides it by `stride`); a causal one looks back only."""
+    """Convolution over time, (B, T, C) -> (B, T // stride, C'); a causal one looks back only.
+
+    It is computed as a 2-D convolution of height 1: on CPUs only those take channels that lie last in memory as they
+    are, where 1-D ones reorder them before and after (`benchmarks/motion.py` measures the whole).
+    """
 
     def __init__(self, channels: int, out_channels: int, kernel: int, causal: bool, stride: int = 1, dilation: int = 1):
         self.past = dilation * (kernel - 1) + 1 - stride
@@ -126,27 +130,39 @@ class MotionConv1d(nn.Conv1d):
 
     def forward(self, hidden: torch.Tensor, cache: MotionVQCache | None = None) -> torch.Tensor:
         if self.causal and self.past:
-            hidden = F.pad(hidden, (self.past, 0)) if cache is None else cache.extend(self, hidden, self.past)
-        return super().forward(hidden)
+            hidden = F.pad(hidden, (0, 0, self.past, 0)) if cache is None else cache.extend(self, hidden, self.past)
+        hidden = F.conv2d(
+            hidden.transpose(1, 2).unsqueeze(2),
+            self.weight.unsqueeze(2),
+            self.bias,
+            stride=(1, *self.stride),
+            padding=(0, *self.padding),
+            dilation=(1, *self.dilation),
+        )
+        return hidden.squeeze(2).transpose(1, 2)
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """GroupNorm over channels and time (B, C, T) whose statistics leave out what the mask (B, T) marks as padding."""
+    """GroupNorm over channels and time (B, T, C) whose statistics leave out what the mask (B, T) marks as padding."""
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         if mask is None:  # unlike F.group_norm this takes a single value a group too: the shortest clip has one step
-            return torch.group_norm(hidden, self.num_groups, self.weight, self.bias, self.eps)
-        grouped = hidden.unflatten(1, (self.num_groups, -1))
-        real = mask[:, None, None].to(hidden.dtype)
-        count = (real.sum((-1, -2), keepdim=True) * grouped.shape[2]).clamp_min(1)
-        mean = (grouped * real).sum((-1, -2), keepdim=True) / count
-        variance = ((grouped - mean).square() * real).sum((-1, -2), keepdim=True) / count
-        normed = ((grouped - mean) * torch.rsqrt(variance + self.eps)).flatten(1, 2)
-        return normed * self.weight[:, None] + self.bias[:, None]
+            normed = torch.group_norm(hidden.transpose(1, 2), self.num_groups, self.weight, self.bias, self.eps)
+            return normed.transpose(1, 2)
+        grouped = hidden.unflatten(2, (self.num_groups, -1))
+        real = mask[..., None, None].to(hidden.dtype)
+        count = (real.sum(1, keepdim=True) * grouped.shape[3]).clamp_min(1)
+        mean = (grouped * real).sum((1, 3), keepdim=True) / count
+        variance = ((grouped - mean).square() * real).sum((1, 3), keepdim=True) / count
+        normed = ((grouped - mean) * torch.rsqrt(variance + self.eps)).flatten(2)
+        return _keep(normed * self.weight + self.bias, mask)
 
 
 class ResidualBlock(nn.Module):
-    """x + conv1(act(conv3(act(x)))), the first convolution dilated; each activation optionally after a norm."""
+    """x + conv1(act(conv3(act(x)))), the first convolution dilated; each activation optionally after a norm.
+
+    What comes in is zero behind the clips' ends, and every activation keeps zeros.
+    """
 
     def __init__(self, config: SolamiMotionVQConfig, part: str, dilation: int):
         super().__init__()
@@ -161,7 +177,7 @@ class ResidualBlock(nn.Module):
         self, hidden: torch.Tensor, mask: torch.Tensor | None, cache: MotionVQCache | None = None
     ) -> torch.Tensor:
         inner = hidden if self.norm1 is None else self.norm1(hidden, mask)
-        inner = self.conv1(_keep(self.activation(inner), mask), cache)
+        inner = self.conv1(self.activation(inner), cache)
         inner = inner if self.norm2 is None else self.norm2(inner, mask)
         return _keep(hidden + self.conv2(self.activation(inner)), mask)
 
@@ -172,7 +188,7 @@ def _residual_blocks(config: SolamiMotionVQConfig, part: str) -> nn.ModuleList:
 
 
 class EncoderStage(nn.Module):
-    """Halves the time, then residual blocks: (B, C, T) -> (B, C, T // 2)."""
+    """Halves the time, then residual blocks: (B, T, C) -> (B, T // 2, C)."""
 
     def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
@@ -188,7 +204,7 @@ class EncoderStage(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Residual blocks, then twice the time: (B, C, T) -> (B, C, 2 T). Masks are of both rates."""
+    """Residual blocks, then twice the time: (B, T, C) -> (B, 2 T, C). Masks are of both rates."""
 
     def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
@@ -205,7 +221,7 @@ class DecoderStage(nn.Module):
     ) -> torch.Tensor:
         for block in self.blocks:
             hidden = block(hidden, mask, cache)
-        return _keep(self.up(hidden.repeat_interleave(2, dim=-1), cache), up_mask)
+        return _keep(self.up(hidden.repeat_interleave(2, dim=1), cache), up_mask)
 
 
 def _ema_quantizer(config: SolamiMotionVQConfig, part: str) -> EmaQuantizer:
@@ -251,24 +267,23 @@ class MotionVQVAE(nn.Module):
     def encode(
         self, features: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
     ) -> torch.Tensor:
-        """Latents (B, T', D) of features (B, T, F); `masks` go from full rate to that of codes."""
-        hidden = _keep(features.transpose(1, 2), masks[0])
-        hidden = _keep(F.relu(self.encoder["conv_in"](hidden, cache)), masks[0])
+        """Latents (B, T', D) of features (B, T, F), zero where padded; `masks` go from full rate to that of codes."""
+        hidden = _keep(F.relu(self.encoder["conv_in"](features, cache)), masks[0])
         for stage, mask in zip(self.encoder["stages"], masks[1:], strict=True):
             hidden = stage(hidden, mask, cache)
-        return self.encoder["conv_out"](hidden, cache).transpose(1, 2)
+        return self.encoder["conv_out"](hidden, cache)
 
     def decode(
         self, latents: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
     ) -> torch.Tensor:
         """Features (B, 4 T', F) of latents (B, T', D); `masks` go from full rate to that of codes."""
         masks = masks[::-1]
-        hidden = self.decoder["conv_in"](_keep(latents.transpose(1, 2), masks[0]), cache)
+        hidden = self.decoder["conv_in"](_keep(latents, masks[0]), cache)
         hidden = _keep(F.relu(hidden), masks[0])
         for stage, mask, up_mask in zip(self.decoder["stages"], masks[:-1], masks[1:], strict=True):
             hidden = stage(hidden, mask, up_mask, cache)
         hidden = _keep(F.relu(self.decoder["conv_mid"](hidden, cache)), masks[-1])
-        return _keep(self.decoder["conv_out"](hidden, cache), masks[-1]).transpose(1, 2)
+        return _keep(self.decoder["conv_out"](hidden, cache), masks[-1])
 
 
 class TransformMLP(nn.Module):
@@ -533,21 +548,22 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
             shortest = int(lengths.min()) if batch else 0
             if shortest < frames:
                 masks = [_mask(lengths >> level, frames >> level) for level in range(len(masks))]
-                motion_values = motion_values.masked_fill(~padding_mask[..., None], 0.0)
         if shortest < least:
             raise ValueError(f"A clip of `motion_values` has {shortest} frames, expected at least {least} (one code).")
-        if not motion_values.isfinite().all():
+        values = (motion_values - self.mean) / self.std.clamp_min(self.config.std_floor)
+        if masks[0] is not None:
+            values = values.masked_fill(~masks[0][..., None], 0.0)
+        if not values.isfinite().all():
             raise ValueError("`motion_values` holds NaN or infinite values in a real frame.")
-        std = self.std.clamp_min(self.config.std_floor)
-        values = ((motion_values - self.mean) / std).to(self.dtype)
-        return values, masks
+        return values.to(self.dtype), masks
 
     def latents(
         self, values: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Unquantised body and hand latents (B, T', D) of what `normalise` gives."""
         body, hand = values.split([self.config.body_features_size, self.config.hand_features_size], dim=-1)
-        return self.body.encode(body, masks, cache), self.hand.encode(hand, masks, cache)
+        # contiguous: convolutions keep the layout of what they get, see `MotionConv1d`
+        return self.body.encode(body.contiguous(), masks, cache), self.hand.encode(hand.contiguous(), masks, cache)
 
     def _check_stream(self, masks: list[torch.Tensor | None], name: str) -> None:
         if not self.config.causal:
