@@ -33,8 +33,8 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         causal (`bool`): convolutions look back only, so that motion can be encoded and decoded chunk by chunk.
         quantizer (`str`): "ema", the paper's codebooks of moving averages, or "fsq", finite scalar quantization
             (arXiv 2309.15505), for body and hand; the transform's is always "ema".
-        body_fsq_levels, hand_fsq_levels (`list[int]`, *optional*): steps of each channel of "fsq", whose product is the
-            number of codes. Default: the largest divisors up to 8, as [8, 8, 8] for 512.
+        body_fsq_levels, hand_fsq_levels (`list[int]`, *optional*): steps of each channel of "fsq"; their product is
+            the number of codes. Default: the largest divisors up to 8, as [8, 8, 8] for 512.
         codebook_decay (`float`): share of the old codebook statistics that one training step keeps.
         dead_code_threshold (`float`): a code whose averaged count a step falls below is replaced in training.
         random_restart (`bool`): replace a dead code by a random vector of the batch. `False` takes the one of the same

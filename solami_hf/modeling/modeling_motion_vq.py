@@ -20,6 +20,7 @@ from .quantizers import EmaQuantizer, FiniteScalarQuantizer, Float32Buffers, per
 
 _ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 _GROUPS, _GROUP_EPS = 32, 1e-6
+_FEW_STEPS = 128  # batch times frames
 
 
 @dataclass
@@ -118,19 +119,29 @@ class MotionVQCache:
 class MotionConv1d(nn.Conv1d):
     """Convolution over time, (B, T, C) -> (B, T // stride, C'); a causal one looks back only.
 
-    It is computed as a 2-D convolution of height 1: on CPUs only those take channels that lie last in memory as they
-    are, where 1-D ones reorder them before and after (`benchmarks/motion.py` measures the whole).
+    On CPUs `nn.Conv1d` reorders input, weights and output at each call. Few steps are therefore multiplied as a matrix
+    of windows, many as a 2-D convolution of height 1, which takes channels that lie last in memory as they are.
+    `benchmarks/motion.py` measures the whole.
     """
 
-    def __init__(self, channels: int, out_channels: int, kernel: int, causal: bool, stride: int = 1, dilation: int = 1):
+    def __init__(self, channels: int, out: int, kernel: int, causal: bool, stride: int = 1, dilation: int = 1):
         self.past = dilation * (kernel - 1) + 1 - stride
         padding = 0 if causal else self.past // 2
-        super().__init__(channels, out_channels, kernel, stride=stride, dilation=dilation, padding=padding)
+        super().__init__(channels, out, kernel, stride=stride, dilation=dilation, padding=padding)
         self.causal = causal
 
     def forward(self, hidden: torch.Tensor, cache: MotionVQCache | None = None) -> torch.Tensor:
-        if self.causal and self.past:
-            hidden = F.pad(hidden, (0, 0, self.past, 0)) if cache is None else cache.extend(self, hidden, self.past)
+        if cache is not None and self.past:
+            hidden = cache.extend(self, hidden, self.past)
+        elif self.causal and self.past:
+            hidden = F.pad(hidden, (0, 0, self.past, 0))
+        if hidden.device.type == "cpu" and hidden.shape[0] * hidden.shape[1] <= _FEW_STEPS:
+            if self.padding[0]:
+                hidden = F.pad(hidden, (0, 0, self.padding[0], self.padding[0]))
+            if self.kernel_size[0] > 1:
+                windows = hidden.unfold(1, self.past + self.stride[0], self.stride[0])
+                hidden = windows[..., :: self.dilation[0]].flatten(2)
+            return F.linear(hidden, self.weight.flatten(1), self.bias)
         hidden = F.conv2d(
             hidden.transpose(1, 2).unsqueeze(2),
             self.weight.unsqueeze(2),
@@ -314,7 +325,10 @@ class SolamiMotionVQPreTrainedModel(PreTrainedModel):
     config_class = SolamiMotionVQConfig
     base_model_prefix = "motion_vq"
     main_input_name = "motion_values"
-    _keep_in_fp32_modules_strict = ["codebook", "code_sum", "code_count", "mean", "std", "transform_mean", "transform_std"]
+    _keep_in_fp32_modules_strict = [
+        *("codebook", "code_sum", "code_count"),
+        *("mean", "std", "transform_mean", "transform_std"),
+    ]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

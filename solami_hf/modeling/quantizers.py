@@ -27,8 +27,8 @@ class EmaQuantizer(Float32Buffers, nn.Module):
 
     After SOLAMI's and MotionGPT's `QuantizeEMAReset` (van den Oord et al., arXiv 1711.00937, appendix A.1). The whole
     state lies in persistent buffers, so a loaded codebook stays what it was: it is initialised from data only where
-    `initialised` is still false. On several ranks (torch.distributed) a step counts the vectors of all of them, and what
-    is drawn at random comes from rank 0, so that the codebooks stay one.
+    `initialised` is still false. On several ranks (torch.distributed) a step counts the vectors of all of them, and
+    what is drawn at random comes from rank 0, so that the codebooks stay one.
 
     Args:
         code_num: number of codes N.
@@ -60,10 +60,10 @@ class EmaQuantizer(Float32Buffers, nn.Module):
 
     def encode(self, vectors: torch.Tensor) -> torch.Tensor:
         """Indices (M,) of the nearest code of each vector (M, D), compared in float32."""
-        vectors, codebook = vectors.float(), self.codebook.float()
-        # |v|^2 is the same for every code; addmm fuses |c|^2 - 2 v.c
-        distance = torch.addmm(codebook.square().sum(-1), vectors, codebook.t(), alpha=-2)
-        return distance.argmin(-1)
+        with torch.autocast(vectors.device.type, enabled=False):  # it would compare in half precision
+            # |v|^2 is the same for every code; addmm fuses |c|^2 - 2 v.c
+            codebook = self.codebook
+            return torch.addmm(codebook.square().sum(-1), vectors.float(), codebook.t(), alpha=-2).argmin(-1)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Code vectors (..., D) of indices (...)."""
@@ -176,7 +176,7 @@ class FiniteScalarQuantizer(nn.Module):
         """Quantizes (M, D).
 
         Returns:
-            the vectors of the codes (M, D) with a straight-through gradient, a commitment loss of zero, the codes (M,).
+            the codes' vectors (M, D) with a straight-through gradient, a commitment loss of zero, the codes (M,).
         """
         steps = self._steps(vectors)
         rounded = steps.round()

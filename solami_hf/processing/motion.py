@@ -8,6 +8,7 @@ NUM_JOINTS = 55
 NUM_PARAMS = 159
 MAX_FRAMES = 1_000_000  # nine hours at 30 fps: more than this is a broken file, not a motion
 MAX_FPS = 1000
+_FARTHEST, _LARGEST_TURN = 1e6, 1e4  # metres, radians: more is a broken file, and squares would overflow float32
 
 # joints of SMPL-X in the order of the 159 parameters: root, 21 body, 15 left hand, 15 right hand; jaw and eyes are out
 PARAM_JOINTS = (*range(22), *range(25, 55))
@@ -28,7 +29,8 @@ class SmplxMotion:
             to the translation, and do not turn it with the person.
 
     Raises:
-        ValueError: a shape is wrong, there are no frames, a value is NaN or infinite, or `fps` is not positive.
+        ValueError: a shape is wrong, there are no frames or too many, a value is NaN, infinite or absurdly large, or
+            `fps` is not positive.
     """
 
     transl: np.ndarray
@@ -49,12 +51,12 @@ class SmplxMotion:
                 f"`poses` has shape {self.poses.shape}, expected ({frames}, {NUM_JOINTS}, 3): axis-angle of the "
                 f"{NUM_JOINTS} SMPL-X joints for each frame of `transl`."
             )
-        _check_finite(self.transl, "transl")
-        _check_finite(self.poses, "poses")
+        _check_finite(self.transl, "transl", _FARTHEST)
+        _check_finite(self.poses, "poses", _LARGEST_TURN)
         self.pelvis_offset = _as_float32(self.pelvis_offset, "pelvis_offset")
         if self.pelvis_offset.shape != (3,):
             raise ValueError(f"`pelvis_offset` has shape {self.pelvis_offset.shape}, expected (3,).")
-        _check_finite(self.pelvis_offset, "pelvis_offset")
+        _check_finite(self.pelvis_offset, "pelvis_offset", _FARTHEST)
         if self.betas is not None:
             self.betas = _as_float32(self.betas, "betas").reshape(-1)
             _check_finite(self.betas, "betas")
@@ -127,13 +129,16 @@ def check_frames(frames: float) -> int:
 
 def _as_float32(values, name: str) -> np.ndarray:
     try:
-        return np.array(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told as such
+            return np.array(values, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"`{name}` is not an array of numbers: {error}.") from error
 
 
-def _check_finite(values: np.ndarray, name: str) -> None:
+def _check_finite(values: np.ndarray, name: str, largest: float = np.inf) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
         where = tuple(map(int, np.unravel_index(int(bad.argmax()), values.shape)))
         raise ValueError(f"`{name}` holds {int(bad.sum())} NaN or infinite values, the first at index {where}.")
+    if values.size and max(values.max(), -values.min()) > largest:
+        raise ValueError(f"`{name}` holds {np.abs(values).max():g}, expected no more than {largest:g} either way.")

@@ -3,68 +3,87 @@
 Features: root velocity x, z in the heading frame (metres per frame), root height (metres), then 6D rotations of the
 root, 21 body joints, 15 left-hand and 15 right-hand joints. The body tokenizer reads 0:135, the hand's 135:315.
 After SOLAMI (arXiv 2412.00174) and HumanML3D; `rotations.heading_angle` defines the heading.
+
+With jaw and eyes between body and hands there are 54 joints below the root: 168 parameters, 333 features.
+
+Rotations of these joints are "local", relative to the joint's parent as in SMPL-X, or "global", relative to the
+pelvis: the product of the local rotations from the joint right below the pelvis down to the joint itself. The root's
+own rotation, and with it the heading, is in neither: its own feature tells it. The original's way back from global
+rotations bends the hands where there are 51 joints; here it is the exact inverse for both.
 """
 
 import torch
 
 from .rotations import (
     axis_angle_to_matrix,
-    axis_angle_to_rotation_6d,
     heading_angle,
     matrix_to_axis_angle,
     matrix_to_rotation_6d,
-    rotation_6d_to_axis_angle,
     rotation_6d_to_matrix,
     rotation_y,
 )
+from .smplx_body import JOINTS_OF_PARAMS, SMPLX_PARENTS, global_rotations
 
-PARAMS_SIZE = 159
-FEATURES_SIZE = 315
-BODY_FEATURES_SIZE = 135
-TRANSFORM_SIZE = 5
+# widths without and with jaw and eyes
+_PARAMS_SIZES = tuple(JOINTS_OF_PARAMS)
+_FEATURES_SIZES = (315, 333)
+_ROTATIONS = ("local", "global")
 
 # SMPL-X joints whose line across the body tells where it faces: (left, right) hips and shoulders
 _ACROSS_JOINTS = ((1, 2), (16, 17))
 
 
-def smplx_to_features(params: torch.Tensor) -> torch.Tensor:
+def smplx_to_features(params: torch.Tensor, rotations: str = "local") -> torch.Tensor:
     """Features (..., T-1, 315) of SMPL-X parameters (..., T, 159); the last frame only ends the last velocity.
 
+    Args:
+        params: (..., T, 159), or (..., T, 168) with jaw and eyes, which makes 333 features.
+        rotations: "local" (relative to the parent) or "global" (relative to the pelvis), see the module's description.
+
     Raises:
-        ValueError: the width is not 159, or there are fewer than 2 frames.
+        ValueError: another width, fewer than 2 frames, or another word for `rotations`.
     """
-    _check_width(params, PARAMS_SIZE, "params", least_frames=2)
+    _check_width(params, _PARAMS_SIZES, "params", least_frames=2)
+    _check_rotations(rotations)
     root = axis_angle_to_matrix(params[..., 3:6])
     heading = rotation_y(heading_angle(root))[..., :-1, :, :]
     step = params[..., 1:, :3] - params[..., :-1, :3]
     velocity = (heading.transpose(-1, -2) @ step[..., None])[..., 0]
-    joints = axis_angle_to_rotation_6d(params[..., :-1, 6:].unflatten(-1, (51, 3))).flatten(-2)
+    joints = axis_angle_to_matrix(params[..., :-1, 6:].unflatten(-1, (-1, 3)))
+    if rotations == "global":
+        joints = _relative_to_pelvis(joints)
+    joints = matrix_to_rotation_6d(joints).flatten(-2)
     parts = [velocity[..., 0:1], velocity[..., 2:3], params[..., :-1, 1:2], matrix_to_rotation_6d(root)[..., :-1, :]]
     return torch.cat([*parts, joints], dim=-1)
 
 
-def motion_to_features(params: torch.Tensor) -> torch.Tensor:
+def motion_to_features(params: torch.Tensor, rotations: str = "local") -> torch.Tensor:
     """What the tokenizers read: features (..., T-1, 315) of a motion (..., T, 159) that starts facing +Z.
 
     Where a person stands and faces is said by the transform, once a motion. Left in the features, it would be repeated
     in every code of the body.
 
     Raises:
-        ValueError: as `smplx_to_features`.
+        ValueError: as `smplx_to_features`, which tells the arguments too.
     """
-    _check_width(params, PARAMS_SIZE, "params", least_frames=2)
-    return smplx_to_features(canonicalize(params))
+    _check_width(params, _PARAMS_SIZES, "params", least_frames=2)
+    return smplx_to_features(canonicalize(params), rotations)
 
 
-def features_to_smplx(features: torch.Tensor) -> torch.Tensor:
+def features_to_smplx(features: torch.Tensor, rotations: str = "local") -> torch.Tensor:
     """SMPL-X parameters (..., T, 159) of features (..., T, 315); the way starts at x = z = 0.
 
     Six values that are no rotation (a network's output) become the nearest one by Gram-Schmidt.
 
+    Args:
+        features: (..., T, 315), or (..., T, 333) with jaw and eyes, which makes 168 parameters.
+        rotations: what the features hold, "local" or "global", see the module's description.
+
     Raises:
-        ValueError: the width is not 315, or there are no frames.
+        ValueError: another width, no frames, or another word for `rotations`.
     """
-    _check_width(features, FEATURES_SIZE, "features", least_frames=1)
+    _check_width(features, _FEATURES_SIZES, "features", least_frames=1)
+    _check_rotations(rotations)
     root = rotation_6d_to_matrix(features[..., 3:9])
     heading = rotation_y(heading_angle(root))
     zero = torch.zeros_like(features[..., :1])
@@ -73,8 +92,35 @@ def features_to_smplx(features: torch.Tensor) -> torch.Tensor:
     # frame t stands where the steps before it lead
     position = torch.cat([torch.zeros_like(step[..., :1, :]), step[..., :-1, :].cumsum(-2)], dim=-2)
     transl = torch.stack([position[..., 0], features[..., 2], position[..., 2]], dim=-1)
-    joints = rotation_6d_to_axis_angle(features[..., 9:].unflatten(-1, (51, 6))).flatten(-2)
-    return torch.cat([transl, matrix_to_axis_angle(root), joints], dim=-1)
+    joints = rotation_6d_to_matrix(features[..., 9:].unflatten(-1, (-1, 6)))
+    if rotations == "global":
+        joints = _relative_to_parents(joints)
+    return torch.cat([transl, matrix_to_axis_angle(root), matrix_to_axis_angle(joints).flatten(-2)], dim=-1)
+
+
+def _relative_to_pelvis(local: torch.Tensor) -> torch.Tensor:
+    """Rotations (..., J, 3, 3) of the 51 or 54 joints below the pelvis, from relative to the parent to the pelvis."""
+    joints = _joints(local)
+    return global_rotations(_on_the_tree(local, joints))[..., joints, :, :]
+
+
+def _relative_to_parents(turned: torch.Tensor) -> torch.Tensor:
+    """The inverse of `_relative_to_pelvis`."""
+    joints = _joints(turned)
+    parents = _on_the_tree(turned, joints)[..., [SMPLX_PARENTS[joint] for joint in joints], :, :]
+    return parents.transpose(-1, -2) @ turned
+
+
+def _joints(rotations: torch.Tensor) -> list[int]:
+    return list(JOINTS_OF_PARAMS[6 + 3 * rotations.shape[-3]][1:])
+
+
+def _on_the_tree(rotations: torch.Tensor, joints: list[int]) -> torch.Tensor:
+    """Rotations (..., 55, 3, 3) of all joints; the pelvis and those that are not told are not turned."""
+    whole = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+    whole = whole.repeat(*rotations.shape[:-3], len(SMPLX_PARENTS), 1, 1)
+    whole[..., joints, :, :] = rotations
+    return whole
 
 
 def facing_rotation(params: torch.Tensor, joints: torch.Tensor | None = None) -> torch.Tensor:
@@ -101,15 +147,15 @@ def canonicalize(params: torch.Tensor, joints: torch.Tensor | None = None) -> to
     """The same motion (..., T, 159) seen so that it starts at x = z = 0 and faces +Z in its first frame.
 
     Args:
-        params: (..., T, 159). A facing of exactly -Z is an ordinary half turn here.
+        params: (..., T, 159) or (..., T, 168). A facing of exactly -Z is an ordinary half turn here.
         joints: (..., T, 55, 3) positions in metres. With them the facing comes from hips and shoulders, the pelvis
             starts at the origin and the lowest joint of the clip stands on y = 0, as in the original; without, the
             facing comes from the root's rotation and heights stay as they are.
 
     Raises:
-        ValueError: the width is not 159, or there are no frames.
+        ValueError: another width, or no frames.
     """
-    _check_width(params, PARAMS_SIZE, "params", least_frames=1)
+    _check_width(params, _PARAMS_SIZES, "params", least_frames=1)
     first = None if joints is None else joints[..., 0, :, :]
     turn = facing_rotation(params[..., 0, :], first)[..., None, :, :]
     # what lies between the pelvis and `transl` (the body's rest offset) does not turn with the person
@@ -134,8 +180,8 @@ def relative_transform(
     then the user's position x, y, z in metres in the frame of the character, who stands at the origin facing +Z.
     Positions of joints (..., 55, 3) are optional, see `facing_rotation`.
     """
-    _check_width(params_user, PARAMS_SIZE, "params_user")
-    _check_width(params_character, PARAMS_SIZE, "params_character")
+    _check_width(params_user, _PARAMS_SIZES, "params_user")
+    _check_width(params_character, _PARAMS_SIZES, "params_character")
     turn_user = facing_rotation(params_user, joints_user)
     turn_character = facing_rotation(params_character, joints_character)
     relative = turn_character @ turn_user.transpose(-1, -2)
@@ -145,12 +191,20 @@ def relative_transform(
     return torch.cat([relative[..., 0, 0, None], relative[..., 2, 0, None], position], dim=-1)
 
 
-def _check_width(values: torch.Tensor, width: int, name: str, least_frames: int = 0) -> None:
+def _check_rotations(rotations: str) -> None:
+    if rotations not in _ROTATIONS:
+        raise ValueError(f"`rotations` is {rotations!r}, expected one of {_ROTATIONS}.")
+
+
+def _check_width(values: torch.Tensor, widths: tuple[int, int], name: str, least_frames: int = 0) -> None:
     if not isinstance(values, torch.Tensor) or not values.is_floating_point():
         kind = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
         raise ValueError(f"`{name}` is {kind}, expected a floating-point torch tensor (use torch.from_numpy).")
-    if values.ndim < (2 if least_frames else 1) or values.shape[-1] != width:
+    if values.ndim < (2 if least_frames else 1) or values.shape[-1] not in widths:
         frames = "T, " if least_frames else ""
-        raise ValueError(f"`{name}` has shape {tuple(values.shape)}, expected (..., {frames}{width}).")
+        raise ValueError(
+            f"`{name}` has shape {tuple(values.shape)}, expected (..., {frames}{widths[0]}), or {widths[1]} with jaw "
+            "and eyes."
+        )
     if least_frames and values.shape[-2] < least_frames:
         raise ValueError(f"`{name}` has {values.shape[-2]} frames, expected at least {least_frames}.")

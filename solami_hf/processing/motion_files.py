@@ -10,7 +10,6 @@
 Written are `.npz`, `.bvh` and `.glb` (for viewers).
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,35 +24,8 @@ from .resampling import resample_motion
 __all__ = ["read_motion", "resample_motion", "write_motion"]
 
 
-def _read_bvh(path: Path) -> SmplxMotion:
-    from .bvh import read_bvh
-
-    return read_bvh(path)
-
-
-def _write_bvh(path: Path, motion: SmplxMotion) -> None:
-    from .bvh import write_bvh
-
-    write_bvh(path, motion)
-
-
-def _write_gltf(path: Path, motion: SmplxMotion) -> None:
-    from .gltf import write_gltf
-
-    write_gltf(path, motion)
-
-
-# those of y-up files, at their own rate; `.npz` takes further arguments
-_READERS: dict[str, Callable[[Path], SmplxMotion]] = {
-    ".npy": read_humanml3d,
-    ".txt": read_deepmimic,
-    ".bvh": _read_bvh,
-}
-_WRITERS: dict[str, Callable[[Path, SmplxMotion], None]] = {
-    ".npz": write_npz,
-    ".bvh": _write_bvh,
-    ".glb": _write_gltf,
-}
+_READ = (".npz", ".npy", ".txt", ".bvh")
+_WRITTEN = (".npz", ".bvh", ".glb")
 
 
 def read_motion(
@@ -67,7 +39,7 @@ def read_motion(
     Args:
         path: a `.npz`, `.npy`, `.txt` or `.bvh` file, see the module's description.
         fps: frame rate to resample to (slerp on rotations), or `None` to keep the file's.
-        up_axis: "y" or "z", for an `.npz` file whose axis is known to be another than its layout says.
+        up_axis: "y" or "z", for an `.npz` or `.bvh` file whose axis is known to be another than it seems.
         pelvis_offset: (3,) metres in the axes of the file, what the body model that the file was made with adds to
             the translation (`smplx_body.load_body(...).pelvis`); `None` takes what the file or its layout says.
 
@@ -81,25 +53,33 @@ def read_motion(
         raise FileNotFoundError(f"There is no motion file at {path}.")
     if not path.is_file():
         raise ValueError(f"{path} is a folder or a device, expected a motion file.")
-    suffix = path.suffix.lower()
-    if suffix != ".npz" and suffix not in _READERS:
-        raise ValueError(f"{path} is no motion file that can be read, expected a suffix of .npz, {', '.join(_READERS)}.")
+    if path.suffix.lower() not in _READ:
+        raise ValueError(f"{path} is no motion file that can be read, expected a suffix of {', '.join(_READ)}.")
     if up_axis not in (None, "y", "z"):
         raise ValueError(f'`up_axis` is {up_axis!r}, expected "y", "z" or None (as the file says).')
-    if up_axis == "z" and suffix != ".npz":
-        raise ValueError(f"`up_axis` is 'z', but {path} tells its own axes; leave it out.")
     fps = None if fps is None else check_fps(fps)
     try:
-        if suffix == ".npz":
-            motion = read_npz(path, up_axis, pelvis_offset)
-        else:
-            motion = _READERS[suffix](path)
-            motion = motion if pelvis_offset is None else replace(motion, pelvis_offset=pelvis_offset)
+        motion = _read(path, fps, up_axis, pelvis_offset)
         return motion if fps is None else resample_motion(motion, fps)
     except ValueError as error:
         raise ValueError(f"{path} holds no usable motion: {error}") from error
     except (RecursionError, MemoryError, OverflowError) as error:
         raise ValueError(f"{path} holds no usable motion: {type(error).__name__} while reading it.") from error
+
+
+def _read(path: Path, fps: float | None, up_axis: str | None, pelvis_offset: np.ndarray | None) -> SmplxMotion:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return read_npz(path, up_axis, pelvis_offset)
+    if suffix == ".bvh":
+        from .bvh import read_bvh
+
+        motion = read_bvh(path, up_axis)
+    elif up_axis == "z":
+        raise ValueError("`up_axis` is 'z', but files of this format are always y-up; leave it out.")
+    else:
+        motion = read_humanml3d(path) if suffix == ".npy" else read_deepmimic(path, fps)
+    return motion if pelvis_offset is None else replace(motion, pelvis_offset=pelvis_offset)
 
 
 def write_motion(path: str | Path, motion: SmplxMotion) -> None:
@@ -109,6 +89,16 @@ def write_motion(path: str | Path, motion: SmplxMotion) -> None:
         ValueError: another suffix.
     """
     path = Path(path)
-    if path.suffix.lower() not in _WRITERS:
-        raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(_WRITERS)}.")
-    _WRITERS[path.suffix.lower()](path, motion)
+    suffix = path.suffix.lower()
+    if suffix not in _WRITTEN:
+        raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(_WRITTEN)}.")
+    if suffix == ".npz":
+        write_npz(path, motion)
+    elif suffix == ".bvh":
+        from .bvh import write_bvh
+
+        write_bvh(path, motion)
+    else:
+        from .gltf import write_gltf
+
+        write_gltf(path, motion)

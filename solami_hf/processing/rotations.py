@@ -56,21 +56,28 @@ def quaternion_to_matrix(quaternion: torch.Tensor) -> torch.Tensor:
 def matrix_to_quaternion(matrix: torch.Tensor) -> torch.Tensor:
     """Unit quaternions (..., 4) with a real part >= 0 of rotation matrices (..., 3, 3).
 
-    The four candidate formulas are evaluated and the best conditioned is kept, so half turns are exact as well.
+    Of the four formulas, each of which divides by another component, the one of a component that is at least 1/2 is
+    taken, so half turns are exact as well.
     """
     _check_last(matrix, (3, 3), "matrix")
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
-    candidates = torch.stack(
+    below = m22 < 0  # x or y is large, else z or w
+    first = torch.where(below, m00 > m11, m00 < -m11)  # x of the former, z of the latter
+    w_x, w_y, w_z = m21 - m12, m02 - m20, m10 - m01
+    x_y, x_z, y_z = m10 + m01, m02 + m20, m21 + m12
+
+    def pick(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return torch.where(below, torch.where(first, x, y), torch.where(first, z, w))
+
+    quaternion = torch.stack(
         [
-            torch.stack([1 + m00 + m11 + m22, m21 - m12, m02 - m20, m10 - m01], -1),
-            torch.stack([m21 - m12, 1 + m00 - m11 - m22, m10 + m01, m02 + m20], -1),
-            torch.stack([m02 - m20, m10 + m01, 1 - m00 + m11 - m22, m12 + m21], -1),
-            torch.stack([m10 - m01, m20 + m02, m21 + m12, 1 - m00 - m11 + m22], -1),
+            pick(w_x, w_y, w_z, 1 + m00 + m11 + m22),
+            pick(1 + m00 - m11 - m22, x_y, x_z, w_x),
+            pick(x_y, 1 - m00 + m11 - m22, y_z, w_y),
+            pick(x_z, y_z, 1 - m00 - m11 + m22, w_z),
         ],
-        dim=-2,
+        dim=-1,
     )
-    best = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    quaternion = candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
     quaternion = quaternion / quaternion.norm(dim=-1, keepdim=True)
     return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 

@@ -1,7 +1,7 @@
 """SMPL-X's 55 joints: names, parents, rest skeletons and forward kinematics.
 
-A rest skeleton stands in a T-pose: metres, y up, facing +z, left is +x, the pelvis at the origin. The package carries a
-small free body (`body/free_body.json`, see the card beside it); `load_body` takes that of an SMPL-X model file.
+A rest skeleton stands in a T-pose: metres, y up, facing +z, left is +x, the pelvis at the origin. The package carries
+a small free body (`body/free_body.json`, see the card beside it); `load_body` takes that of an SMPL-X model file.
 """
 
 import json
@@ -41,10 +41,10 @@ SMPLX_PARENTS: tuple[int, ...] = (
 
 
 JOINTS_OF_PARAMS = {NUM_PARAMS: PARAM_JOINTS, 3 + 3 * NUM_JOINTS: tuple(range(NUM_JOINTS))}
-"""Width of parameters -> the joints whose rotations follow the translation: 159 without jaw and eyes, 168 with them."""
+"""Width of parameters -> joints whose rotations follow the translation: 159 without jaw and eyes, 168 with them."""
 
 _MODEL_ARRAYS = ("v_template", "shapedirs", "J_regressor", "kintree_table")
-_MAX_ARRAY_BYTES = 1 << 30  # the largest of a real file, 10475 vertices by 400 shapes, takes 100 MB
+_MAX_ARRAY_BYTES = 1 << 28  # the largest of a real file, 10475 vertices by 400 shapes, takes 100 MB
 _SHAPES, _SHAPES_OF_SMALL_FILES = 300, 10
 
 
@@ -115,8 +115,8 @@ def _model_path(path: Path, gender: str) -> Path:
         raise FileNotFoundError(f"There is no SMPL-X model file at {path}.")
     if path.suffix.lower() != ".npz":
         raise ValueError(
-            f"{path} is no .npz file. A pickle can run code, so it is not opened: take the .npz file that the download "
-            f"of SMPL-X has beside it, or save {', '.join(_MODEL_ARRAYS)} of it by np.savez where you trust it."
+            f"{path} is no .npz file. A pickle can run code, so it is not opened: take the .npz file that SMPL-X's "
+            f"download has beside it, or, where you trust it, save its {', '.join(_MODEL_ARRAYS)} with np.savez."
         )
     return path
 
@@ -134,15 +134,17 @@ def _read_model(path: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             raise ValueError(f"{', '.join(large)} takes more than {_MAX_ARRAY_BYTES} bytes.")
         with np.load(path, allow_pickle=False) as file:  # reads an array when it is asked for, so no other
             template, shapes, regressor, tree = (file[name] for name in _MODEL_ARRAYS)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError) as error:
         raise ValueError(f"it is no complete npz archive ({error}).") from error
-    expected = {"v_template": ("V", 3), "shapedirs": ("V", 3, "N"), "J_regressor": (NUM_JOINTS, "V")}
-    for (name, shape), array in zip(expected.items(), (template, shapes, regressor), strict=True):
-        real = tuple(len(template) if size == "V" else size for size in shape)
-        fits = array.ndim == len(shape) and all(size in ("N", own) for size, own in zip(real, array.shape, strict=True))
-        if not fits or array.size == 0 or array.dtype.kind != "f" or not np.isfinite(array).all():
-            wanted = ", ".join(map(str, shape))
-            raise ValueError(f"`{name}` is {array.dtype} of shape {array.shape}, expected finite floats ({wanted}).")
+    vertices = template.shape[:1]
+    expected = {
+        "v_template": (template, (*vertices, 3)),
+        "shapedirs": (shapes, (*vertices, 3, *shapes.shape[-1:])),
+        "J_regressor": (regressor, (NUM_JOINTS, *vertices)),
+    }
+    for name, (array, shape) in expected.items():
+        if array.shape != shape or array.size == 0 or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"`{name}` is {array.dtype} of shape {array.shape}, expected finite floats {shape}.")
     if tree.shape != (2, NUM_JOINTS) or tuple(tree[0, 1:].astype(np.int64)) != SMPLX_PARENTS[1:]:
         raise ValueError("`kintree_table` is not the tree of SMPL-X's 55 joints.")
     return tuple(torch.from_numpy(array.astype(np.float64)) for array in (template, shapes, regressor))
@@ -197,12 +199,13 @@ def global_rotations(local: torch.Tensor) -> torch.Tensor:
 def _pelvis_and_poses(motion: "SmplxMotion | np.ndarray | torch.Tensor") -> tuple[torch.Tensor, torch.Tensor]:
     """Splits a motion or its parameters into pelvis positions (..., 3) and rotations (..., 55, 3)."""
     if isinstance(motion, SmplxMotion):
-        return torch.from_numpy(motion.to_params()[:, :3]), torch.from_numpy(motion.poses)
+        return torch.from_numpy(motion.pelvis), torch.from_numpy(motion.poses)
     params = torch.as_tensor(motion)
     if params.ndim < 1 or params.shape[-1] not in JOINTS_OF_PARAMS:
         raise ValueError(
-            f"`motion` has shape {tuple(params.shape)}, expected an SmplxMotion or parameters (..., 159): pelvis, root, "
-            "21 body, 15 left-hand and 15 right-hand rotations (see SmplxMotion.to_params), or (..., 168) with the face."
+            f"`motion` has shape {tuple(params.shape)}, expected an SmplxMotion or parameters (..., 159): pelvis, "
+            "root, 21 body, 15 left-hand and 15 right-hand rotations (see SmplxMotion.to_params), or (..., 168) with "
+            "jaw and eyes before the hands."
         )
     if not params.is_floating_point():
         params = params.float()
@@ -233,12 +236,13 @@ def joint_positions(
     """
     pelvis, poses = _pelvis_and_poses(motion)
     rest = torch.as_tensor((body or free_body()).rest, dtype=poses.dtype, device=poses.device)
-    parents = list(SMPLX_PARENTS[1:])
-    turned = global_rotations(axis_angle_to_matrix(poses))[..., parents, :, :]
-    bones = (turned @ (rest[1:] - rest[parents])[..., None]).squeeze(-1)
+    bones = (rest - rest[list(SMPLX_PARENTS)])[..., None]
+    local = axis_angle_to_matrix(poses)
     levels, order = _levels()
-    found = [pelvis[..., None, :]]
-    for joints, above in levels:
-        found.append(found[-1][..., above, :] + bones[..., [j - 1 for j in joints], :])
-    result = torch.cat(found, dim=-2)[..., order, :]
+    turned, places = local[..., :1, :, :], [pelvis[..., None, :]]
+    for joints, parents in levels:
+        above = turned[..., parents, :, :]
+        places.append(places[-1][..., parents, :] + (above @ bones[joints]).squeeze(-1))
+        turned = above @ local[..., joints, :, :]
+    result = torch.cat(places, dim=-2)[..., order, :]
     return result if isinstance(motion, torch.Tensor) else result.numpy()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from solami_hf.demo import mocap
+from solami_hf.demo.animation import place
 from solami_hf.demo.dialogues import MOCAP_ACTIONS
 from solami_hf.demo.mocap import SOURCES, make_mocap, mirror
 from solami_hf.processing.motion import SmplxMotion
@@ -68,3 +69,13 @@ def test_same_seed_same_take():
     first, _ = make_mocap("dance", np.random.default_rng(1))
     again, _ = make_mocap("dance", np.random.default_rng(1))
     assert np.array_equal(first.poses, again.poses)
+
+
+def test_pelvis_offset_goes_along():
+    rng = np.random.default_rng(0)
+    poses = rng.normal(0, 0.5, (3, 55, 3))
+    told = SmplxMotion(rng.normal(size=(3, 3)), poses, pelvis_offset=(0.1, -0.3, 0.2))
+    pelvis = SmplxMotion(told.pelvis, poses)
+    for change in (mirror, lambda motion: place(motion, 2.0, 1.0, -1.0)):
+        np.testing.assert_allclose(change(told).to_params(), change(pelvis).to_params(), atol=1e-6)
+        assert change(told).pelvis_offset.any()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel, SolamiMotionVQOutput
+from solami_hf.modeling.modeling_motion_vq import MotionVQCache, SolamiMotionVQModel, SolamiMotionVQOutput
 
 
 def tiny_model(**overrides) -> SolamiMotionVQModel:
@@ -173,3 +173,99 @@ def test_bad_input_is_named(call, message):
 def test_bad_configuration_is_named(field, message):
     with pytest.raises(ValueError, match=message):
         SolamiMotionVQConfig(**field)
+
+
+@pytest.mark.parametrize("quantizer", ["ema", "fsq"])
+@pytest.mark.parametrize("sizes", [[4] * 10, [8, 4, 16, 12], [40]])
+@torch.no_grad()
+def test_a_stream_equals_the_whole_clip(quantizer, sizes):
+    model = tiny_model(causal=True, quantizer=quantizer, body_activation="gelu")
+    values = torch.randn(2, 40, 315)
+    whole = model.encode(values)
+    decoded = model.decode(whole.body_codes, whole.hand_codes).motion_values
+    encoding, decoding, codes, motions = MotionVQCache(), MotionVQCache(), [], []
+    for chunk in values.split(sizes, dim=1):
+        codes.append(model.encode(chunk, cache=encoding))
+        motions.append(model.decode(codes[-1].body_codes, codes[-1].hand_codes, cache=decoding).motion_values)
+    assert torch.equal(torch.cat([chunk.body_codes for chunk in codes], dim=1), whole.body_codes)
+    assert torch.equal(torch.cat([chunk.hand_codes for chunk in codes], dim=1), whole.hand_codes)
+    torch.testing.assert_close(torch.cat(motions, dim=1), decoded, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_causal_tokenizer_never_looks_ahead():
+    model = tiny_model(causal=True)
+    values = torch.randn(1, 40, 315)
+    other = values.clone()
+    other[:, 20:] += 1
+    before, after = model.encode(values), model.encode(other)
+    assert torch.equal(before.body_codes[:, :5], after.body_codes[:, :5])
+    assert not torch.equal(before.body_codes, after.body_codes)
+    codes = torch.arange(10)[None] % 16
+    changed = codes.clone()
+    changed[:, 5:] = 3
+    left, right = (model.decode(c, c).motion_values for c in (codes, changed))
+    torch.testing.assert_close(left[:, :20], right[:, :20], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@torch.no_grad()
+def test_many_and_few_steps_are_convolved_alike(causal, monkeypatch):
+    model = tiny_model(causal=causal)
+    values = torch.randn(3, 36, 315)
+    results = []
+    for limit in (0, 10**6):
+        monkeypatch.setattr("solami_hf.modeling.modeling_motion_vq._FEW_STEPS", limit)
+        codes = model.encode(values)
+        results.append((codes, model.decode(codes.body_codes, codes.hand_codes).motion_values))
+    assert torch.equal(results[0][0].body_codes, results[1][0].body_codes)
+    torch.testing.assert_close(results[0][1], results[1][1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("causal", "frames", "mask", "message"),
+    [
+        (False, 8, None, "`config.causal` is False"),
+        (True, 6, None, "has 6 frames, expected a multiple of 4"),
+        (True, 8, [True] * 4 + [False] * 4, "`padding_mask` marks padding"),
+    ],
+)
+def test_a_cache_that_does_not_fit_is_named(causal, frames, mask, message):
+    mask = None if mask is None else torch.tensor([mask, [True] * 8])
+    with pytest.raises(ValueError, match=message):
+        tiny_model(causal=causal).encode(torch.randn(2, frames, 315), mask, cache=MotionVQCache())
+
+
+def test_a_stream_keeps_its_number_of_clips():
+    model, cache = tiny_model(causal=True), MotionVQCache()
+    model.encode(torch.randn(2, 8, 315), cache=cache)
+    with pytest.raises(ValueError, match="The chunk has 1 clips, expected 2"):
+        model.encode(torch.randn(1, 8, 315), cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"quantizer": "lfq"}, "`quantizer` is 'lfq'"),
+        ({"quantizer": "fsq", "body_code_num": 17}, r"`body_fsq_levels` is \[\], expected whole numbers"),
+        ({"quantizer": "fsq", "hand_fsq_levels": [8, 8]}, r"`hand_fsq_levels` is \[8, 8\]"),
+        ({"causal": True, "hand_norm": "group"}, "`hand_norm` looks at the whole clip"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        SolamiMotionVQConfig(**overrides)
+
+
+@pytest.mark.parametrize("quantizer", ["ema", "fsq"])
+def test_options_survive_saving_and_half_precision(quantizer, tmp_path):
+    model = tiny_model(causal=True, quantizer=quantizer)
+    model.save_pretrained(tmp_path)
+    values = torch.randn(2, 16, 315)
+    loaded = SolamiMotionVQModel.from_pretrained(tmp_path)
+    assert torch.equal(loaded.encode(values).body_codes, model.encode(values).body_codes)
+    half = SolamiMotionVQModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16 and torch.equal(half.mean, model.mean)
+    assert torch.equal(half.transform.quantizer.codebook, model.transform.quantizer.codebook)
+    codes = half.encode(values)
+    assert half.decode(codes.body_codes, codes.hand_codes).motion_values.dtype == torch.float32

@@ -1,10 +1,12 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from solami_hf.modeling.quantizers import EmaQuantizer, perplexity, usage
+from solami_hf.modeling.quantizers import EmaQuantizer, FiniteScalarQuantizer, perplexity, usage
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "vqvae" / "ema.npz", allow_pickle=False)
 
@@ -100,3 +102,72 @@ def test_perplexity_and_usage():
 def test_no_vectors():
     with pytest.raises(ValueError, match="`vectors` is empty"):
         EmaQuantizer(4, 2).initialise(torch.zeros(0, 2))
+
+
+RANK_SCRIPT = """
+import sys, torch
+from torch import distributed
+from solami_hf.modeling.quantizers import EmaQuantizer
+rank, folder = int(sys.argv[1]), sys.argv[2]
+distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+torch.manual_seed(rank)
+quantizer = EmaQuantizer(8, 2, dead_code_threshold=0.5).train()
+vectors = torch.load(f"{folder}/vectors.pt", weights_only=True)[rank]
+quantizer.initialise(vectors[:8])
+start = quantizer.codebook.clone()
+for _ in range(3):
+    quantizer(vectors)
+torch.save({"start": start} | quantizer.state_dict(), f"{folder}/{rank}.pt")
+distributed.destroy_process_group()
+"""
+
+
+def test_two_ranks_keep_one_codebook_that_counts_the_vectors_of_both(tmp_path):
+    vectors = torch.randn(2, 40, 2)
+    torch.save(vectors, tmp_path / "vectors.pt")
+    ranks = [subprocess.Popen([sys.executable, "-c", RANK_SCRIPT, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+    alone = EmaQuantizer(8, 2, dead_code_threshold=0.5).train()
+    alone.initialise(first["start"])
+    for _ in range(3):
+        alone(vectors.flatten(0, 1))
+    torch.testing.assert_close(first["code_count"], alone.code_count)
+    torch.testing.assert_close(first["code_sum"], alone.code_sum)
+
+
+@pytest.mark.parametrize("levels", [(8, 8, 8), (8, 6, 5), (2, 3)])
+def test_every_fsq_code_survives_its_own_vector(levels):
+    quantizer = FiniteScalarQuantizer(levels, 16)
+    # as long as the way out and in does not mix the channels, a vector lies in the middle of its own bin
+    weight = torch.nn.init.orthogonal_(torch.empty(16, len(levels)))
+    quantizer.project_out.weight.data, quantizer.project_in.weight.data = weight, weight.t()
+    codes = torch.arange(quantizer.code_num)
+    vectors = quantizer.decode(codes) - quantizer.project_out.bias
+    middle = torch.atanh(vectors @ weight) @ weight.t()
+    quantizer.project_in.bias.data.zero_()
+    assert torch.equal(quantizer.encode(middle), codes)
+    assert quantizer.code_num == torch.tensor(levels).prod()
+
+
+def test_fsq_passes_gradients_and_stays_within_its_codes():
+    quantizer = FiniteScalarQuantizer((8, 8, 4), 6)
+    vectors = (100 * torch.randn(512, 6)).requires_grad_()
+    quantized, commitment, codes = quantizer(vectors)
+    quantized.sum().backward()
+    assert commitment == 0 and vectors.grad.isfinite().all() and 0 <= codes.min() and codes.max() < 256
+    assert torch.equal(quantizer.encode(vectors), codes)
+    torch.testing.assert_close(quantizer.decode(codes), quantized)
+    quantizer.bypass = True
+    assert not torch.allclose(quantizer(vectors)[0], quantized)
+
+
+def test_averages_stay_in_float32_when_the_model_is_cast():
+    quantizer = EmaQuantizer(4, 2)
+    before = quantizer.codebook.clone()
+    module = torch.nn.ModuleDict({"quantizer": quantizer, "linear": torch.nn.Linear(2, 2)}).bfloat16()
+    assert module["linear"].weight.dtype == torch.bfloat16
+    assert torch.equal(module["quantizer"].codebook, before)
+    assert {buffer.dtype for buffer in quantizer.buffers()} == {torch.float32, torch.bool}

@@ -16,6 +16,13 @@ def test_params_hold_root_body_and_hands_in_order():
     assert params[1, -1] == poses[1, 54, 2]
 
 
+def test_params_tell_the_pelvis():
+    motion = SmplxMotion(np.full((2, 3), 7.0), np.zeros((2, 55, 3)), pelvis_offset=(0, -0.5, 0.25))
+    assert motion.transl[0].tolist() == [7, 7, 7]
+    assert motion.pelvis[1].tolist() == [7, 6.5, 7.25] == motion.to_params()[1, :3].tolist()
+    assert SmplxMotion.from_params(motion.to_params()).pelvis_offset.tolist() == [0, 0, 0]
+
+
 def test_params_come_back_with_jaw_and_eyes_at_rest():
     params = np.random.default_rng(0).normal(size=(5, 159)).astype(np.float32)
     motion = SmplxMotion.from_params(params, fps=20)
@@ -33,6 +40,9 @@ def test_params_come_back_with_jaw_and_eyes_at_rest():
         (np.zeros((4, 3)), np.zeros((5, 55, 3)), r"`poses` has shape \(5, 55, 3\)"),
         (np.full((4, 3), np.nan), np.zeros((4, 55, 3)), r"`transl` holds 12 NaN .* \(0, 0\)"),
         (np.zeros((4, 3)), np.full((4, 55, 3), np.inf), "`poses` holds 660 NaN"),
+        (np.full((4, 3), 1e300), np.zeros((4, 55, 3)), "`transl` holds 12 NaN or infinite"),
+        (np.full((4, 3), -1e30), np.zeros((4, 55, 3)), r"`transl` holds 1e\+30, expected no more than 1e\+06"),
+        (np.zeros((4, 3)), np.full((4, 55, 3), 1e20), r"`poses` holds 1e\+20, expected no more than 10000"),
         ("far", np.zeros((4, 55, 3)), "`transl` is not an array of numbers"),
     ],
 )
@@ -43,7 +53,16 @@ def test_bad_arrays_are_named(transl, poses, message):
 
 @pytest.mark.parametrize(
     ("field", "message"),
-    [({"fps": 0}, "`fps` is 0"), ({"fps": float("nan")}, "`fps` is nan"), ({"gender": "cat"}, "`gender` is 'cat'")],
+    [
+        ({"fps": 0}, "`fps` is 0"),
+        ({"fps": float("nan")}, "`fps` is nan"),
+        ({"fps": "fast"}, "`fps` is 'fast'"),
+        ({"fps": 1001}, "`fps` is 1001"),
+        ({"gender": "cat"}, "`gender` is 'cat'"),
+        ({"betas": [np.nan]}, "`betas` holds 1 NaN"),
+        ({"pelvis_offset": (0, 1)}, r"`pelvis_offset` has shape \(2,\), expected \(3,\)"),
+        ({"pelvis_offset": (0, np.inf, 0)}, "`pelvis_offset` holds 1 NaN"),
+    ],
 )
 def test_bad_fields_are_named(field, message):
     with pytest.raises(ValueError, match=message):

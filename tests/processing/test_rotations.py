@@ -16,13 +16,20 @@ def golden(key: str) -> torch.Tensor:
 def test_quaternions_equal_the_original():
     q, r = golden("quat/q"), golden("quat/r")
     torch.testing.assert_close(rotations.quaternion_multiply(q, r), golden("quat/qmul"), atol=1e-5, rtol=0)
-    torch.testing.assert_close(rotations.quaternion_to_matrix(q), golden("quat/matrix"), atol=1e-5, rtol=0)
+    matrix = rotations.quaternion_to_matrix(q)
+    torch.testing.assert_close(matrix, golden("quat/matrix"), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rotations.quaternion_to_matrix(golden("quat/qinv")), matrix.mT, atol=1e-5, rtol=0)
+    torch.testing.assert_close(matrix @ golden("quat/v")[..., None], golden("quat/qrot")[..., None], atol=1e-5, rtol=0)
+    torch.testing.assert_close(rotations.matrix_to_rotation_6d(matrix), golden("quat/cont6d"), atol=1e-5, rtol=0)
+    back = rotations.matrix_to_quaternion(matrix)
+    torch.testing.assert_close(back, torch.where(q[:, :1] < 0, -q, q), atol=1e-5, rtol=0)
 
 
 def test_6d_equals_the_original_where_that_is_a_rotation():
     matrix = rotations.rotation_6d_to_matrix(golden("cont6d/in"))[2:]
     torch.testing.assert_close(matrix, golden("cont6d/nearest_rotmat")[2:], atol=1e-5, rtol=0)
-    rotvec = rotations.matrix_to_axis_angle(matrix)
+    torch.testing.assert_close(matrix, golden("cont6d/humanml_matrix")[2:], atol=1e-5, rtol=0)
+    rotvec = rotations.rotation_6d_to_axis_angle(golden("cont6d/in"))[2:]
     torch.testing.assert_close(rotvec, golden("cont6d/nearest_rotvec")[2:], atol=1e-5, rtol=0)
 
 
@@ -72,6 +79,7 @@ def test_heading_is_the_innermost_y_rotation():
     matrix = rotations.axis_angle_to_matrix(golden("heading/rotvec"))
     heading = rotations.rotation_y(rotations.heading_angle(matrix))
     torch.testing.assert_close(heading, golden("heading/rotmat_y"), atol=1e-10, rtol=0)
+    torch.testing.assert_close(rotations.heading_angle(matrix), golden("heading/euler_yzx")[:, 0], atol=1e-10, rtol=0)
 
 
 def test_heading_at_the_gimbal():

@@ -1,0 +1,223 @@
+"""`solami convert`: the original's checkpoints to our models, and motion files to other formats.
+
+    solami convert motion-vq --body body.pth --hand hand.pth --transform transform.pth --mean mean.npy --std std.npy \\
+        [--transform_mean 0 --transform_std 1] [--set body_activation=gelu ...] --output DIR
+    solami convert motion IN OUT [--fps 30] [--up_axis z]
+
+`motion-vq` writes a folder for `AutoModel.from_pretrained`. Sizes are read from the tensors; `--set` says what they
+cannot tell. `motion` takes one file (.npz, .npy, .bvh or .txt) and the file to write (.npz, .bvh or .glb), or two
+folders and `--format`; there, files that cannot be read are listed and left out, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import logging
+import os
+import shutil
+import sys
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from .motion_files import read_motion, write_motion
+
+logger = logging.getLogger(__name__)
+
+_READABLE = (".npz", ".npy", ".bvh", ".txt")
+_WRITABLE = (".npz", ".bvh", ".glb")
+
+
+@dataclass
+class ConvertMotionVQArguments:
+    """What `solami convert motion-vq` reads and writes."""
+
+    body: str = field(metadata={"help": "Checkpoint of the body's VQ-VAE."})
+    hand: str = field(metadata={"help": "Checkpoint of the hand's VQ-VAE."})
+    transform: str = field(metadata={"help": "Checkpoint of the transform's VQ-VAE."})
+    mean: str = field(metadata={"help": ".npy file with the means of the features."})
+    std: str = field(metadata={"help": ".npy file with their standard deviations."})
+    output: str = field(metadata={"help": "Model folder to write."})
+    transform_mean: str = field(default="0", metadata={"help": ".npy file, or one number, for the transform."})
+    transform_std: str = field(default="1", metadata={"help": "Likewise."})
+    set: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Entries of the configuration that tensors cannot tell, as body_activation=gelu."},
+    )
+
+
+@dataclass
+class ConvertMotionArguments:
+    """What `solami convert motion` reads and writes."""
+
+    source: str = field(metadata={"help": "Motion file or folder (also accepted as the first word)."})
+    output: str = field(metadata={"help": "File or folder to write (also accepted as the second word)."})
+    fps: float = field(default=30.0, metadata={"help": "Frames a second to write; 0 keeps those of each file."})
+    up_axis: str | None = field(default=None, metadata={"help": "y or z, for .npz files that say otherwise."})
+    format: str = field(default="npz", metadata={"help": "Format of the files of a folder: npz, bvh or glb."})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    from trl import TrlParser
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    kinds = {"motion-vq": ConvertMotionVQArguments, "motion": ConvertMotionArguments}
+    if kind not in kinds and not {"-h", "--help"} & set(argv):
+        raise ValueError(f"say what to convert: {', '.join(kinds)}; got {kind!r}")
+    if kind == "motion":
+        names = list(takewhile(lambda word: not word.startswith("-"), argv[:2]))
+        argv[: len(names)] = [f"--{flag}={name}" for flag, name in zip(("source", "output"), names, strict=False)]
+    parser = TrlParser(
+        dataclass_types=[kinds[kind]] if kind else [],
+        prog=f"solami convert {kind or '{motion-vq,motion}'}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    (args,) = parser.parse_args_and_config(argv)
+    if kind == "motion":
+        bad = convert_motion(args.source, args.output, args.fps or None, args.up_axis, args.format)
+        return 1 if bad else 0
+    convert_motion_vq_folder(args)
+    return 0
+
+
+def convert_motion_vq_folder(args: ConvertMotionVQArguments) -> None:
+    """Writes the model folder of the original's three checkpoints and their statistics.
+
+    Raises:
+        FileNotFoundError, ValueError: see `modeling.convert.convert_motion_vq`; or an unknown entry of `set`.
+    """
+    from ..modeling.convert import convert_motion_vq
+
+    overrides = _parse_entries(args.set)
+    try:
+        model = convert_motion_vq(
+            args.body,
+            args.hand,
+            args.transform,
+            args.mean,
+            args.std,
+            _number_or_path(args.transform_mean),
+            _number_or_path(args.transform_std),
+            **overrides,
+        )
+    except RuntimeError as error:  # torch's word for tensors of another size
+        raise ValueError(f"the checkpoints do not fit {overrides}: {error}") from error
+    config = model.config
+    for part in ("body", "hand"):
+        logger.info(
+            "%s: %d features, width %d, %d residual blocks, %d codes of %d values, %s, norm %s",
+            *(part, getattr(config, f"{part}_features_size"), getattr(config, f"{part}_width")),
+            *(getattr(config, f"{part}_{name}") for name in ("depth", "code_num", "code_dim", "activation", "norm")),
+        )
+    logger.info(
+        "transform: %d features, hidden layers of %s, %d codes of %d values; %d frames a code",
+        *(config.transform_features_size, config.transform_hidden_sizes),
+        *(config.transform_code_num, config.transform_code_dim, config.frames_per_code),
+    )
+    _save(model, Path(args.output))
+    logger.info("wrote %s", args.output)
+
+
+def _parse_entries(entries: list[str]) -> dict:
+    """Configuration entries of words like `body_activation=gelu`; values as in YAML."""
+    from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
+
+    known = [name for name in inspect.signature(SolamiMotionVQConfig).parameters if name != "kwargs"]
+    result = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if name not in known or not equals:
+            raise ValueError(f"`set` got {entry!r}, expected name=value with a name of {', '.join(known)}.")
+        result[name] = yaml.safe_load(value)
+    return result
+
+
+def _number_or_path(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _save(model, folder: Path) -> None:
+    """Writes the model beside its place, then moves each file there at once, the configuration last."""
+    staging = folder / ".staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        model.save_pretrained(staging)
+        for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def convert_motion(
+    source: str | Path,
+    output: str | Path,
+    fps: float | None = 30.0,
+    up_axis: str | None = None,
+    file_format: str = "npz",
+) -> dict[Path, str]:
+    """Writes one motion file as another, or those of a folder and of the folders in it.
+
+    Args:
+        source: a file, or a folder.
+        output: a file whose suffix says the format, or a folder, which gets the names and subfolders of `source`.
+        fps, up_axis: see `motion_files.read_motion`.
+        file_format: "npz", "bvh" or "glb", for a folder.
+
+    Returns:
+        the files of a folder that could not be converted, with the reason; empty when all could.
+
+    Raises:
+        FileNotFoundError: there is no `source`.
+        ValueError: a single file cannot be read or written; a folder without motion files, or with itself as `output`.
+    """
+    source, output = Path(source), Path(output)
+    if not source.is_dir():
+        if output.suffix.lower() not in _WRITABLE:  # told before a long file is read
+            raise ValueError(f"`output` is {output}, expected a file name that ends in {', '.join(_WRITABLE)}.")
+        write_motion(output, read_motion(source, fps, up_axis))
+        logger.info("wrote %s", output)
+        return {}
+    targets, bad = _plan(source, output, file_format)
+    for path, target in tqdm(targets.items(), desc="convert", unit="file", disable=None):
+        try:
+            write_motion(target, read_motion(path, fps, up_axis))
+        except (ValueError, OSError) as error:
+            bad[path] = str(error)
+    for path, reason in bad.items():
+        logger.warning("left out %s: %s", path.relative_to(source), reason)
+    logger.info("converted %d of %d files to %s", len(targets.keys() - bad), len(targets.keys() | bad), output)
+    return bad
+
+
+def _plan(source: Path, output: Path, file_format: str) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """The files of a folder and what each will be written as, and those whose place another one takes."""
+    suffix = f".{file_format.lower().removeprefix('.')}"
+    if suffix not in _WRITABLE:
+        raise ValueError(f"`format` is {file_format!r}, expected one of {', '.join(_WRITABLE)}.")
+    if output.resolve() == source.resolve():
+        raise ValueError(f"`output` is the folder that is read, {source}; give another one.")
+    if output.is_file():
+        raise ValueError(f"`output` is the file {output}, expected a folder because {source} is one.")
+    sources: dict[Path, Path] = {}  # by what they will be written as
+    bad: dict[Path, str] = {}
+    for path in sorted(source.rglob("*")):
+        if path.suffix.lower() not in _READABLE or path.name.startswith(".") or not path.is_file():
+            continue
+        if output.resolve() in path.resolve().parents:  # what an earlier run wrote
+            continue
+        target = output / path.relative_to(source).with_suffix(suffix)
+        if sources.setdefault(target, path) != path:
+            bad[path] = f"{sources[target].name} becomes {target} already; convert one of the two by itself."
+    if not sources:
+        raise ValueError(f"{source} holds no motion file ({', '.join(_READABLE)}).")
+    return {path: target for target, path in sources.items()}, bad
