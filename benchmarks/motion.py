@@ -24,12 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from solami_hf.demo.gestures import GESTURES, make_gesture
 from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
 from solami_hf.modeling.modeling_motion_vq import MotionVQCache, MotionVQVAE, SolamiMotionVQModel
-from solami_hf.processing.batching import map_in_batches, pad_right
+from solami_hf.processing.batching import MOTION_BATCH_FRAMES, map_in_batches, pad_right
 from solami_hf.processing.motion_features import features_to_smplx, motion_to_features
 from solami_hf.processing.smplx_body import joint_positions
 
 SHORTEST, LONGEST = 60, 250  # frames
-BATCH = 32
 STREAM_SECONDS, CODES_PER_SECOND = 10, 7.5
 QUANTIZER_BATCH, QUANTIZER_FRAMES = 96, 64  # a training step of the original
 
@@ -116,7 +115,7 @@ def encode_ours(model: SolamiMotionVQModel, clips: list[torch.Tensor]) -> list[C
         rows = zip(out.body_codes, out.hand_codes, out.code_mask.sum(-1).tolist(), strict=True)
         return [(body[:length], hand[:length]) for body, hand, length in rows]
 
-    return map_in_batches(clips, len, BATCH, encode)
+    return map_in_batches(clips, len, MOTION_BATCH_FRAMES, encode, most_steps=MOTION_BATCH_FRAMES)
 
 
 def decode_theirs(model: SolamiMotionVQModel, codes: list[Codes]) -> list[torch.Tensor]:
@@ -137,7 +136,8 @@ def decode_ours(model: SolamiMotionVQModel, codes: list[Codes]) -> list[torch.Te
         params = features_to_smplx(out.motion_values)
         return [row[:length] for row, length in zip(params, out.padding_mask.sum(-1).tolist(), strict=True)]
 
-    return map_in_batches(codes, lambda pair: len(pair[0]), BATCH, decode)
+    most_codes = MOTION_BATCH_FRAMES // model.config.frames_per_code
+    return map_in_batches(codes, lambda pair: len(pair[0]), most_codes, decode, most_steps=most_codes)
 
 
 def quantizer_step_theirs(quantizer, vectors: torch.Tensor) -> None:

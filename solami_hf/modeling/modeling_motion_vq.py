@@ -90,8 +90,8 @@ class SolamiMotionVQOutput(ModelOutput):
 
 
 def _keep(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Zeroes what lies behind the clips' ends: hidden (B, T, C), mask (B, T)."""
-    return hidden if mask is None else hidden * mask[..., None].to(hidden.dtype)
+    """Zeroes, in place, what lies behind the clips' ends: hidden (B, T, C), mask (B, T)."""
+    return hidden if mask is None else hidden.mul_(mask[..., None].to(hidden.dtype))
 
 
 class MotionVQCache:
@@ -190,7 +190,7 @@ class ResidualBlock(nn.Module):
         inner = hidden if self.norm1 is None else self.norm1(hidden, mask)
         inner = self.conv1(self.activation(inner), cache)
         inner = inner if self.norm2 is None else self.norm2(inner, mask)
-        return _keep(hidden + self.conv2(self.activation(inner)), mask)
+        return _keep(self.conv2(self.activation(inner)).add_(hidden), mask)
 
 
 def _residual_blocks(config: SolamiMotionVQConfig, part: str) -> nn.ModuleList:
@@ -279,7 +279,7 @@ class MotionVQVAE(nn.Module):
         self, features: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
     ) -> torch.Tensor:
         """Latents (B, T', D) of features (B, T, F), zero where padded; `masks` go from full rate to that of codes."""
-        hidden = _keep(F.relu(self.encoder["conv_in"](features, cache)), masks[0])
+        hidden = F.relu_(_keep(self.encoder["conv_in"](features, cache), masks[0]))
         for stage, mask in zip(self.encoder["stages"], masks[1:], strict=True):
             hidden = stage(hidden, mask, cache)
         return self.encoder["conv_out"](hidden, cache)
@@ -287,13 +287,13 @@ class MotionVQVAE(nn.Module):
     def decode(
         self, latents: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
     ) -> torch.Tensor:
-        """Features (B, 4 T', F) of latents (B, T', D); `masks` go from full rate to that of codes."""
+        """Features (B, 4 T', F) of latents (B, T', D), which are overwritten; `masks` go from full rate to that of
+        codes."""
         masks = masks[::-1]
-        hidden = self.decoder["conv_in"](_keep(latents, masks[0]), cache)
-        hidden = _keep(F.relu(hidden), masks[0])
+        hidden = F.relu_(_keep(self.decoder["conv_in"](_keep(latents, masks[0]), cache), masks[0]))
         for stage, mask, up_mask in zip(self.decoder["stages"], masks[:-1], masks[1:], strict=True):
             hidden = stage(hidden, mask, up_mask, cache)
-        hidden = _keep(F.relu(self.decoder["conv_mid"](hidden, cache)), masks[-1])
+        hidden = F.relu_(_keep(self.decoder["conv_mid"](hidden, cache), masks[-1]))
         return _keep(self.decoder["conv_out"](hidden, cache), masks[-1])
 
 
@@ -442,12 +442,10 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
                 f"`body_codes` has shape {tuple(body_codes.shape)} and `hand_codes` {tuple(hand_codes.shape)}, "
                 "expected the same."
             )
-        masks: list[torch.Tensor | None] = [None] * (self.config.down_t + 1)
         if code_mask is not None:
-            lengths = _lengths(code_mask, body_codes.shape, "code_mask")
-            steps = [body_codes.shape[1] << level for level in reversed(range(len(masks)))]
-            masks = [_mask(lengths << level, s) for level, s in zip(reversed(range(len(masks))), steps, strict=True)]
+            _lengths(code_mask, body_codes.shape, "code_mask")
             body_codes, hand_codes = (c.masked_fill(~code_mask, 0) for c in (body_codes, hand_codes))
+        masks = self._decoder_masks(code_mask)
         if cache is not None:
             self._check_stream(masks, "code_mask")
         body = self.body.quantizer.decode(body_codes).to(self.dtype)
@@ -497,13 +495,14 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         values, masks = self.normalise(motion_values, padding_mask)
         latents = dict(zip(("body", "hand"), self.latents(values, masks), strict=True))
         out = SolamiMotionVQOutput(code_mask=self._code_mask(latents["body"], masks))
+        decoder_masks = self._decoder_masks(None if masks[-1] is None else out.code_mask)
         decoded, commitments = [], []
         for name, part in (("body", self.body), ("hand", self.hand)):
             real = latents[name][out.code_mask]
             quantized, commitment, codes = part.quantizer(real)
             commitments.append(commitment)
             filled = torch.zeros_like(latents[name]).masked_scatter(out.code_mask[..., None], quantized.to(real.dtype))
-            decoded.append(part.decode(filled, masks))
+            decoded.append(part.decode(filled, decoder_masks))
             out[f"{name}_codes"] = torch.full_like(out.code_mask, -1, dtype=torch.long).masked_scatter(
                 out.code_mask, codes
             )
@@ -550,10 +549,11 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
     ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         """Checked, normalised values with zeros for padding, and the masks of each rate (`None`: all real)."""
         size, least = self.config.features_size, self.config.frames_per_code
+        if not isinstance(motion_values, torch.Tensor) or not motion_values.is_floating_point():
+            kind = motion_values.dtype if isinstance(motion_values, torch.Tensor) else type(motion_values).__name__
+            raise ValueError(f"`motion_values` is {kind}, expected a floating-point torch tensor.")
         if motion_values.ndim != 3 or motion_values.shape[-1] != size:
             raise ValueError(f"`motion_values` has shape {tuple(motion_values.shape)}, expected (B, T, {size}).")
-        if not motion_values.is_floating_point():
-            raise ValueError(f"`motion_values` is {motion_values.dtype}, expected floating-point features.")
         batch, frames = motion_values.shape[:2]
         masks: list[torch.Tensor | None] = [None] * (self.config.down_t + 1)
         shortest = frames if batch else 0
@@ -564,10 +564,10 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
                 masks = [_mask(lengths >> level, frames >> level) for level in range(len(masks))]
         if shortest < least:
             raise ValueError(f"A clip of `motion_values` has {shortest} frames, expected at least {least} (one code).")
-        values = (motion_values - self.mean) / self.std.clamp_min(self.config.std_floor)
+        values = (motion_values - self.mean).div_(self.std.clamp_min(self.config.std_floor))
         if masks[0] is not None:
-            values = values.masked_fill(~masks[0][..., None], 0.0)
-        if not values.isfinite().all():
+            values.masked_fill_(~masks[0][..., None], 0.0)
+        if not values.sum(dtype=torch.float64).isfinite():
             raise ValueError("`motion_values` holds NaN or infinite values in a real frame.")
         return values.to(self.dtype), masks
 
@@ -584,6 +584,11 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
             raise ValueError("`cache` is for causal tokenizers, but `config.causal` is False: encode the whole clip.")
         if masks[0] is not None:
             raise ValueError(f"`{name}` marks padding, expected chunks without any beside a `cache`.")
+
+    def _decoder_masks(self, code_mask: torch.Tensor | None) -> list[torch.Tensor | None]:
+        """The mask of each rate from frames down to codes (B, T'): what a decoder makes, whole codes only."""
+        levels = reversed(range(self.config.down_t + 1))
+        return [None if code_mask is None else code_mask.repeat_interleave(1 << level, dim=1) for level in levels]
 
     @staticmethod
     def _code_mask(latents: torch.Tensor, masks: list[torch.Tensor | None]) -> torch.Tensor:

@@ -6,21 +6,33 @@ from collections.abc import Callable
 
 import torch
 
+MOTION_BATCH_FRAMES = 4096
+"""Frames of motion that are encoded or decoded together: enough to keep two cores or a GPU busy, at any clip length."""
 
-def map_in_batches(items: list, length: Callable, batch_size: int, function: Callable, progress=iter) -> list:
+
+def map_in_batches(
+    items: list, length: Callable, batch_size: int, function: Callable, progress=iter, most_steps: int | None = None
+) -> list:
     """`function` of batches of items of like length, its results in the order of `items`.
 
     Args:
         items: anything.
         length: of one item; what is compared.
-        batch_size: items handed over together.
+        batch_size: items handed over together, at most.
         function: a list of items -> as many results.
-        progress: wraps the range of batches, e.g. a tqdm bar.
+        progress: wraps the list of batches, e.g. a tqdm bar.
+        most_steps: limit of items times the longest of a batch, so that long items take no more memory than short ones
+            and neither leave the caches; one item alone may be longer.
     """
-    order = sorted(range(len(items)), key=lambda i: length(items[i]))
+    lengths = [length(item) for item in items]
+    batches: list[list[int]] = []
+    for i in sorted(range(len(items)), key=lengths.__getitem__):  # shortest first, so the last one is the longest
+        full = not batches or len(batches[-1]) == batch_size
+        if full or (most_steps is not None and (len(batches[-1]) + 1) * lengths[i] > most_steps):
+            batches.append([])
+        batches[-1].append(i)
     results: list = [None] * len(items)
-    for start in progress(range(0, len(order), batch_size)):
-        chosen = order[start : start + batch_size]
+    for chosen in progress(batches):
         for i, result in zip(chosen, function([items[i] for i in chosen]), strict=True):
             results[i] = result
     return results

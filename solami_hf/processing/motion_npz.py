@@ -34,7 +34,9 @@ MAX_ARRAY_BYTES = 1 << 30
 """Of all arrays of a file together."""
 
 SMPLX_PELVIS = (0.003, -0.351, 0.012)
-"""Rest position of the pelvis of SMPL-X's mean body in metres, which the model adds to `trans`."""
+SMPL_PELVIS = (-0.002, -0.241, 0.029)
+"""Rest positions in metres of the mean bodies' pelvis, which the model adds to `trans`: SMPL-X's 55 joints, and those
+of SMPL and SMPL-H (22, 52). Another shape or gender has another; `pelvis_offset` tells it where it is known."""
 
 INTER_X_FPS = 120.0
 
@@ -82,7 +84,7 @@ def read_npz(
         path: a file of one of the layouts in the module's description, recognised from its arrays.
         up_axis: "y" or "z", where the layout's axis is not that of the file.
         pelvis_offset: (3,) metres in the file's axes, what the body model adds to `trans`. Without it the file's own
-            is taken, else that of SMPL-X's mean body.
+            is taken, else that of the mean body of SMPL-X, or of SMPL-H where the file has its joints.
 
     Raises:
         ValueError: the file is broken, not trusted, or of another layout.
@@ -95,7 +97,8 @@ def read_npz(
     if up_axis not in ("y", "z"):
         raise ValueError(f'`up_axis` is {up_axis!r}, expected "y" or "z".')
     if pelvis_offset is None:
-        pelvis_offset = arrays.get("pelvis_offset", SMPLX_PELVIS)
+        smpl = "poses" in arrays and arrays["poses"][0].size < 3 * NUM_JOINTS
+        pelvis_offset = arrays.get("pelvis_offset", SMPL_PELVIS if smpl else SMPLX_PELVIS)
     motion = SmplxMotion(
         transl=arrays["trans"],
         poses=_join_poses(arrays),

@@ -21,7 +21,7 @@ from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..modeling.vocabulary import MODALITY_FORMATS, extend_tokenizer
 from .answers import Answer, parse_answer
 from .audio import read_audio
-from .batching import map_in_batches, pad_left, pad_right
+from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_left, pad_right
 from .motion import SmplxMotion
 from .motion_features import features_to_smplx, motion_to_features, relative_transform
 from .motion_files import read_motion
@@ -184,7 +184,7 @@ class SolamiProcessor(ProcessorMixin):
             codes = zip(output.body_codes.numpy(), output.hand_codes.numpy(), batch, strict=True)
             return [{"body": body[: len(f) // 4], "hand": hand[: len(f) // 4]} for body, hand, f in codes]
 
-        encoded = map_in_batches(features, len, batch_size, encode)
+        encoded = map_in_batches(features, len, batch_size, encode, most_steps=MOTION_BATCH_FRAMES)
         return [{**codes, "trans": trans} for codes, trans in zip(encoded, transforms.numpy()[:, None], strict=True)]
 
     @torch.no_grad()

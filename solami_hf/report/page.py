@@ -106,11 +106,15 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Conversation:
-    """Rounds that belong together. Raises ValueError without a scene."""
+    """Rounds that belong together. Raises ValueError without a scene.
+
+    With `together` both performers move at once, to be compared: an original (`user`) and its copy (`character`).
+    """
 
     title: str
     description: str
     scenes: list[Scene]
+    together: bool = False
 
     def __post_init__(self):
         if not self.scenes:
@@ -247,6 +251,7 @@ def write_report(
         assets=assets,
         tiles=_summary_tiles(conversations, metrics, stages),
         has_player=bool(conversations),
+        comparing=all(conversation.together for conversation in conversations),
         has_curves=bool(curves),
         groups=list(groups.values()),
         stages=stages,
@@ -281,6 +286,7 @@ def _encode_conversation(conversation: Conversation) -> dict:
     return {
         "title": conversation.title,
         "description": conversation.description,
+        "together": conversation.together,
         "scenes": [
             {
                 "title": scene.title,
@@ -364,7 +370,7 @@ def _summary_tiles(conversations: list[Conversation], metrics: list[MetricRow], 
     if judged:
         tone = "good" if all(judged) else "poor"
         tiles.append(_Tile(f"{sum(judged)} / {len(judged)}", "targets met", tone))
-    scenes = [scene for conversation in conversations for scene in conversation.scenes]
+    scenes = [scene for conversation in conversations if not conversation.together for scene in conversation.scenes]
     if scenes:
         tiles.append(_Tile(f"{sum(scene.valid for scene in scenes)} / {len(scenes)}", "valid answers on this page"))
     answers = [scene.is_correct for scene in scenes if scene.is_correct is not None]

@@ -1,5 +1,5 @@
-/* The player: a round is the user's clip, a breath, and the character's clip. While a voice sounds, it leads the time;
-   elsewhere the clock does. */
+/* The player: a round is the user's clip, a breath, and the character's clip; or both at once, to be compared. While a
+   voice sounds, it leads the time; elsewhere the clock does. */
 
 const BREATH = 0.4; // seconds between the two clips
 const REST = 0.6; // seconds that the last frame stays
@@ -45,8 +45,8 @@ class Player {
       tab.append(element("strong", "", conversation.title));
       const right = conversation.scenes.filter((scene) => scene.correct).length;
       const judged = conversation.scenes.filter((scene) => scene.correct !== null).length;
-      const count = conversation.scenes.length;
-      tab.append(element("span", "", `${count} round${count > 1 ? "s" : ""}${judged ? ` · ${right}/${judged} as expected` : ""}`));
+      const count = conversation.scenes.length, unit = conversation.together ? "clip" : "round";
+      tab.append(element("span", "", `${count} ${unit}${count > 1 ? "s" : ""}${judged ? ` · ${right}/${judged} as expected` : ""}`));
       tab.addEventListener("click", () => this.select(this.rounds.findIndex((round) => round.conversation === c)));
       return tab;
     });
@@ -63,10 +63,10 @@ class Player {
       scene[role].positions ??= decodeJoints(scene[role].joints);
     });
     const seconds = (performer) => Math.max(performer.audioSeconds, performer.frames / performer.fps);
-    const turn = seconds(scene.user) + BREATH;
+    const turn = this.conversations[conversation].together ? 0 : seconds(scene.user) + BREATH;
     this.starts = { user: 0, character: turn };
-    this.ends = { user: turn - BREATH, character: turn + seconds(scene.character) };
-    this.duration = this.ends.character + REST;
+    this.ends = { user: seconds(scene.user), character: turn + seconds(scene.character) };
+    this.duration = Math.max(...Object.values(this.ends)) + REST;
     this.time = 0;
     this.openVoices(scene);
     this.stage.setRound(this.duration, (time) => ROLES.map((role) => poseAt(scene[role], time - this.starts[role])));
@@ -236,6 +236,7 @@ class Player {
   /* --- what is seen -------------------------------------------------------------------------------------------- */
 
   speaker() {
+    if (this.conversations[this.rounds[this.round].conversation].together) return null;
     return ROLES.find((role) => this.time >= this.starts[role] && this.time < this.ends[role] && (this.playing || this.time > 0)) ?? null;
   }
 

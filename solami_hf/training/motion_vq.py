@@ -1,8 +1,12 @@
 """Trains the motion tokenizers: `solami train-motion-vq --config recipe.yaml --data FOLDER --output_dir FOLDER`.
 
 Recipes beside this file: `recipes/motion_vq_tiny.yaml` (a minute on two cores) and `recipes/motion_vq_paper.yaml`.
-The networks first learn without quantization; then k-means over the whole training set starts the codebooks, so every
-code is in use from the beginning.
+The networks first learn without quantization; then k-means over the training set starts the codebooks, so every code
+is in use from the beginning. `warmup_share: 0`, `kmeans_steps: 0` and `random_restart: false`, as in the paper's
+recipe, train the codebooks as the paper does: from the encodings of the first batch.
+
+Several GPUs, or ranks on the CPU: `torchrun --nproc_per_node 2 -m solami_hf.training.motion_vq --config ...`, with
+`--deepspeed recipes/motion_vq_zero2.json` for DeepSpeed. The codebooks count the batches of all ranks.
 """
 
 import json
@@ -14,22 +18,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 
 from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
-from ..processing.motion_features import features_to_smplx
-from ..processing.smplx_body import joint_positions
 from .checkpoints import last_checkpoint
 from .motion_vq_data import (
     MotionClip,
     WindowDataset,
+    WindowSampler,
     feature_statistics,
     padded_batches,
     read_clips,
     read_transforms,
 )
+from .motion_vq_evaluation import evaluate_motion_vq
+from .motion_vq_report import write_motion_vq_report
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +43,8 @@ _LOGGED_LOSSES = (
     "commitment_loss",
     "transform_loss",
     "transform_commitment_loss",
+)
+_LOGGED_CODES = (
     "body_perplexity",
     "hand_perplexity",
     "transform_perplexity",
@@ -58,17 +64,25 @@ class MotionVQArguments:
     depth: int = field(default=3, metadata={"help": "Residual blocks of a stage."})
     code_num: int = field(default=512, metadata={"help": "Codes of body and of hand."})
     transform_code_num: int = field(default=256, metadata={"help": "Codes of the transform."})
+    quantizer: str = field(default="ema", metadata={"help": "Body and hand: ema (a codebook) or fsq (fixed steps)."})
+    causal: bool = field(default=False, metadata={"help": "Convolutions look back only, for streaming."})
+    loss_mode: str = field(default="corrected", metadata={"help": "corrected, or upstream for the original's sum."})
     window: int = field(default=64, metadata={"help": "Frames of a training window (30 a second)."})
     warmup_share: float = field(
         default=0.2, metadata={"help": "Share of the steps without quantization, before k-means starts the codebooks."}
     )
-    kmeans_steps: int = field(default=10, metadata={"help": "k-means steps; 0 starts from random encodings."})
+    kmeans_steps: int = field(
+        default=10, metadata={"help": "k-means steps; 0 starts from the first batch, as the paper."}
+    )
     kmeans_vectors: int = field(default=32768, metadata={"help": "Most encodings that k-means looks at."})
     codebook_decay: float = field(
         default=0.99, metadata={"help": "Share of the codebooks' averages that a step keeps; lower for short runs."}
     )
     dead_code_threshold: float = field(
         default=1.0, metadata={"help": "Averaged uses a step below which a code is replaced."}
+    )
+    random_restart: bool = field(
+        default=True, metadata={"help": "Replace dead codes at random; else by the batch's first encodings."}
     )
     rotation_std_floor: float = field(
         default=0.02, metadata={"help": "Smallest deviation that rotation features are divided by."}
@@ -95,20 +109,58 @@ class MotionVQArguments:
         parts["hand_width"] = self.hand_width or self.width
         return SolamiMotionVQConfig(
             **parts,
+            quantizer=self.quantizer,
+            causal=self.causal,
+            loss_mode=self.loss_mode,
             velocity_features=self.velocity_features,
             transform_code_num=self.transform_code_num,
             codebook_decay=self.codebook_decay,
             dead_code_threshold=self.dead_code_threshold,
+            random_restart=self.random_restart,
         )
+
+
+class ExactResume(TrainerCallback):
+    """What a resumed run needs to go on exactly as if it had never stopped."""
+
+    def __init__(self, sampler: WindowSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        """Trainer does not reach the sampler of an epoch that is resumed on several ranks."""
+        self.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Logs before each checkpoint, because sums that wait for the log are not part of it."""
+        control.should_log |= control.should_save
+
+    on_epoch_end = on_step_end
+
+
+class PageAtSaves(TrainerCallback):
+    """Writes the run's page with each checkpoint."""
+
+    def __init__(self, clips: list[MotionClip]):
+        self.clips = clips
+
+    def on_save(self, args, state, control, model=None, **kwargs):
+        """The page as far as the run has come."""
+        if state.is_world_process_zero:
+            write_motion_vq_report(args.output_dir, model, self.clips, state.log_history)
 
 
 class MotionVQTrainer(Trainer):
     """Logs the parts of the loss, evaluates reconstruction, and starts the codebooks after the warm-up."""
 
     def __init__(self, *args, vq_args: MotionVQArguments, clips: list[MotionClip], test_clips: list[MotionClip], **kw):
-        super().__init__(*args, **kw)
         self.vq_args, self.clips, self.test_clips = vq_args, clips, test_clips
         self._parts: dict[str, list[torch.Tensor]] = defaultdict(list)
+        super().__init__(*args, **kw)
+        self.sampler = WindowSampler(len(self.train_dataset), self.args.seed)
+        self.add_callback(ExactResume(self.sampler))
+
+    def _get_train_sampler(self, train_dataset=None):
+        return self.sampler
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """One step; decides before it whether the quantizers are at work."""
@@ -116,21 +168,24 @@ class MotionVQTrainer(Trainer):
         codec = self.accelerator.unwrap_model(model)
         for quantizer in codec.quantizers.values():
             quantizer.bypass = warm
-        if not warm and not codec.body.quantizer.initialised:
-            initialise_codebooks(codec, self.clips, self.train_dataset.transforms, self.vq_args)
+        if not warm and self.vq_args.kmeans_steps and not codebooks_started(codec):
+            start_codebooks(codec, self.clips, self.train_dataset.transforms, self.vq_args)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The model's own loss; keeps its parts for the log."""
         outputs = model(**inputs)
-        for name in _LOGGED_LOSSES:
-            self._parts[name].append(outputs[name].detach())
+        warm = self.accelerator.unwrap_model(model).body.quantizer.bypass
+        for name in _LOGGED_LOSSES + (() if warm else _LOGGED_CODES):
+            self._parts[name].append(outputs[name].detach().float())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        """Adds the means of the loss parts since the last log."""
+        """Adds the means of the loss parts since the last log, over all ranks."""
         if "loss" in logs and self._parts:
-            logs |= {name: round(float(torch.stack(values).mean()), 5) for name, values in self._parts.items()}
+            means = torch.stack([torch.stack(values).mean() for values in self._parts.values()])
+            means = self.accelerator.reduce(means, reduction="mean").tolist()
+            logs |= {name: round(mean, 5) for name, mean in zip(self._parts, means, strict=True)}
             self._parts.clear()
         super().log(logs, *args, **kwargs)
 
@@ -143,13 +198,28 @@ class MotionVQTrainer(Trainer):
         return metrics
 
 
+def codebooks_started(model: SolamiMotionVQModel) -> bool:
+    """Whether every quantizer that learns a codebook has one."""
+    learnt = [quantizer for quantizer in model.quantizers.values() if hasattr(quantizer, "initialise")]
+    return all(bool(quantizer.initialised) for quantizer in learnt)
+
+
 @torch.no_grad()
-def initialise_codebooks(
+def start_codebooks(
     model: SolamiMotionVQModel, clips: list[MotionClip], transforms: torch.Tensor, args: MotionVQArguments
 ) -> None:
-    """Starts the three codebooks by k-means over encodings of the whole training set."""
+    """Starts the codebooks by k-means over encodings of random clips of the training set.
+
+    Quantizers without a codebook are left alone. On several ranks all have to call this; rank 0's result counts.
+    """
     latents: dict[str, list[torch.Tensor]] = {"body": [], "hand": []}
-    for values, mask in padded_batches(clips, 32):
+    enough, chosen = args.kmeans_vectors * model.config.frames_per_code, []
+    for i in torch.randperm(len(clips)).tolist():
+        if enough <= 0:
+            break
+        chosen.append(clips[i])
+        enough -= len(clips[i].features)
+    for values, mask in padded_batches(chosen, 32):
         values, masks = model.normalise(values.to(model.device), mask.to(model.device))
         body, hand = model.latents(values, masks)
         real = masks[-1] if masks[-1] is not None else torch.ones(body.shape[:2], dtype=torch.bool, device=body.device)
@@ -158,66 +228,17 @@ def initialise_codebooks(
     vectors = {name: torch.cat(parts) for name, parts in latents.items()}
     vectors["transform"] = model.transform.encoder(model.normalise_transform(transforms.to(model.device)))
     for name, quantizer in model.quantizers.items():
-        chosen = torch.randperm(len(vectors[name]), device=model.device)[: args.kmeans_vectors]
-        quantizer.initialise(vectors[name][chosen], kmeans_steps=args.kmeans_steps)
-
-
-@torch.no_grad()
-def evaluate_motion_vq(model: SolamiMotionVQModel, clips: list[MotionClip], batch_size: int = 32) -> dict[str, float]:
-    """How well whole clips survive the tokenizers.
-
-    Returns:
-        `reconstruction_error` (SmoothL1 of normalised features), `mpjpe` (mm, joints of the free body after the way is
-        integrated, drift included), `root_mpjpe` (mm, pelvis at the origin in every frame), `hand_mpjpe` (mm, finger
-        joints relative to their wrist), `body_codes_used` and `hand_codes_used` (share of the codebook), `clips`.
-    """
-    was_training = model.training
-    model.eval()
-    sums: dict[str, float] = defaultdict(float)
-    frames, used = 0, {"body": set(), "hand": set()}
-    for values, mask in padded_batches(clips, batch_size):
-        values, mask = values.to(model.device), mask.to(model.device)
-        codes = model.encode(values, mask)
-        out = model.decode(codes.body_codes, codes.hand_codes, codes.code_mask)
-        for part, ids in (("body", codes.body_codes), ("hand", codes.hand_codes)):
-            used[part].update(ids[codes.code_mask].unique().tolist())
-        real, target = out.padding_mask, values[:, : out.motion_values.shape[1]]
-        scale = model.std.clamp_min(model.config.std_floor)
-        error = F.smooth_l1_loss(out.motion_values / scale, target / scale, reduction="none")[real]
-        sums["reconstruction_error"] += float(error.mean(-1).sum())
-        joints = [joint_positions(features_to_smplx(motion.float())) for motion in (out.motion_values, target)]
-        for name, millimetres in _joint_errors(*joints).items():
-            sums[name] += float(millimetres[real].sum())
-        frames += int(real.sum())
-    model.train(was_training)
-    metrics = {name: value / frames for name, value in sums.items()} if frames else {}
-    for part, ids in used.items():
-        metrics[f"{part}_codes_used"] = len(ids) / model.quantizers[part].code_num
-    return metrics | {"clips": len(clips)}
-
-
-def _joint_errors(result: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Mean joint errors (B, T) in millimetres of positions (B, T, 55, 3); jaw and eyes, which follow, are left out."""
-    real = [*range(22), *range(25, 55)]
-    wrists = torch.tensor([20] * 15 + [21] * 15, device=result.device)
-
-    def error(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return 1000 * (a - b).norm(dim=-1).mean(-1)
-
-    return {
-        "mpjpe": error(result[..., real, :], target[..., real, :]),
-        "root_mpjpe": error((result - result[..., :1, :])[..., real, :], (target - target[..., :1, :])[..., real, :]),
-        "hand_mpjpe": error(
-            result[..., 25:, :] - result[..., wrists, :], target[..., 25:, :] - target[..., wrists, :]
-        ),
-    }
+        if hasattr(quantizer, "initialise"):
+            some = torch.randperm(len(vectors[name]), device=model.device)[: args.kmeans_vectors]
+            quantizer.initialise(vectors[name][some], kmeans_steps=args.kmeans_steps)
 
 
 def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -> dict[str, float]:
     """Trains, evaluates and saves the motion tokenizers.
 
     `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json` (the
-    log of every logging step and the final evaluation), and checkpoints, from which a second call goes on.
+    log of every logging step and the final evaluation), `report.html` (the run's page), and checkpoints, from which a
+    second call goes on: on one process to the same weights and log, bit for bit.
 
     Returns:
         the final evaluation, see `evaluate_motion_vq`; empty where the data has no test split.
@@ -228,6 +249,32 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
     if not args.data:
         raise ValueError("`data` is empty, expected a folder with a manifest.jsonl of motion rows.")
     set_seed(training_args.seed)
+    trainer = make_trainer(args, training_args)
+    model, test_clips, folder = trainer.model, trainer.test_clips, Path(training_args.output_dir)
+    resume_from = training_args.resume_from_checkpoint or last_checkpoint(folder)
+    if resume_from and (state := _finished(resume_from, training_args)):
+        # Trainer would take one step too many
+        model.load_state_dict(SolamiMotionVQModel.from_pretrained(resume_from).state_dict())
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=resume_from)
+    for quantizer in model.quantizers.values():
+        quantizer.bypass = False
+    if not codebooks_started(model):
+        raise ValueError("Training ended within its warm-up, so no codebook was made: raise `max_steps`.")
+    metrics = _final_evaluation(trainer) if test_clips else {}
+    if trainer.is_world_process_zero():
+        # Trainer's summary counts seconds and losses of this call only, not of the run
+        log = [row for row in trainer.state.log_history if "train_runtime" not in row]
+        _save(model, {"arguments": asdict(args), "log": log, "evaluation": metrics}, folder)
+        write_motion_vq_report(folder, model, test_clips, log)
+    trainer.accelerator.wait_for_everyone()
+    trainer.end()
+    return metrics
+
+
+def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> MotionVQTrainer:
+    """A trainer with a new model, its statistics set, on the data of `args`; raises as `train_motion_vq`."""
     config = args.to_config()
     clips = read_clips(args.data, "train", config.fps, config.frames_per_code)
     test_clips = read_clips(args.data, "test", config.fps, config.frames_per_code)
@@ -241,27 +288,31 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
         *feature_statistics(clips, args.rotation_std_floor), transforms.mean(0), transforms.std(0, correction=0)
     )
     logger.info("Training on %d clips, testing on %d, %d transforms.", len(clips), len(test_clips), len(transforms))
-    trainer = MotionVQTrainer(
+    return MotionVQTrainer(
         model=model,
         args=training_args,
-        train_dataset=WindowDataset(clips, args.window, transforms),
+        train_dataset=WindowDataset(clips, args.window, transforms, training_args.seed),
         eval_dataset=test_clips,  # never iterated: `evaluate` takes whole clips
         vq_args=args,
         clips=clips,
         test_clips=test_clips,
+        callbacks=[PageAtSaves(test_clips)],
     )
-    resume_from = training_args.resume_from_checkpoint or last_checkpoint(training_args.output_dir)
-    trainer.train(resume_from_checkpoint=resume_from)
-    for quantizer in model.quantizers.values():
-        quantizer.bypass = False
-    if not model.body.quantizer.initialised:
-        raise ValueError("Training ended within its warm-up, so no codebook was made: raise `max_steps`.")
-    metrics = trainer.evaluate() if test_clips else {}
-    if trainer.is_world_process_zero():
-        history = {"arguments": asdict(args), "log": trainer.state.log_history, "evaluation": metrics}
-        _save(model, history, Path(training_args.output_dir))
-    trainer.end()
-    return metrics
+
+
+def _finished(checkpoint: str, args: TrainingArguments) -> TrainerState | None:
+    """The state of a checkpoint after which there is nothing left to train."""
+    state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+    done = state.global_step >= args.max_steps if args.max_steps > 0 else state.epoch >= args.num_train_epochs
+    return state if done else None
+
+
+def _final_evaluation(trainer: MotionVQTrainer) -> dict[str, float]:
+    """The evaluation after the last step, which the log may hold already."""
+    for row in reversed(trainer.state.log_history):
+        if "eval_clips" in row and row["step"] == trainer.state.global_step:
+            return {name: value for name, value in row.items() if name.startswith("eval_")}
+    return trainer.evaluate()
 
 
 def _save(model: SolamiMotionVQModel, history: dict, folder: Path) -> None:

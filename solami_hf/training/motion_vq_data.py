@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from ..processing.manifest import read_manifest
 from ..processing.motion_features import motion_to_features, relative_transform
@@ -56,30 +57,48 @@ class WindowDataset(Dataset):
     """Windows of equal length at random places of the clips; a shorter clip is padded.
 
     A clip counts once for each full window that fits into it, so long clips are not under-represented. Items are
-    {motion_values (W, 315), padding_mask (W,), transform (5,)}. Places come from torch's global generator, whose state
-    a trainer's checkpoint keeps.
+    {motion_values (W, 315), padding_mask (W,), transform (5,)}. An item's number goes on counting from epoch to epoch
+    (see `WindowSampler`), and it alone with `seed` decides the place: a run that is resumed sees what it would have
+    seen, whatever workers and ranks load it.
     """
 
-    def __init__(self, clips: list[MotionClip], window: int, transforms: torch.Tensor):
-        self.clips, self.window, self.transforms = clips, window, transforms
+    def __init__(self, clips: list[MotionClip], window: int, transforms: torch.Tensor, seed: int = 0):
+        self.clips, self.window, self.transforms, self.seed = clips, window, transforms, seed
         self.index = [i for i, clip in enumerate(clips) for _ in range(max(1, len(clip.features) // window))]
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, item: int) -> dict[str, torch.Tensor]:
-        features = self.clips[self.index[item]].features
-        spare = max(0, len(features) - self.window)
-        start = int(torch.randint(spare + 1, ()))
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([self.seed, number])
+        features = self.clips[self.index[number % len(self.index)]].features
+        start = int(rng.integers(max(0, len(features) - self.window) + 1))
         piece = features[start : start + self.window]
         values = piece.new_zeros(self.window, piece.shape[1])
         values[: len(piece)] = piece
-        transform = self.transforms[int(torch.randint(len(self.transforms), ()))]
         return {
             "motion_values": values,
             "padding_mask": torch.arange(self.window) < len(piece),
-            "transform": transform,
+            "transform": self.transforms[int(rng.integers(len(self.transforms)))],
         }
+
+
+class WindowSampler(Sampler[int]):
+    """The numbers of an epoch's windows, epoch * size to (epoch + 1) * size, in an order of that epoch alone."""
+
+    def __init__(self, size: int, seed: int):
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch that the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        return iter((order + self.epoch * self.size).tolist())
 
 
 def padded_batches(clips: list[MotionClip], size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

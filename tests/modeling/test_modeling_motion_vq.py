@@ -134,7 +134,7 @@ def test_rates():
         (lambda m: m.encode(torch.zeros(0, 8, 315)), "0 frames"),
         (lambda m: m.encode(torch.zeros(1, 8, 135)), r"shape \(1, 8, 135\), expected \(B, T, 315\)"),
         (lambda m: m.encode(torch.zeros(8, 315)), r"expected \(B, T, 315\)"),
-        (lambda m: m.encode(torch.zeros(1, 8, 315, dtype=torch.long)), "expected floating-point"),
+        (lambda m: m.encode(torch.zeros(1, 8, 315, dtype=torch.long)), "expected a floating-point"),
         (lambda m: m.encode(torch.zeros(1, 8, 315), torch.ones(1, 8)), "`padding_mask` is torch.float32"),
         (lambda m: m.encode(torch.zeros(1, 8, 315), torch.ones(1, 7).bool()), r"expected bool of \(1, 8\)"),
         (lambda m: m.encode(torch.zeros(1, 8, 315), torch.tensor([[False] + [True] * 7])), "has gaps"),
@@ -269,3 +269,15 @@ def test_options_survive_saving_and_half_precision(quantizer, tmp_path):
     assert torch.equal(half.transform.quantizer.codebook, model.transform.quantizer.codebook)
     codes = half.encode(values)
     assert half.decode(codes.body_codes, codes.hand_codes).motion_values.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("frames", "lengths"), [(16, [16, 11]), (18, [18, 11]), (18, [18, 18])])
+def test_training_decodes_what_decode_does(frames, lengths):
+    model = tiny_model()
+    mask = torch.arange(frames) < torch.tensor(lengths)[:, None]
+    values = torch.randn(2, frames, 315)
+    out = model(values, mask)
+    expected = model.decode(out.body_codes, out.hand_codes, out.code_mask)
+    assert torch.equal(out.padding_mask, expected.padding_mask)
+    torch.testing.assert_close(out.motion_values, expected.motion_values, atol=1e-5, rtol=1e-5)
+    out.loss.backward()

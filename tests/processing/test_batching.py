@@ -26,3 +26,14 @@ def test_padding_right():
 def test_padding_left():
     rows = {"input_ids": [[1], [2, 3]], "attention_mask": [[1], [1, 1]]}
     assert pad_left(rows, 9) == {"input_ids": [[9, 1], [2, 3]], "attention_mask": [[0, 1], [1, 1]]}
+
+
+def test_long_items_come_in_smaller_batches():
+    sizes, seen = [3, 9, 1, 4, 2, 30], []
+
+    def function(batch):
+        seen.append(batch)
+        return batch
+
+    assert map_in_batches(sizes, lambda n: n, 3, function, most_steps=10) == sizes
+    assert seen == [[1, 2, 3], [4], [9], [30]]

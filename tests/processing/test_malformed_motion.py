@@ -396,7 +396,7 @@ CASES = {
     "encode infinity": (encode(values(2, 8, 315, bad=torch.inf)), "NaN or infinite"),
     "encode parameters": (encode(values(2, 8, 159)), r"shape \(2, 8, 159\), expected \(B, T, 315\)"),
     "encode one clip without a batch": (encode(values(8, 315)), r"shape \(8, 315\)"),
-    "encode integers": (encode(torch.zeros(2, 8, 315, dtype=torch.long)), "torch.int64, expected floating-point"),
+    "encode integers": (encode(torch.zeros(2, 8, 315, dtype=torch.long)), "torch.int64, expected a floating-point"),
     "encode with a short mask": (encode(values(2, 8, 315), MASK[:, :7]), r"shape \(2, 7\), expected bool of \(2, 8\)"),
     "encode with a mask of numbers": (encode(values(2, 8, 315), MASK.float()), "`padding_mask` is torch.float32"),
     "encode with padding before": (encode(values(2, 8, 315), MASK & (torch.arange(8) > 2)), "`padding_mask` has gaps"),

@@ -143,9 +143,11 @@ def test_pelvis_is_where_the_body_model_puts_it(tmp_path):
     y_up = read_npz(inter_x(tmp_path / "a.npz"))
     np.testing.assert_allclose(y_up.pelvis[0], [1.003, 1.649, 3.012], atol=1e-6)
     z_up = read_npz(amass(tmp_path / "b.npz"))
-    np.testing.assert_allclose(z_up.pelvis_offset, [0.003, 0.012, 0.351], atol=1e-7)
+    np.testing.assert_allclose(z_up.pelvis_offset, [-0.002, 0.029, 0.241], atol=1e-7)  # SMPL-H
     assert z_up.transl[0].tolist() == [1, 3, -2]
-    np.testing.assert_allclose(z_up.to_params()[0, :3], [1.003, 3.012, -1.649], atol=1e-6)
+    np.testing.assert_allclose(z_up.to_params()[0, :3], [0.998, 3.029, -1.759], atol=1e-6)
+    smplx = read_npz(amass(tmp_path / "c.npz", poses=np.zeros((T, 165))))
+    np.testing.assert_allclose(smplx.pelvis_offset, [0.003, 0.012, 0.351], atol=1e-7)
 
 
 def test_pelvis_offset_of_file_and_argument(tmp_path):

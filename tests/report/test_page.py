@@ -297,6 +297,20 @@ def test_browser_plays_the_whole_conversation(page):
     assert state(page)["round"] == 1
 
 
+def test_browser_plays_an_original_and_its_copy_at_once(browser, tmp_path):
+    conversation = Conversation("Held-out clips", "", [scene(), scene(title="Round 2")], together=True)
+    path = write_page(tmp_path / "report.html", conversations=[conversation])
+    assert "valid answers" not in path.read_text("utf-8") and "Both move at once." in path.read_text("utf-8")
+    view = browser.new_page(viewport={"width": 1280, "height": 900})
+    view.goto(path.as_uri())
+    wait_until(view, "window.solamiReport?.ready")
+    assert state(view)["duration"] == pytest.approx(2.0 + 0.6)  # the longer clip and a rest
+    view.evaluate("solamiReport.seek(1)")
+    assert state(view)["speaker"] is None
+    assert view.evaluate("JSON.stringify(player.starts)") == '{"user":0,"character":0}'
+    view.close()
+
+
 def test_browser_turns_the_stage_and_names_its_buttons(page):
     before = stage_pixels(page, 0).copy()
     stage = page.locator("#stage")

@@ -9,13 +9,15 @@ from transformers import AutoModel, TrainingArguments
 from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
 from solami_hf.processing.motion import SmplxMotion
 from solami_hf.processing.motion_files import write_motion
-from solami_hf.training.motion_vq import MotionVQArguments, evaluate_motion_vq, main, train_motion_vq
+from solami_hf.training.motion_vq import MotionVQArguments, main, make_trainer, train_motion_vq
 from solami_hf.training.motion_vq_data import (
     WindowDataset,
+    WindowSampler,
     feature_statistics,
     read_clips,
     read_transforms,
 )
+from solami_hf.training.motion_vq_evaluation import evaluate_motion_vq
 
 RECIPES = Path(__file__).parents[2] / "solami_hf" / "training" / "recipes"
 TINY = {"width": 16, "code_dim": 8, "depth": 1, "code_num": 8, "transform_code_num": 4, "window": 16}
@@ -84,7 +86,7 @@ def test_training_lowers_the_loss(data, tmp_path):
     log = json.loads((tmp_path / "out" / "history.json").read_text())["log"]
     losses = [row["feature_loss"] for row in log if "feature_loss" in row]
     assert losses[-1] < 0.6 * losses[0]
-    assert log[0]["commitment_loss"] == 0 < log[-3]["commitment_loss"]  # warm-up first
+    assert log[0]["commitment_loss"] == 0 < log[3]["commitment_loss"]  # warm-up first
 
 
 def test_windows_pad_short_clips_and_count_long_ones_more_often(data):
@@ -96,6 +98,22 @@ def test_windows_pad_short_clips_and_count_long_ones_more_often(data):
     assert short["motion_values"].shape == (16, 315) and short["padding_mask"].sum() == 11
     assert torch.equal(short["motion_values"][:11], clips[0].features) and not short["motion_values"][11:].any()
     assert windows[2]["padding_mask"].all()
+
+
+def test_the_number_of_a_window_decides_its_place_and_goes_on_from_epoch_to_epoch(data):
+    clips = read_clips(data, "train")
+    first, again = (WindowDataset(clips, 16, torch.randn(50, 5), seed=3) for _ in range(2))
+    torch.manual_seed(1)
+    places = {tuple(first[3 + 8 * epoch]["motion_values"][0].tolist()) for epoch in range(10)}
+    torch.manual_seed(2)
+    assert places == {tuple(again[3 + 8 * epoch]["motion_values"][0].tolist()) for epoch in range(10)}
+    assert len(places) > 5  # another place in nearly every epoch
+    sampler = WindowSampler(8, seed=3)
+    orders = []
+    for epoch in (0, 5, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert orders[0] == orders[2] and sorted(orders[0]) == list(range(8)) and sorted(orders[1]) == list(range(40, 48))
 
 
 def test_transforms_come_from_partners_and_random_places(data):
@@ -152,4 +170,31 @@ def test_recipes_run_from_the_command_line(data, tmp_path, recipe):
     for name, size in TINY.items():
         flags += [f"--{name}", str(size)]
     main(flags)
-    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert (tmp_path / "out" / "model.safetensors").is_file() and (tmp_path / "out" / "report.html").is_file()
+    assert AutoModel.from_pretrained(tmp_path / "out").config.random_restart == ("tiny" in recipe)
+
+
+def test_options_reach_the_model():
+    args = MotionVQArguments(quantizer="fsq", causal=True, random_restart=False, loss_mode="upstream", code_num=64)
+    config = args.to_config()
+    assert (config.quantizer, config.causal, config.random_restart) == ("fsq", True, False)
+    assert config.loss_mode == "upstream" and config.hand_code_num == 64
+    with pytest.raises(ValueError, match="`quantizer` is 'lfq'"):
+        MotionVQArguments(quantizer="lfq").to_config()
+
+
+def test_without_kmeans_the_first_batch_starts_the_codebooks(data, tmp_path):
+    """The original's start: encodings of the batch in their order, and dead codes are replaced by them too."""
+    args = MotionVQArguments(
+        data=str(data), warmup_share=0.0, kmeans_steps=0, random_restart=False, dead_code_threshold=1e9, **TINY
+    )
+    trainer = make_trainer(args, training_arguments(tmp_path / "out", max_steps=1, learning_rate=0.0))
+    batches = []
+    step = trainer.training_step
+    trainer.training_step = lambda model, inputs, *rest: batches.append(inputs) or step(model, inputs, *rest)
+    trainer.train()
+    codec = trainer.model.eval()
+    values, masks = codec.normalise(batches[0]["motion_values"], batches[0]["padding_mask"])
+    latents = codec.latents(values, masks)[0]
+    first = latents[masks[-1]] if masks[-1] is not None else latents.flatten(0, 1)
+    torch.testing.assert_close(codec.body.quantizer.codebook, first[: TINY["code_num"]])
