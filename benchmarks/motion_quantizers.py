@@ -8,7 +8,7 @@ ends when the time is up: a step is timed first. Prints a table for each set of 
 
 Sets: `mocap`, the corpus' held-out takes of DeepMimic recordings (other cuts, paces, mirrorings and hands of
 recordings that also gave training takes); `cmu`, CMU captures as BVH, of people that training never saw; `gestures`,
-the corpus' held-out authored clips.
+the corpus' held-out authored clips; `real`, mocap and cmu together.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from solami_hf.demo.corpus import write_motion_corpus
 from solami_hf.processing.manifest import read_manifest
 from solami_hf.processing.motion_features import motion_to_features
 from solami_hf.processing.motion_files import read_motion
-from solami_hf.training.motion_vq import MotionVQArguments, MotionVQTrainer, codebooks_started, make_trainer
+from solami_hf.training.motion_vq import MotionVQArguments, MotionVQTrainer, codebooks, codebooks_started, make_trainer
 from solami_hf.training.motion_vq_data import MotionClip, read_clips
 from solami_hf.training.motion_vq_evaluation import evaluate_motion_vq
 
@@ -109,7 +109,7 @@ def trained(options: dict, corpus: Path, seconds: float, seed: int):
     steps = max(2, int(0.95 * seconds / clock.step_seconds()))
     clock = Clock(seconds)
     trainer = run(options, corpus, steps, seed, clock)
-    for quantizer in trainer.model.quantizers.values():
+    for quantizer in codebooks(trainer.model).values():
         quantizer.bypass = False
     if not codebooks_started(trainer.model):
         raise ValueError(f"`--seconds` is {seconds}: training ended before the codebooks were made, allow more.")
@@ -138,6 +138,7 @@ def held_out_sets(corpus: Path, cmu: Path) -> dict[str, list[MotionClip]]:
         "cmu": cmu_clips(cmu),
         "gestures": [clip for clip in test if source[clip.id] == "authored"],
     }
+    sets["real"] = sets["mocap"] + sets["cmu"]
     for name in [name for name, clips in sets.items() if not clips]:
         print(f"No clips of {name}: skipped ({cmu} comes with Debian's assimp-testmodels).")
         del sets[name]

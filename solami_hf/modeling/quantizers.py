@@ -146,20 +146,20 @@ class EmaQuantizer(Float32Buffers, nn.Module):
 class FiniteScalarQuantizer(nn.Module):
     """Rounds each of a few channels to a few steps; every combination of steps is a code (FSQ, arXiv 2309.15505).
 
-    There is no codebook to learn, so none of its codes can die.
+    There is no codebook to learn, so none of its codes can die, and none to wait for: it always quantizes. (Networks
+    that learn without rounding at first hide what they have to say within one step.)
 
     Args:
         levels: number of steps of each channel; their product is the number of codes.
         code_dim: width D of the vectors that come and go; linear layers lead to the channels and back.
 
-    Attributes:
-        bypass: while true, channels are bounded but not rounded.
     """
+
+    bypass = False
 
     def __init__(self, levels: list[int] | tuple[int, ...], code_dim: int):
         super().__init__()
         self.levels, self.code_num, self.code_dim = tuple(levels), math.prod(levels), code_dim
-        self.bypass = False
         self.project_in = nn.Linear(code_dim, len(levels))
         self.project_out = nn.Linear(len(levels), code_dim)
 
@@ -180,8 +180,7 @@ class FiniteScalarQuantizer(nn.Module):
         """
         steps = self._steps(vectors)
         rounded = steps.round()
-        taken = steps if self.bypass else steps + (rounded - steps).detach()
-        return self._vectors(taken), steps.new_zeros(()), self._codes(rounded)
+        return self._vectors(steps + (rounded - steps).detach()), steps.new_zeros(()), self._codes(rounded)
 
     def _steps(self, vectors: torch.Tensor) -> torch.Tensor:
         """Where vectors (..., D) lie on the steps 0 to L - 1 of each channel, (..., C) in float32, unrounded.
@@ -190,7 +189,9 @@ class FiniteScalarQuantizer(nn.Module):
         also serves L = 2.
         """
         levels = self._layout(vectors.device)[0]
-        channels = self.project_in(vectors.to(self.project_in.weight.dtype)).float()
+        # encodings of any size would all end on the outermost steps, where tanh has no slope
+        vectors = F.layer_norm(vectors.to(self.project_in.weight.dtype), (self.code_dim,))
+        channels = self.project_in(vectors).float()
         steps = (channels.tanh() + 1) / 2 * levels - 0.5
         # tanh reaches 1 in float32, and round() takes halves to even numbers: stay off both ends
         return steps.clamp(torch.full_like(steps, -0.499), levels - 0.501)

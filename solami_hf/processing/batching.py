@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 MOTION_BATCH_FRAMES = 4096
-"""Frames of motion that are encoded or decoded together: enough to keep two cores or a GPU busy, at any clip length."""
+"""Frames of motion that are encoded or decoded together, whatever the lengths of the clips."""
 
 
 def map_in_batches(

@@ -22,7 +22,7 @@ from .rotations import (
     rotation_6d_to_matrix,
     rotation_y,
 )
-from .smplx_body import JOINTS_OF_PARAMS, SMPLX_PARENTS, global_rotations
+from .smplx_body import JOINTS_OF_PARAMS, SMPLX_PARENTS, Body, global_rotations, place_joints
 
 # widths without and with jaw and eyes
 _PARAMS_SIZES = tuple(JOINTS_OF_PARAMS)
@@ -82,6 +82,25 @@ def features_to_smplx(features: torch.Tensor, rotations: str = "local") -> torch
     Raises:
         ValueError: another width, no frames, or another word for `rotations`.
     """
+    pelvis, root, joints = _pelvis_and_rotations(features, rotations)
+    return torch.cat([pelvis, matrix_to_axis_angle(root), matrix_to_axis_angle(joints).flatten(-2)], dim=-1)
+
+
+def features_to_joints(features: torch.Tensor, rotations: str = "local", body: Body | None = None) -> torch.Tensor:
+    """Joint positions (..., T, 55, 3) in metres of features (..., T, 315), straight from their rotation matrices.
+
+    They equal `joint_positions(features_to_smplx(features))`; arguments and errors are those of the two. Gradients are
+    finite everywhere.
+    """
+    pelvis, root, joints = _pelvis_and_rotations(features, rotations)
+    local = _on_the_tree(joints, _joints(joints))
+    return place_joints(pelvis, torch.cat([root[..., None, :, :], local[..., 1:, :, :]], dim=-3), body)
+
+
+def _pelvis_and_rotations(
+    features: torch.Tensor, rotations: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The way of the pelvis (..., T, 3), the root's rotations (..., T, 3, 3), the joints' (..., T, J, 3, 3)."""
     _check_width(features, _FEATURES_SIZES, "features", least_frames=1)
     _check_rotations(rotations)
     root = rotation_6d_to_matrix(features[..., 3:9])
@@ -91,11 +110,9 @@ def features_to_smplx(features: torch.Tensor, rotations: str = "local") -> torch
     step = (heading @ velocity[..., None])[..., 0]
     # frame t stands where the steps before it lead
     position = torch.cat([torch.zeros_like(step[..., :1, :]), step[..., :-1, :].cumsum(-2)], dim=-2)
-    transl = torch.stack([position[..., 0], features[..., 2], position[..., 2]], dim=-1)
+    pelvis = torch.stack([position[..., 0], features[..., 2], position[..., 2]], dim=-1)
     joints = rotation_6d_to_matrix(features[..., 9:].unflatten(-1, (-1, 6)))
-    if rotations == "global":
-        joints = _relative_to_parents(joints)
-    return torch.cat([transl, matrix_to_axis_angle(root), matrix_to_axis_angle(joints).flatten(-2)], dim=-1)
+    return pelvis, root, _relative_to_parents(joints) if rotations == "global" else joints
 
 
 def _relative_to_pelvis(local: torch.Tensor) -> torch.Tensor:

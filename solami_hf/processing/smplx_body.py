@@ -235,14 +235,18 @@ def joint_positions(
         ValueError: parameters whose last dimension is neither 159 nor 168.
     """
     pelvis, poses = _pelvis_and_poses(motion)
-    rest = torch.as_tensor((body or free_body()).rest, dtype=poses.dtype, device=poses.device)
+    result = place_joints(pelvis, axis_angle_to_matrix(poses), body)
+    return result if isinstance(motion, torch.Tensor) else result.numpy()
+
+
+def place_joints(pelvis: torch.Tensor, local: torch.Tensor, body: Body | None = None) -> torch.Tensor:
+    """Joint positions (..., 55, 3) in metres of the pelvis' (..., 3) and rotations (..., 55, 3, 3) to the parents."""
+    rest = torch.as_tensor((body or free_body()).rest, dtype=local.dtype, device=local.device)
     bones = (rest - rest[list(SMPLX_PARENTS)])[..., None]
-    local = axis_angle_to_matrix(poses)
     levels, order = _levels()
     turned, places = local[..., :1, :, :], [pelvis[..., None, :]]
     for joints, parents in levels:
         above = turned[..., parents, :, :]
         places.append(places[-1][..., parents, :] + (above @ bones[joints]).squeeze(-1))
         turned = above @ local[..., joints, :, :]
-    result = torch.cat(places, dim=-2)[..., order, :]
-    return result if isinstance(motion, torch.Tensor) else result.numpy()
+    return torch.cat(places, dim=-2)[..., order, :]

@@ -22,6 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 
 from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
+from ..modeling.quantizers import EmaQuantizer
 from .checkpoints import last_checkpoint
 from .motion_vq_data import (
     MotionClip,
@@ -36,6 +37,7 @@ from .motion_vq_evaluation import evaluate_motion_vq
 from .motion_vq_report import write_motion_vq_report
 
 logger = logging.getLogger(__name__)
+
 
 _LOGGED_LOSSES = (
     "feature_loss",
@@ -166,7 +168,7 @@ class MotionVQTrainer(Trainer):
         """One step; decides before it whether the quantizers are at work."""
         warm = self.state.global_step < int(self.vq_args.warmup_share * self.state.max_steps)
         codec = self.accelerator.unwrap_model(model)
-        for quantizer in codec.quantizers.values():
+        for quantizer in codebooks(codec).values():
             quantizer.bypass = warm
         if not warm and self.vq_args.kmeans_steps and not codebooks_started(codec):
             start_codebooks(codec, self.clips, self.train_dataset.transforms, self.vq_args)
@@ -198,10 +200,14 @@ class MotionVQTrainer(Trainer):
         return metrics
 
 
+def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:
+    """The quantizers that learn a codebook, by name."""
+    return {name: part for name, part in model.quantizers.items() if isinstance(part, EmaQuantizer)}
+
+
 def codebooks_started(model: SolamiMotionVQModel) -> bool:
     """Whether every quantizer that learns a codebook has one."""
-    learnt = [quantizer for quantizer in model.quantizers.values() if hasattr(quantizer, "initialise")]
-    return all(bool(quantizer.initialised) for quantizer in learnt)
+    return all(bool(quantizer.initialised) for quantizer in codebooks(model).values())
 
 
 @torch.no_grad()
@@ -227,10 +233,9 @@ def start_codebooks(
         latents["hand"].append(hand[real])
     vectors = {name: torch.cat(parts) for name, parts in latents.items()}
     vectors["transform"] = model.transform.encoder(model.normalise_transform(transforms.to(model.device)))
-    for name, quantizer in model.quantizers.items():
-        if hasattr(quantizer, "initialise"):
-            some = torch.randperm(len(vectors[name]), device=model.device)[: args.kmeans_vectors]
-            quantizer.initialise(vectors[name][some], kmeans_steps=args.kmeans_steps)
+    for name, quantizer in codebooks(model).items():
+        some = torch.randperm(len(vectors[name]), device=model.device)[: args.kmeans_vectors]
+        quantizer.initialise(vectors[name][some], kmeans_steps=args.kmeans_steps)
 
 
 def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -> dict[str, float]:
@@ -258,7 +263,7 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
         trainer.state = state
     else:
         trainer.train(resume_from_checkpoint=resume_from)
-    for quantizer in model.quantizers.values():
+    for quantizer in codebooks(model).values():
         quantizer.bypass = False
     if not codebooks_started(model):
         raise ValueError("Training ended within its warm-up, so no codebook was made: raise `max_steps`.")

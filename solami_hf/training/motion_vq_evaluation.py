@@ -10,8 +10,7 @@ from accelerate.utils import gather_object
 from torch.nn import functional as F
 
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
-from ..processing.motion_features import features_to_smplx
-from ..processing.smplx_body import joint_positions
+from ..processing.motion_features import features_to_joints
 from .motion_vq_data import MotionClip, padded_batches
 
 _BODY = list(range(22))
@@ -90,7 +89,7 @@ def _add_errors(model: SolamiMotionVQModel, values: torch.Tensor, mask: torch.Te
         totals.update((part, code) for code in ids.tolist())
     scale = model.std.clamp_min(model.config.std_floor)
     error = F.smooth_l1_loss(result / scale, target / scale, reduction="none").mean(-1)
-    positions = [joint_positions(features_to_smplx(motion.float())) for motion in (result, target)]
+    positions = [features_to_joints(motion.float()) for motion in (result, target)]
     for name, errors in {"reconstruction_error": error, **joint_errors(*positions)}.items():
         # an acceleration takes three frames, so its last one decides whether it is real
         counted = real[:, real.shape[1] - errors.shape[1] :]

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
-from ..processing.motion_features import features_to_smplx
-from ..processing.smplx_body import joint_positions
+from ..processing.motion_features import features_to_joints
 from ..report.page import LARGEST_COORDINATE, Conversation, Curve, MetricRow, Performer, Scene, write_report
 from .motion_vq_data import MotionClip
 from .motion_vq_evaluation import joint_errors, reconstruct
@@ -111,7 +110,7 @@ def _scene(model: SolamiMotionVQModel, clip: MotionClip) -> Scene:
     values = clip.features[None, :_LONGEST_SCENE].to(model.device)
     mask = torch.ones(values.shape[:2], dtype=torch.bool, device=model.device)
     result = reconstruct(model, values, mask)[0].float().nan_to_num()
-    joints = [joint_positions(features_to_smplx(motion)) for motion in (values[:, : result.shape[1]], result)]
+    joints = [features_to_joints(motion) for motion in (values[:, : result.shape[1]], result)]
     errors = {name: float(error.mean()) for name, error in joint_errors(joints[1], joints[0]).items()}
     told = f"Body {errors['body_mpjpe']:.0f} mm off, fingers {errors['hand_mpjpe']:.0f} mm."
     fps, performers = model.config.fps, []

@@ -7,6 +7,7 @@ import torch
 from solami_hf.processing.motion_features import (
     canonicalize,
     facing_rotation,
+    features_to_joints,
     features_to_smplx,
     motion_to_features,
     relative_transform,
@@ -230,3 +231,16 @@ def test_relative_transform_of_two_who_face_each_other():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("width", "rotations"), [(315, "local"), (333, "local"), (315, "global")])
+def test_joints_of_features_are_those_of_their_parameters(width, rotations):
+    features = torch.randn(2, 6, width, dtype=torch.float64)
+    expected = joint_positions(features_to_smplx(features, rotations))
+    torch.testing.assert_close(features_to_joints(features, rotations), expected, atol=1e-9, rtol=0)
+
+
+def test_joints_of_degenerate_features_have_finite_gradients():
+    features = torch.zeros(1, 3, 315, requires_grad=True)
+    features_to_joints(features).square().sum().backward()
+    assert features.grad.isfinite().all()
