@@ -54,7 +54,10 @@ def convert_motion_vq(
         weights.setdefault(f"{part}.quantizer.code_sum", codebook.clone())
         weights.setdefault(f"{part}.quantizer.code_count", torch.ones(len(codebook)))
         weights[f"{part}.quantizer.initialised"] = torch.tensor(True)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # an override that contradicts the tensors
+        raise ValueError(f"The checkpoints do not fit the model: {error}") from error
     missing = [key for key in missing if key not in ("mean", "std", "transform_mean", "transform_std")]
     if missing or unexpected:
         raise ValueError(

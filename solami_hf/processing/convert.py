@@ -24,12 +24,9 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from .motion_files import read_motion, write_motion
+from .motion_files import READ_SUFFIXES, WRITTEN_SUFFIXES, read_motion, write_motion
 
 logger = logging.getLogger(__name__)
-
-_READABLE = (".npz", ".npy", ".bvh", ".txt")
-_WRITABLE = (".npz", ".bvh", ".glb")
 
 
 @dataclass
@@ -95,20 +92,16 @@ def convert_motion_vq_folder(args: ConvertMotionVQArguments) -> None:
     """
     from ..modeling.convert import convert_motion_vq
 
-    overrides = _parse_entries(args.set)
-    try:
-        model = convert_motion_vq(
-            args.body,
-            args.hand,
-            args.transform,
-            args.mean,
-            args.std,
-            _number_or_path(args.transform_mean),
-            _number_or_path(args.transform_std),
-            **overrides,
-        )
-    except RuntimeError as error:  # torch's word for tensors of another size
-        raise ValueError(f"the checkpoints do not fit {overrides}: {error}") from error
+    model = convert_motion_vq(
+        args.body,
+        args.hand,
+        args.transform,
+        args.mean,
+        args.std,
+        _number_or_path(args.transform_mean),
+        _number_or_path(args.transform_std),
+        **_parse_entries(args.set),
+    )
     config = model.config
     for part in ("body", "hand"):
         logger.info(
@@ -182,8 +175,8 @@ def convert_motion(
     """
     source, output = Path(source), Path(output)
     if not source.is_dir():
-        if output.suffix.lower() not in _WRITABLE:  # told before a long file is read
-            raise ValueError(f"`output` is {output}, expected a file name that ends in {', '.join(_WRITABLE)}.")
+        if output.suffix.lower() not in WRITTEN_SUFFIXES:  # told before a long file is read
+            raise ValueError(f"`output` is {output}, expected a file name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
         write_motion(output, read_motion(source, fps, up_axis))
         logger.info("wrote %s", output)
         return {}
@@ -202,8 +195,8 @@ def convert_motion(
 def _plan(source: Path, output: Path, file_format: str) -> tuple[dict[Path, Path], dict[Path, str]]:
     """The files of a folder and what each will be written as, and those whose place another one takes."""
     suffix = f".{file_format.lower().removeprefix('.')}"
-    if suffix not in _WRITABLE:
-        raise ValueError(f"`format` is {file_format!r}, expected one of {', '.join(_WRITABLE)}.")
+    if suffix not in WRITTEN_SUFFIXES:
+        raise ValueError(f"`format` is {file_format!r}, expected one of {', '.join(WRITTEN_SUFFIXES)}.")
     if output.resolve() == source.resolve():
         raise ValueError(f"`output` is the folder that is read, {source}; give another one.")
     if output.is_file():
@@ -211,7 +204,7 @@ def _plan(source: Path, output: Path, file_format: str) -> tuple[dict[Path, Path
     sources: dict[Path, Path] = {}  # by what they will be written as
     bad: dict[Path, str] = {}
     for path in sorted(source.rglob("*")):
-        if path.suffix.lower() not in _READABLE or path.name.startswith(".") or not path.is_file():
+        if path.suffix.lower() not in READ_SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
         if output.resolve() in path.resolve().parents:  # what an earlier run wrote
             continue
@@ -219,5 +212,5 @@ def _plan(source: Path, output: Path, file_format: str) -> tuple[dict[Path, Path
         if sources.setdefault(target, path) != path:
             bad[path] = f"{sources[target].name} becomes {target} already; convert one of the two by itself."
     if not sources:
-        raise ValueError(f"{source} holds no motion file ({', '.join(_READABLE)}).")
+        raise ValueError(f"{source} holds no motion file ({', '.join(READ_SUFFIXES)}).")
     return {path: target for target, path in sources.items()}, bad

@@ -24,8 +24,8 @@ from .resampling import resample_motion
 __all__ = ["read_motion", "resample_motion", "write_motion"]
 
 
-_READ = (".npz", ".npy", ".txt", ".bvh")
-_WRITTEN = (".npz", ".bvh", ".glb")
+READ_SUFFIXES = (".npz", ".npy", ".txt", ".bvh")
+WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb")
 
 
 def read_motion(
@@ -53,8 +53,8 @@ def read_motion(
         raise FileNotFoundError(f"There is no motion file at {path}.")
     if not path.is_file():
         raise ValueError(f"{path} is a folder or a device, expected a motion file.")
-    if path.suffix.lower() not in _READ:
-        raise ValueError(f"{path} is no motion file that can be read, expected a suffix of {', '.join(_READ)}.")
+    if path.suffix.lower() not in READ_SUFFIXES:
+        raise ValueError(f"{path} is no motion file that can be read, expected a suffix of {', '.join(READ_SUFFIXES)}.")
     if up_axis not in (None, "y", "z"):
         raise ValueError(f'`up_axis` is {up_axis!r}, expected "y", "z" or None (as the file says).')
     fps = None if fps is None else check_fps(fps)
@@ -90,8 +90,8 @@ def write_motion(path: str | Path, motion: SmplxMotion) -> None:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in _WRITTEN:
-        raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(_WRITTEN)}.")
+    if suffix not in WRITTEN_SUFFIXES:
+        raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
     if suffix == ".npz":
         write_npz(path, motion)
     elif suffix == ".bvh":

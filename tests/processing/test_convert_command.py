@@ -63,7 +63,7 @@ def test_motion_vq_takes_what_tensors_cannot_tell(checkpoints, tmp_path):
         ("activation=gelu", "`set` got 'activation=gelu', expected name=value with a name of features_size,"),
         ("body_activation", "expected name=value"),
         ("body_activation=tanh", "`body_activation` is 'tanh'"),
-        ("body_width=64", "the checkpoints do not fit {'body_width': 64}"),
+        ("body_width=64", "The checkpoints do not fit the model"),
     ],
 )
 def test_motion_vq_names_what_does_not_fit(checkpoints, tmp_path, capsys, entry, message):
