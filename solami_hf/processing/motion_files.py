@@ -54,7 +54,7 @@ def read_motion(
     if not path.is_file():
         raise ValueError(f"{path} is a folder or a device, expected a motion file.")
     if path.suffix.lower() not in READ_SUFFIXES:
-        raise ValueError(f"{path} is no motion file that can be read, expected a suffix of {', '.join(READ_SUFFIXES)}.")
+        raise ValueError(f"{path} is no motion file that can be read, expected a suffix of {', '.join(READ_SUFFIXES)}")
     if up_axis not in (None, "y", "z"):
         raise ValueError(f'`up_axis` is {up_axis!r}, expected "y", "z" or None (as the file says).')
     fps = None if fps is None else check_fps(fps)
