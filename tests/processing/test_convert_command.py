@@ -151,7 +151,7 @@ def test_a_failed_write_leaves_nothing(folder, tmp_path, monkeypatch):
         (["motion", "in", "in"], "`output` is the folder that is read, in"),
         (["motion", "in", "in/a.npz"], "`output` is the file in/a.npz, expected a folder"),
         (["motion", "in", "out", "--format", "fbx"], "`format` is 'fbx', expected one of .npz, .bvh, .glb"),
-        (["motion", "empty", "out"], "empty holds no motion file (.npz, .npy, .bvh, .txt)"),
+        (["motion", "empty", "out"], "empty holds no motion file (.npz, .npy, .txt, .bvh)"),
     ],
 )
 def test_a_users_mistake_is_one_line(folder, tmp_path, monkeypatch, capsys, words, message):
