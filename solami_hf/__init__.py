@@ -19,6 +19,8 @@ _PUBLIC_NAMES = {
     "SolamiMotionVQModel": "modeling.modeling_motion_vq",
     "SolamiSpeechCodecConfig": "modeling.configuration_speech_codec",
     "SolamiSpeechCodecModel": "modeling.modeling_speech_codec",
+    "SolamiSoundStormConfig": "modeling.configuration_soundstorm",
+    "SolamiSoundStormModel": "modeling.modeling_soundstorm",
     "SmplxMotion": "processing.motion",
     "SolamiProcessor": "processing.processing_solami",
     "SolamiPipeline": "generation.pipeline",

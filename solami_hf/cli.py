@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": ("solami_hf.demo.run:main", "the whole road on small real data, ending in a report page"),
     "prepare": ("solami_hf.processing.prepare:main", "raw motion, speech or chat folders to token datasets"),
     "convert": ("solami_hf.processing.convert:main", "the original's checkpoints, and motion files between formats"),
+    "add-voice": ("solami_hf.processing.voices:main", "add a voice to a checkpoint, from 3 to 10 s of speech"),
     "train-motion-vq": ("solami_hf.training.motion_vq:main", "train the body, hand and transform tokenizers"),
     "train-speech-codec": ("solami_hf.training.speech_codec:main", "train the speech codec"),
     "pretrain": ("solami_hf.training.pretrain:main", "align motion, speech and text on six tasks"),

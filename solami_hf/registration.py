@@ -21,6 +21,7 @@ _WATCHED = ("transformers.", "solami_hf.")
 _SOLAMI = "modeling.configuration_solami.SolamiConfig"
 _MOTION_VQ = "modeling.configuration_motion_vq.SolamiMotionVQConfig"
 _SPEECH_CODEC = "modeling.configuration_speech_codec.SolamiSpeechCodecConfig"
+_SOUNDSTORM = "modeling.configuration_soundstorm.SolamiSoundStormConfig"
 
 # Auto module -> rows of (Auto class, our configuration, our class under that configuration).
 _CLASSES = {
@@ -28,12 +29,14 @@ _CLASSES = {
         ("AutoConfig", _SOLAMI, None),
         ("AutoConfig", _MOTION_VQ, None),
         ("AutoConfig", _SPEECH_CODEC, None),
+        ("AutoConfig", _SOUNDSTORM, None),
     ],
     f"{_AUTO}modeling_auto": [
         ("AutoModel", _SOLAMI, "modeling.modeling_solami.SolamiModel"),
         ("AutoModelForCausalLM", _SOLAMI, "modeling.modeling_solami.SolamiForCausalLM"),
         ("AutoModel", _MOTION_VQ, "modeling.modeling_motion_vq.SolamiMotionVQModel"),
         ("AutoModel", _SPEECH_CODEC, "modeling.modeling_speech_codec.SolamiSpeechCodecModel"),
+        ("AutoModel", _SOUNDSTORM, "modeling.modeling_soundstorm.SolamiSoundStormModel"),
     ],
     f"{_AUTO}processing_auto": [("AutoProcessor", _SOLAMI, "processing.processing_solami.SolamiProcessor")],
 }

@@ -9,7 +9,7 @@ LOAD_ALL = """
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-names = ["solami", "solami_motion_vq", "solami_speech_codec"]
+names = ["solami", "solami_motion_vq", "solami_speech_codec", "solami_soundstorm"]
 print([type(AutoConfig.for_model(name)).__name__ for name in names])
 print([MODEL_MAPPING[type(AutoConfig.for_model(name))].__name__ for name in names])
 config = type(AutoConfig.for_model("solami"))
@@ -20,8 +20,8 @@ print([getattr(solami_hf, name).__name__ for name in names] == names)
 print("hooks left:", [hook for hook in sys.meta_path if "solami" in type(hook).__module__])
 """
 LOADED = """\
-['SolamiConfig', 'SolamiMotionVQConfig', 'SolamiSpeechCodecConfig']
-['SolamiModel', 'SolamiMotionVQModel', 'SolamiSpeechCodecModel']
+['SolamiConfig', 'SolamiMotionVQConfig', 'SolamiSpeechCodecConfig', 'SolamiSoundStormConfig']
+['SolamiModel', 'SolamiMotionVQModel', 'SolamiSpeechCodecModel', 'SolamiSoundStormModel']
 SolamiForCausalLM SolamiProcessor
 True
 hooks left: []

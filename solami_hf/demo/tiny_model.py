@@ -57,7 +57,7 @@ def write_base(output: str | Path, corpus: str | Path, motion_codec, speech_code
     config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=True, **SIZES)
     sizes = {name: span["size"] for name, span in processor.modalities.items()}
     model = SolamiForCausalLM.from_backbone(
-        LlamaForCausalLM(config), tokenizer, sizes=sizes, answer_format=ANSWER_FORMAT
+        LlamaForCausalLM(config), tokenizer, sizes=sizes, speech_codec=speech_codec, answer_format=ANSWER_FORMAT
     )
     model.save_pretrained(output)
     processor.save_pretrained(output)

@@ -76,24 +76,30 @@ class SolamiPipeline:
         """The character's answer to a conversation whose last message is the user's; see `respond`."""
         return self.respond([messages], **generate_kwargs)[0]
 
-    def respond(self, conversations: list[list[dict]], decode: bool = True, **generate_kwargs) -> list[Reply]:
+    def respond(
+        self, conversations: list[list[dict]], decode: bool = True, voice: str | None = None, **generate_kwargs
+    ) -> list[Reply]:
         """Answers to several conversations, generated in one batch.
 
         Args:
             conversations: messages as in `SolamiProcessor.apply_chat_template`; raw media or codes. Where one
                 with its answer would outgrow the model's positions, its oldest rounds are left out.
             decode: make motion and waveform of the valid answers; without it only text and codes.
+            voice: one of the processor's voices, for all of them.
             generate_kwargs: for `model.generate` (`do_sample`, `temperature`, `top_p`, ...); greedy by default.
 
         Raises:
-            ValueError: a last message that is not the user's, an unreadable medium, or a single turn that is too long.
+            ValueError: a last message that is not the user's, an unreadable medium, a single turn that is too long,
+                or an unknown voice.
         """
         for messages in conversations:
             if not messages or messages[-1].get("role") != "user":
                 raise ValueError("a conversation to answer must end with the user's turn")
+        if voice is not None:  # fail now, not after the answer
+            self.processor.voices.prompt(voice, self.processor.speech_codec)
         encoded = [self._fit(messages) for messages in self.processor.encode_media(conversations)]
         ids = self.generate_ids(encoded, **generate_kwargs)
-        return [self._reply(self.processor.parse_response(row), decode) for row in ids]
+        return [self._reply(self.processor.parse_response(row), decode, voice) for row in ids]
 
     @torch.inference_mode()
     def generate_ids(self, conversations: list[list[dict]], **generate_kwargs) -> list[list[int]]:
@@ -143,11 +149,11 @@ class SolamiPipeline:
             )
         return kept
 
-    def _reply(self, answer: Answer, decode: bool) -> Reply:
+    def _reply(self, answer: Answer, decode: bool, voice: str | None) -> Reply:
         text = self.processor.tokenizer.decode(answer.text_ids).strip() if answer.text_ids else ""
         rate = self.processor.speech_codec.config.sampling_rate
         motion = audio = None
         if decode and answer.valid:
             motion = self.processor.decode_motion({"body": answer.body, "hand": answer.hand})
-            audio = self.processor.decode_speech(answer.speech)
+            audio = self.processor.decode_speech(answer.speech, voice)
         return Reply(text, motion, audio, rate, answer.valid, answer)

@@ -18,7 +18,8 @@ class SolamiConfig(LlamaConfig):
         answer_format (`str`): `"motion_speech"` (the paper's: body, hand, speech) or `"text_motion_speech"` (a
             transcript first, ended by `<eot>`).
         interleaved (`bool`): body, hand and speech in chunks of equal time instead of one after the other.
-        frame_rates (`dict`): codes per second of each modality.
+        frame_rates (`dict`): codes per second of each modality, all levels counted.
+        speech_levels (`int`): levels of the speech codec among the speech codes, see `vocabulary`; 1 in the paper.
         sampling_rate (`int`): Hz of the speech codec's waveform.
         fps (`float`): motion frames per second.
 
@@ -32,6 +33,7 @@ class SolamiConfig(LlamaConfig):
     answer_format: str = "motion_speech"
     interleaved: bool = False
     frame_rates: dict | None = None
+    speech_levels: int = 1
     sampling_rate: int = 16000
     fps: int | float = 30.0
 
@@ -50,6 +52,8 @@ class SolamiConfig(LlamaConfig):
                     f"modality {name!r} has the span {span}, outside a vocabulary of {self.vocab_size} tokens; "
                     "build the config with SolamiForCausalLM.from_backbone"
                 )
+            if name == "speech" and (self.speech_levels < 1 or span["size"] % self.speech_levels):
+                raise ValueError(f"{span['size']} speech codes cannot be shared by {self.speech_levels} levels")
 
     def require_layout(self):
         """Raises ValueError when the config has no modality tokens (it came from a plain Llama)."""

@@ -17,6 +17,8 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
         semantic_size (`int`): width of the features that level 0 is distilled to (HuBERT's 768 in the original).
         num_quantizers (`int`): levels of the residual quantizer.
         codebook_size (`int`): codes of each level.
+        lm_levels (`int`): how many levels, from level 0 on, the language model reads and writes; an acoustic model
+            adds the others.
         kernel_size, last_kernel_size, residual_kernel_size (`int`): convolution widths of the first and last layer and
             of the residual blocks.
         num_residual_layers (`int`): residual blocks of a stage; block j has dilation `dilation_base ** j`.
@@ -27,7 +29,7 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
         commitment_weight (`float`): weight of the commitment loss in the model's `loss`.
 
     Raises:
-        ValueError: a size that is not positive, or a decay outside [0, 1).
+        ValueError: a size that is not positive, more `lm_levels` than levels, or a decay outside [0, 1).
     """
 
     model_type = "solami_speech_codec"
@@ -42,6 +44,7 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
         semantic_size: int = 768,
         num_quantizers: int = 8,
         codebook_size: int = 1024,
+        lm_levels: int = 1,
         kernel_size: int = 7,
         last_kernel_size: int = 7,
         residual_kernel_size: int = 3,
@@ -64,6 +67,8 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1")
+        if not 1 <= lm_levels <= num_quantizers:
+            raise ValueError(f"lm_levels is {lm_levels}, expected 1 to {num_quantizers}, the levels of the codec")
         if not 0 <= codebook_decay < 1:
             raise ValueError(f"codebook_decay is {codebook_decay}, expected at least 0 and below 1")
         self.sampling_rate = sampling_rate
@@ -73,6 +78,7 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
         self.semantic_size = semantic_size
         self.num_quantizers = num_quantizers
         self.codebook_size = codebook_size
+        self.lm_levels = lm_levels
         self.kernel_size = kernel_size
         self.last_kernel_size = last_kernel_size
         self.residual_kernel_size = residual_kernel_size
@@ -89,6 +95,18 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
     def hop_length(self) -> int:
         """Samples that one code stands for (320 for strides 8, 5, 4, 2)."""
         return math.prod(self.strides)
+
+    @property
+    def decoder_lookahead(self) -> int:
+        """Samples by which decoding in chunks lags behind its codes: what the decoder's convolutions see ahead."""
+        step = self.hop_length
+        samples = (self.kernel_size - 1) // 2 * step
+        dilations = [self.dilation_base**depth for depth in range(self.num_residual_layers)]
+        for stride in self.strides:
+            step //= stride
+            samples += (stride - stride // 2) * step
+            samples += sum((self.residual_kernel_size - 1) * dilation // 2 for dilation in dilations) * step
+        return samples + (self.last_kernel_size - 1) // 2
 
     @property
     def frame_rate(self) -> float:

@@ -75,6 +75,13 @@ def convert_speech_codec(*args, **kwargs):
     return convert(*args, **kwargs)
 
 
+def convert_soundstorm(*args, **kwargs):
+    """See `solami_hf.modeling.convert_soundstorm.convert_soundstorm`, which this calls."""
+    from .convert_soundstorm import convert_soundstorm as convert
+
+    return convert(*args, **kwargs)
+
+
 def _load_state(path: str | Path, prefix: str) -> dict[str, torch.Tensor]:
     path = Path(path)
     if not path.is_file():

@@ -30,7 +30,9 @@ class SolamiForCausalLM(SolamiPreTrainedModel, LlamaForCausalLM):
     """The decoder with its language-modelling head: `input_ids (B,T)` -> `logits (B,T,vocab_size)`."""
 
     @classmethod
-    def from_backbone(cls, backbone, tokenizer=None, *, sizes=None, answer_format="motion_speech", **kwargs):
+    def from_backbone(
+        cls, backbone, tokenizer=None, *, sizes=None, speech_codec=None, answer_format="motion_speech", **kwargs
+    ):
         """A model whose vocabulary is a Llama checkpoint's, extended by the modality tokens.
 
         Args:
@@ -40,6 +42,8 @@ class SolamiForCausalLM(SolamiPreTrainedModel, LlamaForCausalLM):
                 Without it the new ids follow the backbone's last row, in the same order.
             sizes (`dict`, *optional*): number of codes per modality, by default the paper's
                 (`speech` 1024, `body` 512, `hand` 512, `trans` 256).
+            speech_codec (*optional*): the speech codec or its config; the number of speech codes, their levels and
+                rate, and the sampling rate come from it. By default they are the paper's.
             answer_format (`str`): see `SolamiConfig`.
             kwargs: passed to `from_pretrained` when the backbone is a path (`revision`, `dtype`, ...).
 
@@ -48,8 +52,15 @@ class SolamiForCausalLM(SolamiPreTrainedModel, LlamaForCausalLM):
             layout; `<eos>` is its `eos_token_id`.
 
         Raises:
-            ValueError: the backbone is not of the Llama architecture.
+            ValueError: the backbone is not of the Llama architecture, or `sizes` does not fit the speech codec.
         """
+        speech = getattr(speech_codec, "config", speech_codec)
+        if speech is not None:
+            count = speech.lm_levels * speech.codebook_size
+            given = (sizes or {}).get("speech", count)
+            if given < count or (given > count and speech.lm_levels > 1):
+                raise ValueError(f"sizes has {given} speech codes, but the speech codec needs {count}")
+            sizes = {"speech": count, **(sizes or {})}
         is_path = isinstance(backbone, str | os.PathLike)
         source = AutoConfig.from_pretrained(backbone, **_hub_kwargs(kwargs)) if is_path else backbone.config
         if not (source.model_type == "llama" or isinstance(source, SolamiConfig)):
@@ -72,6 +83,9 @@ class SolamiForCausalLM(SolamiPreTrainedModel, LlamaForCausalLM):
         model._append_mean_rows(old_rows, modalities, markers)
         config = model.config
         config.modalities, config.markers, config.answer_format = modalities, markers, answer_format
+        if speech is not None:
+            config.speech_levels, config.sampling_rate = speech.lm_levels, speech.sampling_rate
+            config.frame_rates = {**config.frame_rates, "speech": float(speech.frame_rate * speech.lm_levels)}
         config.eos_token_id = model.generation_config.eos_token_id = markers["eos"]
         pad = markers["pad"] if tokenizer is None else tokenizer.pad_token_id
         config.pad_token_id = model.generation_config.pad_token_id = pad

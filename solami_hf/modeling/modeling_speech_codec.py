@@ -14,11 +14,16 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_speech_codec import SolamiSpeechCodecConfig
+
+# Samples of the clips that go through the network together, on a CPU and elsewhere. On a CPU more than 16 s leave the
+# caches and are slower; on a GPU two minutes take about 3 GB at the original's width.
+_PASS_SAMPLES = (1 << 18, 1 << 21)
 
 
 @dataclass
@@ -91,14 +96,20 @@ class SpeechCodecConv(SpeechCodecWeightNorm):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1):
         super().__init__((out_channels, in_channels, kernel_size), out_channels)
         self.stride, self.dilation = stride, dilation
-        self.span = (kernel_size - 1) * dilation + 1
+        padding = (kernel_size - 1) * dilation + 1 - stride
+        self.left, self.right = padding - padding // 2, padding // 2
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, in_channels, time) to (batch, out_channels, ceil(time / stride))."""
-        padding = self.span - self.stride
-        right = padding // 2 + -hidden_states.shape[-1] % self.stride
-        hidden_states = reflect_pad(hidden_states, padding - padding // 2, right)
+    def forward(self, hidden_states: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, in_channels, time) to (batch, out_channels, ceil(time / stride)), `lengths` as in `run_layers`."""
+        if lengths is None:
+            hidden_states = reflect_pad(hidden_states, self.left, self.right + -hidden_states.shape[-1] % self.stride)
+        elif self.left or self.stride > 1:
+            hidden_states = reflect_pad_each(hidden_states, self.left, self.right, self.stride, lengths)
         return F.conv1d(hidden_states, self.weight, self.bias, self.stride, dilation=self.dilation)
+
+    def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
+        """How many of its frames are real, of each clip (batch,)."""
+        return (lengths + self.stride - 1) // self.stride
 
 
 class SpeechCodecConvTranspose(SpeechCodecWeightNorm):
@@ -107,13 +118,20 @@ class SpeechCodecConvTranspose(SpeechCodecWeightNorm):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int):
         super().__init__((in_channels, out_channels, kernel_size), out_channels)
         self.stride = stride
-        self.padding = kernel_size - stride
+        padding = kernel_size - stride
+        self.left, self.right = padding - padding // 2, padding // 2
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, in_channels, time) to (batch, out_channels, stride * time)."""
+    def forward(self, hidden_states: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, in_channels, time) to (batch, out_channels, stride * time), `lengths` as in `run_layers`."""
+        if lengths is not None:
+            places = torch.arange(hidden_states.shape[-1], device=lengths.device)
+            hidden_states = hidden_states.masked_fill((places >= lengths[:, None])[:, None], 0)
         hidden_states = F.conv_transpose1d(hidden_states, self.weight, self.bias, self.stride)
-        right = self.padding // 2
-        return hidden_states[..., self.padding - right : hidden_states.shape[-1] - right]
+        return hidden_states[..., self.left : hidden_states.shape[-1] - self.right]
+
+    def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
+        """How many of its frames are real, of each clip (batch,)."""
+        return lengths * self.stride
 
 
 def reflect_pad(values: torch.Tensor, left: int, right: int) -> torch.Tensor:
@@ -123,6 +141,47 @@ def reflect_pad(values: torch.Tensor, left: int, right: int) -> torch.Tensor:
         values = F.pad(values, (0, missing))
     values = F.pad(values, (left, right), mode="reflect")
     return values[..., : values.shape[-1] - missing]
+
+
+def reflect_pad_each(values: torch.Tensor, left: int, right: int, stride: int, lengths: torch.Tensor) -> torch.Tensor:
+    """Pads each clip of a batch as `reflect_pad` pads it alone, at the clip's own end.
+
+    Args:
+        values: (batch, channels, time); what lies behind a clip's end is not read.
+        left, right: padding of a clip whose length is a multiple of `stride`; others get up to `stride` - 1 more.
+        lengths: (batch,), at least 1 and at most `time`.
+
+    Returns:
+        (batch, channels, left + time + right + stride - 1). What lies behind a clip's padding means nothing.
+    """
+    channels, time = values.shape[1:]
+    padded = F.pad(values, (left, right + stride - 1))
+    lengths = lengths[:, None]
+    begin = torch.arange(left, 0, -1, device=values.device).expand(len(values), -1)
+    end = lengths + torch.arange(right + stride - 1, device=values.device)
+    # Where a clip is too short to be reflected, `reflect_pad` lengthens it by zeros up to here.
+    turn = torch.maximum(lengths, (right + -lengths % stride).clamp(min=left) + 1)
+    source = torch.cat([begin, torch.where(end < turn, end, 2 * (turn - 1) - end)], 1)
+    inside = ((source >= 0) & (source < lengths))[:, None]
+    source = source.clamp(0, time - 1)[:, None].expand(-1, channels, -1)
+    target = torch.cat([left - begin, left + end], 1)[:, None].expand(-1, channels, -1)
+    return padded.scatter_(2, target, values.gather(2, source).masked_fill(~inside, 0))
+
+
+def run_layers(layers: nn.Sequential, hidden_states: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Applies layers to (batch, channels, time).
+
+    `lengths` (batch,) says how many of the frames of each clip are real: these then come out as if each clip stood
+    alone, and what lies behind them means nothing. None: all of them.
+    """
+    for layer in layers:
+        if isinstance(layer, nn.ELU):
+            hidden_states = layer(hidden_states)
+            continue
+        hidden_states = layer(hidden_states, lengths)
+        if lengths is not None and isinstance(layer, (SpeechCodecConv, SpeechCodecConvTranspose)):
+            lengths = layer.output_lengths(lengths)
+    return hidden_states
 
 
 class SpeechCodecResidualBlock(nn.Module):
@@ -138,9 +197,9 @@ class SpeechCodecResidualBlock(nn.Module):
         )
         self.shortcut = SpeechCodecConv(channels, channels, 1)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, time) to the same shape."""
-        return self.shortcut(hidden_states) + self.block(hidden_states)
+    def forward(self, hidden_states: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, channels, time) to the same shape, `lengths` as in `run_layers`."""
+        return self.shortcut(hidden_states, lengths) + run_layers(self.block, hidden_states, lengths)
 
 
 class SpeechCodecLSTM(nn.Module):
@@ -150,10 +209,14 @@ class SpeechCodecLSTM(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(channels, channels, num_layers, bidirectional=bidirectional)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, time) to (batch, channels or 2 * channels, time)."""
+    def forward(self, hidden_states: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, channels, time) to (batch, channels or 2 * channels, time), `lengths` as in `run_layers`."""
         hidden_states = hidden_states.permute(2, 0, 1)
-        output, _ = self.lstm(hidden_states)
+        if self.lstm.bidirectional and lengths is not None:
+            packed = pack_padded_sequence(hidden_states, lengths.cpu(), enforce_sorted=False)
+            output, _ = pad_packed_sequence(self.lstm(packed)[0], total_length=len(hidden_states))
+        else:  # reading forwards only, it meets a clip's padding when the clip is over
+            output, _ = self.lstm(hidden_states)
         if self.lstm.bidirectional:
             hidden_states = hidden_states.repeat(1, 1, 2)
         return (output + hidden_states).permute(1, 2, 0)
@@ -175,9 +238,9 @@ class SpeechCodecEncoder(nn.Module):
         layers += [nn.ELU(), SpeechCodecConv(channels, config.hidden_size, config.last_kernel_size)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
-        """See the class."""
-        return self.layers(input_values)
+    def forward(self, input_values: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """See the class, and `run_layers` for `lengths` in samples."""
+        return run_layers(self.layers, input_values, lengths)
 
 
 class SpeechCodecDecoder(nn.Module):
@@ -195,9 +258,9 @@ class SpeechCodecDecoder(nn.Module):
         layers += [nn.ELU(), SpeechCodecConv(channels, 1, config.last_kernel_size)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """See the class."""
-        return self.layers(latents)
+    def forward(self, latents: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """See the class, and `run_layers` for `lengths` in frames."""
+        return run_layers(self.layers, latents, lengths)
 
 
 def residual_blocks(config: SolamiSpeechCodecConfig, channels: int) -> list[nn.Module]:
@@ -263,12 +326,12 @@ class SpeechCodecQuantizer(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList(SpeechCodecCodebook(config) for _ in range(config.num_quantizers))
 
-    def encode(self, latents: torch.Tensor, num_quantizers: int) -> torch.LongTensor:
-        """(batch, hidden_size, frames) to codes (batch, num_quantizers, frames)."""
+    def encode(self, latents: torch.Tensor, num_quantizers: int, first_quantizer: int = 0) -> torch.LongTensor:
+        """(batch, hidden_size, frames) to codes (batch, num_quantizers - first_quantizer, frames)."""
         batch, _, frames = latents.shape
         residual = latents.transpose(1, 2).flatten(0, 1)
         codes = []
-        for level in self.levels[:num_quantizers]:
+        for level in self.levels[first_quantizer:num_quantizers]:
             codes.append(level.encode(residual))
             residual = residual - level.decode(codes[-1])
         return torch.stack([code.view(batch, frames) for code in codes], 1)
@@ -351,43 +414,47 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         input_values: torch.Tensor,
         padding_mask: torch.Tensor | None = None,
         num_quantizers: int | None = None,
+        first_quantizer: int = 0,
     ) -> SolamiSpeechCodecEncoderOutput:
-        """Speech to codes. A padded batch gives exactly the codes of its clips alone.
-
-        Edges are reflected and the LSTM reads backwards from the end, so padding would change every code: clips of
-        equal length are encoded together, each length on its own. Sort by length where speed matters.
+        """Speech to codes. A padded batch gives the codes of its clips alone: each is reflected at its own end, and
+        read backwards from there.
 
         Args:
             input_values: (batch, 1, samples) float waveform at `config.sampling_rate`, nominally in [-1, 1].
             padding_mask: (batch, samples) boolean, True = real; padding comes behind. All real if None.
-            num_quantizers: how many levels to compute; all of them if None.
+            num_quantizers: how many levels to compute, counted from level 0; all of them if None.
+            first_quantizer: the first level to compute. It then codes the latent itself, as if the levels before it
+                had left everything over (SpeechTokenizer's `st`).
 
         Returns:
-            Codes (batch, num_quantizers, ceil(samples / hop_length)) and their mask.
+            Codes (batch, num_quantizers - first_quantizer, ceil(samples / hop_length)) and their mask.
 
         Raises:
             ValueError: wrong shape, an empty clip, NaN or infinite samples, a mask that is not boolean or has padding
-                before real samples, or a number of levels that the model does not have.
+                before real samples, or levels that the model does not have.
         """
-        self._check_audio(input_values)
-        levels = self.config.num_quantizers if num_quantizers is None else num_quantizers
-        if not 1 <= levels <= self.config.num_quantizers:
-            raise ValueError(f"num_quantizers is {levels}, expected 1 to {self.config.num_quantizers}")
+        check_audio(input_values)
+        levels = check_levels(num_quantizers, self.config.num_quantizers)
+        if not 0 <= first_quantizer < levels:
+            raise ValueError(f"first_quantizer is {first_quantizer}, expected 0 to {levels - 1}")
         batch, _, samples = input_values.shape
         lengths = mask_lengths(padding_mask, (batch, samples), "padding_mask", input_values.device)
         frames = -(-lengths // self.config.hop_length)
-        codes = torch.zeros(batch, levels, int(frames.max()), dtype=torch.long, device=input_values.device)
-        for length in lengths.unique().tolist():
-            rows = (lengths == length).nonzero()[:, 0]
-            latents = self.encoder(input_values[rows, :, :length].to(self.dtype))
-            codes[rows, :, : latents.shape[-1]] = self.quantizer.encode(latents, levels)
-        code_mask = torch.arange(codes.shape[-1], device=codes.device) < frames[:, None]
-        return SolamiSpeechCodecEncoderOutput(audio_codes=codes, code_mask=code_mask)
+        code_mask = torch.arange(int(frames.max()), device=frames.device) < frames[:, None]
+        codes = torch.zeros(
+            batch, levels - first_quantizer, code_mask.shape[1], dtype=torch.long, device=input_values.device
+        )
+        for rows, longest, clips in passes(lengths, self._pass_samples):
+            latents = self.encoder(input_values[rows, :, :longest].to(self.dtype), clips)
+            codes[rows, :, : latents.shape[-1]] = self.quantizer.encode(latents, levels, first_quantizer)
+        return SolamiSpeechCodecEncoderOutput(audio_codes=codes * code_mask[:, None], code_mask=code_mask)
 
     def decode(
         self, audio_codes: torch.Tensor, code_mask: torch.Tensor | None = None, first_quantizer: int = 0
     ) -> SolamiSpeechCodecDecoderOutput:
-        """Codes to speech. A padded batch gives exactly the sound of its clips alone (see `encode`).
+        """Codes to speech. A padded batch gives the sound of its clips alone (see `encode`).
+
+        `SpeechCodecDecoderStream` decodes codes while they arrive.
 
         Args:
             audio_codes: (batch, q, frames) integers, the levels `first_quantizer`, `first_quantizer` + 1, ...
@@ -400,17 +467,21 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         Raises:
             ValueError: wrong shape or type, no frame, more levels than the model has, codes out of range, a bad mask.
         """
-        self._check_codes(audio_codes, first_quantizer)
+        check_codes(audio_codes, self.config.num_quantizers, self.config.codebook_size, first_quantizer)
         batch, _, frames = audio_codes.shape
         hop = self.config.hop_length
         lengths = mask_lengths(code_mask, (batch, frames), "code_mask", audio_codes.device)
+        padding_mask = torch.arange(hop * frames, device=lengths.device) < hop * lengths[:, None]
         values = torch.zeros(batch, 1, hop * frames, dtype=self.dtype, device=audio_codes.device)
-        for length in lengths.unique().tolist():
-            rows = (lengths == length).nonzero()[:, 0]
-            latents = self.quantizer.decode(audio_codes[rows, :, :length].long(), first_quantizer)
-            values[rows, :, : hop * length] = self.decoder(latents.to(self.dtype))
-        padding_mask = torch.arange(hop * frames, device=values.device) < hop * lengths[:, None]
+        for rows, longest, clips in passes(lengths, self._pass_samples // hop):
+            latents = self.quantizer.decode(audio_codes[rows, :, :longest].long(), first_quantizer)
+            values[rows, :, : hop * longest] = self.decoder(latents.to(self.dtype), clips)
+        values = values.masked_fill(~padding_mask[:, None], 0)
         return SolamiSpeechCodecDecoderOutput(audio_values=values, padding_mask=padding_mask)
+
+    @property
+    def _pass_samples(self) -> int:
+        return _PASS_SAMPLES[self.device.type != "cpu"]
 
     def forward(
         self,
@@ -429,7 +500,7 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         Raises:
             ValueError: wrong shape, an empty clip, NaN or infinite samples.
         """
-        self._check_audio(input_values)
+        check_audio(input_values)
         latents = self.encoder(input_values)
         codes, commitment, first = None, latents.new_zeros(()), latents
         if quantize:
@@ -448,35 +519,67 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         )
         return output.to_tuple() if return_dict is False else output
 
-    def _check_audio(self, values: torch.Tensor) -> None:
-        if values.dim() != 3 or values.shape[1] != 1 or not values.is_floating_point():
-            raise ValueError(
-                f"input_values is {values.dtype} of shape {tuple(values.shape)}, expected a float waveform of shape "
-                "(batch, 1, samples); average stereo channels and add dimensions with values[None, None]"
-            )
-        if 0 in values.shape:
-            raise ValueError(f"input_values of shape {tuple(values.shape)} is empty; give at least one sample")
-        if not torch.isfinite(values).all():
-            raise ValueError("input_values holds NaN or infinite samples; clean the recording first")
 
-    def _check_codes(self, codes: torch.Tensor, first_quantizer: int) -> None:
-        size, available = self.config.codebook_size, self.config.num_quantizers
-        if codes.dim() != 3 or codes.is_floating_point():
-            raise ValueError(
-                f"audio_codes is {codes.dtype} of shape {tuple(codes.shape)}, expected integers of shape "
-                "(batch, levels, frames)"
-            )
-        if 0 in codes.shape:
-            raise ValueError(f"audio_codes of shape {tuple(codes.shape)} is empty; give at least one frame")
-        if first_quantizer < 0 or first_quantizer + codes.shape[1] > available:
-            raise ValueError(
-                f"audio_codes has {codes.shape[1]} levels from level {first_quantizer} on, the codec has {available}"
-            )
-        if int(codes.min()) < 0 or int(codes.max()) >= size:
-            raise ValueError(
-                f"audio_codes holds {int(codes.min())} to {int(codes.max())}, expected 0 to {size - 1} "
-                "(codes of the codec, not token ids of the language model)"
-            )
+def check_audio(values: torch.Tensor) -> None:
+    """Raises ValueError unless `values` is a float waveform (batch, 1, samples) with samples that are all finite."""
+    if values.dim() != 3 or values.shape[1] != 1 or not values.is_floating_point():
+        raise ValueError(
+            f"input_values is {values.dtype} of shape {tuple(values.shape)}, expected a float waveform of shape "
+            "(batch, 1, samples); average stereo channels and add dimensions with values[None, None]"
+        )
+    if 0 in values.shape:
+        raise ValueError(f"input_values of shape {tuple(values.shape)} is empty; give at least one sample")
+    if not torch.isfinite(values).all():
+        raise ValueError("input_values holds NaN or infinite samples; clean the recording first")
+
+
+def check_levels(num_quantizers: int | None, available: int) -> int:
+    """The number of levels asked for, all of them if None; ValueError for one that the codec does not have."""
+    levels = available if num_quantizers is None else num_quantizers
+    if not 1 <= levels <= available:
+        raise ValueError(f"num_quantizers is {levels}, expected 1 to {available}")
+    return levels
+
+
+def check_codes(codes: torch.Tensor, available: int, codebook_size: int, first_quantizer: int = 0) -> None:
+    """Raises ValueError unless `codes` are integers (batch, q, frames) of levels that the codec has."""
+    if codes.dim() != 3 or codes.is_floating_point():
+        raise ValueError(
+            f"audio_codes is {codes.dtype} of shape {tuple(codes.shape)}, expected integers of shape "
+            "(batch, levels, frames)"
+        )
+    if 0 in codes.shape:
+        raise ValueError(f"audio_codes of shape {tuple(codes.shape)} is empty; give at least one frame")
+    if first_quantizer < 0 or first_quantizer + codes.shape[1] > available:
+        raise ValueError(
+            f"audio_codes has {codes.shape[1]} levels from level {first_quantizer} on, the codec has {available}"
+        )
+    if int(codes.min()) < 0 or int(codes.max()) >= codebook_size:
+        raise ValueError(
+            f"audio_codes holds {int(codes.min())} to {int(codes.max())}, expected 0 to {codebook_size - 1} "
+            "(codes of the codec, not token ids of the language model)"
+        )
+
+
+def passes(lengths: torch.Tensor, limit: int):
+    """Splits a batch into passes of clips of like length, so that little is computed for padding.
+
+    Args:
+        lengths: (batch,), steps of each clip.
+        limit: of the steps of a pass, padding included; one clip alone may be longer.
+
+    Yields:
+        rows (n,) of the batch, the length of the longest of these clips, and their lengths (n,), None if all alike.
+    """
+    order = lengths.sort().indices.tolist()
+    sizes = lengths.tolist()
+    while order:
+        count, longest = 1, sizes[order[-1]]
+        while count < len(order) and (count + 1) * longest <= limit and 4 * sizes[order[-count - 1]] >= 3 * longest:
+            count += 1
+        rows, order = torch.tensor(order[-count:], device=lengths.device), order[:-count]
+        clips = lengths[rows]
+        yield rows, longest, None if (clips == longest).all() else clips
 
 
 def mask_lengths(mask: torch.Tensor | None, shape: tuple[int, int], name: str, device: torch.device) -> torch.Tensor:

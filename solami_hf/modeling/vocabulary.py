@@ -3,9 +3,15 @@
 The strings are those of SOLAMI (CVPR 2025) and AnyGPT, so that a tokenizer which already has some of them (AnyGPT-base
 has the speech tokens) keeps its ids. Every code of a modality is one token, and the codes of a modality have
 consecutive ids: `first_id + code`, so rendering and parsing are plain arithmetic.
+
+Speech is level 0 of the paper's codec. Where the language model reads more levels of a codec, they are written frame
+by frame, level 0 first, and each level has a range of its own: code `c` of level `q` is speech code
+`q * codebook_size + c`. So one code never means two sounds, and a code shows whether it stands in its place.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 MODALITY_FORMATS = {"speech": "<🗣️{}>", "body": "<🕺{}>", "hand": "<🤚{}>", "trans": "<🔀{}>"}
 DEFAULT_SIZES = {"speech": 1024, "body": 512, "hand": 512, "trans": 256}
@@ -38,6 +44,37 @@ def check_sizes(sizes: dict[str, int] | None) -> dict[str, int]:
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"modality {name!r} needs a positive number of codes, got {size!r}")
     return sizes
+
+
+def flatten_levels(codes, codebook_size: int) -> np.ndarray:
+    """Codes of a speech codec (levels, frames) as the language model's speech codes (frames * levels,)."""
+    codes = np.asarray(codes, dtype=np.int64)
+    return (codes + codebook_size * np.arange(len(codes))[:, None]).T.reshape(-1)
+
+
+def split_levels(codes, levels: int, codebook_size: int) -> np.ndarray:
+    """The language model's speech codes (frames * levels,) as codes of the codec (levels, frames).
+
+    Raises:
+        ValueError: no code, not whole frames, or a code outside the range of its level.
+    """
+    codes = np.asarray(codes)
+    if codes.ndim != 1 or codes.size == 0 or codes.dtype.kind not in "iu":
+        raise ValueError(
+            f"speech codes are {codes.dtype} of shape {codes.shape}, expected at least one code, integers (n,)"
+        )
+    codes = codes.astype(np.int64)
+    if len(codes) % levels:
+        raise ValueError(f"{len(codes)} speech codes are no whole frames of {levels} levels; pass all of an answer")
+    frames = (codes.reshape(-1, levels) - codebook_size * np.arange(levels)).T
+    if frames.min() < 0 or frames.max() >= codebook_size:
+        ranges = f"0 to {codebook_size - 1}"
+        ranges += "" if levels == 1 else f" in level 0 and {codebook_size} higher in each further level, by turns"
+        raise ValueError(
+            f"speech codes run from {codes.min()} to {codes.max()} and must be {ranges}; they were probably made by "
+            "another codec, or are token ids"
+        )
+    return frames
 
 
 def build_layout(sizes: dict[str, int] | None, first_id: int) -> tuple[dict, dict]:

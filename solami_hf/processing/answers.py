@@ -74,6 +74,8 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         inside = (codes >= 0) & (codes < config.modalities[name]["size"])
         if not len(codes) or not inside.all():
             problems.append(f"{name} span empty or with foreign tokens")
+        if name == "speech" and len(codes) and inside.all() and not _levels_in_turn(codes, config):
+            problems.append("speech codes of the wrong level, or no whole frames")
         setattr(answer, name, codes[inside])
     if expected_start != len(ids):
         problems.append("tokens after the last span")
@@ -81,6 +83,13 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         problems.append(f"{len(answer.body)} body codes but {len(answer.hand)} hand codes")
     answer.valid, answer.reason = not problems, "; ".join(problems)
     return answer
+
+
+def _levels_in_turn(codes: np.ndarray, config) -> bool:
+    """Whether speech codes are whole frames with each level in its place, see `vocabulary`."""
+    levels = getattr(config, "speech_levels", 1)
+    size = config.modalities["speech"]["size"] // levels
+    return len(codes) % levels == 0 and np.array_equal(codes // size, np.arange(len(codes)) % levels)
 
 
 def _is_reserved(ids: np.ndarray, config) -> np.ndarray:

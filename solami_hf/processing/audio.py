@@ -1,7 +1,9 @@
 """Sound files and arrays as mono float32 at one rate, and back to 16-bit wav files."""
 
+import logging
 import os
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,65 +11,154 @@ import soundfile
 import torch
 import torchaudio.functional
 
+logger = logging.getLogger(__name__)
+
+RATES = (1000, 1_000_000)  # Hz
+MAX_SECONDS = 3600.0
+_BLOCK = 1 << 20  # frames read at once
+_LARGEST_RATIO = 2000
+_LOUDEST_SAMPLE = 64.0
+
 
 def read_audio(
-    audio: str | Path | np.ndarray | torch.Tensor, sampling_rate: int = 16000, source_rate: int | None = None
+    audio: str | os.PathLike | np.ndarray | torch.Tensor,
+    sampling_rate: int = 16000,
+    source_rate: int | None = None,
+    trim_silence: bool = False,
+    max_seconds: float = MAX_SECONDS,
 ) -> np.ndarray:
     """Sound as mono float32 of shape (samples,) at `sampling_rate`.
 
     Args:
         audio: a file that libsndfile reads (wav, flac, ogg, mp3), or an array of shape (samples,), (samples, channels)
-            or (channels, samples); the shorter dimension is taken as channels, which are averaged. Integers are scaled
-            by the range of their type to [-1, 1).
-        sampling_rate: wanted rate in Hz.
+            or (channels, samples); the shorter dimension is taken as channels, which are averaged. Integers of up to
+            32 bits are scaled by the range of their type to [-1, 1).
+        sampling_rate: wanted rate in Hz, 1000 to 1000000.
         source_rate: rate of an array in Hz; None means it has `sampling_rate` already. Files carry their own.
+        trim_silence: cut the silence before and behind the sound, see `trim`.
+        max_seconds: the longest recording that is read; of a longer file nothing but the header.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is no readable sound or is cut short, there is no sample, a sample is NaN or infinite, the
-            array has a wrong shape, or a rate is not positive.
+        ValueError: the file is no readable sound or is cut short, there is no sample, a sample is NaN, infinite or far
+            outside [-1, 1], the array has a wrong shape or type, a rate is outside the range, the sound is too long,
+            or there is nothing but silence left to trim.
     """
-    if isinstance(audio, (str, Path)):
-        name = str(audio)
-        values, source_rate = read_file(Path(audio))
+    _check_rate(sampling_rate, "sampling_rate")
+    if isinstance(audio, (str, os.PathLike)):
+        name = os.fspath(audio)
+        values, source_rate = read_file(Path(audio), max_seconds)
     else:
         name = "audio"
-        values = as_float(audio)
         source_rate = sampling_rate if source_rate is None else source_rate
-    for argument, rate in (("sampling_rate", sampling_rate), ("source_rate", source_rate)):
-        if rate < 1:
-            raise ValueError(f"{argument} is {rate}, expected a positive number of samples per second")
+        _check_rate(source_rate, "source_rate")
+        _check_length(max(np.shape(audio), default=0) / source_rate, max_seconds, name)
+        values = as_float(audio)
     if values.ndim not in (1, 2):
         raise ValueError(f"{name} has shape {values.shape}, expected (samples,) or (samples, channels)")
     if values.size == 0:
         raise ValueError(f"{name} is empty (0 samples); give a recording with sound in it")
     if not np.isfinite(values).all():
         raise ValueError(f"{name} holds NaN or infinite samples; clean the recording first")
+    highest = float(np.abs(values).max())
+    if highest > _LOUDEST_SAMPLE:
+        raise ValueError(f"{name} has samples up to {highest:.6g}, expected -1 to 1; divide 16-bit values by 32768")
     if values.ndim == 2:
         values = values.mean(axis=int(np.argmin(values.shape)))
-    values = np.ascontiguousarray(values, dtype=np.float32)
-    if source_rate != sampling_rate:
-        resampled = torchaudio.functional.resample(torch.from_numpy(values), int(source_rate), int(sampling_rate))
-        values = resampled.numpy()
-    return values
+    values = resample(np.ascontiguousarray(values, dtype=np.float32), round(source_rate), round(sampling_rate))
+    return trim(values, round(sampling_rate)) if trim_silence else values
 
 
-def read_file(path: Path) -> tuple[np.ndarray, int]:
-    """Samples (samples,) or (samples, channels) float32 and the rate in Hz of a sound file; see `read_audio`."""
+def resample(values: np.ndarray, source_rate: int, sampling_rate: int) -> np.ndarray:
+    """Sound (samples,) float32 at another rate, in Hz.
+
+    The filter bank has as many weights as both rates have in lowest terms. For odd ones that would be gigabytes, so
+    such a ratio is taken to the nearest of smaller numbers, which changes pitch and length by less than 1 in 1,000.
+    """
+    ratio = Fraction(sampling_rate, source_rate)
+    if max(ratio.numerator, ratio.denominator) > _LARGEST_RATIO:
+        inverse = ratio > 1
+        ratio = (1 / ratio if inverse else ratio).limit_denominator(_LARGEST_RATIO)
+        ratio = 1 / ratio if inverse else ratio
+    if ratio == 1:
+        return values
+    return torchaudio.functional.resample(torch.from_numpy(values), ratio.denominator, ratio.numerator).numpy()
+
+
+def trim(values: np.ndarray, sampling_rate: int, decibels: float = 40.0, margin: float = 0.05) -> np.ndarray:
+    """Cuts the silence before and behind sound (samples,).
+
+    Args:
+        decibels: silent are pieces of 10 ms that lie this far below the loudest one.
+        margin: seconds of silence that stay on each side.
+
+    Raises:
+        ValueError: there is no sound at all.
+    """
+    piece = max(1, sampling_rate // 100)
+    pieces = np.pad(values.astype(np.float64), (0, -len(values) % piece)).reshape(-1, piece)
+    loudness = np.sqrt((pieces**2).mean(axis=1))
+    if loudness.max() == 0:
+        raise ValueError("the recording is silent; give one with sound in it")
+    heard = np.flatnonzero(loudness >= loudness.max() * 10 ** (-decibels / 20)) * piece
+    margin = round(margin * sampling_rate)
+    return values[max(0, heard[0] - margin) : heard[-1] + piece + margin]
+
+
+def limit_loudness(values: np.ndarray, sampling_rate: int, peak: float = 1.0, loudest: float = 0.25) -> np.ndarray:
+    """Sound (samples,) float32 that can be played: turned down as a whole where it is too loud, never up.
+
+    Args:
+        peak: the largest sample.
+        loudest: root mean square of the loudest 0.4 s; speech is at 0.05 to 0.15, a broken codec may roar at 1.
+
+    Returns:
+        Finite values in [-`peak`, `peak`]; NaN and infinite samples become 0, with a warning.
+    """
+    values = np.asarray(values, dtype=np.float32)
+    if not np.isfinite(values).all():
+        logger.warning("%d samples of the waveform are no numbers; they are silenced", (~np.isfinite(values)).sum())
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    highest = float(np.abs(values).max(initial=0))
+    if highest == 0:
+        return values
+    piece = max(1, min(len(values), round(0.4 * sampling_rate)))
+    scaled = np.pad(values / highest, (0, -len(values) % piece)).reshape(-1, piece)  # squares cannot overflow
+    loudness = highest * float(np.sqrt((scaled.astype(np.float64) ** 2).mean(axis=1).max()))
+    return np.clip(values * min(1.0, peak / highest, loudest / loudness), -peak, peak).astype(np.float32)
+
+
+def read_file(path: Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
+    """Mono samples (samples,) float32 and the rate in Hz of a sound file; see `read_audio`."""
     if not path.is_file():
         raise FileNotFoundError(f"no such audio file: {path}")
+    blocks, count = [], 0
     try:
         with soundfile.SoundFile(path) as file:
-            expected = file.frames
-            values = file.read(dtype="float32")
-            rate = file.samplerate
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+            rate, expected = file.samplerate, file.frames
+            _check_rate(rate, f"the rate of {path}")
+            if expected >= 1 << 60:
+                raise ValueError(f"{path} does not say how long it is, as streams do; convert it with ffmpeg or sox")
+            _check_length(expected / rate, max_seconds, path)
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(block.mean(axis=1))
+                count += len(block)
+                _check_length(count / rate, max_seconds, path)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: headerless .raw
         raise ValueError(f"{path} is not a readable sound file ({error}); expected wav, flac, ogg or mp3") from error
-    if len(values) < expected or is_cut_short(path):
+    if count < expected or is_cut_short(path):
         raise ValueError(f"{path} is cut short: its header promises more sound than it holds; copy it again")
-    if values.ndim == 2:  # soundfile's channels come last, whatever the lengths
-        values = values.mean(axis=1)
-    return values, rate
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate
+
+
+def _check_rate(rate: float, name: str) -> None:
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(f"{name} is {rate}, expected {RATES[0]} to {RATES[1]} samples per second")
+
+
+def _check_length(seconds: float, max_seconds: float, name) -> None:
+    if seconds > max_seconds:
+        raise ValueError(f"{name} lasts {seconds:.1f} s, expected at most {max_seconds:g} s; cut it into pieces")
 
 
 def is_cut_short(path: Path) -> bool:
@@ -88,14 +179,18 @@ def is_cut_short(path: Path) -> bool:
 
 def as_float(audio: np.ndarray | torch.Tensor) -> np.ndarray:
     """An array or tensor as float32; integers are scaled by the range of their type."""
-    values = audio.detach().cpu().numpy() if isinstance(audio, torch.Tensor) else np.asarray(audio)
+    if isinstance(audio, torch.Tensor):
+        audio = audio.detach().to("cpu", torch.float32 if audio.is_floating_point() else None).numpy()
+    values = np.asarray(audio)
     if values.dtype == np.uint8:
         return (values.astype(np.float32) - 128) / 128
-    if values.dtype.kind == "i":
+    if values.dtype.kind == "i" and values.dtype.itemsize <= 4:
         return (values / -float(np.iinfo(values.dtype).min)).astype(np.float32)
     if values.dtype.kind != "f":
-        raise ValueError(f"audio has dtype {values.dtype}, expected floats in [-1, 1] or signed integers")
-    return values.astype(np.float32)
+        # 64 bits are nobody's sample format: such values are 16-bit ones in disguise, and would be scaled to silence
+        raise ValueError(f"audio has dtype {values.dtype}, expected floats in [-1, 1] or integers of 8, 16 or 32 bits")
+    with np.errstate(over="ignore"):  # too large for float32: infinite, and refused as such
+        return values.astype(np.float32)
 
 
 def write_audio(path: str | Path, values: np.ndarray | torch.Tensor, sampling_rate: int = 16000) -> None:

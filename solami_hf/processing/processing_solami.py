@@ -1,47 +1,53 @@
 """`SolamiProcessor`: raw motion, audio and text to the language model's ids, and its answers back to media.
 
-One folder holds the tokenizer, the chat template, the motion codec (with its statistics) and the speech codec. The
-codecs are `PreTrainedModel`s in subfolders, loaded on first use.
+One folder holds the tokenizer, the chat template, the motion codec (with its statistics), the speech codec, the
+acoustic model and the voices. Codecs and acoustic model are checkpoints in subfolders, loaded on first use.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
+from transformers.utils import cached_file
 
 from ..modeling.configuration_solami import ANSWER_FORMATS
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
-from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from ..modeling.speech_codec_adapter import as_speech_codec, load_speech_codec
 from ..modeling.vocabulary import MODALITY_FORMATS, extend_tokenizer
 from .answers import Answer, parse_answer
-from .audio import read_audio
 from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_left, pad_right
 from .motion import SmplxMotion
 from .motion_features import features_to_smplx, motion_to_features, relative_transform
 from .motion_files import read_motion
+from .processor_speech import SpeechProcessing
 from .rendering import TokenRenderer, sorted_blocks
 from .smplx_body import standing_height
 
-CODEC_CLASSES = {"motion_codec": SolamiMotionVQModel, "speech_codec": SolamiSpeechCodecModel}
+CODECS = ("motion_codec", "speech_codec", "acoustic_model")
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 MAX_MOTION_SECONDS = 120.0
 
 
-class SolamiProcessor(ProcessorMixin):
+class SolamiProcessor(SpeechProcessing, ProcessorMixin):
     r"""
     Args:
         tokenizer: the text tokenizer; the modality tokens are added when it lacks them.
         motion_codec (`SolamiMotionVQModel`, *optional*): body, hand and transform tokenizer with its statistics.
-        speech_codec (`SolamiSpeechCodecModel`, *optional*): speech tokenizer; the language model uses its level 0.
+        speech_codec (`SolamiSpeechCodecModel` or any codec of transformers, *optional*): speech tokenizer, a model or
+            the hub id or folder of one. The language model reads the first `lm_levels` of its levels, by default
+            level 0 of ours; `speech_codec_adapter.load_speech_codec` chooses others.
         chat_template (`str`, *optional*): by default the packaged SOLAMI template.
-        characters (`dict`, *optional*): id -> `{"name", "system"}`, the characters that the checkpoint plays.
+        characters (`dict`, *optional*): id -> `{"name", "system", "voice"?}`, the characters of the checkpoint.
         answer_format (`str`): `"motion_speech"` or `"text_motion_speech"`.
+        acoustic_model (`SolamiSoundStormModel`, *optional*): adds the levels that the language model does not write.
+        speech_levels (`int`, *optional*): levels among the speech codes, by default those of the speech codec.
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class SolamiProcessor(ProcessorMixin):
         chat_template=None,
         characters=None,
         answer_format="motion_speech",
+        acoustic_model=None,
+        speech_levels=None,
     ):
         if answer_format not in ANSWER_FORMATS:
             raise ValueError(f"answer_format must be one of {ANSWER_FORMATS}, got {answer_format!r}")
@@ -60,8 +68,14 @@ class SolamiProcessor(ProcessorMixin):
         tokenizer.chat_template = chat_template
         self.characters = characters or {}
         self.answer_format = answer_format
-        self._codecs = {"motion_codec": motion_codec, "speech_codec": speech_codec}
-        self._codec_source = None
+        if speech_codec is not None:
+            load = load_speech_codec if isinstance(speech_codec, str | os.PathLike) else as_speech_codec
+            speech_codec = load(speech_codec, lm_levels=speech_levels)
+            speech_levels = speech_codec.config.lm_levels
+        self.speech_levels = speech_levels or 1
+        self._codecs = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model), strict=True))
+        self._codec_source = self._voices = None
+        self._found: dict[str, bool] = {}
         self.modalities, self.markers = extend_tokenizer(tokenizer, self._sizes(tokenizer))
         self._renderer = TokenRenderer(tokenizer, self)
 
@@ -76,8 +90,14 @@ class SolamiProcessor(ProcessorMixin):
             config = motion.config
             known = {"body": config.body_code_num, "hand": config.hand_code_num, "trans": config.transform_code_num}
             sizes = {**sizes, **{name: size for name, size in known.items() if not sizes[name]}}
-        if speech is not None and not sizes["speech"]:
-            sizes["speech"] = speech.config.codebook_size
+        if speech is not None:
+            needed = self.speech_levels * speech.config.codebook_size
+            sizes["speech"] = sizes["speech"] or needed
+            if sizes["speech"] < needed or (self.speech_levels > 1 and sizes["speech"] > needed):
+                raise ValueError(
+                    f"the tokenizer has {sizes['speech']} speech tokens, but the speech codec needs {needed}; start "
+                    "from a tokenizer without speech tokens, or use the codec that they were made for"
+                )
         return {name: size for name, size in sizes.items() if size}
 
     # ---- codecs, saving and loading
@@ -88,50 +108,69 @@ class SolamiProcessor(ProcessorMixin):
         return self._codec("motion_codec")
 
     @property
-    def speech_codec(self) -> SolamiSpeechCodecModel:
-        """The speech tokenizer, loaded on first use; ValueError when the checkpoint has none."""
+    def speech_codec(self):
+        """The speech tokenizer, ours or an adapted one, loaded on first use; ValueError when there is none."""
         return self._codec("speech_codec")
+
+    @property
+    def acoustic_model(self):
+        """What adds the other levels of the speech codec, loaded on first use; None when the checkpoint has none."""
+        return self._codec("acoustic_model") if self._has("acoustic_model") else None
 
     def _codec(self, name: str):
         if self._codecs[name] is None:
-            cls, source = CODEC_CLASSES[name], self._codec_source
             hint = f"pass {name}=... to SolamiProcessor, or save_pretrained a processor that has one"
-            if source is None:
+            if self._codec_source is None:
                 raise ValueError(f"this processor has no {name}; {hint}")
-            path, kwargs = source
+            path, kwargs = self._codec_source
             try:
-                self._codecs[name] = cls.from_pretrained(path, subfolder=name, dtype=torch.float32, **kwargs).eval()
+                if not self._has(name):
+                    raise OSError("there is no config.json in it")
+                self._codecs[name] = self._loader(name)(path, subfolder=name, dtype=torch.float32, **kwargs).eval()
             except OSError as error:
                 raise ValueError(f"{path} has no readable {name}/ folder; {hint} ({error})") from error
         return self._codecs[name]
 
+    def _loader(self, name: str):
+        if name == "motion_codec":
+            return SolamiMotionVQModel.from_pretrained
+        if name == "speech_codec":
+            return partial(load_speech_codec, lm_levels=self.speech_levels)
+        from ..modeling.modeling_soundstorm import SolamiSoundStormModel
+
+        return SolamiSoundStormModel.from_pretrained
+
+    def _has(self, name: str) -> bool:
+        """Whether the processor or the checkpoint that it comes from has such a model."""
+        if self._codecs[name] is not None or self._codec_source is None:
+            return self._codecs[name] is not None
+        if name not in self._found:  # asked once: the answer may come from the hub
+            path, kwargs = self._codec_source
+            self._found[name] = cached_file(
+                path, "config.json", subfolder=name, _raise_exceptions_for_missing_entries=False, **kwargs
+            ) is not None  # fmt: skip
+        return self._found[name]
+
     def to_dict(self):
         """What goes into `processor_config.json`: no weights, no derived state."""
-        hidden = {k: self.__dict__.pop(k) for k in ("_codecs", "_renderer", "_codec_source", "modalities", "markers")}
+        derived = ("_codecs", "_voices", "_found", "_renderer", "_codec_source", "modalities", "markers")
+        hidden = {k: self.__dict__.pop(k) for k in derived}
         try:
             output = super().to_dict()
         finally:
             self.__dict__.update(hidden)
-        return {k: v for k, v in output.items() if k not in ("motion_codec", "speech_codec")}
+        return {k: v for k, v in output.items() if k not in CODECS}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        """Writes tokenizer, template, processor config and both codecs (each in its subfolder) into one folder."""
+        """Writes tokenizer, template, processor config, codecs and acoustic model (each in its subfolder), voices."""
         os.makedirs(save_directory, exist_ok=True)
-        for name in CODEC_CLASSES:
-            if self._codecs[name] is not None or self._has_source(name):
-                self._codec(name).save_pretrained(os.path.join(save_directory, name))
+        for name in filter(self._has, CODECS):
+            self._codec(name).save_pretrained(os.path.join(save_directory, name))
+        self.voices.save(save_directory)
         files = super().save_pretrained(save_directory, **kwargs)
         if push_to_hub:
             self.push_to_hub(kwargs.get("repo_id", os.path.basename(os.path.abspath(save_directory))))
         return files
-
-    def _has_source(self, name: str) -> bool:
-        if self._codec_source is None:
-            return False
-        try:
-            return self._codec(name) is not None
-        except ValueError:
-            return False
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
@@ -187,24 +226,6 @@ class SolamiProcessor(ProcessorMixin):
         encoded = map_in_batches(features, len, batch_size, encode, most_steps=MOTION_BATCH_FRAMES)
         return [{**codes, "trans": trans} for codes, trans in zip(encoded, transforms.numpy()[:, None], strict=True)]
 
-    @torch.no_grad()
-    def encode_speech(self, audio: list, batch_size: int = 16) -> list[np.ndarray]:
-        """Level-0 codes `(n,)` of waveforms (arrays at the codec's rate, or paths at any rate), 50 a second.
-
-        Raises:
-            ValueError: empty, NaN, or unreadable audio (see `audio.read_audio`).
-        """
-        rate = self.speech_codec.config.sampling_rate
-        waves = [torch.from_numpy(read_audio(a, sampling_rate=rate)) for a in audio]
-
-        def encode(batch):
-            values, mask = pad_right(batch)
-            output = self.speech_codec.encode(values[:, None], mask, num_quantizers=1)
-            rows = zip(output.audio_codes[:, 0], output.code_mask, strict=True)
-            return [codes[real].numpy() for codes, real in rows]
-
-        return map_in_batches(waves, len, batch_size, encode)
-
     # ---- codes to media
 
     @torch.no_grad()
@@ -215,19 +236,6 @@ class SolamiProcessor(ProcessorMixin):
             raise ValueError(f"motion codes need equally many body and hand codes, got {body.numel()}, {hand.numel()}")
         features = self.motion_codec.decode(body, hand).motion_values[0]
         return SmplxMotion.from_params(features_to_smplx(features).numpy(), fps=self.motion_codec.config.fps)
-
-    @torch.no_grad()
-    def decode_speech(self, codes, voice: str | None = None) -> np.ndarray:
-        """The waveform `(320 n,)` of level-0 codes `(n,)` at 16 kHz.
-
-        `voice` is kept for checkpoints with voice prompts; the packaged codec has one voice, so only None is accepted.
-        """
-        if voice is not None:
-            raise ValueError(f"voice {voice!r} is unknown: this checkpoint has no voices, pass voice=None")
-        codes = torch.as_tensor(np.asarray(codes, dtype=np.int64)).reshape(1, 1, -1)
-        if codes.numel() == 0:
-            raise ValueError("decode_speech needs at least one code, got none")
-        return self.speech_codec.decode(codes).audio_values[0, 0].float().clamp(-1, 1).numpy()
 
     # ---- messages
 
@@ -342,12 +350,6 @@ class SolamiProcessor(ProcessorMixin):
     def parse_response(self, ids, answer_format: str | None = None) -> Answer:
         """Text, codes and validity of generated ids; see `answers.parse_answer`."""
         return parse_answer(ids, self, answer_format or self.answer_format)
-
-    def character_system(self, character: str) -> str:
-        """The system prompt of one of the checkpoint's characters; ValueError for an unknown one."""
-        if character not in self.characters:
-            raise ValueError(f"unknown character {character!r}; this checkpoint plays {sorted(self.characters)}")
-        return self.characters[character]["system"]
 
     @property
     def model_input_names(self):

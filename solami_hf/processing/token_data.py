@@ -7,14 +7,15 @@ them for a processor with other codecs is refused.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
-import torch
 from datasets import Dataset, Features, List, Value, concatenate_datasets, load_dataset
 from huggingface_hub import DatasetCard, DatasetCardData
+
+from .fingerprints import codec_fingerprint
 
 _codes = List(Value("int16"))
 _motion = {"body": _codes, "hand": _codes, "trans": _codes}
@@ -51,15 +52,6 @@ SCHEMAS = {
 CODECS_OF = {"motion": ("motion",), "speech": ("speech",), "chat": ("motion", "speech")}
 
 
-def codec_fingerprint(codec) -> str:
-    """A short hash of a codec's weights and buffers; two codecs with the same one give the same codes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(codec.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().to(torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def fingerprints(processor, config: str) -> dict[str, str]:
     """Fingerprints of the codecs that the codes of a dataset config depend on."""
     return {name: codec_fingerprint(getattr(processor, f"{name}_codec")) for name in CODECS_OF[config]}
@@ -85,11 +77,23 @@ def write_token_dataset(
     if clash:
         raise ValueError(f"{folder} holds codes of another {' and '.join(sorted(clash))} codec; write to a new folder")
     (folder / config).mkdir(parents=True, exist_ok=True)
+    features = _features(config, splits)
     for split, rows in splits.items():
         path = folder / config / f"{split}-00000-of-00001.parquet"
-        Dataset.from_list(rows, features=SCHEMAS[config]).to_parquet(f"{path}.tmp")
+        Dataset.from_list(rows, features=features).to_parquet(f"{path}.tmp")
         os.replace(f"{path}.tmp", path)
     _write_card(folder, {**known, **prints})
+
+
+def _features(config: str, splits: dict[str, list[dict]]) -> Features:
+    """The schema of a config; speech codes take 32 bits where a codec has more than 16 can count (X-Codec 2)."""
+    turns = [turn for rows in splits.values() for row in rows for turn in row.get("turns", ())]
+    speech = [turn["speech"] for turn in turns if turn.get("speech") is not None]
+    highest = max((np.max(codes, initial=0) for codes in speech), default=0)
+    if highest < 1 << 15:
+        return SCHEMAS[config]
+    wide = {**SCHEMAS[config]["turns"].feature, "speech": List(Value("int32"))}
+    return Features({**SCHEMAS[config], "turns": List(wide)})
 
 
 def card_codecs(folder_or_repo: str | Path) -> dict[str, str]:
@@ -152,7 +156,7 @@ def _write_card(folder: Path, codecs: dict[str, str]) -> None:
     data = DatasetCardData(configs=configs, codecs=codecs, tags=["solami", "motion", "speech"])
     text = (
         f"---\n{data.to_yaml()}\n---\n\n# Token sequences for SOLAMI\n\n"
-        "Codes of body, hand and transform (7.5 a second, one transform per motion) and of speech (50 a second), made "
+        "Codes of body, hand and transform (7.5 a second, one transform per motion) and of speech, made "
         "by `solami prepare`. They mean nothing without the codecs whose fingerprints stand in the header.\n\n"
         "| config | split | rows |\n|---|---|---|\n" + "\n".join(counts) + "\n"
     )

@@ -49,6 +49,16 @@ def test_a_turn_in_a_turn_out(pipeline, tiny_processor, monkeypatch, user):
     assert tiny_processor.decode(prompts[0][0]).endswith("<eosp><eoh>\n[MMGPT]: ")
 
 
+def test_a_turn_in_a_voice(pipeline, tiny_processor, monkeypatch, user):
+    scripted(pipeline, monkeypatch, [good_answer(tiny_processor)])
+    with pytest.raises(ValueError, match="unknown voice 'Link'; this checkpoint has no voices"):
+        pipeline([user], voice="Link")
+    heard = []
+    monkeypatch.setattr(tiny_processor, "decode_speech", lambda codes, voice: heard.append(voice) or np.zeros(640))
+    tiny_processor.voices.add("Link", torch.zeros(8, 9, dtype=torch.long), "made up", tiny_processor.speech_codec)
+    assert pipeline([user], voice="Link").valid and heard == ["Link"]
+
+
 def test_an_untrained_model_answers_something_invalid(pipeline, user):
     reply = pipeline([user])
     assert not reply.valid and reply.motion is None and reply.audio is None and reply.answer.reason
@@ -106,6 +116,11 @@ def test_command_and_its_errors(tiny_model, tiny_processor, small_motion, small_
         main([*options, "--character", "bob", "--turns", turn])
     with pytest.raises(FileNotFoundError, match="gone.wav"):
         main([*options, "--turns", f"{tmp_path}/gone.wav"])
+    characters = json.loads((tmp_path / "model/processor_config.json").read_text())
+    characters["characters"]["ada"]["voice"] = "Link"
+    (tmp_path / "model/processor_config.json").write_text(json.dumps(characters))
+    with pytest.raises(ValueError, match="unknown voice 'Link'"):
+        main([*options, "--character", "ada", "--turns", turn])
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         main(["--checkpoint", str(tmp_path / "gone"), "--output", "x", "--turns", turn])
 

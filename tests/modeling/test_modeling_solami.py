@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from solami_hf.modeling.configuration_solami import SolamiConfig
+from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.modeling_solami import SolamiForCausalLM, SolamiModel
 from solami_hf.modeling.vocabulary import MARKERS, build_layout, extend_tokenizer
 
@@ -119,3 +120,18 @@ def test_config_refuses_a_layout_outside_the_vocabulary():
         SolamiConfig(vocab_size=10, modalities={"body": {"first_id": 5, "size": 6}})
     with pytest.raises(ValueError, match="from_backbone"):
         SolamiConfig(vocab_size=10).require_layout()
+
+
+def test_the_speech_codec_decides_about_speech_codes():
+    codec = SolamiSpeechCodecConfig(codebook_size=16, num_quantizers=4, lm_levels=3, sampling_rate=24000)
+    config = SolamiForCausalLM.from_backbone(llama(True), speech_codec=codec).config
+    assert config.speech_levels == 3 and config.sampling_rate == 24000 and config.modalities["speech"]["size"] == 48
+    assert config.frame_rates == {"speech": 225.0, "body": 7.5, "hand": 7.5}
+    plain = SolamiForCausalLM.from_backbone(llama(True)).config
+    paper = SolamiForCausalLM.from_backbone(llama(True), speech_codec=SolamiSpeechCodecConfig()).config
+    assert paper.to_dict() == plain.to_dict() and plain.speech_levels == 1
+    for speech in (32, 1024):
+        with pytest.raises(ValueError, match=f"sizes has {speech} speech codes, but the speech codec needs 48"):
+            SolamiForCausalLM.from_backbone(llama(True), speech_codec=codec, sizes={"speech": speech})
+    with pytest.raises(StrictDataclassClassValidationError, match="6 speech codes cannot be shared by 4 levels"):
+        SolamiConfig(vocab_size=20, modalities={"speech": {"first_id": 5, "size": 6}}, speech_levels=4)

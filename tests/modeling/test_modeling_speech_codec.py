@@ -5,9 +5,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from solami_hf.modeling import modeling_speech_codec
 from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.convert_speech_codec import convert_speech_codec
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecCodebook
+from solami_hf.modeling.modeling_speech_codec import (
+    SolamiSpeechCodecModel,
+    SpeechCodecCodebook,
+    passes,
+    reflect_pad,
+    reflect_pad_each,
+)
 
 TINY = {
     "num_filters": 2, "hidden_size": 8, "semantic_size": 4, "codebook_size": 16, "num_quantizers": 3,
@@ -52,6 +59,12 @@ def test_original_forward(original):
     torch.testing.assert_close(output.semantic_values, io["w8000/semantic_feature"], atol=1e-5, rtol=0)
     three = model.encode(io["w8000/wav"], num_quantizers=3).audio_codes
     assert torch.equal(three, io["w8000/codes_nq3"].transpose(0, 1))
+    later = model.encode(io["w8000/wav"], num_quantizers=5, first_quantizer=2).audio_codes
+    assert torch.equal(later, io["w8000/codes_nq5_st2"].transpose(0, 1))
+    codes = io["w8000/codes"].transpose(0, 1)
+    for level, expected in zip((0, 2), io["w8000/forward_feature_0_2"], strict=True):
+        part = model.quantizer.decode(codes[:, level : level + 1], level)
+        torch.testing.assert_close(part, expected, atol=1e-6, rtol=0)
 
 
 @torch.no_grad()
@@ -76,6 +89,53 @@ def test_padded_batch_equals_clips_alone(original):
         expected = model.decode(alone).audio_values[0]
         torch.testing.assert_close(sound.audio_values[row, :, : 320 * frames], expected, atol=1e-6, rtol=0)
         assert not sound.audio_values[row, :, 320 * frames :].any()
+
+
+@pytest.mark.parametrize("change", [{}, {"bidirectional": False}, {"kernel_size": 6, "num_residual_layers": 3}])
+@pytest.mark.parametrize("longest", [700, 9000])
+@torch.no_grad()
+def test_clips_of_random_lengths_in_one_pass(change, longest, monkeypatch):
+    one_pass = lambda lengths, limit: [(torch.arange(len(lengths)), int(lengths.max()), lengths)]  # noqa: E731
+    monkeypatch.setattr(modeling_speech_codec, "passes", one_pass)
+    model = SolamiSpeechCodecModel(SolamiSpeechCodecConfig(**TINY | change)).eval()
+    lengths = torch.cat([torch.randint(1, longest, (6,)), torch.tensor([1, 2, 319, 320, 321, longest])])
+    wave = torch.randn(len(lengths), 1, longest) * 0.1
+    mask = torch.arange(longest) < lengths[:, None]
+    batch = model.encode(wave, mask)
+    frames = batch.code_mask.sum(1)
+    assert frames.tolist() == [-(-n // 320) for n in lengths.tolist()]
+    sound = model.decode(batch.audio_codes, batch.code_mask).audio_values
+    for row, (samples, count) in enumerate(zip(lengths.tolist(), frames.tolist(), strict=True)):
+        alone = model.encode(wave[row : row + 1, :, :samples]).audio_codes
+        assert torch.equal(batch.audio_codes[row, :, :count], alone[0])
+        expected = model.decode(alone).audio_values[0]
+        torch.testing.assert_close(sound[row, :, : 320 * count], expected, atol=1e-5, rtol=0)
+        assert not sound[row, :, 320 * count :].any()
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "stride"), [(3, 3, 1), (1, 1, 1), (4, 4, 8), (3, 2, 5), (1, 1, 2), (0, 0, 2)]
+)
+def test_each_clip_is_reflected_as_if_alone(left, right, stride):
+    lengths = torch.arange(1, 30)
+    values = torch.randn(29, 2, 29)
+    padded = reflect_pad_each(values, left, right, stride, lengths)
+    for clip, result, length in zip(values, padded, lengths.tolist(), strict=True):
+        alone = reflect_pad(clip[None, :, :length], left, right + -length % stride)[0]
+        assert torch.equal(result[:, : alone.shape[-1]], alone)
+    two = reflect_pad_each(torch.tensor([[[1.0, 2.0, 9.0, 9.0]]]), 3, 3, 1, torch.tensor([2]))
+    assert two[0, 0, :8].tolist() == [0, 0, 2, 1, 2, 0, 0, 0]  # too short to be reflected: zeros, as the original
+
+
+def test_large_batches_are_split_into_passes_of_like_length():
+    lengths = torch.tensor([5, 90, 40, 7, 41, 90, 31])
+    found = [(rows.tolist(), longest, clips) for rows, longest, clips in passes(lengths, 130)]
+    assert [(rows, longest) for rows, longest, _ in found] == [
+        ([5], 90), ([1], 90), ([6, 2, 4], 41), ([3], 7), ([0], 5)
+    ]  # fmt: skip
+    assert found[2][2].tolist() == [31, 40, 41] and found[0][2] is None
+    assert [rows.tolist() for rows, *_ in passes(lengths, 100)] == [[5], [1], [2, 4], [6], [3], [0]]
+    assert next(passes(torch.tensor([3, 3]), 9))[2] is None  # nothing to pad
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -177,6 +237,11 @@ def test_bad_codes(tiny, codes, message):
 def test_bad_number_of_levels(tiny, levels):
     with pytest.raises(ValueError, match="expected 1 to 3"):
         tiny.encode(torch.zeros(1, 1, 640), num_quantizers=levels)
+
+
+def test_bad_first_level(tiny):
+    with pytest.raises(ValueError, match="first_quantizer is 2, expected 0 to 1"):
+        tiny.encode(torch.zeros(1, 1, 640), num_quantizers=2, first_quantizer=2)
 
 
 def test_bad_config():

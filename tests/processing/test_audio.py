@@ -3,7 +3,8 @@ import pytest
 import soundfile
 import torch
 
-from solami_hf.processing.audio import read_audio, write_audio
+from solami_hf.processing import audio
+from solami_hf.processing.audio import limit_loudness, read_audio, resample, trim, write_audio
 
 
 def tone(rate, seconds=0.5, hertz=220.0):
@@ -53,7 +54,7 @@ def test_bad_arrays(values, message):
 
 @pytest.mark.parametrize("rates", [{"sampling_rate": 0}, {"source_rate": -1}])
 def test_bad_rates(rates):
-    with pytest.raises(ValueError, match="expected a positive number"):
+    with pytest.raises(ValueError, match="expected 1000 to 1000000"):
         read_audio(np.zeros(4), **rates)
 
 
@@ -99,3 +100,95 @@ def test_bad_values_leave_the_file_alone(tmp_path, values):
     with pytest.raises(ValueError, match="values"):
         write_audio(path, values)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "rate"), [("24", 24000), ("44", 44100)])
+def test_resampling_equals_the_original(golden, name, rate):
+    with np.load(golden / "speechtokenizer/resample.npz", allow_pickle=False) as file:
+        source, expected = file[f"x{name}"][0], file[f"y{name}"][0]
+    np.testing.assert_allclose(read_audio(source, source_rate=rate), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [1000, 7999, 11025, 15999, 44101, 96000, 191999, 1_000_000])
+def test_any_rate_is_resampled_in_little_memory(rate):
+    seconds = 0.2
+    values = read_audio(tone(rate, seconds), source_rate=rate)
+    assert abs(len(values) - 16000 * seconds) <= 4
+    np.testing.assert_allclose(values[500:-500], tone(16000, seconds)[500 : len(values) - 500], atol=0.02)
+
+
+def test_a_ratio_in_lowest_terms_is_kept():
+    values = tone(44100)
+    assert np.array_equal(resample(values, 44100, 16000), resample(values, 441, 160))
+    assert resample(values, 16000, 16000) is values
+
+
+def test_ten_channels_are_averaged(tmp_path):
+    channels = np.random.default_rng(0).normal(size=(4000, 10)).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "ten.wav", channels, 16000, subtype="FLOAT")
+    for given in (tmp_path / "ten.wav", channels, channels.T):
+        np.testing.assert_allclose(read_audio(given), channels.mean(1), atol=1e-7)
+
+
+def test_long_files_are_read_in_blocks(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "a.wav", values, 16000, subtype="FLOAT")
+    monkeypatch.setattr(audio, "_BLOCK", 300)
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), values.mean(1), atol=1e-7)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_common_formats(tmp_path, suffix):
+    soundfile.write(tmp_path / f"tone.{suffix}", tone(16000), 16000)
+    values = read_audio(tmp_path / f"tone.{suffix}")
+    assert abs(len(values) - 8000) <= 1200 and 0.4 < np.abs(values).max() < 0.6  # mp3 adds a frame
+
+
+def test_silence_is_trimmed():
+    sound = np.pad(tone(16000), (3200, 6400)) + 1e-4 * np.random.default_rng(0).normal(size=17600).astype(np.float32)
+    kept = read_audio(sound, trim_silence=True)
+    assert 8000 + 1600 - 200 <= len(kept) <= 8000 + 1600 + 200  # 50 ms stay on each side
+    np.testing.assert_array_equal(kept, sound[2400 : 2400 + len(kept)])
+    assert np.array_equal(trim(tone(16000), 16000), tone(16000))
+    assert len(read_audio(sound)) == 17600
+    with pytest.raises(ValueError, match="is silent"):
+        read_audio(np.zeros(100), trim_silence=True)
+
+
+def test_loudness_is_limited_and_never_raised():
+    quiet = tone(16000) * 0.1
+    np.testing.assert_array_equal(limit_loudness(quiet, 16000), quiet)
+    assert np.abs(limit_loudness(quiet * 1e30, 16000)).max() <= 1
+    click = np.zeros(16000, np.float32)
+    click[100] = -4.0
+    np.testing.assert_allclose(limit_loudness(click, 16000).min(), -1.0)
+    # A burst of full scale, behind and before silence: the loudest 0.4 s count.
+    burst = np.pad(np.ones(16000, np.float32), 160000)
+    np.testing.assert_allclose(limit_loudness(burst, 16000).max(), 0.25, rtol=1e-3)
+    assert not limit_loudness(np.zeros(5), 16000).any() and limit_loudness(np.zeros(0), 16000).shape == (0,)
+
+
+def test_loudness_of_what_is_no_number(caplog):
+    values = limit_loudness(np.array([np.nan, 0.5, np.inf, -np.inf]), 16000)
+    assert np.isfinite(values).all() and values[0] == values[2] == 0 and "3 samples" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([0, 1000, -1000]), "int64"),
+        ([0, 1000, -1000], "int64"),
+        (np.array([0, 20000.0]), "divide 16-bit values by 32768"),
+        (np.array([1e300]), "NaN or infinite"),
+        (np.array([True, False]), "bool"),
+        ("abc".split(), "dtype"),
+        (None, "object"),
+    ],
+)
+def test_arrays_that_are_no_waveforms(values, message):
+    with pytest.raises(ValueError, match=message):
+        read_audio(values)
+
+
+def test_bfloat16_tensors_are_read():
+    assert read_audio(torch.tensor([0.5, -0.25], dtype=torch.bfloat16)).tolist() == [0.5, -0.25]

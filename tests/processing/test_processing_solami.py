@@ -180,7 +180,7 @@ def test_bad_media(tiny_processor, small_motion, tmp_path):
         tiny_processor.decode_motion({"body": [1, 2], "hand": [1]})
     with pytest.raises(ValueError, match="at least one code"):
         tiny_processor.decode_speech([])
-    with pytest.raises(ValueError, match="voice 'Link' is unknown"):
+    with pytest.raises(ValueError, match="unknown voice 'Link'"):
         tiny_processor.decode_speech([1], voice="Link")
     with pytest.raises(ValueError, match="unknown character 'Bob'"):
         tiny_processor.character_system("Bob")
@@ -191,7 +191,7 @@ def test_bad_media(tiny_processor, small_motion, tmp_path):
 def test_saved_config_holds_no_weights(tiny_processor, tmp_path):
     tiny_processor.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "processor_config.json").read_text())
-    assert set(config) == {"answer_format", "characters", "processor_class"}
+    assert set(config) == {"answer_format", "characters", "processor_class", "speech_levels"}
     write_motion(tmp_path / "m.npz", SmplxMotion(np.zeros((9, 3)), np.zeros((9, 55, 3))))
     assert len(tiny_processor.encode_motion([tmp_path / "m.npz"])[0]["body"]) == 2
 

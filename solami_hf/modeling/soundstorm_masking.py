@@ -1,0 +1,255 @@
+"""Which cells SoundStorm has masked: at random in training, and from all to none in generation.
+
+Masked parallel decoding as in MaskGIT (https://arxiv.org/abs/2202.04200), level by level as in SoundStorm
+(https://arxiv.org/abs/2305.09636). A cell is one frame of one level. Levels above the one in work stay masked, as
+they are in training.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+# Of all codes, those that a draw chooses from. Written as the original does: 1 - 0.7 is slightly more than 0.3.
+TOP_SHARE = 1 - 0.7
+
+Draws = torch.Generator | Callable[[Sequence[int]], torch.Tensor]
+
+
+def hide_codes(
+    audio_codes: torch.Tensor,
+    code_mask: torch.Tensor,
+    mask_code: int,
+    generator: torch.Generator | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One training example of each clip: a voice prompt, levels already known, and cells of one level to learn.
+
+    Each clip draws where its prompt ends, which level is learnt, and by the cosine schedule how many of that level's
+    cells behind the prompt are masked (at least one). Behind the prompt, higher levels are masked altogether.
+
+    Args:
+        audio_codes: (B, num_quantizers, T) codes.
+        code_mask: (B, T) boolean, True = real; padding comes behind, every clip has a real frame.
+        mask_code: `config.mask_code`.
+        generator: on the CPU; None draws from torch's global one.
+
+    Returns:
+        The codes with masks (B, num_quantizers, T) and labels (B, num_quantizers - 1, T), -100 where none is; as
+        `SolamiSoundStormModel.forward` takes them.
+    """
+    batch, levels, frames = audio_codes.shape
+    device = audio_codes.device
+    start, depth, amount = torch.rand(3, batch, generator=generator).to(device)
+    order = torch.rand(batch, frames, generator=generator).to(device)
+    lengths = code_mask.sum(1)
+    start = (start * lengths).long()
+    level = (depth * (levels - 1)).long()
+    behind = code_mask & (torch.arange(frames, device=device) >= start[:, None])
+    count = (torch.cos(amount * math.pi / 2) * (lengths - start)).ceil().clamp(min=1)
+    ranks = order.masked_fill(~behind, 2.0).argsort(1).argsort(1)
+    return mask_cells(audio_codes, behind, level, behind & (ranks < count[:, None]), mask_code)
+
+
+def mask_cells(
+    audio_codes: torch.Tensor, behind: torch.Tensor, level: torch.Tensor, cells: torch.Tensor, mask_code: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The masked codes and labels of `hide_codes` for what was drawn.
+
+    Args:
+        audio_codes: (B, num_quantizers, T) codes.
+        behind: (B, T) boolean, real frames behind the prompt.
+        level: (B,) acoustic level 0, 1, ... that is learnt.
+        cells: (B, T) boolean, its masked cells.
+        mask_code: `config.mask_code`.
+    """
+    levels = torch.arange(audio_codes.shape[1] - 1, device=audio_codes.device)[:, None]
+    level = level[:, None, None]
+    learnt = (levels == level) & cells[:, None]
+    hidden = learnt | ((levels > level) & behind[:, None])
+    acoustic = audio_codes[:, 1:]
+    masked = torch.cat([audio_codes[:, :1], acoustic.masked_fill(hidden, mask_code)], dim=1)
+    return masked, acoustic.masked_fill(~learnt, -100)
+
+
+def masked_after(step: int, steps: int, cells: int) -> int:
+    """How many of `cells` the cosine schedule leaves masked after `step` (1, 2, ...) of `steps`."""
+    return math.floor(math.cos(math.pi / 2 * step / steps) * cells + 1e-9)
+
+
+def fill_levels(
+    model,
+    codes: torch.Tensor,
+    mask: torch.Tensor,
+    steps: Sequence[int],
+    generator: Draws | Sequence[Draws] | None,
+    greedy: bool,
+    temperature: float,
+    on_call: Callable[[torch.Tensor], None] | None,
+) -> torch.Tensor:
+    """The default mode of `SolamiSoundStormModel.generate`: codes (B, num_quantizers, N) with every cell filled.
+
+    What does not change is embedded once: `known` sums level 0, the prompt and the finished levels; a call adds the
+    level in work, and the masks of those above as one vector. Only the cells still masked leave the last layer.
+
+    Args:
+        model: `SolamiSoundStormModel`.
+        codes: prompt codes, and `config.mask_code` in the cells to fill.
+        mask: (B, N) boolean, True = real.
+        steps: of each acoustic level.
+    """
+    config = model.config
+    codes, (batch, _, frames) = codes.clone(), codes.shape
+    to_fill = codes[:, 1] == config.mask_code
+    cells = to_fill.flatten().nonzero()[:, 0]
+    rows, sizes = cells // frames, to_fill.sum(1).tolist()
+    draws = _draws_of_rows(generator, batch)
+    context = model.context(frames, None if mask.all() else mask)
+    known, above = _embed_known(model, codes, to_fill)
+    for level, count in enumerate(steps):
+        values = torch.full_like(cells, config.mask_code)
+        for step in range(count):
+            # cells of each clip to fill in this step
+            open_cells = values == config.mask_code
+            still = torch.bincount(rows[open_cells], minlength=batch).tolist()
+            quota = [n - masked_after(step + 1, count, size) for n, size in zip(still, sizes, strict=True)]
+            if not any(quota):
+                continue  # fewer cells than steps
+            if on_call is not None:
+                on_call(codes.clone())
+            quota = torch.tensor(quota, device=cells.device)
+            asked = (open_cells & (quota[rows] > 0)).nonzero()[:, 0]
+            vectors = model.embed_level(values, level) + above[level]
+            embeddings = known.index_add(0, cells, vectors.to(known.dtype)).view(batch, frames, -1)
+            logits = model.level_logits(model.encode(embeddings, context, cells[asked]), level)
+            noise = None
+            if not (greedy and count == 1):
+                noise = _noise_of_rows(draws, rows[asked], batch, config.codebook_size)
+            chosen, confidence = choose(logits, noise, temperature * (1 - step / count))
+            best = _best_of_rows(confidence, rows[asked], quota)
+            values[asked[best]] = chosen[best]
+            codes[rows, level + 1, cells % frames] = values
+        known = known.index_add(0, cells, model.embed_level(values, level).to(known.dtype))
+    return codes
+
+
+def fill_upstream(
+    model,
+    codes: torch.Tensor,
+    steps: Sequence[int],
+    generator: Draws | None,
+    greedy: bool,
+    on_call: Callable[[torch.Tensor], None] | None,
+) -> torch.Tensor:
+    """Generation as the original does it, for comparison; see `SolamiSoundStormModel.generate`.
+
+    Two faults are kept: re-masking ranks the cells of all levels together, so that it masks few of the first, and
+    every later level overwrites the prompt and the levels above it.
+    """
+    config, levels = model.config, model.config.num_acoustic_levels
+    codes = codes.clone()
+    frames = codes.shape[2]
+    context = model.context(frames)
+    shares = torch.cos(torch.linspace(0.0, 1.0, steps[0] + 1) * math.pi / 2)
+    plan = [(0, index, count) for index, count in enumerate((shares * frames).long().tolist())]
+    plan += [(level, 0, 0) for level in range(1, levels)]
+    to_fill = codes[:, 1:] == config.mask_code
+    masked = to_fill
+    for level, index, count in plan:
+        if on_call is not None:
+            on_call(codes.clone())
+        hidden = model.encode(model.embed(codes), context)
+        draws = not greedy or count > 0
+        first = 0 if draws else level
+        logits = torch.stack([model.level_logits(hidden, above) for above in range(first, levels)], dim=2)
+        noise = None
+        if draws:
+            shape = (len(codes), frames * levels, config.codebook_size)
+            noise = gumbel(uniform(generator, shape, logits.device)).view_as(logits)
+        chosen, confidence = choose(logits, noise, index / steps[0])
+        chosen = chosen.transpose(1, 2)[:, level - first :]
+        if level > 0:
+            codes[:, level + 1 :] = chosen
+            continue
+        codes[:, 1:] = torch.where(masked, chosen, codes[:, 1:])
+        if count > 0:
+            least = (1 - confidence).flatten(1).argsort(dim=-1, descending=True)[:, :count]
+            again = torch.zeros_like(confidence, dtype=torch.bool).flatten(1).scatter(1, least, True)
+            masked = again.view(confidence.shape).transpose(1, 2).clone()
+            masked[:, 1:] = True
+            masked &= to_fill
+            codes[:, 1:] = codes[:, 1:].masked_fill(masked, config.mask_code)
+    return codes
+
+
+def choose(logits: torch.Tensor, noise: torch.Tensor | None, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (...,) of logits (..., codes) and their probabilities: the most probable ones, or drawn with `noise`.
+
+    A draw is among the `TOP_SHARE` most probable codes; `noise` is Gumbel noise of the shape of the logits.
+    """
+    if noise is None:
+        chosen = logits.argmax(-1)
+    else:
+        top = logits.topk(math.ceil(TOP_SHARE * logits.shape[-1]), dim=-1)
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, top.indices, top.values)
+        chosen = (logits / max(temperature, 1e-10) + noise).argmax(-1)
+    probabilities = logits.softmax(-1)
+    return chosen, probabilities.gather(-1, chosen[..., None])[..., 0]
+
+
+def uniform(source: Draws | None, shape: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Numbers uniform in [0, 1) from a generator, a function of the shape, or (None) torch's global generator.
+
+    Raises:
+        ValueError: the source is neither, or gives another shape.
+    """
+    if source is None or isinstance(source, torch.Generator):
+        drawn = torch.rand(shape, generator=source, device=device if source is None else source.device)
+    elif callable(source):
+        drawn = source(shape)
+    else:
+        raise ValueError(f"generator is {type(source).__name__}, expected a torch.Generator or a function of a shape")
+    if tuple(drawn.shape) != tuple(shape):
+        raise ValueError(f"generator gave numbers of shape {tuple(drawn.shape)}, expected {tuple(shape)}")
+    return drawn.to(device)
+
+
+def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
+    """Gumbel noise of uniform numbers in [0, 1)."""
+    return -torch.log(-torch.log(uniforms + 1e-10) + 1e-10)
+
+
+def _embed_known(model, codes: torch.Tensor, to_fill: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is known at first (B * N, hidden_size), and the sum of the mask vectors above each level (levels, ...)."""
+    levels, mask_code = codes.shape[1] - 1, model.config.mask_code
+    masks = [model.embed_level(codes.new_tensor(mask_code), level) for level in range(levels)]
+    masks = torch.stack(masks).to(torch.promote_types(model.dtype, torch.float32))
+    known = model.embed(codes) - masks.sum(0) * to_fill[..., None]
+    return known.flatten(0, 1), masks.sum(0) - masks.cumsum(0)
+
+
+def _draws_of_rows(generator: Draws | Sequence[Draws] | None, batch: int) -> list[Draws] | None:
+    if generator is None:
+        return None
+    draws = list(generator) if isinstance(generator, list | tuple) else [generator] * batch
+    if len(draws) != batch:
+        raise ValueError(f"generator has {len(draws)} entries for {batch} clips, expected one each, or one for all")
+    return draws
+
+
+def _noise_of_rows(draws: list[Draws] | None, rows: torch.Tensor, batch: int, codes: int) -> torch.Tensor | None:
+    """Gumbel noise (n, codes) for cells of the given `rows` (n,), in order; each clip draws for its own cells."""
+    if draws is None:
+        return None
+    counts = torch.bincount(rows, minlength=batch).tolist()
+    drawn = [uniform(source, (n, codes), rows.device) for source, n in zip(draws, counts, strict=True) if n]
+    return gumbel(torch.cat(drawn))
+
+
+def _best_of_rows(confidence: torch.Tensor, rows: torch.Tensor, quota: torch.Tensor) -> torch.Tensor:
+    """Indices of the `quota[row]` most confident cells of each row, for cells (n,) of the given `rows` (n,)."""
+    order = confidence.argsort(descending=True, stable=True)
+    order = order[rows[order].argsort(stable=True)]
+    sorted_rows = rows[order]
+    first = torch.searchsorted(sorted_rows, sorted_rows)  # where each row begins
+    rank = torch.arange(len(order), device=order.device) - first
+    return order[rank < quota[sorted_rows]]

@@ -1,0 +1,25 @@
+"""Which codec made some codes: codes of another one are plausible numbers without meaning."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def codec_fingerprint(codec) -> str:
+    """A short hash of a codec's weights and buffers; two codecs with the same one give the same codes.
+
+    Where the language model reads several levels of a speech codec, their number is part of it.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(codec.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    levels = getattr(codec.config, "lm_levels", 1)
+    if levels != 1:
+        digest.update(f"{levels} levels".encode())
+    return digest.hexdigest()[:16]
+
+
+__all__ = ["codec_fingerprint"]

@@ -1,0 +1,248 @@
+"""Voices of a checkpoint: a few seconds of each as codes of its speech codec, which the acoustic model continues.
+
+    solami add-voice --checkpoint runs/demo/checkpoint --name Link --audio link.wav --character link
+
+`voices/voices.json` maps a name to `{"source", "codec", "seconds"}`, and `voices/<name>.safetensors` holds the codes
+of all levels, never the recording. `codec` is the fingerprint of the codec that made them: to another one they would
+be noise. Only use voices whose owners agree.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers.utils import cached_file
+
+from .audio import read_audio
+from .fingerprints import codec_fingerprint
+from .whole_file import whole_file
+
+logger = logging.getLogger(__name__)
+
+FOLDER, INDEX = "voices", "voices.json"
+SECONDS = (3.0, 10.0)
+_NAME = re.compile(r"\w(?:[\w .'-]{0,62}\w)?")
+
+
+class Voices:
+    """The voices of a checkpoint, by name; their codes are read when they are first needed.
+
+    Args:
+        entries: name -> `{"source", "codec", "seconds"}`.
+        codes: name -> codes (levels, frames), where they are known already.
+        folder: checkpoint folder or hub id that the others come from.
+        hub: `revision`, `token`, ... of the hub.
+    """
+
+    def __init__(self, entries: dict | None = None, codes: dict | None = None, folder=None, hub: dict | None = None):
+        self.entries, self._codes = dict(entries or {}), dict(codes or {})
+        self._folder, self._hub = folder, dict(hub or {})
+        self._made_by = (None, "")
+
+    @classmethod
+    def load(cls, folder, **hub) -> Voices:
+        """The voices of a checkpoint folder or hub id; none where it has no `voices/`.
+
+        Raises:
+            ValueError: `voices/voices.json` is damaged.
+        """
+        path = _find(folder, INDEX, hub)
+        if path is None:
+            return cls()
+        try:
+            entries = json.loads(Path(path).read_text(encoding="utf-8"))
+            known = all(isinstance(entry.get("codec"), str) for entry in entries.values())
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is not readable ({error}); add the voices again with `solami add-voice`"
+            ) from None
+        if not known or not all(_NAME.fullmatch(name) for name in entries):
+            raise ValueError(f"{path} has entries without a codec or with bad names; add them with `solami add-voice`")
+        return cls(entries, folder=folder, hub=hub)
+
+    @property
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self.entries)
+
+    def prompt(self, name: str, codec) -> torch.LongTensor:
+        """The codes (levels, frames) of a voice, for this codec.
+
+        Raises:
+            ValueError: an unknown voice, one that another codec made, or a file that is missing or damaged.
+        """
+        if name not in self.entries:
+            raise ValueError(
+                f"unknown voice {name!r}; this checkpoint has {self.names or 'no voices'}. "
+                "`solami add-voice` adds one, voice=None leaves the choice to the acoustic model"
+            )
+        ours = self._fingerprint(codec)
+        if self.entries[name]["codec"] != ours:
+            raise ValueError(
+                f"voice {name!r} was made by the speech codec {self.entries[name]['codec']}, but the checkpoint has "
+                f"{ours}; add it again with `solami add-voice`"
+            )
+        return self.codes(name)
+
+    def codes(self, name: str) -> torch.LongTensor:
+        """The codes (levels, frames) of a voice that is there; ValueError when its file is missing or damaged."""
+        if name not in self._codes:
+            path = _find(self._folder, f"{name}.safetensors", self._hub)
+            try:
+                codes = load_file(path)["audio_codes"].long() if path else None
+            except (SafetensorError, KeyError, OSError) as error:
+                raise ValueError(f"{path} holds no audio_codes ({error}); add the voice again") from None
+            if codes is None or codes.dim() != 2 or codes.numel() == 0:
+                raise ValueError(f"the codes of voice {name!r} are missing; add it again with `solami add-voice`")
+            self._codes[name] = codes
+        return self._codes[name]
+
+    def add(self, name: str, codes: torch.Tensor, source: str, codec, overwrite: bool = False) -> None:
+        """Adds a voice; `save` writes it.
+
+        Args:
+            name: up to 64 letters, digits, spaces and `.'-_`; it is a file's name, too.
+            codes: (levels, frames), all levels of `codec`.
+            source: where the voice is from, and on what terms.
+            overwrite: replace a voice of the same name.
+
+        Raises:
+            ValueError: a name that cannot be a file's, or that is taken.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"a voice cannot be named {name!r}: use up to 64 letters, digits, spaces, or any of .'-_")
+        same = [known for known in self.entries if known.casefold() == name.casefold()]
+        if same and not (overwrite and same == [name]):
+            raise ValueError(f"there is a voice {same[0]!r} already; choose another name, or pass overwrite")
+        self.entries[name] = {
+            "source": source,
+            "codec": self._fingerprint(codec),
+            "seconds": round(codes.shape[1] / codec.config.frame_rate, 2),
+        }
+        self._codes[name] = codes.long()
+
+    def _fingerprint(self, codec) -> str:
+        """The codec's, computed once: hashing its weights takes longer than speaking a sentence."""
+        if self._made_by[0] is not codec:
+            self._made_by = (codec, codec_fingerprint(codec))
+        return self._made_by[1]
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes all voices into `folder/voices/`, the index last."""
+        for name in self.entries:
+            codes = self.codes(name).contiguous()
+            narrow = codes.to(torch.int16 if int(codes.max()) < 1 << 15 else torch.int32)
+            with whole_file(Path(folder) / FOLDER / f"{name}.safetensors") as temporary:
+                save_file({"audio_codes": narrow}, temporary)
+        if self.entries:
+            with whole_file(Path(folder) / FOLDER / INDEX) as temporary:
+                temporary.write_text(json.dumps(self.entries, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _find(folder, name: str, hub: dict) -> str | None:
+    """Path of a file of a checkpoint's `voices/`, None where there is none."""
+    return cached_file(
+        folder,
+        f"{FOLDER}/{name}",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub,
+    )
+
+
+@torch.no_grad()
+def add_voice(
+    checkpoint: str | os.PathLike,
+    name: str,
+    audio,
+    source: str | None = None,
+    character: str | None = None,
+    overwrite: bool = False,
+) -> float:
+    """Adds a voice to a checkpoint folder and, if wanted, gives it to a character.
+
+    Args:
+        checkpoint: folder of a `SolamiProcessor`.
+        name: of the voice, see `Voices.add`.
+        audio: sound file, or an array at the speech codec's rate; 3 to 10 s once the silence at its ends is cut off.
+        source: where the voice is from, by default the name of the file.
+        character: id of one of the checkpoint's characters.
+        overwrite: replace a voice of the same name.
+
+    Returns:
+        the seconds of sound that were kept.
+
+    Raises:
+        FileNotFoundError: no such checkpoint or recording.
+        ValueError: unreadable or too short or long a recording, a bad or taken name, an unknown character, or a
+            checkpoint whose language model makes the whole voice itself.
+    """
+    from .processing_solami import SolamiProcessor
+
+    path = Path(checkpoint) / "processor_config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{checkpoint} is no checkpoint folder: it has no processor_config.json")
+    processor = SolamiProcessor.from_pretrained(checkpoint)
+    codec = processor.speech_codec
+    if codec.config.lm_levels == codec.config.num_quantizers:
+        raise ValueError(f"{checkpoint} needs no voices: its language model writes all levels of its speech codec")
+    if character is not None:
+        processor.character_system(character)
+    values = read_audio(audio, codec.config.sampling_rate, trim_silence=True)
+    seconds = len(values) / codec.config.sampling_rate
+    if not SECONDS[0] <= seconds <= SECONDS[1]:
+        raise ValueError(
+            f"{audio if isinstance(audio, (str, os.PathLike)) else 'audio'} has {seconds:.1f} s of sound between its "
+            f"silent ends, expected {SECONDS[0]:g} to {SECONDS[1]:g} s; record or cut it anew"
+        )
+    codes = codec.encode(torch.from_numpy(values)[None, None]).audio_codes[0]
+    if source is None:
+        source = Path(audio).name if isinstance(audio, (str, os.PathLike)) else "a recording"
+    processor.voices.add(name, codes, source, codec, overwrite)
+    processor.voices.save(checkpoint)
+    if character is not None:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["characters"][character]["voice"] = name
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if processor.acoustic_model is None:
+        logger.warning("%s has no acoustic_model/ yet, which voices need; save a processor that has one", checkpoint)
+    return seconds
+
+
+@dataclass
+class AddVoiceArguments:
+    """A recording that becomes a voice."""
+
+    checkpoint: str = field(metadata={"help": "Folder of a checkpoint with its processor and codecs."})
+    name: str = field(metadata={"help": "The voice's name."})
+    audio: str = field(metadata={"help": "Sound file with 3 to 10 s of speech; silence at its ends is cut off."})
+    source: str | None = field(
+        default=None, metadata={"help": "Where the voice is from, and on what terms; by default the file's name."}
+    )
+    character: str | None = field(default=None, metadata={"help": "Id of the character that speaks with it."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace a voice of the same name."})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `solami add-voice`; returns the exit code."""
+    from trl import TrlParser
+
+    (args,) = TrlParser(dataclass_types=[AddVoiceArguments], prog="solami add-voice").parse_args_and_config(
+        sys.argv[1:] if argv is None else argv
+    )
+    seconds = add_voice(**vars(args))
+    logger.info("%s: %.1f s of %s in %s", args.name, seconds, args.audio, Path(args.checkpoint) / FOLDER)
+    return 0
+
+
+__all__ = ["Voices", "add_voice"]
