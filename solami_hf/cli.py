@@ -20,6 +20,7 @@ COMMANDS = {
     "add-voice": ("solami_hf.processing.voices:main", "add a voice to a checkpoint, from 3 to 10 s of speech"),
     "train-motion-vq": ("solami_hf.training.motion_vq:main", "train the body, hand and transform tokenizers"),
     "train-speech-codec": ("solami_hf.training.speech_codec:main", "train the speech codec"),
+    "train-soundstorm": ("solami_hf.training.soundstorm:main", "train the acoustic model on a codec's codes"),
     "pretrain": ("solami_hf.training.pretrain:main", "align motion, speech and text on six tasks"),
     "sft": ("solami_hf.training.sft:main", "tune on multi-turn conversations with characters"),
     "chat": ("solami_hf.generation.chat:main", "talk to a character with wav and motion files"),

@@ -20,6 +20,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_speech_codec import SolamiSpeechCodecConfig
+from .quantizers import _add_over_ranks, _take_from_first_rank
 
 # Samples of the clips that go through the network together, on a CPU and elsewhere. On a CPU more than 16 s leave the
 # caches and are slower; on a GPU two minutes take about 3 GB at the original's width.
@@ -272,7 +273,10 @@ def residual_blocks(config: SolamiSpeechCodecConfig, channels: int) -> list[nn.M
 
 
 class SpeechCodecCodebook(nn.Module):
-    """One level: a codebook that follows running means of what is assigned to its codes (VQ-VAE, appendix A.1)."""
+    """One level: a codebook that follows running means of what is assigned to its codes (VQ-VAE, appendix A.1).
+
+    On several ranks (torch.distributed) a step counts the vectors of all of them, and codes are replaced by rank 0's.
+    """
 
     def __init__(self, config: SolamiSpeechCodecConfig):
         super().__init__()
@@ -298,6 +302,8 @@ class SpeechCodecCodebook(nn.Module):
         """Takes `vectors` (codebook_size, hidden_size) as the codebook, `counts` (codebook_size,) as their usage."""
         self.codebook.copy_(vectors)
         self.code_counts.copy_(counts.clamp(min=1e-3))
+        _take_from_first_rank(self.codebook)
+        _take_from_first_rank(self.code_counts)
         self.initialised.fill_(1)
 
     @torch.no_grad()
@@ -306,6 +312,8 @@ class SpeechCodecCodebook(nn.Module):
         vectors = vectors.to(self.codebook.dtype)
         counts = torch.bincount(codes, minlength=len(self.code_counts)).to(vectors.dtype)
         sums = torch.zeros_like(self.codebook).index_add_(0, codes, vectors)
+        _add_over_ranks(counts)
+        _add_over_ranks(sums)
         # Codebook times counts is the running sum, so it needs no buffer of its own.
         sums.lerp_(self.codebook * self.code_counts[:, None], self.decay)
         self.code_counts.lerp_(counts, 1 - self.decay)
@@ -313,8 +321,9 @@ class SpeechCodecCodebook(nn.Module):
         dead = (self.code_counts < self.dead_code_share * average).nonzero()[:, 0]
         if len(dead):
             # A share of the average, not a count: the threshold must not depend on the batch size.
-            chosen = torch.randint(len(vectors), (len(dead),), device=vectors.device)
-            sums[dead] = vectors[chosen] * average
+            chosen = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
+            _take_from_first_rank(chosen)
+            sums[dead] = chosen * average
             self.code_counts[dead] = average
         self.codebook.copy_(sums / self.code_counts[:, None].clamp(min=1e-8))
 

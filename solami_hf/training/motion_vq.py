@@ -9,25 +9,18 @@ Several GPUs, or ranks on the CPU: `torchrun --nproc_per_node 2 -m solami_hf.tra
 `--deepspeed recipes/motion_vq_zero2.json` for DeepSpeed. The codebooks count the batches of all ranks.
 """
 
-import json
 import logging
-import os
-import shutil
-from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
 from ..modeling.quantizers import EmaQuantizer
-from .checkpoints import last_checkpoint
 from .motion_vq_data import (
     MotionClip,
     WindowDataset,
-    WindowSampler,
     feature_statistics,
     padded_batches,
     read_clips,
@@ -35,6 +28,7 @@ from .motion_vq_data import (
 )
 from .motion_vq_evaluation import evaluate_motion_vq
 from .motion_vq_report import write_motion_vq_report
+from .resuming import ResumableTrainer, save_run
 
 logger = logging.getLogger(__name__)
 
@@ -122,23 +116,6 @@ class MotionVQArguments:
         )
 
 
-class ExactResume(TrainerCallback):
-    """What a resumed run needs to go on exactly as if it had never stopped."""
-
-    def __init__(self, sampler: WindowSampler):
-        self.sampler = sampler
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        """Trainer does not reach the sampler of an epoch that is resumed on several ranks."""
-        self.sampler.set_epoch(int(state.epoch or 0))
-
-    def on_step_end(self, args, state, control, **kwargs):
-        """Logs before each checkpoint, because sums that wait for the log are not part of it."""
-        control.should_log |= control.should_save
-
-    on_epoch_end = on_step_end
-
-
 class PageAtSaves(TrainerCallback):
     """Writes the run's page with each checkpoint."""
 
@@ -151,18 +128,12 @@ class PageAtSaves(TrainerCallback):
             write_motion_vq_report(args.output_dir, model, self.clips, state.log_history)
 
 
-class MotionVQTrainer(Trainer):
+class MotionVQTrainer(ResumableTrainer):
     """Logs the parts of the loss, evaluates reconstruction, and starts the codebooks after the warm-up."""
 
     def __init__(self, *args, vq_args: MotionVQArguments, clips: list[MotionClip], test_clips: list[MotionClip], **kw):
         self.vq_args, self.clips, self.test_clips = vq_args, clips, test_clips
-        self._parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         super().__init__(*args, **kw)
-        self.sampler = WindowSampler(len(self.train_dataset), self.args.seed)
-        self.add_callback(ExactResume(self.sampler))
-
-    def _get_train_sampler(self, train_dataset=None):
-        return self.sampler
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """One step; decides before it whether the quantizers are at work."""
@@ -179,17 +150,8 @@ class MotionVQTrainer(Trainer):
         outputs = model(**inputs)
         warm = self.accelerator.unwrap_model(model).body.quantizer.bypass
         for name in _LOGGED_LOSSES + (() if warm else _LOGGED_CODES):
-            self._parts[name].append(outputs[name].detach().float())
+            self.parts[name].append(outputs[name].detach().float())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
-
-    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        """Adds the means of the loss parts since the last log, over all ranks."""
-        if "loss" in logs and self._parts:
-            means = torch.stack([torch.stack(values).mean() for values in self._parts.values()])
-            means = self.accelerator.reduce(means, reduction="mean").tolist()
-            logs |= {name: round(mean, 5) for name, mean in zip(self._parts, means, strict=True)}
-            self._parts.clear()
-        super().log(logs, *args, **kwargs)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Reconstruction of the test clips, see `evaluate_motion_vq`."""
@@ -255,23 +217,16 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
         raise ValueError("`data` is empty, expected a folder with a manifest.jsonl of motion rows.")
     set_seed(training_args.seed)
     trainer = make_trainer(args, training_args)
-    model, test_clips, folder = trainer.model, trainer.test_clips, Path(training_args.output_dir)
-    resume_from = training_args.resume_from_checkpoint or last_checkpoint(folder)
-    if resume_from and (state := _finished(resume_from, training_args)):
-        # Trainer would take one step too many
-        model.load_state_dict(SolamiMotionVQModel.from_pretrained(resume_from).state_dict())
-        trainer.state = state
-    else:
-        trainer.train(resume_from_checkpoint=resume_from)
+    model, test_clips = trainer.model, trainer.test_clips
+    trainer.train_or_resume()
     for quantizer in codebooks(model).values():
         quantizer.bypass = False
     if not codebooks_started(model):
         raise ValueError("Training ended within its warm-up, so no codebook was made: raise `max_steps`.")
-    metrics = _final_evaluation(trainer) if test_clips else {}
+    metrics = trainer.final_evaluation("eval_clips") if test_clips else {}
     if trainer.is_world_process_zero():
-        # Trainer's summary counts seconds and losses of this call only, not of the run
-        log = [row for row in trainer.state.log_history if "train_runtime" not in row]
-        _save(model, {"arguments": asdict(args), "log": log, "evaluation": metrics}, folder)
+        log, folder = trainer.history(), training_args.output_dir
+        save_run(model, {"arguments": asdict(args), "log": log, "evaluation": metrics}, folder)
         write_motion_vq_report(folder, model, test_clips, log)
     trainer.accelerator.wait_for_everyone()
     trainer.end()
@@ -303,32 +258,6 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
         test_clips=test_clips,
         callbacks=[PageAtSaves(test_clips)],
     )
-
-
-def _finished(checkpoint: str, args: TrainingArguments) -> TrainerState | None:
-    """The state of a checkpoint after which there is nothing left to train."""
-    state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
-    done = state.global_step >= args.max_steps if args.max_steps > 0 else state.epoch >= args.num_train_epochs
-    return state if done else None
-
-
-def _final_evaluation(trainer: MotionVQTrainer) -> dict[str, float]:
-    """The evaluation after the last step, which the log may hold already."""
-    for row in reversed(trainer.state.log_history):
-        if "eval_clips" in row and row["step"] == trainer.state.global_step:
-            return {name: value for name, value in row.items() if name.startswith("eval_")}
-    return trainer.evaluate()
-
-
-def _save(model: SolamiMotionVQModel, history: dict, folder: Path) -> None:
-    """Writes model and history beside their place, then moves each file there at once, the configuration last."""
-    staging = folder / ".staging"
-    shutil.rmtree(staging, ignore_errors=True)
-    model.save_pretrained(staging)
-    (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
-        os.replace(path, folder / path.name)
-    staging.rmdir()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from ..processing.manifest import read_manifest
 from ..processing.motion_features import motion_to_features, relative_transform
@@ -58,8 +58,8 @@ class WindowDataset(Dataset):
 
     A clip counts once for each full window that fits into it, so long clips are not under-represented. Items are
     {motion_values (W, 315), padding_mask (W,), transform (5,)}. An item's number goes on counting from epoch to epoch
-    (see `WindowSampler`), and it alone with `seed` decides the place: a run that is resumed sees what it would have
-    seen, whatever workers and ranks load it.
+    (see `resuming.WindowSampler`), and it alone with `seed` decides the place: a run that is resumed sees what it
+    would have seen, whatever workers and ranks load it.
     """
 
     def __init__(self, clips: list[MotionClip], window: int, transforms: torch.Tensor, seed: int = 0):
@@ -81,24 +81,6 @@ class WindowDataset(Dataset):
             "padding_mask": torch.arange(self.window) < len(piece),
             "transform": self.transforms[int(rng.integers(len(self.transforms)))],
         }
-
-
-class WindowSampler(Sampler[int]):
-    """The numbers of an epoch's windows, epoch * size to (epoch + 1) * size, in an order of that epoch alone."""
-
-    def __init__(self, size: int, seed: int):
-        self.size, self.seed, self.epoch = size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch that the next iteration gives."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        return iter((order + self.epoch * self.size).tolist())
 
 
 def padded_batches(clips: list[MotionClip], size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -1,8 +1,7 @@
-"""Speech to train the codec on: a folder of recordings, or sentences spoken by the offline voice of `hibari-tts`."""
+"""Speech to train the codec on: folders of recordings, and sentences spoken by offline voices."""
 
 import logging
 import os
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from tqdm.auto import tqdm
 
 from ..processing.audio import read_audio
 from .speech_sentences import sentences
+from .speech_voices import speak_all
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-SLOWEST, FASTEST = 0.75, 1.3
 
 
 @dataclass
@@ -58,7 +57,16 @@ class Recordings:
     def join(cls, clips: list[np.ndarray], texts: list[str]) -> "Recordings":
         """From float clips (samples,) each."""
         rounded = [np.round(np.clip(clip, -1, 1) * 32767).astype(np.int16) for clip in clips]
-        return cls(np.concatenate(rounded), np.cumsum([len(clip) for clip in rounded]), list(texts))
+        ends = np.cumsum([len(clip) for clip in rounded], dtype=np.int64)
+        return cls(np.concatenate([np.zeros(0, np.int16), *rounded]), ends, list(texts))
+
+    @classmethod
+    def concatenate(cls, parts: "list[Recordings]") -> "Recordings":
+        """Several, one after the other."""
+        starts = np.cumsum([0] + [len(part.samples) for part in parts[:-1]])
+        ends = [part.ends + start for part, start in zip(parts, starts, strict=True)]
+        texts = [text for part in parts for text in part.texts]
+        return cls(np.concatenate([part.samples for part in parts]), np.concatenate(ends), texts)
 
 
 def read_recordings(source: str | Path, sampling_rate: int) -> Recordings:
@@ -82,53 +90,57 @@ def read_recordings(source: str | Path, sampling_rate: int) -> Recordings:
     return Recordings.join(clips, [""] * len(clips))
 
 
-def synthesize(texts: list[str], takes: int, seed: int, sampling_rate: int) -> Recordings:
-    """Speaks every text `takes` times, each at a random speed from 0.75 to 1.3 and with a random voice seed.
-
-    Raises:
-        ImportError: `hibari-tts` is not installed.
-    """
-    try:
-        from hibari import Hibari
-    except ImportError as error:
-        raise ImportError("speech synthesis needs hibari-tts: pip install 'solami-hf[demo]'") from error
-    voice = Hibari()
-    generator = random.Random(seed)
-    jobs = [text for _ in range(takes) for text in texts]
-    clips = []
-    for text in tqdm(jobs, desc="synthesizing speech", unit="sentence"):
-        speed = round(generator.uniform(SLOWEST, FASTEST), 3)
-        values = voice(text, speed=speed, seed=generator.randrange(2**31))
-        clips.append(read_audio(values, sampling_rate, source_rate=Hibari.sample_rate))
-    return Recordings.join(clips, jobs)
-
-
 def speech_data(
-    source: str, cache_dir: str | Path, sampling_rate: int, count: int, held_out: int, takes: int, seed: int
-) -> tuple[Recordings, Recordings]:
+    sources: list[str], cache_dir: str | Path, sampling_rate: int, count: int, held_out: int, voices: list[str],
+    seed: int, shift: bool = False,
+) -> tuple[Recordings, Recordings]:  # fmt: skip
     """Recordings to train on and recordings held out, kept in `cache_dir` as two .npz files.
 
-    With `source` "tts" no sentence is in both; else the last `held_out` files (at most half) are held out.
+    Of the source "tts", each of the `voices` speaks `count` sentences of its own at varied speeds, with `shift` half
+    of them at varied pitches, and all of them the same `held_out` others, as they are. Of a folder or list, the last
+    `held_out` files (at most a tenth) are held out. A source that is named twice counts twice. Clips of one voice
+    follow one another.
     """
     cache_dir = Path(cache_dir)
     paths = [cache_dir / f"speech_{part}.npz" for part in ("train", "held_out")]
     if all(path.is_file() for path in paths):
         logger.info("using the speech in %s and %s", *paths)
         return Recordings.load(paths[0]), Recordings.load(paths[1])
-    if source == "tts":
-        texts = sentences(count + held_out, seed)
-        train = synthesize(texts[:count], takes, seed, sampling_rate)
-        test = synthesize(texts[count:], 1, seed + 1, sampling_rate)
-    else:
-        everything = read_recordings(source, sampling_rate)
-        clips = [everything[index] for index in range(len(everything))]
-        split = len(clips) - min(held_out, len(clips) // 2)
-        train = Recordings.join(clips[:split], everything.texts[:split])
-        test = Recordings.join(clips[split:] or clips, everything.texts[split:] or everything.texts)
+    made = {}
+    for source in dict.fromkeys(sources):
+        if source == "tts":
+            made[source] = synthesized(sampling_rate, count, held_out, voices, seed, shift)
+        else:
+            made[source] = recorded(source, sampling_rate, held_out)
+    train = Recordings.concatenate([made[source][0] for source in sources])
+    test = Recordings.concatenate([part for _, part in made.values()])
     cache_dir.mkdir(parents=True, exist_ok=True)
     train.save(paths[0])
     test.save(paths[1])
     return train, test
+
+
+def synthesized(
+    sampling_rate: int, count: int, held_out: int, voices: list[str], seed: int, shift: bool
+) -> tuple[Recordings, Recordings]:
+    """The sentences of "tts" to train on and held out, see `speech_data`."""
+    texts = sentences(count * len(voices) + held_out, seed)
+    test_texts, texts = texts[:held_out], texts[held_out:]
+    train = []
+    for index, voice in enumerate(voices):
+        own = texts[count * index : count * (index + 1)]
+        train.append(Recordings.join(speak_all(own, [voice], sampling_rate, seed + index, True, shift)[0], own))
+    test = speak_all(test_texts, voices, sampling_rate, seed + 1)[0]
+    return Recordings.concatenate(train), Recordings.join(test, test_texts * len(voices))
+
+
+def recorded(source: str, sampling_rate: int, held_out: int) -> tuple[Recordings, Recordings]:
+    """The recordings of a folder or list to train on and held out, see `speech_data`."""
+    everything = read_recordings(source, sampling_rate)
+    clips = [everything[index] for index in range(len(everything))]
+    split = len(clips) - min(held_out, max(1, len(clips) // 10))
+    train = Recordings.join(clips[:split] or clips, everything.texts[:split] or everything.texts)
+    return train, Recordings.join(clips[split:], everything.texts[split:])
 
 
 class RandomCrops(Dataset):

@@ -1,24 +1,22 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from trl import TrlParser
 
 from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
-from solami_hf.training.speech_codec import (
-    MelLoss,
-    SpeechCodecArguments,
-    SpeechCodecTrainer,
-    SpeechCodecTrainingArguments,
-    kmeans,
-    start_with_unit_variance,
-    train_speech_codec,
-)
+from solami_hf.training.speech_codec import train_speech_codec
+from solami_hf.training.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
 from solami_hf.training.speech_codec_data import RandomCrops, Recordings, read_recordings
+from solami_hf.training.speech_codec_start import kmeans, start_with_unit_variance
+from solami_hf.training.speech_codec_trainer import LevelChoice, SpeechCodecTrainer
 from solami_hf.training.speech_sentences import SLOTS, TEMPLATES, fill, sentences
 
+RECIPES = Path(__file__).parents[2] / "solami_hf" / "training" / "recipes"
 TINY = {
     "num_filters": 2, "hidden_size": 8, "codebook_size": 8, "num_quantizers": 2, "window_seconds": 0.2,
     "unquantized_steps": 1, "kmeans_windows": 4, "held_out": 1,
@@ -39,7 +37,7 @@ def recordings_folder(tmp_path):
 
 
 def train(folder, output_dir, max_steps):
-    arguments = SpeechCodecArguments(data=str(folder), **TINY)
+    arguments = SpeechCodecArguments(data=[str(folder)], **TINY)
     training = SpeechCodecTrainingArguments(
         output_dir=str(output_dir), max_steps=max_steps, per_device_train_batch_size=2, save_steps=2, logging_steps=1,
         use_cpu=True, disable_tqdm=True,
@@ -70,6 +68,14 @@ def test_trains_exports_and_resumes(recordings_folder, tmp_path, monkeypatch):
         assert torch.equal(loaded.state_dict()[name], value.half().float()), name
 
 
+def test_several_gpus_need_a_process_each(recordings_folder, tmp_path):
+    training = SpeechCodecTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert training.n_gpu <= 1
+    training._n_gpu = 2
+    with pytest.raises(ValueError, match="sees 2 GPUs, expected 1: start one for each with torchrun"):
+        train_speech_codec(SpeechCodecArguments(data=[str(recordings_folder)], **TINY), training)
+
+
 def test_bad_sources(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder or list"):
         read_recordings(tmp_path / "nothing", 16000)
@@ -81,10 +87,52 @@ def test_bad_sources(tmp_path):
         read_recordings(tmp_path / "list.txt", 16000)
 
 
-def test_bad_arguments():
-    for bad in ({"first_level_share": 1.5}, {"window_seconds": 0.1}, {"averaging_decay": 1.0}):
-        with pytest.raises(ValueError, match=next(iter(bad))):
-            SpeechCodecArguments(**bad)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"first_level_share": 0.3}, {"all_levels_share": -0.5},
+        {"window_seconds": 0.1}, {"averaging_decay": 1.0}, {"stft_weight": -1.0},
+        {"adversarial_weight": float("nan")}, {"adversarial_every": 0}, {"adversarial_start": -1},
+        {"kmeans_windows": 0}, {"eval_clips": -1},
+    ],
+)  # fmt: skip
+def test_bad_arguments(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))} is .*, expected"):
+        SpeechCodecArguments(**bad)
+
+
+@pytest.mark.parametrize("recipe", ["small", "paper"])
+def test_recipes_can_be_read(recipe, tmp_path):
+    parser = TrlParser((SpeechCodecArguments, SpeechCodecTrainingArguments))
+    recipe_args = [
+        "--config",
+        str(RECIPES / f"speech_codec_{recipe}.yaml"),
+        "--output_dir",
+        str(tmp_path),
+        "--use_cpu",
+    ]
+    args, training_args = parser.parse_args_and_config(recipe_args)
+    config = args.to_config(768)
+    if recipe == "paper":  # the original's sizes are the configuration's defaults
+        assert config.to_dict() == SolamiSpeechCodecConfig().to_dict()
+        assert args.semantic_teacher == "facebook/hubert-base-ls960" and args.adversarial_weight > 0
+        assert training_args.learning_rate == 1e-4 and args.window_seconds == 3
+    else:
+        assert config.hidden_size == 128 and len(args.voices) >= 4 and args.data[0] == "tts"
+        assert training_args.max_steps == 9000
+
+
+def test_levels_are_drawn_by_their_share_and_seed():
+    choice = LevelChoice(8, first_share=0.5, all_share=0.3)
+    drawn = choice.draw(4000, (0, 1))
+    shares = [(drawn == levels).float().mean().item() for levels in (1, 2, 4, 8)]
+    np.testing.assert_allclose(shares, [0.5, 0.1, 0.1, 0.3], atol=0.03)
+    assert not torch.equal(choice.draw(4000, (0, 1)), drawn)  # a second batch of the step
+    assert torch.equal(LevelChoice(8, 0.5, 0.3).draw(4000, (0, 1)), drawn)
+    assert not torch.equal(LevelChoice(8, 0.5, 0.3).draw(4000, (0, 2)), drawn)
+    assert set(LevelChoice(3, 0.0, 0.5).draw(50, (0,)).tolist()) == {2, 3}
+    assert set(LevelChoice(2, 0.5, 0.1).draw(50, (0,)).tolist()) == {1, 2}
+    assert set(LevelChoice(1, 0.0, 0.0).draw(50, (0,)).tolist()) == {1}
 
 
 def test_every_layer_starts_with_unit_variance():
@@ -112,14 +160,6 @@ def test_kmeans_finds_clusters():
 def test_kmeans_with_fewer_vectors_than_centres():
     found, counts = kmeans(torch.randn(3, 2), 8, seed=0)
     assert found.shape == (8, 2) and torch.isfinite(found).all() and counts.sum() == 3
-
-
-def test_mel_loss():
-    loss = MelLoss(16000)
-    values = torch.from_numpy(noise(0.3))[None, None]
-    assert loss(values, values).item() == 0
-    # Ten times louder is ln 10 in every band that is well above the floor.
-    assert loss(values * 10, values).item() == pytest.approx(2.302585, abs=0.05)
 
 
 def test_recordings_and_crops(tmp_path):

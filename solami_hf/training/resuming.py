@@ -1,0 +1,209 @@
+"""What training runs share that go on, when they are started again, exactly as if they had never stopped.
+
+[`ResumableTrainer`] draws windows by their number ([`WindowSampler`]), logs before each checkpoint ([`ExactResume`]),
+keeps averaged weights in it ([`AveragedWeights`]), and finds the checkpoint to go on from. [`save_run`] writes the
+result. On one process weights and log are the same, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import Sampler
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
+
+from ..processing.whole_file import whole_file
+from .checkpoints import last_checkpoint
+
+AVERAGES_FILE = "averaged.safetensors"
+
+
+class WindowSampler(Sampler[int]):
+    """The numbers of an epoch's windows, epoch * size to (epoch + 1) * size, in an order of that epoch alone."""
+
+    def __init__(self, size: int, seed: int):
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch that the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        return iter((order + self.epoch * self.size).tolist())
+
+
+class ExactResume(TrainerCallback):
+    """What a resumed run needs to go on exactly as if it had never stopped."""
+
+    def __init__(self, sampler: WindowSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        """Trainer does not reach the sampler of an epoch that is resumed on several ranks."""
+        self.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Logs before each checkpoint, because sums that wait for the log are not part of it."""
+        control.should_log |= control.should_save
+
+    on_epoch_end = on_step_end
+
+
+class AveragedWeights(TrainerCallback):
+    """Running averages of the weights: they move less than the weights, and are usually the better model.
+
+    Args:
+        decay: share of the averages that a step keeps, in [0, 1). The first steps count more, or the start would
+            linger.
+    """
+
+    def __init__(self, decay: float):
+        self.decay, self.steps, self.averages = decay, 0, {}
+
+    @torch.no_grad()
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        """Moves the averages by one step."""
+        weights = {name: value.detach() for name, value in model.state_dict().items()}
+        if not self.averages:
+            self.averages = {name: value.clone() for name, value in weights.items()}
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, value in weights.items():
+            if value.is_floating_point():
+                self.averages[name].lerp_(value, 1 - decay)
+            else:
+                self.averages[name].copy_(value)
+        self.steps += 1
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the averages into a checkpoint."""
+        with whole_file(Path(folder) / AVERAGES_FILE) as temporary:
+            save_file(self.averages | {"steps": torch.tensor(self.steps)}, temporary)
+
+    def load(self, folder: str | Path, device: torch.device) -> None:
+        """Reads them again; raises ValueError where the checkpoint has none."""
+        path = Path(folder) / AVERAGES_FILE
+        if not path.is_file():
+            raise ValueError(f"{folder} was trained without averaged weights; go on with `averaging_decay` 0")
+        self.averages = load_file(path, device=str(device))
+        self.steps = int(self.averages.pop("steps"))
+
+    @contextmanager
+    def applied(self, model: PreTrainedModel) -> Iterator[None]:
+        """Within the block the model has the averages for weights; nothing changes before the first step."""
+        own = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        model.load_state_dict(self.averages or own)
+        try:
+            yield
+        finally:
+            model.load_state_dict(own)
+
+
+class ResumableTrainer(Trainer):
+    """A Trainer whose resumed runs end where uninterrupted ones do.
+
+    `train_dataset[number]` has to depend on the number alone, which goes on counting from epoch to epoch. What a
+    subclass appends to `parts` is logged as means over all ranks since the last log.
+
+    Args:
+        averaging_decay: of [`AveragedWeights`], 0 for none; `averages` has them.
+    """
+
+    def __init__(self, *args, averaging_decay: float = 0.0, **kwargs):
+        self.parts: dict[str, list[torch.Tensor]] = defaultdict(list)
+        super().__init__(*args, **kwargs)
+        self.sampler = WindowSampler(len(self.train_dataset), self.args.seed)
+        self.averages = AveragedWeights(averaging_decay) if averaging_decay else None
+        self.add_callback(ExactResume(self.sampler))
+        if self.averages:
+            self.add_callback(self.averages)
+
+    def _get_train_sampler(self, train_dataset=None):
+        return self.sampler
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        """Adds the means of the parts since the last log, over all ranks."""
+        if "loss" in logs and self.parts:
+            means = torch.stack([torch.stack(values).mean() for values in self.parts.values()])
+            means = self.accelerator.reduce(means, reduction="mean").tolist()
+            logs |= {name: round(mean, 5) for name, mean in zip(self.parts, means, strict=True)}
+            self.parts.clear()
+        super().log(logs, *args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Averages go into a checkpoint with the weights, before the state that makes it a whole one."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and self.averages and self.args.should_save:
+            self.averages.save(output_dir)
+
+    @contextmanager
+    def kept_weights(self) -> Iterator[None]:
+        """Within the block the model has the weights that are to be kept: the averages, where there are any."""
+        if self.averages is None:
+            yield
+        else:
+            with self.averages.applied(self.model):
+                yield
+
+    def train_or_resume(self) -> None:
+        """Trains to the end, from the last whole checkpoint of the output folder if there is one.
+
+        Raises:
+            ValueError: averaged weights are asked for, and the checkpoint has none.
+        """
+        checkpoint = self.args.resume_from_checkpoint or last_checkpoint(self.args.output_dir)
+        if checkpoint and self.averages:
+            self.averages.load(checkpoint, self.args.device)
+        if checkpoint and (state := _finished(checkpoint, self.args)):
+            # Trainer would take one step too many
+            self.model.load_state_dict(type(self.model).from_pretrained(checkpoint).state_dict())
+            self.state = state
+        else:
+            self.train(resume_from_checkpoint=checkpoint)
+
+    def final_evaluation(self, marker: str) -> dict[str, float]:
+        """The evaluation after the last step, which the log may hold already: a row with `marker`."""
+        for row in reversed(self.state.log_history):
+            if marker in row and row["step"] == self.state.global_step:
+                return {name: value for name, value in row.items() if name.startswith("eval_")}
+        return self.evaluate()
+
+    def history(self) -> list[dict[str, float]]:
+        """The log, without Trainer's summary: it counts seconds and losses of this call only, not of the run."""
+        return [row for row in self.state.log_history if "train_runtime" not in row]
+
+
+def _finished(checkpoint: str, args: TrainingArguments) -> TrainerState | None:
+    """The state of a checkpoint after which there is nothing left to train."""
+    state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+    done = state.global_step >= args.max_steps if args.max_steps > 0 else state.epoch >= args.num_train_epochs
+    return state if done else None
+
+
+def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bool = False) -> None:
+    """Writes model and history beside their place, then moves each file there at once, the configuration last.
+
+    With `half` the weights are written in fp16; the configuration says what the model computes in all the same, so
+    that `from_pretrained` computes as in training.
+    """
+    staging = Path(folder) / ".staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    # The configuration takes its dtype from the model.
+    weights = {name: value.half() for name, value in model.state_dict().items()} if half else None
+    model.save_pretrained(staging, state_dict=weights)
+    (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+    for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
+        os.replace(path, Path(folder) / path.name)
+    staging.rmdir()

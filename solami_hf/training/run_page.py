@@ -1,0 +1,80 @@
+"""Parts of the pages of training runs: curves of Trainer's log, and clips to listen to."""
+
+import base64
+import io
+import math
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import soundfile
+
+from ..processing.whole_file import whole_file
+from ..report.page import Curve
+
+# page.html has no section for sounds of their own: this one stands before its others
+_SOUNDS = """<main>
+  <section aria-labelledby="sounds-heading">
+    <h2 id="sounds-heading">{{ heading }}</h2>
+    <p class="section-note">{{ note }}</p>
+    {% for title, sounds in clips %}
+    <div class="card" style="padding: 16px 20px; margin-bottom: 12px">
+      <p style="margin: 0 0 8px">{{ title }}</p>
+      <div style="display: flex; flex-wrap: wrap; gap: 16px">
+        {% for name, source in sounds %}
+        <label><small>{{ name }}</small><br><audio controls preload="none" src="{{ source }}"></audio></label>
+        {% endfor %}
+      </div>
+    </div>
+    {% endfor %}
+  </section>
+"""
+
+
+def curves_of_log(log: list[dict[str, float]], charts: dict[str, tuple[str, ...]]) -> list[Curve]:
+    """The charts that the log has points for; values that are no number are left out.
+
+    Args:
+        log: Trainer's log.
+        charts: title -> label of the y axis and the names in the log, one series each. "eval_loss" is called
+            "held-out loss", beside which "loss" may stand.
+    """
+    curves = []
+    for title, (label, *names) in charts.items():
+        series = {}
+        for name in names:
+            points = [(float(row["step"]), float(row[name])) for row in log if name in row]
+            if points := [point for point in points if math.isfinite(point[1])]:
+                series[name.replace("eval_", "held-out ").replace("_", " ")] = points
+        if series:
+            curves.append(Curve(title, "step", label, series))
+    return curves
+
+
+def add_sounds(
+    page: str | Path, heading: str, note: str, clips: list[tuple[str, dict[str, np.ndarray]]], sampling_rate: int
+) -> None:
+    """Puts players before the other sections of a page that `write_report` wrote.
+
+    Args:
+        clips: of each clip a title and its versions, name -> float samples (samples,) in [-1, 1].
+        sampling_rate: of all of them, in Hz.
+    """
+    sources = [
+        (title, [(name, _wav_url(values, sampling_rate)) for name, values in versions.items()])
+        for title, versions in clips
+    ]
+    # autoescape keeps a title from becoming markup
+    section = (
+        jinja2.Environment(autoescape=True).from_string(_SOUNDS).render(heading=heading, note=note, clips=sources)
+    )
+    html = Path(page).read_text(encoding="utf-8").replace("<main>\n", section + "\n", 1)
+    with whole_file(page) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def _wav_url(samples: np.ndarray, sampling_rate: int) -> str:
+    """A 16-bit wav file as a data URL."""
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(samples, -1, 1), sampling_rate, format="WAV", subtype="PCM_16")
+    return "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode("ascii")
