@@ -1,6 +1,6 @@
-"""How fast codes become speech: the original's way and ours, on the same inputs in one run.
+"""How fast speech becomes codes and codes become speech: the original's way and ours, on the same inputs in one run.
 
-    python benchmarks/speech.py [--rows soundstorm] [--repeats 3]
+    python benchmarks/speech.py [--rows soundstorm codec_encode] [--repeats 3]
 
 The networks have the original's sizes and seeded weights. Prints a table (medians and ranges) and, last, one JSON
 object of ratios: theirs over ours, above 1 is faster. Each row is a function of its own module that takes the number
@@ -13,9 +13,15 @@ import logging
 
 import timing
 import torch
+from speech_codec import codec_decode, codec_encode, stream_first_audio
 from speech_soundstorm import soundstorm
 
-ROWS = {"soundstorm": soundstorm}
+ROWS = {
+    "soundstorm": soundstorm,
+    "codec_encode": codec_encode,
+    "codec_decode": codec_decode,
+    "stream_first_audio": stream_first_audio,
+}
 
 
 @torch.inference_mode()
