@@ -9,6 +9,7 @@ OUT ?= runs/demo
 $(STAMP): setup.py pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -e ".[demo,dev]"
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps resemblyzer==0.1.4
 	touch $(STAMP)
 
 demo: $(STAMP)

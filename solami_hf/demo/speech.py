@@ -82,7 +82,7 @@ def _rows(characters: list[Character]):
     for character in characters:
         for dialogue in character.dialogues:
             for node in nodes(dialogue):
-                spoken = [(text, rate, "train", "seen") for text in node.say for rate in TRAIN_RATES]
+                spoken = [(text, rate, "train", "train") for text in node.say for rate in TRAIN_RATES]
                 spoken += [(text, rate, "test", "seen") for text in node.say for rate in TEST_RATES]
                 spoken += [(node.unseen, rate, "test", "unseen") for rate in TEST_RATES]
                 for text, rate, split, kind in spoken:

@@ -53,8 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     system = args.system or (pipeline.processor.character_system(args.character) if args.character else None)
     set_seed(args.seed)
     sampling = dict(do_sample=True, temperature=args.temperature, top_p=args.top_p) if args.temperature > 0 else {}
-    voice = pipeline.processor.character_voice(args.character) if args.character else None
-    rounds = chat(pipeline, users, args.output, system, voice=voice, **sampling)
+    rounds = chat(pipeline, users, args.output, system, **sampling)
     logger.info("%d answers in %s", len(rounds), args.output)
     return 0
 

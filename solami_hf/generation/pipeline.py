@@ -77,7 +77,11 @@ class SolamiPipeline:
         return self.respond([messages], **generate_kwargs)[0]
 
     def respond(
-        self, conversations: list[list[dict]], decode: bool = True, voice: str | None = None, **generate_kwargs
+        self,
+        conversations: list[list[dict]],
+        decode: bool = True,
+        voice: str | None = None,
+        **generate_kwargs,
     ) -> list[Reply]:
         """Answers to several conversations, generated in one batch.
 
@@ -85,7 +89,8 @@ class SolamiPipeline:
             conversations: messages as in `SolamiProcessor.apply_chat_template`; raw media or codes. Where one
                 with its answer would outgrow the model's positions, its oldest rounds are left out.
             decode: make motion and waveform of the valid answers; without it only text and codes.
-            voice: one of the processor's voices, for all of them.
+            voice: one of the processor's voices, for all of them. None: the voice of the character whose system prompt
+                a conversation begins with, if it has one.
             generate_kwargs: for `model.generate` (`do_sample`, `temperature`, `top_p`, ...); greedy by default.
 
         Raises:
@@ -95,11 +100,13 @@ class SolamiPipeline:
         for messages in conversations:
             if not messages or messages[-1].get("role") != "user":
                 raise ValueError("a conversation to answer must end with the user's turn")
-        if voice is not None:  # fail now, not after the answer
-            self.processor.voices.prompt(voice, self.processor.speech_codec)
+        voices = [voice or self.processor.voice_of(messages) for messages in conversations]
+        for name in set(voices) - {None}:  # fail now, not after the answer
+            self.processor.voices.prompt(name, self.processor.speech_codec)
         encoded = [self._fit(messages) for messages in self.processor.encode_media(conversations)]
         ids = self.generate_ids(encoded, **generate_kwargs)
-        return [self._reply(self.processor.parse_response(row), decode, voice) for row in ids]
+        answers = [self.processor.parse_response(row) for row in ids]
+        return [self._reply(answer, decode, voice) for answer, voice in zip(answers, voices, strict=True)]
 
     @torch.inference_mode()
     def generate_ids(self, conversations: list[list[dict]], **generate_kwargs) -> list[list[int]]:

@@ -48,6 +48,7 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
         answer_format (`str`): `"motion_speech"` or `"text_motion_speech"`.
         acoustic_model (`SolamiSoundStormModel`, *optional*): adds the levels that the language model does not write.
         speech_levels (`int`, *optional*): levels among the speech codes, by default those of the speech codec.
+        voices (`Voices`, *optional*): prompts of the speech codec that the acoustic model can continue.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
         answer_format="motion_speech",
         acoustic_model=None,
         speech_levels=None,
+        voices=None,
     ):
         if answer_format not in ANSWER_FORMATS:
             raise ValueError(f"answer_format must be one of {ANSWER_FORMATS}, got {answer_format!r}")
@@ -74,7 +76,7 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
             speech_levels = speech_codec.config.lm_levels
         self.speech_levels = speech_levels or 1
         self._codecs = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model), strict=True))
-        self._codec_source = self._voices = None
+        self._codec_source, self._voices = None, voices
         self._found: dict[str, bool] = {}
         self.modalities, self.markers = extend_tokenizer(tokenizer, self._sizes(tokenizer))
         self._renderer = TokenRenderer(tokenizer, self)

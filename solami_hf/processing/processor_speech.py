@@ -89,9 +89,11 @@ class SpeechProcessing:
         """The system prompt of one of the checkpoint's characters; ValueError for an unknown one."""
         return self._character(character)["system"]
 
-    def character_voice(self, character: str) -> str | None:
-        """The voice of one of the checkpoint's characters, None if it has none; ValueError for an unknown one."""
-        return self._character(character).get("voice")
+    def voice_of(self, messages: list[dict]) -> str | None:
+        """The voice of the character whose system prompt a conversation begins with, None if there is none."""
+        system = messages[0]["content"] if messages and messages[0]["role"] == "system" else None
+        voices = (known.get("voice") for known in self.characters.values() if known["system"] == system)
+        return next(voices, None)
 
     def _character(self, character: str) -> dict:
         if character not in self.characters:

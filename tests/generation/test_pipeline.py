@@ -50,13 +50,19 @@ def test_a_turn_in_a_turn_out(pipeline, tiny_processor, monkeypatch, user):
 
 
 def test_a_turn_in_a_voice(pipeline, tiny_processor, monkeypatch, user):
-    scripted(pipeline, monkeypatch, [good_answer(tiny_processor)])
+    scripted(pipeline, monkeypatch, [good_answer(tiny_processor)] * 3)
     with pytest.raises(ValueError, match="unknown voice 'Link'; this checkpoint has no voices"):
         pipeline([user], voice="Link")
     heard = []
     monkeypatch.setattr(tiny_processor, "decode_speech", lambda codes, voice: heard.append(voice) or np.zeros(640))
     tiny_processor.voices.add("Link", torch.zeros(8, 9, dtype=torch.long), "made up", tiny_processor.speech_codec)
     assert pipeline([user], voice="Link").valid and heard == ["Link"]
+    ada = tiny_processor.characters["ada"]
+    system = {"role": "system", "content": ada["system"]}
+    pipeline([system, user])
+    monkeypatch.setitem(ada, "voice", "Link")
+    pipeline([system, user])
+    assert heard == ["Link", None, "Link"]
 
 
 def test_an_untrained_model_answers_something_invalid(pipeline, user):

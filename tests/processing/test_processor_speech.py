@@ -109,6 +109,16 @@ def test_a_codec_is_given_by_its_folder(tiny_tokenizer, tmp_path):
         SolamiProcessor(tiny_tokenizer, speech_codec={})
 
 
+def test_the_levels_of_processor_and_codec_must_agree(tiny_tokenizer, tmp_path):
+    SolamiProcessor(tiny_tokenizer, speech_codec=own_codec()).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "processor_config.json").read_text())
+    (tmp_path / "processor_config.json").write_text(json.dumps(config | {"speech_levels": 2}))
+    with pytest.raises(ValueError, match="lm_levels is 2, but the codec was made for 1"):
+        SolamiProcessor.from_pretrained(tmp_path).encode_speech([np.zeros(640)])
+    with pytest.raises(ValueError, match="lm_levels is 2, but the codec was made for 1"):
+        SolamiProcessor(tiny_tokenizer, speech_codec=own_codec(), speech_levels=2)
+
+
 def test_wide_codes_are_stored_in_32_bits(tmp_path):
     for highest, kind in ((32767, "int16"), (65535, "int32")):
         turns = [{"text": "a", "speech": np.array([0, highest]), "speaker": "me"}]
@@ -163,13 +173,18 @@ def test_the_real_acoustic_model_and_voices_in_one_folder(tiny_tokenizer, tmp_pa
     processor.voices.add("Link", torch.randint(0, 16, (3, 20)), "made up", processor.speech_codec)
     processor.save_pretrained(tmp_path / "one")
     loaded = SolamiProcessor.from_pretrained(tmp_path / "one")
-    sound = loaded.decode_speech([1, 2, 3, 4], voice=loaded.character_voice("link"))
-    assert loaded.character_voice("ada") is None
+    link, ada = ([{"role": "system", "content": loaded.character_system(name)}] for name in ("link", "ada"))
+    sound = loaded.decode_speech([1, 2, 3, 4], voice=loaded.voice_of(link))
+    assert loaded.voice_of(ada) is None and loaded.voice_of([{"role": "user", "content": "hi"}]) is None
     assert isinstance(loaded.acoustic_model, SolamiSoundStormModel) and sound.shape == (1280,)
     assert np.array_equal(sound, processor.decode_speech([1, 2, 3, 4], voice="Link"))
     SolamiProcessor.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "two")
     again = SolamiProcessor.from_pretrained(tmp_path / "two")
     assert np.array_equal(sound, again.decode_speech([1, 2, 3, 4], voice="Link"))
+    given = SolamiProcessor(
+        tiny_tokenizer, speech_codec=loaded.speech_codec, acoustic_model=loaded.acoustic_model, voices=loaded.voices
+    )
+    assert np.array_equal(sound, given.decode_speech([1, 2, 3, 4], voice="Link")) and "voices" not in given.to_dict()
 
 
 def test_a_checkpoint_without_acoustic_model_or_voices(tiny_tokenizer, tmp_path):

@@ -39,7 +39,7 @@ def test_the_command(checkpoint, tmp_path):
     codec, entry = processor.speech_codec, json.loads((checkpoint / "voices/voices.json").read_text())["Link"]
     assert 4.0 <= entry.pop("seconds") <= 4.2  # the silence is gone but for a margin
     assert entry == {"source": "me, CC0", "codec": codec_fingerprint(codec)}
-    assert processor.character_voice("link") == "Link" and processor.voices.names == ["Link"]
+    assert processor.characters["link"]["voice"] == "Link" and processor.voices.names == ["Link"]
     codes = load_file(checkpoint / "voices/Link.safetensors")["audio_codes"]
     assert codes.dtype == torch.int16
     values = read_audio(tmp_path / "link.wav", 16000, trim_silence=True)
