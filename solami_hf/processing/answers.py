@@ -38,14 +38,16 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         ids (sequence of `int`): generated ids, without the prompt. Padding after `<eos>` is ignored.
         config: anything with `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`).
         answer_format (`str`, *optional*): by default the config's.
-        interleaved (`bool`, *optional*): by default the config's; only sequential answers are read so far.
+        interleaved (`bool`, *optional*): by default the config's; see `interleaving`.
 
     Returns:
         `Answer`; the codes that could be read are there even when it is invalid.
     """
     answer_format = answer_format or config.answer_format
     if interleaved if interleaved is not None else getattr(config, "interleaved", False):
-        raise ValueError("parse_answer reads sequential answers; pass interleaved=False")
+        from .interleaving import parse_interleaved
+
+        return parse_interleaved(ids, config, answer_format)
     markers, ids = config.markers, np.asarray(ids, dtype=np.int64).reshape(-1)
     answer, problems = Answer(), []
     ends = np.flatnonzero(ids == markers["eos"])

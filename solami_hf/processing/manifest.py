@@ -3,9 +3,57 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row of a source that cannot be read.
+
+    Args:
+        id: its id, or where it stands, as `manifest.jsonl:3`.
+        reason: what is wrong with it.
+    """
+
+    id: str
+    reason: str
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict | BadRow]]:
+    """Line numbers from 1 and the JSON objects of a file, read line by line; a bad line is a `BadRow`."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            place = f"{path.name}:{number}"
+            try:
+                row = json.loads(line.decode("utf-8"))
+            except json.JSONDecodeError as error:
+                yield number, BadRow(place, f"is not JSON ({error.msg}); write one object a line")
+            except (UnicodeDecodeError, RecursionError, ValueError) as error:
+                yield number, BadRow(place, f"is not JSON in UTF-8 ({error})")
+            else:
+                yield number, row if isinstance(row, dict) else BadRow(place, "needs a JSON object with a string id")
+
+
+def row_fault(row: dict) -> str | None:
+    """What is wrong with the columns that rows of every kind have, None when nothing is."""
+    if not isinstance(row.get("id"), str) or not row["id"]:
+        return "needs a JSON object with a string id"
+    if row.get("split") not in (None, *SPLITS):
+        return f"split is {row['split']!r}, expected one of {', '.join(SPLITS)}"
+    for name in ("partner_id", "source"):
+        if not isinstance(row.get(name), str | None):
+            return f"{name} is {row[name]!r}, expected a string"
+    try:
+        "".join(row.get(name) or "" for name in ("id", "partner_id", "source")).encode()
+    except UnicodeEncodeError:
+        return "id, partner_id or source is no valid Unicode"
+    return None
 
 
 def read_manifest(folder: str | Path) -> list[dict]:
@@ -20,19 +68,13 @@ def read_manifest(folder: str | Path) -> list[dict]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; a source folder needs one, see `solami prepare --help`")
     rows, seen = [], set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number} is not JSON ({error.msg}); write one object a line") from None
-        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-            raise ValueError(f"{path}:{number} needs a JSON object with a string id")
-        if row["id"] in seen:
-            raise ValueError(f"{path}:{number}: id {row['id']!r} occurs twice; ids must be unique over all splits")
-        if row.setdefault("split", "train") not in SPLITS:
-            raise ValueError(f"{path}:{number}: split is {row['split']!r}, expected one of {', '.join(SPLITS)}")
+    for number, row in json_lines(path):
+        fault = row.reason if isinstance(row, BadRow) else row_fault(row)
+        if fault is None and row["id"] in seen:
+            fault = f"id {row['id']!r} occurs twice; ids must be unique over all splits"
+        if fault is not None:
+            raise ValueError(f"{path}:{number}: {fault}")
+        row["split"] = row.get("split") or "train"
         seen.add(row["id"])
         rows.append(row)
     if not rows:

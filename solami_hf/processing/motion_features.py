@@ -97,9 +97,7 @@ def features_to_joints(features: torch.Tensor, rotations: str = "local", body: B
     return place_joints(pelvis, torch.cat([root[..., None, :, :], local[..., 1:, :, :]], dim=-3), body)
 
 
-def _pelvis_and_rotations(
-    features: torch.Tensor, rotations: str
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _pelvis_and_rotations(features: torch.Tensor, rotations: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The way of the pelvis (..., T, 3), the root's rotations (..., T, 3, 3), the joints' (..., T, J, 3, 3)."""
     _check_width(features, _FEATURES_SIZES, "features", least_frames=1)
     _check_rotations(rotations)

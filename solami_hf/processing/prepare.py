@@ -1,44 +1,70 @@
-"""`solami prepare motion|speech|chat SRC --processor DIR --output DIR`: a manifest folder becomes token Parquet.
+"""`solami prepare motion|speech|chat SRC --processor DIR --output DIR_OR_REPO`: captures, recordings and dialogues
+become token Parquet.
 
-`SRC/manifest.jsonl` has one row a line, paths relative to `SRC`, `split` is `train` unless given:
+SRC is a folder of a known layout, or a file that lists what is beside it:
 
-- motion: `{"id", "motion", "text": [str], "partner_id"?, "split"?, "source"?}`
-- speech: `{"id", "turns": [{"text", "audio", "speaker"}], "split"?, "source"?}`
-- chat: `{"id", "topic", "character", "turns": [{"role", "text", "audio"?, "motion"?, "motion_text"?}], "split"?}`
+- manifest.jsonl (or .csv, .tsv), paths relative to it; `split` is `train`, `validation` or `test`:
+  - motion: `{"id", "motion", "text": [str], "partner_id"?, "split"?, "source"?, "start"?, "end"?}` (seconds)
+  - speech: `{"id", "turns": [{"text", "audio", "speaker"}], "split"?, "source"?}`
+  - chat: `{"id", "topic", "character", "turns": [{"role", "text", "audio"?, "motion"?, "motion_text"?}], "split"?}`
+- motion: HumanML3D, Inter-X, BEAT2, or a folder of .bvh or .npz files, captions in a .txt beside each
+- speech: Common Voice, LJSpeech, BEAT2, or AnyInstruct-style metadata.jsonl
 
-Every distinct file is read and encoded once, in batches. A row whose files cannot be used is left out and written to
-`OUTPUT/<config>/rejected.jsonl` with the reason; the rest is kept.
+Every distinct file of a shard is read and encoded once, in batches. A row that cannot be used is left out and written
+to `OUTPUT/<config>/rejected.jsonl` with the reason, a row without its partner to `orphans.jsonl`; `report.json` has
+counts and hours. Run again after an interruption, finished shards are not encoded again. Several processes or machines
+that share OUTPUT: `accelerate launch -m solami_hf.processing.prepare motion SRC ...`; the files are the same.
+
+`solami prepare chat --synthesize MOTIONS --output FOLDER` has a language model write dialogues for captured motions,
+as a folder for `solami prepare chat`; see its `--help`.
+
+An OUTPUT of the form owner/name that is no folder is a Hub repository: the data is prepared in
+`runs/prepare/owner--name` and pushed at the end.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
 
-from .audio import read_audio
-from .manifest import read_manifest
-from .motion_files import read_motion
-from .token_data import fingerprints, write_token_dataset
+from .layouts.find import LAYOUTS, find_layout, read_rows, root_of
+from .prepare_media import Media
+from .prepare_plan import Plan, SplitOptions
+from .prepare_shards import ShardWriter
+from .token_loading import is_local
+from .token_schema import codec_sources, fingerprints, schema_for
+from .token_writing import check_codecs
 
 logger = logging.getLogger(__name__)
 KINDS = ("motion", "speech", "chat")
+_WAIT = timedelta(days=7)  # for the slowest of several processes
 
 
 @dataclass
 class PrepareArguments:
     """What `solami prepare` reads and writes."""
 
-    source: str = field(metadata={"help": "Folder with manifest.jsonl (also accepted as the word after the kind)."})
+    source: str = field(metadata={"help": "Folder or manifest file (also accepted as the word after the kind)."})
     processor: str = field(metadata={"help": "Folder or hub id of a SolamiProcessor, whose codecs make the codes."})
-    output: str = field(metadata={"help": "Dataset folder to write; other configs in it are kept."})
+    output: str = field(metadata={"help": "Dataset folder to write, other configs in it are kept; or a hub id."})
+    layout: str = field(default="auto", metadata={"help": f"auto, {', '.join(LAYOUTS)}."})
+    shard_rows: int = field(default=5000, metadata={"help": "Rows of the source in a shard."})
     batch_size: int = field(default=32, metadata={"help": "Files encoded together."})
+    split_by: str = field(
+        default="given",
+        metadata={"help": "given: as the source says; source: by a hash of the source id, partners together."},
+    )
+    test_share: float = field(default=0.05, metadata={"help": "Share of the test split, for split_by source."})
+    validation_share: float = field(default=0.0, metadata={"help": "Share of the validation split, likewise."})
+    license: str | None = field(default=None, metadata={"help": "Licence for the card, e.g. cc-by-4.0."})
+    private: bool = field(default=True, metadata={"help": "Whether a repository that is made on the Hub is private."})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,6 +73,13 @@ def main(argv: list[str] | None = None) -> int:
 
     argv = list(sys.argv[1:] if argv is None else argv)
     kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    if "--synthesize" in argv:
+        if kind != "chat":
+            raise ValueError(f"--synthesize makes chat data; write `solami prepare chat --synthesize`, got {kind!r}")
+        from .synthesize import main as synthesize
+
+        argv.remove("--synthesize")
+        return synthesize(argv)
     if argv and not argv[0].startswith("-"):
         argv[:1] = ["--source", argv[0]]
     parser = TrlParser(
@@ -62,144 +95,128 @@ def main(argv: list[str] | None = None) -> int:
 
     if not Path(args.processor).is_dir() and args.processor.startswith(("/", ".")):
         raise FileNotFoundError(f"no such processor folder: {args.processor}")
-    report = prepare(kind, args.source, SolamiProcessor.from_pretrained(args.processor), args.output, args.batch_size)
-    logger.info("wrote %s to %s", ", ".join(f"{n} {k}" for k, n in report.items()), Path(args.output) / kind)
+    find_layout(args.source, kind, args.layout)  # a wrong path is told before models are loaded
+    repo = None if is_local(args.output) else args.output
+    output = Path(args.output) if repo is None else Path("runs/prepare") / repo.replace("/", "--")
+    if repo is not None and is_first_process():
+        from .token_pushing import begin_repo
+
+        begin_repo(repo, output)
+    options = {name: getattr(args, name) for name in ("layout", "shard_rows", "split_by", "license")}
+    options |= {"test_share": args.test_share, "validation_share": args.validation_share}
+    processor = _on_device(SolamiProcessor.from_pretrained(args.processor), kind)
+    report = prepare(kind, args.source, processor, output, args.batch_size, **options)
+    if not is_first_process():
+        return 0
+    logger.info("wrote %s to %s", ", ".join(f"{n} {k}" for k, n in report.items()), output / kind)
+    if repo is not None:
+        from .token_pushing import push_config
+
+        logger.info("pushed to %s", push_config(repo, output, kind, args.private))
     return 0
 
 
 def prepare(
-    kind: str, source: str | Path, processor, output: str | Path, batch_size: int = 32, known: dict | None = None
+    kind: str,
+    source: str | Path,
+    processor,
+    output: str | Path,
+    batch_size: int = 32,
+    known: dict | None = None,
+    *,
+    layout: str = "auto",
+    shard_rows: int = 5000,
+    split_by: str = "given",
+    test_share: float = 0.05,
+    validation_share: float = 0.0,
+    license: str | None = None,
 ) -> dict[str, int]:
-    """Encodes a manifest folder and writes its token dataset.
+    """Encodes a source and writes its token dataset; under `accelerate launch`, this process's share of it.
 
     Args:
         kind: `motion`, `speech` or `chat`.
-        source: folder with `manifest.jsonl`.
+        source: a folder of a known layout, or a manifest file.
         processor: a `SolamiProcessor` with the codecs that the kind needs.
         output: the dataset folder.
         batch_size: files encoded together.
         known: codes of files that another call with the same processor has encoded; new ones are added to it.
+        layout: one of `layouts.find.LAYOUTS`, or `auto`.
+        shard_rows: rows of the source in a shard.
+        split_by, test_share, validation_share: see `prepare_plan.SplitOptions`.
+        license: for the card.
 
     Returns:
-        row counts per split, and `rejected`.
+        row counts per split, and `rejected`; of the whole source.
 
     Raises:
-        FileNotFoundError: no manifest.
-        ValueError: an unreadable manifest, an id twice or in two splits, or no usable row at all.
+        FileNotFoundError: no source, or none that holds this kind.
+        ValueError: wrong options, codes of other codecs in `output`, or no usable row at all.
     """
-    rows = read_manifest(source)
-    media = _Media(Path(source), processor, batch_size, {} if known is None else known)
-    media.encode({path for row in rows for path in _files(kind, row)})
-    splits: dict[str, list[dict]] = {}
-    rejected = []
-    for row in rows:
-        try:
-            splits.setdefault(row["split"], []).append(_token_row(kind, row, media))
-        except (KeyError, ValueError, TypeError) as error:
-            reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
-            rejected.append({"id": row.get("id"), "reason": reason})
-    splits = {split: kept for split, kept in splits.items() if kept}
-    if not splits:
-        raise ValueError(f"no row of {source}/manifest.jsonl could be used; the first reason: {rejected[0]['reason']}")
-    write_token_dataset(output, kind, splits, fingerprints(processor, kind))
-    lines = "".join(json.dumps(r) + "\n" for r in rejected)
-    (Path(output) / kind / "rejected.jsonl").write_text(lines, encoding="utf-8")
-    for row in rejected[:5]:
-        logger.warning("left out %s: %s", row["id"], row["reason"])
-    return {**{split: len(kept) for split, kept in splits.items()}, "rejected": len(rejected)}
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
+    layout = find_layout(source, kind, layout)
+    options = SplitOptions(split_by, test_share, validation_share)
+    media = Media(root_of(source), processor, batch_size, dict(known or {}))
+    prints = fingerprints(processor, kind)
+    check_codecs(Path(output), prints)
+    rank, world, wait = _processes()
+    rows = tqdm(read_rows(source, kind, layout), desc="plan", unit="row", disable=True if rank else None)
+    plan = Plan(rows, options, shard_rows)
+    shards = plan.shards()
+    writer = ShardWriter(kind, plan, media, Path(output), schema_for(kind, processor), prints, known)
+    with tqdm(desc=f"encode {kind}", unit="file", disable=True if rank else None) as bar:
+        writer.write(shards[rank::world], bar)
+    wait()
+    if rank:
+        return {}
+    origin = {name: found for name, found in codec_sources(processor, kind).items() if found}
+    facts = {"source": Path(source).resolve().name, "layout": layout, "split_by": split_by, "license": license}
+    facts |= {"test_share": test_share, "validation_share": validation_share, "codec_sources": origin}
+    report = writer.finish(shards, facts)
+    _warn(report, Path(output) / kind)
+    return {**{split: counts["rows"] for split, counts in report["splits"].items()}, "rejected": report["rejected"]}
 
 
-def _files(kind: str, row: dict):
-    if kind == "motion":
-        yield ("motion", row.get("motion"))
-    for turn in row.get("turns") or []:
-        yield from ((key, turn[key]) for key in ("motion", "audio") if turn.get(key))
+def _on_device(processor, kind: str):
+    """The processor with its speech codec on this process's GPU, where there is one; motion is quick on a CPU."""
+    import torch
+
+    if kind != "motion" and torch.cuda.is_available():
+        processor.speech_codec.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    return processor
 
 
-class _Media:
-    """Codes of the files of a source folder, each encoded once."""
-
-    def __init__(self, folder: Path, processor, batch_size: int, known: dict):
-        self.folder, self.processor, self.batch_size = folder, processor, batch_size
-        self.known = known  # (kind, real path) -> codes
-        self.errors: dict[tuple[str, str], str] = {}
-
-    def encode(self, files: set) -> None:
-        """Reads and encodes all files, a few batches at a time, with a progress bar."""
-        files = sorted(f for f in files if f[1] and self._key(*f) not in self.known)
-        with tqdm(total=len(files), desc="encode", unit="file", disable=None) as bar:
-            for key, read, encode in (
-                ("motion", read_motion, self._encode_motion),
-                ("audio", self._read_audio, self.processor.encode_speech),
-            ):
-                wanted = [f for f in files if f[0] == key]
-                for start in range(0, len(wanted), 16 * self.batch_size):
-                    self._encode_some(wanted[start : start + 16 * self.batch_size], read, encode, bar)
-
-    def _read_audio(self, path):
-        return read_audio(path, sampling_rate=self.processor.speech_codec.config.sampling_rate)
-
-    def _encode_motion(self, motions, batch_size=1):
-        codes = self.processor.encode_motion(motions, batch_size=batch_size)
-        return [{**c, "num_frames": m.num_frames} for c, m in zip(codes, motions, strict=True)]
-
-    def _encode_some(self, files, read, encode, bar) -> None:
-        loaded = {}
-        for file in files:
-            try:
-                loaded[file] = read(self._inside(file[1]))
-            except (ValueError, OSError) as error:
-                self.errors[file] = str(error)
-        if not loaded:
-            bar.update(len(files))
-            return
-        try:
-            codes = encode(list(loaded.values()), batch_size=self.batch_size)
-            self.known.update((self._key(*file), c) for file, c in zip(loaded, codes, strict=True))
-        except ValueError:  # one bad file must not cost the batch: find it
-            for file, value in loaded.items():
-                try:
-                    self.known[self._key(*file)] = encode([value])[0]
-                except ValueError as error:
-                    self.errors[file] = str(error)
-        bar.update(len(files))
-
-    def _inside(self, name: str) -> Path:
-        if os.path.isabs(name) or ".." in Path(name).parts:
-            raise ValueError(f"{name} lies outside {self.folder}; paths in a manifest are relative to its folder")
-        return self.folder / name
-
-    def get(self, key: str, name: str):
-        """Codes of a file; ValueError with the reason when it could not be used."""
-        if (key, name) in self.errors:
-            raise ValueError(self.errors[key, name])
-        return self.known[self._key(key, name)]
-
-    def _key(self, key: str, name: str) -> tuple[str, str]:
-        return key, os.path.realpath(self.folder / str(name))
+def is_first_process() -> bool:
+    """Whether this is the process that finishes what several prepare together."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
-def _token_row(kind: str, row: dict, media: _Media) -> dict:
-    base = {"id": row["id"], "source": row.get("source", "")}
-    if kind == "motion":
-        text = [row["text"]] if isinstance(row["text"], str) else list(row["text"])
-        return {**base, "text": text, **media.get("motion", row["motion"]), "partner_id": row.get("partner_id")}
-    if not row["turns"]:
-        raise ValueError("no turns")
-    if kind == "speech":
-        turns = [
-            {"text": t["text"], "speech": media.get("audio", t["audio"]), "speaker": t.get("speaker", "")}
-            for t in row["turns"]
-        ]
-        return {**base, "turns": turns}
-    turns = []
-    for t in row["turns"]:
-        if t["role"] not in ("system", "user", "assistant"):
-            raise ValueError(f"role must be system, user or assistant, got {t['role']!r}")
-        motion = media.get("motion", t["motion"]) if t.get("motion") else {}
-        motion = {name: motion.get(name) for name in ("body", "hand", "trans")}
-        speech = media.get("audio", t["audio"]) if t.get("audio") else None
-        turns.append(
-            {"role": t["role"], "text": t["text"], "motion_text": t.get("motion_text"), **motion, "speech": speech}
+def _processes():
+    """Rank, number of processes and what waits for all of them; under `accelerate launch` or torchrun, else alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return 0, 1, lambda: None
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=_WAIT)
+    return state.process_index, state.num_processes, state.wait_for_everyone
+
+
+def _warn(report: dict, folder: Path) -> None:
+    if report["rejected"]:
+        logger.warning("%d rows were left out, see %s", report["rejected"], folder / "rejected.jsonl")
+        with open(folder / "rejected.jsonl", encoding="utf-8") as file:
+            for line, _ in zip(file, range(5), strict=False):
+                logger.warning("  %s", line.strip())
+    if report["orphans"]:
+        logger.warning("%d rows lack their partner, see %s", report["orphans"], folder / "orphans.jsonl")
+    if report["partners_in_two_splits"]:
+        logger.warning(
+            "%d rows have their partner in another split; split_by source keeps partners together",
+            report["partners_in_two_splits"],
         )
-    return {**base, "topic": row.get("topic", ""), "character": row["character"], "turns": turns}
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    sys.exit(main())

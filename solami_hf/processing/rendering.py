@@ -11,8 +11,10 @@ import numpy as np
 
 from ..modeling.vocabulary import BRACKETS, MARKERS
 from .answers import _is_reserved
+from .interleaving import CHUNK_SECONDS, Chunks
 
 IGNORE = -100
+MOST_CACHED_TEXTS = 50_000
 TASKS = {
     "motion_to_text": ("motion", "text"),
     "text_to_motion": ("text", "motion"),
@@ -29,11 +31,17 @@ class TokenRenderer:
     Args:
         tokenizer: a text tokenizer that `vocabulary.extend_tokenizer` has extended.
         layout: anything with `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`).
+        interleaved: whether answers are written in chunks of equal time; by default what the layout says, else not.
+        chunk_seconds: length of these chunks, see `interleaving`.
     """
 
-    def __init__(self, tokenizer, layout):
+    def __init__(self, tokenizer, layout, interleaved: bool | None = None, chunk_seconds: float = CHUNK_SECONDS):
         self.tokenizer, self.layout = tokenizer, layout
-        self._text_cache: dict[tuple[str, bool], np.ndarray] = {}
+        interleaved = getattr(layout, "interleaved", False) if interleaved is None else interleaved
+        self.chunks = Chunks.of(layout, chunk_seconds) if interleaved else None
+        self._text_cache: dict[tuple[str, bool], np.ndarray | None] = {}
+        spans = [span["first_id"] + span["size"] for span in layout.modalities.values()]
+        self._reserved = _is_reserved(np.arange(max(*spans, *layout.markers.values()) + 1), layout)
 
     def text(self, text: str, first: bool = False) -> np.ndarray:
         """Ids of a run of text. `first`: at the very start of a sequence, where some tokenizers add a space.
@@ -41,17 +49,25 @@ class TokenRenderer:
         Raises:
             ValueError: the text holds a marker or modality token; text must not be able to write those.
         """
-        key = (text, first)
-        if key not in self._text_cache:
-            anchor = "" if first else MARKERS["eoh"]
-            ids = np.asarray(self.tokenizer(anchor + text, add_special_tokens=False)["input_ids"], dtype=np.int64)
-            ids = ids[0 if first else 1 :]
-            if _is_reserved(ids, self.layout).any():
-                raise ValueError(
-                    f"text holds reserved tokens such as <eos> or a modality token; remove them: {text!r}"
-                )
-            self._text_cache[key] = ids
-        return self._text_cache[key]
+        (ids,) = self.texts([(text, first)])
+        if ids is None:
+            raise ValueError(f"text holds reserved tokens such as <eos> or a modality token; remove them: {text!r}")
+        return ids
+
+    def texts(self, keys: list[tuple[str, bool]]) -> list[np.ndarray | None]:
+        """Ids of many `(text, first)`, tokenized in one call; None where a text holds reserved tokens."""
+        unknown = [key for key in dict.fromkeys(keys) if key not in self._text_cache]
+        if unknown:
+            if len(self._text_cache) + len(unknown) > MOST_CACHED_TEXTS:  # streams have no end
+                self._text_cache.clear()
+                unknown = list(dict.fromkeys(keys))
+            strings = [text if first else MARKERS["eoh"] + text for text, first in unknown]
+            rows = self.tokenizer(strings, add_special_tokens=False)["input_ids"]
+            for key, row in zip(unknown, rows, strict=True):
+                ids = np.asarray(row, dtype=np.int64)[0 if key[1] else 1 :]
+                bad = self._reserved[ids[ids < len(self._reserved)]].any()
+                self._text_cache[key] = None if bad else ids
+        return [self._text_cache[key] for key in keys]
 
     def codes(self, modality: str, codes) -> np.ndarray:
         """Ids of a span of codes, with its begin and end tokens where the modality has them.
@@ -96,7 +112,7 @@ class TokenRenderer:
         lead = instruction + (" " if target["type"] == "text" else " This is input: ")
         prompt = [np.array([markers["human"]]), lead, *self.block(source), np.array([markers["eoh"]]), " "]
         prompt += [np.array([markers["mmgpt"]])]
-        answer = [*self.block(target), np.array([markers["eos"]])]
+        answer = [*self._answer([target]), np.array([markers["eos"]])]
         return self._join([(piece, False) for piece in prompt] + [(piece, True) for piece in answer])
 
     def chat(self, messages: list[dict], add_generation_prompt: bool = False) -> dict:
@@ -127,10 +143,19 @@ class TokenRenderer:
 
     def _content(self, message: dict, is_answer: bool) -> list:
         blocks = sorted_blocks(message["content"])
-        pieces = [piece for block in blocks for piece in self.block(block)]
-        if is_answer and len(blocks) > 1 and blocks[0]["type"] == "text":
-            pieces.insert(1, np.array([self.layout.markers["eot"]]))
-        return pieces
+        return self._answer(blocks) if is_answer else [piece for block in blocks for piece in self.block(block)]
+
+    def _answer(self, blocks: list[dict]) -> list:
+        """Pieces of what the character says: its words, `<eot>` where media follow them, and these."""
+        words = [block["text"] for block in blocks if block["type"] == "text" and block["text"]]
+        media = [block for block in blocks if block["type"] != "text"]
+        pieces = [piece for block in media for piece in self.block(block)]
+        if self.chunks is not None and pieces:
+            chunks = np.concatenate([self.chunks.of_span(name, count) for name, count in _spans(media)])
+            pieces = [np.concatenate(pieces)[np.argsort(chunks, kind="stable")]]
+        if words and pieces:
+            words.append(np.array([self.layout.markers["eot"]]))
+        return words + pieces
 
     def _join(self, pieces: list) -> dict:
         """Merges neighbouring strings, tokenizes them, and concatenates ids and labels."""
@@ -158,6 +183,17 @@ def sorted_blocks(content) -> list[dict]:
 
 def _text_of(content) -> str:
     return content if isinstance(content, str) else "".join(block["text"] for block in content)
+
+
+def _spans(media: list[dict]):
+    """Name and number of codes of each span that `TokenRenderer.block` writes for motion and audio."""
+    for block in media:
+        if block["type"] == "audio":
+            yield "speech", len(block["audio"]["codes"])
+            continue
+        for name in ("trans", "body", "hand"):
+            if _filled(block["motion"].get(name)):
+                yield name, len(block["motion"][name])
 
 
 def _filled(codes) -> bool:

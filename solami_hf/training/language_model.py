@@ -11,16 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from ..processing.rendered_data import RENDERED
 from .checkpoints import last_checkpoint
 from .collator import PackedRowsCollator
 
 logger = logging.getLogger(__name__)
-RENDERED = Features(
-    input_ids=List(Value("int32")), labels=List(Value("int32")), task=Value("string"), id=Value("string")
-)
 
 
 @dataclass

@@ -81,6 +81,7 @@ def pretrain(args: PretrainArguments, training_args) -> dict:
 def pretraining_samples(args: PretrainArguments, processor, split: str, num_tokens: int, training_args):
     """Rendered samples of a split, drawn by the mixture; a data folder may have motion, speech, or both."""
     from ..processing.rendering import TokenRenderer
+    from ..processing.split_hygiene import held_out_rows, without_leaks
     from ..processing.tasks import motion_pairs, speech_pairs
     from ..processing.token_data import load_tokens
     from .mixture import draw_pretraining
@@ -91,6 +92,8 @@ def pretraining_samples(args: PretrainArguments, processor, split: str, num_toke
             rows = load_tokens(args.data, config, split, processor)
         except FileNotFoundError:
             continue
+        if split == "train":
+            rows = without_leaks(rows, held_out_rows(args.data, config))
         pairs += to_pairs(rows.to_list())
     renderer = TokenRenderer(processor.tokenizer, processor)
     # Packing leaves a little of each block empty; the margin makes the samples last for all steps.

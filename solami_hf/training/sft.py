@@ -71,12 +71,16 @@ def sft(args: SftArguments, training_args) -> dict:
 def chat_samples(args: SftArguments, processor, split: str, training_args, answer_format: str) -> list[dict]:
     """Rendered dialogues of a split, cut to `max_length` by whole rounds."""
     from ..processing.rendering import TokenRenderer, drop_oldest_rounds
+    from ..processing.split_hygiene import held_out_rows, without_leaks
     from ..processing.tasks import chat_messages
     from ..processing.token_data import load_tokens
 
     renderer = TokenRenderer(processor.tokenizer, processor)
+    rows = load_tokens(args.data, "chat", split, processor)
+    if split == "train":
+        rows = without_leaks(rows, held_out_rows(args.data, "chat"))
     samples, shortened, left_out = [], 0, 0
-    for row in load_tokens(args.data, "chat", split, processor).to_list():
+    for row in rows.to_list():
         messages = chat_messages(row, answer_format)
         kept = drop_oldest_rounds(messages, lambda m: len(renderer.chat(m)["input_ids"]) <= training_args.max_length)
         if kept is None:

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from solami_hf.modeling.vocabulary import build_layout
@@ -63,6 +62,12 @@ def test_a_missing_transcript_is_invalid():
     assert not answer.valid and "transcript empty" in answer.reason
 
 
-def test_interleaved_answers_are_not_read_yet():
-    with pytest.raises(ValueError, match="sequential"):
-        parse_answer(np.array([1]), CONFIG, interleaved=True)
+def test_interleaved_answers_are_read_as_such():
+    # In 0.4 s fit three codes of motion, so of this answer only the ends of the spans could lie in another chunk.
+    sequential = ids("sobo", *["body:1"] * 4, "eobo", "soha", *["hand:2"] * 4, "eoha", *SPEECH, "eos")
+    interleaved = ids(
+        *("sobo", *["body:1"] * 3, "soha", *["hand:2"] * 3, *SPEECH), *("body:1", "eobo", "hand:2", "eoha", "eos")
+    )
+    assert parse_answer(sequential, CONFIG).valid and not parse_answer(interleaved, CONFIG).valid
+    assert parse_answer(interleaved, CONFIG, interleaved=True).valid
+    assert not parse_answer(sequential, CONFIG, interleaved=True).valid

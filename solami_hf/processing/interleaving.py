@@ -1,0 +1,106 @@
+"""Answers in chunks of equal time, so that a character moves and speaks while the rest is still being generated.
+
+An interleaved answer holds the tokens of the sequential one in another order: all tokens of the first chunk of time,
+then those of the second, and so on; within a chunk body, hand, speech. A span's begin token stands before its first
+code and its end token behind its last, so a part that is over before the others simply does not come again:
+
+    <sobo> b b b <soha> h h h <sosp> s..20..s  b b <eobo> h h <eoha> s..20..s  s s s <eosp>
+
+This costs no token more than the sequential format, and reading it back is sorting by part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..modeling.vocabulary import BRACKETS
+from .answers import PARTS, Answer, parse_answer
+
+CHUNK_SECONDS = 0.4
+"""The shortest time in which the paper's rates have whole codes: 3 of body, 3 of hand, 20 of speech."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """In which chunk of time a code falls.
+
+    Args:
+        rates: codes a second of body, hand and speech, all levels of speech counted.
+        speech_levels: codes of a speech frame, which never part.
+        seconds: length of a chunk. Where a rate has no whole codes in it, chunks take turns in being longer by one.
+    """
+
+    rates: dict
+    speech_levels: int = 1
+    seconds: float = CHUNK_SECONDS
+
+    def __post_init__(self):
+        if not self.seconds > 0 or not all(self.rates.get(name, 0) > 0 for name in PARTS):
+            raise ValueError(
+                f"chunks need a length above 0 and a rate above 0 for each of {PARTS}, got {self.seconds} s and "
+                f"{self.rates}"
+            )
+
+    @classmethod
+    def of(cls, layout, seconds: float = CHUNK_SECONDS) -> Chunks:
+        """Those of anything with `frame_rates` and `speech_levels`; the paper's rates where there are none."""
+        levels = getattr(layout, "speech_levels", 1)
+        rates = getattr(layout, "frame_rates", None) or {"speech": 50.0 * levels, "body": 7.5, "hand": 7.5}
+        return cls(dict(rates), levels, seconds)
+
+    def of_codes(self, name: str, places: np.ndarray) -> np.ndarray:
+        """The chunks (n,) of the codes of a part at `places` (n,), counted from 0."""
+        levels = self.speech_levels if name == "speech" else 1
+        frames_per_chunk = self.seconds * self.rates[name] / levels
+        return np.ceil((places // levels + 1) / frames_per_chunk - 1e-9).astype(np.int64) - 1
+
+    def of_span(self, name: str, count: int) -> np.ndarray:
+        """The chunks of a span of `count` codes with its begin and end token, (count + 2,); the transform's are 0."""
+        if name not in BRACKETS:
+            return np.zeros(count, dtype=np.int64)
+        codes = self.of_codes(name, np.arange(count))
+        return np.concatenate([[0], codes, codes[-1:] if count else [0]])
+
+
+def parse_interleaved(ids, config, answer_format: str | None = None, chunk_seconds: float = CHUNK_SECONDS) -> Answer:
+    """Reads an interleaved answer as strictly as `parse_answer` reads a sequential one.
+
+    Args:
+        ids (sequence of `int`): generated ids, without the prompt. Padding after `<eos>` is ignored.
+        config: anything with `modalities` and `markers`, and with `frame_rates` where they are not the paper's.
+        answer_format (`str`, *optional*): by default the config's.
+        chunk_seconds: the length of a chunk.
+
+    Returns:
+        `Answer`; the codes that could be read are there even when it is invalid.
+    """
+    ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+    ends = np.flatnonzero(ids == config.markers["eos"])
+    end, begin = (ends[0] if len(ends) else len(ids)), 0
+    if (answer_format or config.answer_format) == "text_motion_speech":
+        cuts = np.flatnonzero(ids[:end] == config.markers["eot"])
+        begin = cuts[0] + 1 if len(cuts) else 0
+    media = ids[begin:end]
+    sequential = media[np.argsort(_part_of(media, config), kind="stable")]
+    answer = parse_answer(np.concatenate([ids[:begin], sequential, ids[end:]]), config, answer_format, False)
+    if answer.valid:
+        chunks = Chunks.of(config, chunk_seconds)
+        places = np.concatenate([chunks.of_span(name, len(getattr(answer, name))) for name in PARTS])
+        if not np.array_equal(sequential[np.argsort(places, kind="stable")], media):
+            answer.valid, answer.reason = False, f"body, hand and speech are not in chunks of {chunk_seconds} s"
+    return answer
+
+
+def _part_of(ids: np.ndarray, config) -> np.ndarray:
+    """0, 1, 2 for tokens of body, hand, speech and their markers, 3 for all others."""
+    part = np.full(len(ids), len(PARTS))
+    for number, name in enumerate(PARTS):
+        span = config.modalities[name]
+        inside = (ids >= span["first_id"]) & (ids < span["first_id"] + span["size"])
+        part[inside | np.isin(ids, [config.markers[marker] for marker in BRACKETS[name]])] = number
+    return part
+
+
+__all__ = ["CHUNK_SECONDS", "Chunks", "parse_interleaved"]

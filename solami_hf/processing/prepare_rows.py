@@ -1,0 +1,132 @@
+"""Rows of a manifest turned into rows of a token dataset, given the codes of their files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+ROLES = ("system", "user", "assistant")
+
+
+class MediaFile(NamedTuple):
+    """A file that a row names, or a piece of it.
+
+    Args:
+        kind: `motion` or `audio`.
+        name: path relative to the source.
+        start, end: seconds of the piece; `end` None is the end of the file.
+    """
+
+    kind: str
+    name: str
+    start: float = 0.0
+    end: float | None = None
+
+
+def files_of(kind: str, row: dict) -> Iterator[MediaFile]:
+    """The files that a row needs; what is not well-formed is left out here and told by `token_row`."""
+    if kind == "motion":
+        try:
+            yield _clip(row)
+        except (KeyError, ValueError):
+            return
+    turns = row.get("turns") if kind != "motion" else None
+    for turn in turns if isinstance(turns, list) else []:
+        if isinstance(turn, dict):
+            names = [(key, turn.get(key)) for key in ("motion", "audio")]
+            yield from (MediaFile(key, name) for key, name in names if isinstance(name, str) and name)
+
+
+def token_row(kind: str, row: dict, codes: Callable[[MediaFile], object]) -> dict:
+    """A row in the columns of `token_schema.SCHEMAS[kind]`.
+
+    Args:
+        kind: `motion`, `speech` or `chat`.
+        row: as a manifest has it.
+        codes: gives the codes of a file, or raises ValueError with what is wrong with it.
+
+    Raises:
+        ValueError: a column is missing or of a wrong type, or a file cannot be used.
+    """
+    try:
+        return {"motion": _motion, "speech": _speech, "chat": _chat}[kind](row, codes)
+    except KeyError as error:
+        raise ValueError(f"missing {error}") from None
+
+
+def _motion(row: dict, codes) -> dict:
+    captions = row["text"] if isinstance(row["text"], list) else [row["text"]]
+    text = [_text(caption, "text") for caption in captions]
+    return {**_base(row), "text": text, **codes(_clip(row)), "partner_id": row.get("partner_id")}
+
+
+def _speech(row: dict, codes) -> dict:
+    turns = [
+        {
+            "text": _text(turn["text"], "text"),
+            "speech": codes(MediaFile("audio", _text(turn["audio"], "audio"))),
+            "speaker": _text(turn.get("speaker") or "", "speaker"),
+        }
+        for turn in _turns(row)
+    ]
+    return {**_base(row), "turns": turns}
+
+
+def _chat(row: dict, codes) -> dict:
+    turns = []
+    for turn in _turns(row):
+        if turn["role"] not in ROLES:
+            raise ValueError(f"role must be system, user or assistant, got {turn['role']!r}")
+        if turn.get("motion_id") and not turn.get("motion"):
+            raise ValueError(
+                f"motion_id {turn['motion_id']!r} names a row of tokens; `prepare chat` reads motion files only, so "
+                "synthesize the dialogues from the folder of captures"
+            )
+        motion = codes(MediaFile("motion", _text(turn["motion"], "motion"))) if turn.get("motion") else {}
+        about = turn.get("motion_text")
+        turns.append(
+            {
+                "role": turn["role"],
+                "text": _text(turn["text"], "text"),
+                "motion_text": None if about is None else _text(about, "motion_text"),
+                **{name: motion.get(name) for name in ("body", "hand", "trans")},
+                "speech": codes(MediaFile("audio", _text(turn["audio"], "audio"))) if turn.get("audio") else None,
+            }
+        )
+    texts = {"topic": _text(row.get("topic") or "", "topic"), "character": _text(row["character"], "character")}
+    return {**_base(row), **texts, "turns": turns}
+
+
+def _base(row: dict) -> dict:
+    return {"id": row["id"], "source": row.get("source") or ""}
+
+
+def _turns(row: dict) -> list[dict]:
+    turns = row["turns"]
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise ValueError("turns must be a list of objects")
+    if not turns:
+        raise ValueError("no turns")
+    return turns
+
+
+def _clip(row: dict) -> MediaFile:
+    start, end = row.get("start") or 0.0, row.get("end")
+    try:
+        start, end = float(start), None if end is None else float(end)
+    except (TypeError, ValueError):
+        raise ValueError(f"start and end are {start!r} and {end!r}, expected seconds") from None
+    if not 0 <= start < (math.inf if end is None else end) or end == math.inf:
+        raise ValueError(f"start and end are {start!r} and {end!r}, expected seconds, the end behind the start")
+    return MediaFile("motion", _text(row["motion"], "motion"), start, end)
+
+
+def _text(value, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}, expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is no valid Unicode") from None
+    return value

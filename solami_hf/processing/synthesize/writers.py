@@ -1,0 +1,289 @@
+"""Models that write: an OpenAI-compatible endpoint, a local model, and the cache that stands before both."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import threading
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ..whole_file import whole_file
+from .plans import content_hash
+
+logger = logging.getLogger(__name__)
+LONGEST_WAIT = 120.0  # seconds between two tries
+_FATAL = (401, 403, 404, 405)  # nothing that another dialogue would change
+
+
+class EndpointError(RuntimeError):
+    """A request that got no answer, after all tries. The next run asks again."""
+
+
+class EndpointRefused(OSError):
+    """The endpoint refuses everything: wrong key, wrong address, unknown model."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model writes; part of what the cache knows an answer by."""
+
+    temperature: float = 0.9
+    top_p: float = 1.0
+    max_tokens: int = 2048  # of an answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote. `finish` is `length` when it was cut off; counts are 0 where the server gives none."""
+
+    text: str
+    finish: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached: bool = False
+
+
+class CachedWriter:
+    """Asks a writer only what it has not been asked before: one file an answer, named by the hash of the request.
+
+    Args:
+        writer: has `name`, which stands for the model in the hash, and `complete(messages, seed, schema)`.
+        folder: where the answers are kept.
+    """
+
+    def __init__(self, writer, folder: str | Path):
+        self.writer, self.folder = writer, Path(folder)
+
+    def complete(self, messages: list[dict], seed: int, schema: dict) -> Answer:
+        """The kept answer with `cached` set, or a new one, which is kept before it is given."""
+        request = {"writer": self.writer.name, "messages": messages, "seed": seed, "schema": schema}
+        path = self.folder / f"{content_hash(request)}.json"
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))["answer"]
+            return replace(Answer(**kept), cached=True)
+        except FileNotFoundError:
+            pass
+        except (ValueError, TypeError, KeyError) as error:
+            logger.warning("%s is damaged (%s); the model is asked again", path, error)
+        answer = self.writer.complete(messages, seed, schema)
+        with whole_file(path) as temporary:
+            content = {"request": request, "answer": asdict(answer)}
+            temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        return answer
+
+    def close(self) -> None:
+        """Ends the writer's waiting."""
+        self.writer.close()
+
+
+class EndpointWriter:
+    """Any OpenAI-compatible server, or a provider of the Hub, through `huggingface_hub.InferenceClient`.
+
+    Overload (429), server errors (5xx), timeouts and broken connections are tried again, each time after twice the
+    wait, or after what `Retry-After` says. A server that refuses the JSON schema (400, 422) is asked without it.
+
+    Args:
+        base_url: address of a server, `http://localhost:8000/v1`; or else
+        provider: an inference provider of the Hub, None for the Hub's choice.
+        model: what the server calls it; a Hub id for providers.
+        api_key: None sends no key to `base_url`, and the saved Hub token to providers.
+        timeout: seconds for one answer.
+        retries: further tries after a failed one.
+        first_wait: seconds before the second try.
+        extra_body: further fields of the request that the server knows.
+
+    Raises:
+        ValueError: neither address nor model, or both address and provider.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        api_key: str | None = None,
+        sampling: Sampling | None = None,
+        timeout: float = 180.0,
+        retries: int = 6,
+        first_wait: float = 1.0,
+        extra_body: dict | None = None,
+    ):
+        from huggingface_hub import InferenceClient
+
+        if not (base_url or model):
+            raise ValueError("give base_url (a server) or model (on the Hub's inference providers)")
+        if base_url and provider:
+            raise ValueError("base_url and provider exclude each other; a server has no provider")
+        self.sampling = sampling or Sampling()
+        # The client would send the user's saved Hub token to any address that no key is given for.
+        key = api_key or ("none" if base_url else None)
+        self.client = InferenceClient(base_url=base_url, provider=provider, api_key=key, timeout=timeout)
+        self.model, self.retries, self.first_wait, self.extra_body = model, retries, first_wait, extra_body or {}
+        self.name = {"model": model or base_url, **asdict(self.sampling), **self.extra_body}
+        self._formats = [_AsItIs, dict, None] if base_url else [dict, None]
+        self._stopped = threading.Event()
+
+    def complete(self, messages: list[dict], seed: int, schema: dict) -> Answer:
+        """One answer.
+
+        Raises:
+            EndpointError: no answer after all tries, or the server refuses this request.
+            EndpointRefused: the server refuses every request.
+        """
+        for attempt in range(self.retries + 1):
+            try:
+                return self._ask(messages, seed, schema)
+            except _Again as again:
+                if attempt == self.retries:
+                    raise EndpointError(f"no answer after {attempt + 1} tries: {again}") from None
+                wait = min(LONGEST_WAIT, self.first_wait * 2**attempt * random.uniform(1, 1.25))
+                wait = wait if again.wait is None else min(LONGEST_WAIT, again.wait)
+                logger.debug("%s; next try in %.1f s", again, wait)
+                if self._stopped.wait(wait):
+                    raise EndpointError("stopped") from None
+        raise ValueError(f"retries is {self.retries}, expected 0 or more")
+
+    def close(self) -> None:
+        """Lets threads that wait for their next try give up."""
+        self._stopped.set()
+
+    def _ask(self, messages, seed, schema) -> Answer:
+        from huggingface_hub.errors import HfHubHTTPError, HTTPError  # the latter is the HTTP library's
+
+        formats = self._formats  # another thread may shorten it meanwhile
+        for index, form in enumerate(formats):
+            try:
+                output = self.client.chat_completion(
+                    messages,
+                    model=self.model,
+                    response_format=_response_format(form, schema),
+                    seed=seed,
+                    extra_body=self.extra_body,
+                    **asdict(self.sampling),
+                )
+                answer = _answer(output)
+            except HfHubHTTPError as error:
+                status = error.response.status_code
+                if status in (400, 422) and index + 1 < len(formats):
+                    continue
+                raise _named(error, status) from None
+            except HTTPError as error:  # timeouts, broken connections
+                raise _Again(f"{type(error).__name__}: {error}") from None
+            except ValueError as error:
+                if not isinstance(error, json.JSONDecodeError):  # the client itself refuses: no key, unknown provider
+                    raise EndpointRefused(str(error)) from None
+                raise _Again(f"the server's answer is no JSON ({error})") from None
+            except (TypeError, KeyError, AttributeError, IndexError) as error:
+                raise _Again(f"the server's answer is no chat completion ({type(error).__name__}: {error})") from None
+            if index:  # the form is what was refused, not this request
+                logger.info(
+                    "the server refuses a JSON schema; asking %s from now on",
+                    "without one" if form is None else "in another form",
+                )
+                self._formats = formats[index:]
+            return answer
+        raise EndpointError("there is no way of asking left")
+
+
+class _Again(Exception):
+    """A failure that may pass; `wait` is what the server asks to wait, in seconds."""
+
+    def __init__(self, message: str, wait: float | None = None):
+        super().__init__(message)
+        self.wait = wait
+
+
+class _AsItIs(dict):
+    """A response format that `InferenceClient` sends as OpenAI, vLLM and llama.cpp know it.
+
+    For a plain address the client turns `json_schema` into the form of text-generation-inference, by a look at `type`.
+    """
+
+    def get(self, key, default=None):
+        return default if key == "type" else super().get(key, default)
+
+
+def _response_format(kind: type | None, schema: dict) -> dict | None:
+    if kind is None:
+        return None
+    return kind(type="json_schema", json_schema={"name": "script", "schema": schema, "strict": True})
+
+
+def _answer(output) -> Answer:
+    choice, usage = output.choices[0], getattr(output, "usage", None)
+    text = choice.message.content
+    return Answer(
+        text if isinstance(text, str) else "",
+        choice.finish_reason or "stop",
+        getattr(usage, "prompt_tokens", 0) or 0,
+        getattr(usage, "completion_tokens", 0) or 0,
+    )
+
+
+def _named(error, status: int) -> Exception:
+    """The exception that tells what a failed request means."""
+    detail = " ".join(str(error).split())[:500]
+    if status in (408, 409, 425, 429) or status >= 500:
+        try:
+            wait = float(error.response.headers.get("Retry-After"))
+        except (TypeError, ValueError):  # absent, or a date
+            wait = None
+        return _Again(detail, wait if wait is not None and 0 <= wait < 1e6 else None)
+    return EndpointRefused(detail) if status in _FATAL else EndpointError(detail)
+
+
+class LocalWriter:
+    """A chat model of transformers in this process, one answer at a time.
+
+    Args:
+        model: folder or Hub id of a causal language model whose tokenizer has a chat template.
+
+    Raises:
+        ValueError: the tokenizer has no chat template.
+    """
+
+    def __init__(self, model: str, sampling: Sampling | None = None):
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.tokenizer = AutoTokenizer.from_pretrained(model)
+        if not self.tokenizer.chat_template:
+            raise ValueError(f"{model} has no chat template; use an instruction-tuned model")
+        self.model = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.sampling = sampling or Sampling()
+        self.name = {"model": model, **asdict(self.sampling)}
+        self._lock = threading.Lock()
+
+    def complete(self, messages: list[dict], seed: int, schema: dict) -> Answer:
+        """One answer; the schema is only told by the prompt, as nothing constrains a local model."""
+        from transformers import set_seed
+
+        sampled = {"do_sample": self.sampling.temperature > 0}
+        if sampled["do_sample"]:
+            sampled.update(temperature=self.sampling.temperature, top_p=self.sampling.top_p)
+        inputs = self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        ).to(self.model.device)
+        with self._lock:  # the random state belongs to the whole process
+            set_seed(seed)
+            output = self.model.generate(**inputs, max_new_tokens=self.sampling.max_tokens, **sampled)
+        asked = inputs["input_ids"].shape[1]
+        written = output[0, asked:]
+        ends = self.model.generation_config.eos_token_id
+        ended = len(written) and int(written[-1]) in (ends if isinstance(ends, list) else [ends])
+        finish = "stop" if ended or len(written) < self.sampling.max_tokens else "length"
+        return Answer(self.tokenizer.decode(written, skip_special_tokens=True), finish, asked, len(written))
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def api_key(variable: str | None) -> str | None:
+    """The key in an environment variable; ValueError when a variable is named that is not set."""
+    if variable and not os.environ.get(variable):
+        raise ValueError(f"api_key_env names {variable}, but this variable is not set; export it first")
+    return os.environ[variable] if variable else None

@@ -1,0 +1,185 @@
+"""The mixture by number: shares and weights, ranks that partition it, and streams that continue where they stood."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer
+from solami_hf.training.mixture import Mixture, PairRenderer, fitting_pairs
+from solami_hf.training.shuffled_rows import ParquetRows
+
+QUICK = settings(derandomize=True, database=None, deadline=None, max_examples=30)
+MOTION = {name: [f"{name}-{i}" for i in range(n)] for name, n in (("m2t", 30), ("t2m", 7))}
+SPEECH = {name: [f"{name}-{i}" for i in range(n)] for name, n in (("tts", 40), ("asr", 3))}
+
+
+def mixture(num_samples=300, seed=0, **more):
+    return Mixture(MOTION, SPEECH, num_samples, seed, **more)
+
+
+def test_four_to_six_after_the_warmup():
+    rows = list(mixture(20_000))
+    share = [sum(row[:3] in ("m2t", "t2m") for row in part) / len(part) for part in (rows[10_000:], rows[:2000])]
+    assert share == [pytest.approx(0.4, abs=0.02), pytest.approx(0.04, abs=0.02)]
+    early = list(mixture(20_000, final=0.8, warmup=0))[:5000]
+    assert sum(row[:3] in ("m2t", "t2m") for row in early) / 5000 == pytest.approx(0.8, abs=0.02)
+
+
+def test_weights_hold_within_a_modality():
+    rows = [row[:3] for row in mixture(20_000, weights={"asr": 4, "t2m": 0})]
+    assert "t2m" not in rows and rows.count("asr") / (rows.count("asr") + rows.count("tts")) == pytest.approx(
+        0.8, abs=0.02
+    )
+
+
+def test_every_row_once_before_any_comes_again():
+    drawn = [row for row in mixture(9000) if row.startswith("tts")]
+    for start in range(0, len(drawn) - 40, 40):
+        assert len(set(drawn[start : start + 40])) == 40
+    assert drawn[:40] != drawn[40:80]
+
+
+def test_random_access_is_the_same_draw():
+    draw = list(mixture(9000))
+    fresh = mixture(9000)
+    assert [fresh[i] for i in (8999, 5, 4095, 4096, 0)] == [draw[i] for i in (8999, 5, 4095, 4096, 0)]
+    assert draw == list(mixture(9000)) and draw != list(mixture(9000, seed=1))
+    with pytest.raises(IndexError):
+        fresh[9000]
+
+
+@QUICK
+@given(world_size=st.integers(1, 7), num_samples=st.integers(1, 200), streamed=st.booleans())
+def test_ranks_partition_the_draw(world_size, num_samples, streamed):
+    whole = mixture(num_samples)
+    if streamed:
+        ranks = [list(mixture(num_samples).stream(rank, world_size)) for rank in range(world_size)]
+    else:
+        shards = [whole.shard(rank, world_size) for rank in range(world_size)]
+        ranks = [[shard[i] for i in range(len(shard))] for shard in shards]
+    together = [None] * num_samples
+    for rank, rows in enumerate(ranks):
+        together[rank::world_size] = rows
+    assert together == list(whole)
+
+
+@QUICK
+@given(before=st.integers(0, 60), after=st.integers(1, 5), ranks=st.integers(1, 5))
+def test_a_resumed_stream_equals_an_uninterrupted_one(before, after, ranks):
+    """Also on another number of ranks: they take over what the former ones have not done."""
+    whole, states, done = list(mixture()), [], []
+    for rank in range(ranks):
+        stream = mixture().stream(rank, ranks)
+        rows = iter(stream)
+        done += [next(rows) for _ in range(min(before, len(mixture().shard(rank, ranks))))]
+        states.append(json.loads(json.dumps(stream.state_dict())))
+    rest = []
+    for rank in range(after):
+        stream = mixture().stream(rank, after)
+        stream.load_state_dict(states[rank % ranks])
+        rest.append(list(stream))
+    total = min(before * ranks, len(whole))
+    together = [None] * (len(whole) - total)
+    for rank, rows in enumerate(rest):
+        together[rank::after] = rows
+    assert together == whole[total:] and sorted(done) == sorted(whole[:total])
+
+
+def test_resuming_reads_nothing_that_was_read():
+    class Counting(list):
+        reads = 0
+
+        def __getitem__(self, i):
+            Counting.reads += 1
+            return super().__getitem__(i)
+
+    first = mixture(5000).stream()
+    rows = iter(first)
+    for _ in range(4500):
+        next(rows)
+    again = Mixture(MOTION, {name: Counting(rows) for name, rows in SPEECH.items()}, 5000, 0).stream()
+    again.load_state_dict(first.state_dict())
+    assert next(iter(again)) == next(rows) and Counting.reads <= 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_share_the_samples(workers):
+    rows = [row for batch in DataLoader(mixture(50).stream(), batch_size=4, num_workers=workers) for row in batch]
+    assert sorted(rows) == sorted(mixture(50))
+    if not workers:
+        assert rows == list(mixture(50))
+
+
+def test_a_state_of_another_draw_is_refused():
+    state = mixture().stream().state_dict()
+    for other in (mixture(seed=1), mixture(400), mixture(weights={"asr": 2}), Mixture(MOTION, {}, 300, 0)):
+        with pytest.raises(ValueError, match="another draw"):
+            other.stream().load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({}, {}, 10, 0), "nothing to train on"),
+        (({"a": [1]}, {"a": [1]}, 10, 0), "both|name them apart"),
+        (({"a": []}, {"b": [1]}, 10, 0), "a have no rows"),
+        (({"a": [1]}, {}, 0, 0), "num_samples"),
+        (({"a": [1]}, {}, 10, 0, 0.4, 0.5, {"c": 1}), "unknown sources"),
+        (({"a": [1]}, {}, 10, 0, 0.4, 0.5, {"a": -1}), "at least 0"),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Mixture(*arguments)
+    with pytest.raises(ValueError, match="rank"):
+        mixture().shard(2, 2)
+
+
+def test_streamed_parquet(tmp_path):
+    for name, count in (("a", 50), ("b", 20)):
+        table = pa.table({"input_ids": [[i] for i in range(count)], "id": [f"{name}{i}" for i in range(count)]})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=8)
+
+    def draw():
+        a, b = (ParquetRows([tmp_path / f"{name}.parquet"], window=2) for name in "ab")
+        return Mixture({"a": a}, {"b": b}, 400, 3)
+
+    whole = [row["id"] for row in draw()]
+    from_a = [name for name in whole if name[0] == "a"]
+    assert sorted(from_a[:50]) == sorted(f"a{i}" for i in range(50))
+    assert [row["id"] for rank in range(2) for row in draw().stream(rank, 2)] == whole[::2] + whole[1::2]
+    stream = draw().stream()
+    rows = iter(stream)
+    assert [next(rows)["id"] for _ in range(123)] == whole[:123]
+    again = draw().stream()
+    again.load_state_dict(stream.state_dict())
+    assert [row["id"] for row in again] == whole[123:]
+
+
+def test_tasks_are_rendered_with_phrasings_drawn_anew(tiny_processor):
+    blocks = {
+        "text": {"type": "text", "text": "waves"},
+        "motion": {"type": "motion", "motion": {"body": [1, 2], "hand": [3, 4]}},
+        "audio": {"type": "audio", "audio": {"codes": [5, 6, 7]}},
+    }
+    pairs = [(task, task, blocks[source], blocks[target]) for task, (source, target) in TASKS.items()]
+    long = {"type": "audio", "audio": {"codes": [1] * 200}}
+    pairs.append(("speech_to_text", "long", long, blocks["text"]))
+    renderer = TokenRenderer(tiny_processor.tokenizer, tiny_processor)
+    kept, too_long = fitting_pairs(pairs, renderer, 128)
+    assert too_long == 1 and sum(map(len, kept.values())) == 6
+    motion = {task: rows for task, rows in kept.items() if "motion" in task}
+    speech = {task: rows for task, rows in kept.items() if task not in motion}
+    draw = Mixture(motion, speech, 200, 0, transform=PairRenderer(renderer))
+    samples = list(draw)
+    assert {s["task"] for s in samples} == set(TASKS) and all(len(s["input_ids"]) <= 128 for s in samples)
+    prompts = {
+        renderer.tokenizer.decode(s["input_ids"][s["labels"] == IGNORE]) for s in samples if s["task"] == s["id"]
+    }
+    assert len(prompts) > 40
+    assert draw[17]["input_ids"].tolist() == samples[17]["input_ids"].tolist()
