@@ -22,9 +22,12 @@ from transformers.utils import ModelOutput
 from .configuration_speech_codec import SolamiSpeechCodecConfig
 from .quantizers import _add_over_ranks, _take_from_first_rank
 
-# Samples of the clips that go through the network together, on a CPU and elsewhere. On a CPU more than 16 s leave the
-# caches and are slower; on a GPU two minutes take about 3 GB at the original's width.
-_PASS_SAMPLES = (1 << 18, 1 << 21)
+# Samples of the clips that go through the network together, on a CPU and elsewhere: so many share one reading of the
+# LSTM's weights. On a GPU two minutes take about 3 GB at the original's width.
+_PASS_SAMPLES = (1 << 20, 1 << 21)
+# Of these, samples that go together through the layers of high rate: on a CPU what lies between them, 256 bytes a
+# sample at the original's width, must stay near the caches.
+_PART_SAMPLES = (1 << 15, 1 << 21)
 
 
 @dataclass
@@ -106,7 +109,7 @@ class SpeechCodecConv(SpeechCodecWeightNorm):
             hidden_states = reflect_pad(hidden_states, self.left, self.right + -hidden_states.shape[-1] % self.stride)
         elif self.left or self.stride > 1:
             hidden_states = reflect_pad_each(hidden_states, self.left, self.right, self.stride, lengths)
-        return F.conv1d(hidden_states, self.weight, self.bias, self.stride, dilation=self.dilation)
+        return convolve(hidden_states, self.weight, self.bias, self.stride, self.dilation)
 
     def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
         """How many of its frames are real, of each clip (batch,)."""
@@ -127,7 +130,7 @@ class SpeechCodecConvTranspose(SpeechCodecWeightNorm):
         if lengths is not None:
             places = torch.arange(hidden_states.shape[-1], device=lengths.device)
             hidden_states = hidden_states.masked_fill((places >= lengths[:, None])[:, None], 0)
-        hidden_states = F.conv_transpose1d(hidden_states, self.weight, self.bias, self.stride)
+        hidden_states = convolve_transposed(hidden_states, self.weight, self.bias, self.stride)
         return hidden_states[..., self.left : hidden_states.shape[-1] - self.right]
 
     def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
@@ -135,12 +138,54 @@ class SpeechCodecConvTranspose(SpeechCodecWeightNorm):
         return lengths * self.stride
 
 
+def as_image(values: torch.Tensor) -> torch.Tensor:
+    """(batch, channels, time) as (batch, channels, 1, time), with strides by which torch sees channels that lie last.
+
+    It looks at the batch's stride too, which may be anything where there is one clip only.
+    """
+    if len(values) == 1:
+        values = values[0].t()[None].transpose(1, 2)
+    return values[:, :, None]
+
+
+def convolve(
+    values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int = 1, dilation: int = 1
+) -> torch.Tensor:
+    """`F.conv1d` of (batch, in_channels, time) without padding.
+
+    On CPUs a 2-D convolution of height 1 is several times as fast, as it takes and gives channels that lie last in
+    memory; its gradients are slower. (One channel lies first and last: torch would choose first, so that is a product
+    with a matrix.)
+    """
+    if values.device.type != "cpu" or torch.is_grad_enabled():
+        return F.conv1d(values, weight, bias, stride, dilation=dilation)
+    if weight.shape[1] == 1 and dilation == 1:
+        windows = values[:, 0].unfold(-1, weight.shape[-1], stride)
+        return F.linear(windows, weight[:, 0], bias).transpose(1, 2)
+    values = F.conv2d(as_image(values), weight[:, :, None], bias, (1, stride), dilation=(1, dilation))
+    return values[:, :, 0]
+
+
+def convolve_transposed(
+    values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int
+) -> torch.Tensor:
+    """`F.conv_transpose1d` of (batch, in_channels, time) without padding; on CPUs in 2-D, as in `convolve`."""
+    if values.device.type != "cpu" or torch.is_grad_enabled():
+        return F.conv_transpose1d(values, weight, bias, stride)
+    return F.conv_transpose2d(as_image(values), weight[:, :, None], bias, (1, stride))[:, :, 0]
+
+
+def pad(values: torch.Tensor, left: int, right: int, mode: str = "constant") -> torch.Tensor:
+    """`F.pad` of the last of three dimensions; channels that lie last in memory stay there."""
+    return F.pad(as_image(values), (left, right, 0, 0), mode=mode)[:, :, 0]
+
+
 def reflect_pad(values: torch.Tensor, left: int, right: int) -> torch.Tensor:
     """Pads the last dimension by reflection; zeros are put behind clips that are too short to be reflected."""
     missing = max(0, max(left, right) + 1 - values.shape[-1])
     if missing:
-        values = F.pad(values, (0, missing))
-    values = F.pad(values, (left, right), mode="reflect")
+        values = pad(values, 0, missing)
+    values = pad(values, left, right, "reflect")
     return values[..., : values.shape[-1] - missing]
 
 
@@ -156,7 +201,7 @@ def reflect_pad_each(values: torch.Tensor, left: int, right: int, stride: int, l
         (batch, channels, left + time + right + stride - 1). What lies behind a clip's padding means nothing.
     """
     channels, time = values.shape[1:]
-    padded = F.pad(values, (left, right + stride - 1))
+    padded = pad(values, left, right + stride - 1)
     lengths = lengths[:, None]
     begin = torch.arange(left, 0, -1, device=values.device).expand(len(values), -1)
     end = lengths + torch.arange(right + stride - 1, device=values.device)
@@ -183,6 +228,23 @@ def run_layers(layers: nn.Sequential, hidden_states: torch.Tensor, lengths: torc
         if lengths is not None and isinstance(layer, (SpeechCodecConv, SpeechCodecConvTranspose)):
             lengths = layer.output_lengths(lengths)
     return hidden_states
+
+
+def run_layers_in_parts(
+    layers: nn.Sequential, hidden_states: torch.Tensor, lengths: torch.Tensor | None, limit: int | None
+) -> torch.Tensor:
+    """As `run_layers`, on at most `limit` frames at a time (one clip alone may be longer); all at once if None."""
+    if limit is None or limit >= hidden_states.shape[0] * hidden_states.shape[-1]:
+        return run_layers(layers, hidden_states, lengths)
+    if lengths is None:
+        lengths = torch.full(hidden_states.shape[:1], hidden_states.shape[-1], device=hidden_states.device)
+    frames, output = hidden_states.transpose(1, 2), None
+    for rows, longest, clips in passes(lengths, limit):  # the longest come first
+        part = run_layers(layers, frames[rows, :longest].transpose(1, 2), clips).transpose(1, 2)
+        if output is None:
+            output = part.new_zeros(len(frames), *part.shape[1:])
+        output[rows, : part.shape[1]] = part
+    return output.transpose(1, 2)
 
 
 class SpeechCodecResidualBlock(nn.Module):
@@ -220,7 +282,8 @@ class SpeechCodecLSTM(nn.Module):
             output, _ = self.lstm(hidden_states)
         if self.lstm.bidirectional:
             hidden_states = hidden_states.repeat(1, 1, 2)
-        return (output + hidden_states).permute(1, 2, 0)
+        # a copy, as convolutions want each clip's frames one behind the other, channels last
+        return (output + hidden_states).transpose(0, 1).clone(memory_format=torch.contiguous_format).transpose(1, 2)
 
 
 class SpeechCodecEncoder(nn.Module):
@@ -238,10 +301,17 @@ class SpeechCodecEncoder(nn.Module):
         channels *= 2 if config.bidirectional else 1
         layers += [nn.ELU(), SpeechCodecConv(channels, config.hidden_size, config.last_kernel_size)]
         self.layers = nn.Sequential(*layers)
+        self.step = config.hop_length // config.strides[0]  # samples of a frame before the last downsampling
 
-    def forward(self, input_values: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """See the class, and `run_layers` for `lengths` in samples."""
-        return run_layers(self.layers, input_values, lengths)
+    def forward(
+        self, input_values: torch.Tensor, lengths: torch.Tensor | None = None, limit: int | None = None
+    ) -> torch.Tensor:
+        """See the class, `run_layers` for `lengths` in samples, and `run_layers_in_parts` for `limit` in samples.
+
+        Only the layers of high rate are run in parts: the others have large weights, to be read once for all clips.
+        """
+        hidden_states = run_layers_in_parts(self.layers[:-5], input_values, lengths, limit)
+        return run_layers(self.layers[-5:], hidden_states, None if lengths is None else -(-lengths // self.step))
 
 
 class SpeechCodecDecoder(nn.Module):
@@ -258,10 +328,16 @@ class SpeechCodecDecoder(nn.Module):
             layers += residual_blocks(config, channels)
         layers += [nn.ELU(), SpeechCodecConv(channels, 1, config.last_kernel_size)]
         self.layers = nn.Sequential(*layers)
+        self.step, self.hop_length = config.strides[0], config.hop_length
 
-    def forward(self, latents: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """See the class, and `run_layers` for `lengths` in frames."""
-        return run_layers(self.layers, latents, lengths)
+    def forward(
+        self, latents: torch.Tensor, lengths: torch.Tensor | None = None, limit: int | None = None
+    ) -> torch.Tensor:
+        """See the class, `run_layers` for `lengths` in frames, and `SpeechCodecEncoder` for `limit` in samples."""
+        hidden_states = run_layers(self.layers[:4], latents, lengths)
+        lengths = None if lengths is None else lengths * self.step
+        limit = None if limit is None else limit * self.step // self.hop_length
+        return run_layers_in_parts(self.layers[4:], hidden_states, lengths, limit)
 
 
 def residual_blocks(config: SolamiSpeechCodecConfig, channels: int) -> list[nn.Module]:
@@ -454,7 +530,7 @@ class SolamiSpeechCodecModel(PreTrainedModel):
             batch, levels - first_quantizer, code_mask.shape[1], dtype=torch.long, device=input_values.device
         )
         for rows, longest, clips in passes(lengths, self._pass_samples):
-            latents = self.encoder(input_values[rows, :, :longest].to(self.dtype), clips)
+            latents = self.encoder(input_values[rows, :, :longest].to(self.dtype), clips, self._part_samples)
             codes[rows, :, : latents.shape[-1]] = self.quantizer.encode(latents, levels, first_quantizer)
         return SolamiSpeechCodecEncoderOutput(audio_codes=codes * code_mask[:, None], code_mask=code_mask)
 
@@ -484,13 +560,17 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         values = torch.zeros(batch, 1, hop * frames, dtype=self.dtype, device=audio_codes.device)
         for rows, longest, clips in passes(lengths, self._pass_samples // hop):
             latents = self.quantizer.decode(audio_codes[rows, :, :longest].long(), first_quantizer)
-            values[rows, :, : hop * longest] = self.decoder(latents.to(self.dtype), clips)
+            values[rows, :, : hop * longest] = self.decoder(latents.to(self.dtype), clips, self._part_samples)
         values = values.masked_fill(~padding_mask[:, None], 0)
         return SolamiSpeechCodecDecoderOutput(audio_values=values, padding_mask=padding_mask)
 
     @property
     def _pass_samples(self) -> int:
         return _PASS_SAMPLES[self.device.type != "cpu"]
+
+    @property
+    def _part_samples(self) -> int:
+        return _PART_SAMPLES[self.device.type != "cpu"]
 
     def forward(
         self,

@@ -12,7 +12,6 @@ SpeechTokenizer's sizes). Nothing is computed twice and nothing is approximated.
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from .modeling_speech_codec import (
     SolamiSpeechCodecModel,
@@ -21,6 +20,8 @@ from .modeling_speech_codec import (
     SpeechCodecLSTM,
     SpeechCodecResidualBlock,
     check_codes,
+    convolve,
+    convolve_transposed,
     reflect_pad,
 )
 
@@ -110,7 +111,7 @@ class SpeechCodecDecoderStream:
         if isinstance(layer, SpeechCodecLSTM):
             steps = hidden.permute(2, 0, 1)
             output, self._lstm_states[layer] = layer.lstm(steps, self._lstm_states.get(layer))
-            return (output + steps).permute(1, 2, 0)
+            return (output + steps).transpose(0, 1).clone(memory_format=torch.contiguous_format).transpose(1, 2)
         return layer(hidden)
 
     def _convolve(self, layer: SpeechCodecConv, hidden: torch.Tensor, last: bool) -> torch.Tensor:
@@ -124,14 +125,14 @@ class SpeechCodecDecoderStream:
         self._past[layer] = hidden[..., max(0, known) :]
         if known < 1:
             return hidden.new_zeros(len(hidden), len(weight), 0)
-        return F.conv1d(hidden, weight, layer.bias, dilation=layer.dilation)
+        return convolve(hidden, weight, layer.bias, dilation=layer.dilation)
 
     def _convolve_transposed(self, layer: SpeechCodecConvTranspose, hidden: torch.Tensor, last: bool) -> torch.Tensor:
         weight = self._weight(layer)
         known = hidden.shape[-1] * layer.stride
         tail = self._past.get(layer, hidden.new_zeros(len(hidden), weight.shape[1], layer.left + layer.right))
         if known:
-            output = F.conv_transpose1d(hidden, weight, None, layer.stride)
+            output = convolve_transposed(hidden, weight, None, layer.stride)
             output[..., : tail.shape[-1]] += tail
         else:
             output = tail

@@ -106,7 +106,7 @@ def make_teacher(args: TeacherArguments) -> Wav2Vec2BertForCTC:
     config = Wav2Vec2BertConfig(
         vocab_size=len(CHARACTERS) + 1, hidden_size=args.hidden_size, num_hidden_layers=args.num_layers,
         num_attention_heads=4, intermediate_size=4 * args.hidden_size, conv_depthwise_kernel_size=15,
-        position_embeddings_type="rotary", apply_spec_augment=True, mask_time_prob=0.05, mask_feature_prob=0.0,
+        position_embeddings_type="rotary", mask_time_prob=0.05, mask_time_min_masks=0, mask_feature_prob=0.0,
         layerdrop=0.0, hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, feat_proj_dropout=0.0,
         final_dropout=0.0, conformer_conv_dropout=0.0, add_adapter=False, pad_token_id=0, bos_token_id=1,
         eos_token_id=2, ctc_loss_reduction="mean", ctc_zero_infinity=True,
