@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import soundfile
 
 from solami_hf.processing.motion_files import write_motion
@@ -51,7 +50,6 @@ pretrain.main(["--model", model, "--data", "org/tokens", "--output_dir", out, *f
 """
 
 
-@pytest.mark.slow
 def test_prepare_push_load_stream_and_train(tmp_path, tiny_model, tiny_processor, small_motion, small_sound):
     motions = [{"id": f"m{i}", "motion": "a.npz", "text": f"waves {i}"} for i in range(5)]
     motions[3] |= {"split": "test"}

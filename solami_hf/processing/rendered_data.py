@@ -16,12 +16,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from .batch_rendering import RenderingCounts, render_chats
 from .rendering import TokenRenderer
+from .split_hygiene import leaking_ids
 from .token_data import fingerprints, load_tokens
 from .whole_file import whole_file
 
@@ -44,7 +46,7 @@ def render_chat_dataset(
     interleaved: bool | None = None,
     max_length: int | None = 4096,
 ) -> dict[str, RenderingCounts]:
-    """Writes the dialogues of a token dataset as `sft` samples.
+    """Writes the dialogues of a token dataset as `sft` samples; of `train`, without what a held-out split holds.
 
     Args:
         data: folder or Hub id of a token dataset with `chat`.
@@ -69,6 +71,10 @@ def render_chat_dataset(
     for split in splits:
         counts = report[split] = RenderingCounts()
         rows = load_tokens(data, "chat", split, processor, streaming=True).with_format("arrow").iter(ROWS_PER_GROUP)
+        if split == "train" and (leaking := leaking_ids(data, "chat")):
+            logger.warning("%s: %d training rows are left out, as they would leak", data, len(leaking))
+            names = pa.array(sorted(leaking))
+            rows = (table.filter(pc.invert(pc.is_in(table["id"], names))) for table in rows)
         answer_format = answer_format or processor.answer_format
         tables = render_chats(rows, renderer, counts, answer_format, max_length, systems)
         try:

@@ -102,6 +102,16 @@ def without_leaks(train: Dataset | IterableDataset, held_out: Iterable[dict]) ->
     return train.select(kept)
 
 
+def leaking_ids(folder_or_repo: str | Path, config: str) -> set[str]:
+    """The ids of training rows of a token dataset that would leak, for those who read its columns in batches."""
+    held = HeldOut(held_out_rows(folder_or_repo, config))
+    if not held.ids:
+        return set()
+    train = load_tokens(folder_or_repo, config, "train", streaming=True)
+    rows = train.select_columns([name for name in _COLUMNS if name in train.column_names])
+    return {row["id"] for row in rows if not held(row)}
+
+
 def _words(row: dict) -> Iterator[tuple[str, str]]:
     """`(source id, words)` of a row of speech or dialogue: all of it, and each line that is long enough to tell."""
     if not row.get("source") or not row.get("turns"):

@@ -10,12 +10,13 @@ import sys
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+from datasets import Dataset
 
 from .language_model import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
     load_model_and_processor,
-    rendered_dataset,
     train_language_model,
 )
 
@@ -60,38 +61,32 @@ def sft(args: SftArguments, training_args) -> dict:
     model, processor = load_model_and_processor(args)
     answer_format = args.answer_format or processor.answer_format
     processor.answer_format = model.config.answer_format = answer_format
-    train = rendered_dataset(chat_samples(args, processor, "train", training_args, answer_format))
+    train = chat_samples(args, processor, "train", training_args, answer_format)
     train = train.select(np.random.default_rng(training_args.seed).permutation(len(train)))
     evals = {}
     if training_args.eval_strategy != "no":
-        evals = {"chat": rendered_dataset(chat_samples(args, processor, "test", training_args, answer_format))}
+        evals = {"chat": chat_samples(args, processor, "test", training_args, answer_format)}
     return train_language_model(model, processor, args, training_args, train, evals)
 
 
-def chat_samples(args: SftArguments, processor, split: str, training_args, answer_format: str) -> list[dict]:
-    """Rendered dialogues of a split, cut to `max_length` by whole rounds."""
-    from ..processing.rendering import TokenRenderer, drop_oldest_rounds
+def chat_samples(args: SftArguments, processor, split: str, training_args, answer_format: str) -> Dataset:
+    """Rendered dialogues of a split, cut to `max_length` by whole rounds; what became of them is logged."""
+    from ..processing.batch_rendering import RenderingCounts, render_chats
+    from ..processing.rendered_data import RENDERED, ROWS_PER_GROUP
+    from ..processing.rendering import TokenRenderer
     from ..processing.split_hygiene import held_out_rows, without_leaks
-    from ..processing.tasks import chat_messages
     from ..processing.token_data import load_tokens
 
-    renderer = TokenRenderer(processor.tokenizer, processor)
-    rows = load_tokens(args.data, "chat", split, processor)
+    rows, counts = load_tokens(args.data, "chat", split, processor), RenderingCounts()
     if split == "train":
         rows = without_leaks(rows, held_out_rows(args.data, "chat"))
-    samples, shortened, left_out = [], 0, 0
-    for row in rows.to_list():
-        messages = chat_messages(row, answer_format)
-        kept = drop_oldest_rounds(messages, lambda m: len(renderer.chat(m)["input_ids"]) <= training_args.max_length)
-        if kept is None:
-            left_out += 1
-            continue
-        shortened += len(kept) < len(messages)
-        samples.append({**renderer.chat(kept), "task": "chat", "id": row["id"]})
-    logger.info("%s: %d dialogues, %d shortened, %d left out as too long", split, len(samples), shortened, left_out)
-    if not samples:
+    batches, renderer = rows.with_format("arrow").iter(ROWS_PER_GROUP), TokenRenderer(processor.tokenizer, processor)
+    systems = {name: character["system"] for name, character in processor.characters.items()}
+    tables = list(render_chats(batches, renderer, counts, answer_format, training_args.max_length, systems))
+    counts.log(f"{split} dialogues")
+    if not tables:
         raise ValueError(f"no {split} dialogue fits into max_length={training_args.max_length}; raise it")
-    return samples
+    return Dataset(pa.concat_tables(tables).cast(RENDERED.arrow_schema))
 
 
 if __name__ == "__main__":

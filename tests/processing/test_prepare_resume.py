@@ -146,7 +146,6 @@ def test_sigkill_at_three_points_changes_no_byte(source, tiny_processor, count, 
     assert sorted(p.suffix for p in (out / "motion/.shards").iterdir()) == [".json"] * 5, "nothing else is left"
 
 
-@pytest.mark.slow
 def test_two_processes_under_torchrun_write_what_one_does(source, tiny_processor, whole, tmp_path):
     tiny_processor.save_pretrained(tmp_path / "processor")
     words = ["motion", str(source), "--processor", str(tmp_path / "processor"), "--output", str(tmp_path / "out")]

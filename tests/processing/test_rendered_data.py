@@ -13,6 +13,7 @@ from solami_hf.processing import rendered_data
 from solami_hf.processing.motion_files import write_motion
 from solami_hf.processing.prepare import prepare
 from solami_hf.processing.rendered_data import render_chat_dataset, sample_tables, write_rendered
+from solami_hf.processing.token_data import fingerprints, write_token_dataset
 
 
 def samples(count, task="chat"):
@@ -120,3 +121,16 @@ def test_from_prepared_dialogues_to_samples(tmp_path, tiny_processor, small_moti
     assert set(header["codecs"]) == {"motion", "speech"}
     with pytest.raises(ValueError, match="nothing to write"):
         render_chat_dataset(tmp_path / "tokens", tiny_processor, tmp_path / "out", max_length=5)
+
+
+def test_what_is_held_out_is_not_rendered_for_training(tmp_path, tiny_processor, caplog):
+    codes = {"body": [1, 2], "hand": [1, 2], "trans": [0], "speech": [1, 2, 3]}
+    turns = [{"role": role, "text": "hi", "motion_text": None, **codes} for role in ("user", "assistant")]
+    rows = [{"id": name, "topic": "", "character": "ada", "turns": turns, "source": ""} for name in ("a", "b", "c")]
+    write_token_dataset(
+        tmp_path / "tokens", "chat", {"train": rows, "test": rows[1:2]}, fingerprints(tiny_processor, "chat")
+    )
+    report = render_chat_dataset(tmp_path / "tokens", tiny_processor, tmp_path / "out", splits=("train", "test"))
+    assert (report["train"].rendered, report["test"].rendered) == (2, 1)
+    samples = load_dataset(str(tmp_path / "out"), "sft", split="train", cache_dir=str(tmp_path / "cache"))
+    assert samples["id"] == ["a", "c"] and "1 training rows are left out" in caplog.text
