@@ -48,7 +48,7 @@ EXTRAS = {
     "dev": ["hypothesis>=6", "import-linter>=2", "playwright>=1.40", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
 }
 # Suffixes of what the package carries beside its modules: recipes, templates, the report page, cards, small weights.
-DATA_SUFFIXES = ("yaml", "json", "jinja", "txt", "html", "js", "css", "md", "safetensors", "npz")
+DATA_SUFFIXES = ("yaml", "json", "jinja", "txt", "html", "js", "css", "md", "safetensors", "npz", "sh")
 
 setup(
     name="solami_hf",

