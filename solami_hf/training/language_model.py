@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from ..processing.rendered_data import RENDERED
+from ..processing.whole_file import whole_file
 from .checkpoints import last_checkpoint
+from .chunked_loss import add_chunked_loss
 from .collator import PackedRowsCollator
+from .loss_by_modality import SplitLossTrainer
+from .resuming import _finished
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,10 @@ class LanguageModelArguments:
     model: str = field(metadata={"help": "Folder or hub id of a SolamiForCausalLM with its SolamiProcessor."})
     data: str = field(metadata={"help": "Token dataset folder or hub id, made by `solami prepare`."})
     use_lora: bool = field(default=False, metadata={"help": "Train LoRA adapters (and the embeddings) instead."})
+    chunked_loss: bool = field(
+        default=True,
+        metadata={"help": "Never build the matrix of logits, and log the loss by modality; no gain for small ones."},
+    )
     lora_r: int = field(default=8, metadata={"help": "LoRA rank."})
     lora_alpha: int = field(default=16, metadata={"help": "LoRA alpha."})
     lora_dropout: float = field(default=0.05, metadata={"help": "LoRA dropout."})
@@ -72,39 +79,67 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
     Args:
         model, processor: as loaded by `load_model_and_processor`.
         args: `LanguageModelArguments`.
-        training_args: `LanguageModelTrainingArguments`; an unfinished run in its `output_dir` is continued.
+        training_args: `LanguageModelTrainingArguments`; an unfinished run in its `output_dir` is continued, a finished
+            one is only reported.
         train_dataset: rendered samples in training order, which packing nearly keeps.
         eval_datasets: name -> rendered samples.
 
     Returns:
-        `{"history": [...]}`, Trainer's log, also written to `OUTPUT/history.json`.
+        `{"history": [...]}`, Trainer's log with loss and accuracy of each modality, also in `OUTPUT/history.json`.
 
     Raises:
         ValueError: the loss became NaN (the last checkpoint is kept), or packing with an attention that cannot mask.
     """
+    folder = training_args.output_dir
+    last = last_checkpoint(folder)
+    finished = _finished(last, training_args) if last else None
+    if finished:
+        logger.info("%s: the run finished at step %d, nothing is left to train", folder, finished.global_step)
+        if history := _complete_history(folder, finished.global_step):
+            return {"history": history}
+    if args.chunked_loss:
+        add_chunked_loss(model)
     if args.use_lora:
         from peft import get_peft_model
 
         model = get_peft_model(model, _lora(args))
     training_args.train_sampling_strategy = "sequential"
     training_args.remove_unused_columns = False
-    trainer = Trainer(
+    # Or Trainer would log a mean in place of a loss that is no number
+    training_args.logging_nan_inf_filter = False
+    trainer = SplitLossTrainer(
         model=model,
         args=training_args,
         train_dataset=_blocks(train_dataset, training_args, model.config._attn_implementation),
         eval_dataset={name: _columns(rows) for name, rows in eval_datasets.items()} or None,
         data_collator=PackedRowsCollator(processor.tokenizer.pad_token_id),
-        callbacks=[StopOnNan()],
+        callbacks=[LogBeforeCheckpoint(), StopOnNan()],
+        layout=processor,
     )
-    last = last_checkpoint(training_args.output_dir)
-    if last:
-        logger.info("resuming from %s", last)
-    trainer.train(resume_from_checkpoint=last)
-    history = trainer.state.log_history
+    if finished:
+        # It was stopped before the folder was complete; Trainer would take one step too many
+        trainer._load_from_checkpoint(last)
+        trainer.state = finished
+    else:
+        if last:
+            logger.info("resuming from %s", last)
+        trainer.train(resume_from_checkpoint=last)
+    # Trainer's summary counts the seconds and losses of this call, not of the run
+    history = [row for row in trainer.state.log_history if "train_runtime" not in row]
     if trainer.is_world_process_zero():
-        save_complete(trainer, processor, training_args.output_dir, history)
+        save_complete(trainer, processor, folder, history)
     trainer.end()
     return {"history": history}
+
+
+class LogBeforeCheckpoint(TrainerCallback):
+    """Logs before each checkpoint: sums that wait for the log are not part of it, and no bad loss is saved."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Asks for a log where a checkpoint is due."""
+        control.should_log |= control.should_save
+
+    on_epoch_end = on_step_end
 
 
 class StopOnNan(TrainerCallback):
@@ -143,13 +178,20 @@ def save_complete(trainer, processor, folder: str, history: list[dict]) -> None:
     """Model (adapters merged in), tokenizer, template, codecs, generation config and loss history in one folder."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
-        model.save_pretrained(os.path.join(folder, "adapter"))
+        model.save_pretrained(Path(folder) / "adapter")
         model = model.merge_and_unload()
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    # The last file: with it the folder is complete
+    with whole_file(Path(folder) / "history.json") as temporary:
+        temporary.write_text(json.dumps(history, indent=1), encoding="utf-8")
+
+
+def _complete_history(folder: str, step: int) -> list[dict] | None:
+    """The history of a folder that `save_complete` wrote after this step, None of any other."""
     path = Path(folder) / "history.json"
-    path.with_suffix(".tmp").write_text(json.dumps(history, indent=1), encoding="utf-8")
-    os.replace(path.with_suffix(".tmp"), path)
+    history = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return history if any(row.get("step") == step for row in history) else None
 
 
 def _lora(args: LanguageModelArguments):

@@ -1,11 +1,13 @@
 """Pretraining and SFT as a user runs them, on tiny models: complete folders, LoRA, resuming, bad input."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoProcessor
 
 from solami_hf.processing.motion_files import write_motion
@@ -83,13 +85,67 @@ def test_a_run_continues_from_its_checkpoint(run):
     expected = {p.name: p for p in (run / "whole").glob("checkpoint-*")}
     assert {p.name for p in final.glob("checkpoint-*")} == set(expected) == {"checkpoint-2", "checkpoint-4"}
     # Take away what came after step 2 and run again: the same weights must come out.
-    import shutil
-
     shutil.rmtree(final / "checkpoint-4")
     (final / "model.safetensors").unlink()
     sft.main(arguments(run, "parts", "--max_steps", "4", "--save_steps", "2"))
     a, b = (AutoModelForCausalLM.from_pretrained(run / name) for name in ("whole", "parts"))
     assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_a_run_that_continues_has_the_same_log(run):
+    more = ["--max_steps", "5", "--logging_steps", "3"]
+    sft.main(arguments(run, "whole", *more))
+    wanted = json.loads((run / "whole" / "history.json").read_text())
+    # Logs at the checkpoints too; without Trainer's summary, which is of one call
+    assert [row["step"] for row in wanted] == [2, 3, 4, 5]
+    shutil.rmtree(run / "whole" / "checkpoint-4")
+    shutil.rmtree(run / "whole" / "checkpoint-5")
+    sft.main(arguments(run, "whole", *more))
+    assert json.loads((run / "whole" / "history.json").read_text()) == wanted
+
+
+def test_the_loss_is_split_by_modality(run):
+    sft.main(arguments(run, "split", "--max_steps", "2"))
+    row = json.loads((run / "split" / "history.json").read_text())[-1]
+    kinds = {name[5:] for name in row if name.startswith("loss_")}
+    assert kinds == {"text", "speech", "body", "hand", "end"}  # an answer has no transform token
+    parts = [row[f"loss_{kind}"] for kind in kinds]
+    assert min(parts) <= row["loss"] <= max(parts) and 0 <= row["accuracy"] <= 1
+
+
+def files_and_times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_finished_run_says_so_and_changes_nothing(run, caplog):
+    sft.main(arguments(run, "done", "--max_steps", "3"))
+    before = files_and_times(run / "done")
+    caplog.set_level("INFO", logger="solami_hf")
+    sft.main(arguments(run, "done", "--max_steps", "3"))
+    assert "finished at step 3, nothing is left to train" in caplog.text
+    assert files_and_times(run / "done") == before
+
+
+@pytest.mark.parametrize("more", [[], ["--use_lora"]])
+def test_a_run_stopped_while_its_folder_was_written_completes_it(run, more):
+    sft.main(arguments(run, "done", "--max_steps", "3", *more))
+    wanted = load_file(run / "done" / "model.safetensors")
+    history = json.loads((run / "done" / "history.json").read_text())
+    (run / "done" / "model.safetensors").unlink()
+    (run / "done" / "history.json").unlink()
+    checkpoint = files_and_times(run / "done" / "checkpoint-3")
+    sft.main(arguments(run, "done", "--max_steps", "3", *more))
+    found = load_file(run / "done" / "model.safetensors")
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert json.loads((run / "done" / "history.json").read_text()) == history
+    assert files_and_times(run / "done" / "checkpoint-3") == checkpoint
+
+
+def test_a_run_that_diverges_stops_before_it_is_saved(run):
+    more = ["--learning_rate", "1e30", "--logging_steps", "100", "--save_steps", "4"]
+    with pytest.raises(ValueError, match="the loss became (nan|inf) at step 4; lower learning_rate"):
+        sft.main(arguments(run, "wild", "--max_steps", "8", *more))
+    assert not list((run / "wild").glob("checkpoint-*"))
 
 
 def test_lora_comes_out_merged_and_as_an_adapter(run):

@@ -1,0 +1,209 @@
+"""What packing saves in time and the chunked loss in memory: the plain way and ours in one run.
+
+    python benchmarks/training.py [--chat TOKENS/chat/train-00000-of-00001.parquet] [--repeats 5]
+
+`packing`: useful tokens a second of training steps, forward and backward, on dialogues in the order they come. Theirs
+pads each batch to its longest dialogue; ours packs them (`pack_dataset`, rows side by side). The lengths are those of
+`--chat`, a data set of `solami prepare chat`; without it, of dialogues of 2 to 5 rounds with random codes, as the
+original draws them. `loss_memory`: peak memory of loss and gradients from hidden states on, at 4,096 labelled tokens
+and a vocabulary of 50,000, each way in a process of its own. Both ways see the same model and data, and their losses
+are compared before anything is reported. The last line is one JSON object of ratios, above 1 is faster or smaller.
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import data as data_benchmark
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import timing
+import torch
+from datasets import Dataset, disable_progress_bars
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM
+from trl import pack_dataset
+
+from solami_hf.processing.batch_rendering import RenderingCounts, render_chats
+from solami_hf.processing.rendering import TokenRenderer
+from solami_hf.training.chunked_loss import add_chunked_loss, token_scores
+from solami_hf.training.collator import PackedRowsCollator
+
+VOCABULARY, TOKENS, WIDTH = 50_000, 4096, 256  # of the loss; the width is the demo's, where logits weigh most
+DIALOGUES = 96
+LOSS_REPEATS = 3
+
+logger = logging.getLogger(__name__)
+
+
+def chat_rows(path: str | None) -> pa.Table:
+    """Chat rows of a data set, or random ones of 2 to 5 rounds, in a random order."""
+    rng = np.random.default_rng(0)
+    if path:
+        table = pq.read_table(path)
+    else:
+        table = data_benchmark.make_dialogues(DIALOGUES)
+        rows = table.to_pylist()
+        for row in rows:
+            row["turns"] = row["turns"][: 1 + 2 * int(rng.integers(2, 6))]
+        table = pa.Table.from_pylist(rows, schema=table.schema)
+    return table.take(rng.permutation(len(table))[:DIALOGUES])
+
+
+def render(table: pa.Table, max_length: int) -> Dataset:
+    """Rendered dialogues, those that fit; longer ones lose rounds from the front, as in `solami sft`."""
+    _, tokenizer, layout = data_benchmark.make_tokenizers()
+    renderer, counts = TokenRenderer(tokenizer, layout), RenderingCounts()
+    batches = [table.slice(i, 64) for i in range(0, len(table), 64)]
+    tables = list(render_chats(batches, renderer, counts, "text_motion_speech", max_length))
+    return Dataset(pa.concat_tables(tables)).select_columns(["input_ids", "labels"])
+
+
+def packing(args) -> dict[str, float]:
+    """Useful tokens a second, theirs padded to the longest of each batch, ours packed."""
+    samples = render(chat_rows(args.chat), args.max_length)
+    lengths = [len(ids) for ids in samples["input_ids"]]
+    quartiles = "/".join(f"{q:.0f}" for q in np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1]))
+    logger.info("%d dialogues of %s tokens (quartiles), %d rows a step", len(lengths), quartiles, args.rows)
+    torch.manual_seed(0)
+    size = max(max(ids) for ids in samples["input_ids"]) + 1
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size,
+            hidden_size=256,
+            intermediate_size=768,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=args.max_length,
+            tie_word_embeddings=True,
+        )
+    )
+    add_chunked_loss(model)
+    collate = PackedRowsCollator(0)
+
+    def steps(dataset):
+        rows = dataset.to_list()
+        batches = [collate(rows[i : i + args.rows]) for i in range(0, len(rows), args.rows)]
+        return sum(_step(model, batch) for batch in batches) / sum(lengths)
+
+    packed = pack_dataset(samples, args.max_length, "bfd")
+    # Padding to max_length is what scripts do that want one shape
+    full = [{**row, "seq_lengths": None} for row in samples.to_list()]
+    theirs, their_loss = timing.timed(lambda: steps(samples), args.repeats)
+    ours, our_loss = timing.timed(lambda: steps(packed), args.repeats)
+    if abs(their_loss - our_loss) > 1e-3 * abs(their_loss):
+        raise RuntimeError(f"padded and packed losses differ: {their_loss} and {our_loss}")
+    ratio = timing.log_row("all dialogues once, padded to longest", theirs, ours)
+    blocks = [_padded_to(collate([row]), args.max_length) for row in full]
+    batches = [
+        {name: torch.cat([block[name] for block in blocks[i : i + args.rows]]) for name in blocks[0]}
+        for i in range(0, len(blocks), args.rows)
+    ]
+    fixed, _ = timing.timed(lambda: sum(_step(model, b | {"use_cache": False}) for b in batches), args.repeats)
+    fixed_ratio = timing.log_row("the same, padded to max_length", fixed, ours)
+    rates = [sum(lengths) / statistics.median(times) for times in (theirs, fixed, ours)]
+    logger.info("useful tokens/s: %.0f padded to the longest, %.0f to max_length, %.0f packed", *rates)
+    return {"packing": ratio, "packing_over_max_length": fixed_ratio}
+
+
+def _step(model, batch) -> float:
+    """Summed loss of a batch after its backward pass, in bf16 as in the recipes."""
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(**batch, num_items_in_batch=1).loss
+    loss.backward()
+    return loss.item()
+
+
+def _padded_to(batch: dict, width: int) -> dict:
+    """A batch of one row at a fixed width; what is added is a document of its own."""
+    extra = width - batch["input_ids"].shape[1]
+    padded = {
+        "input_ids": F.pad(batch["input_ids"], (0, extra)),
+        "labels": F.pad(batch["labels"], (0, extra), value=-100),
+    }
+    return padded | {"position_ids": torch.cat([batch["position_ids"], torch.arange(extra)[None]], 1)}
+
+
+def loss_memory(args) -> dict[str, float]:
+    """Peaks of the two ways, in fp32 and under bf16 autocast."""
+    logger.info("%-38s %-28s %-28s %6s", "megabytes", "all logits at once", "ours", "ratio")
+    ratios = {}
+    for dtype in ("fp32", "bf16"):
+        theirs, ours = (_child(way, dtype) for way in ("plain", "chunked"))
+        if abs(theirs["loss"] - ours["loss"]) > (1e-5 if dtype == "fp32" else 1e-2):
+            raise RuntimeError(f"the losses differ: {theirs['loss']} and {ours['loss']} in {dtype}")
+        ratio = theirs["mb"] / ours["mb"]
+        cells = (f"{way['mb']:9.0f} ({way['seconds']:.2f} s)" for way in (theirs, ours))
+        logger.info("%-38s %-28s %-28s %6.2f", f"loss, {TOKENS} x {VOCABULARY}, {dtype}", *cells, ratio)
+        ratios[f"loss_memory_{dtype}"] = ratio
+        if dtype == "fp32":
+            ratios = {"loss_memory": ratios.pop("loss_memory_fp32")}
+            ratios["loss_time"] = theirs["seconds"] / ours["seconds"]
+    return ratios
+
+
+def _child(way: str, dtype: str) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", way, dtype], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(way: str, dtype: str) -> dict[str, float]:
+    """One way's peak of memory in megabytes above hidden states and head, its median seconds and its loss."""
+    torch.manual_seed(0)
+    hidden = torch.randn(TOKENS, WIDTH, requires_grad=True)
+    head = torch.nn.Linear(WIDTH, VOCABULARY, bias=False)
+    targets = torch.randint(0, VOCABULARY, (TOKENS,))
+
+    def run(hidden, targets):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
+            if way == "plain":
+                loss = F.cross_entropy(head(hidden).float(), targets)
+            else:
+                loss = -token_scores(hidden, head, targets)[0].mean()
+        loss.backward()
+        return loss.item()
+
+    run(hidden[:64], targets[:64])  # buffers of the kernels, and the gradients, are there before
+    Path("/proc/self/clear_refs").write_text("5")  # begins the peak anew
+    before, times = data_benchmark.resident("VmRSS"), []
+    for _ in range(LOSS_REPEATS):
+        start = time.perf_counter()
+        loss = run(hidden, targets)
+        times.append(time.perf_counter() - start)
+    mb = (data_benchmark.resident("VmHWM") - before) / 1024
+    return {"mb": mb, "seconds": statistics.median(times), "loss": loss}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs both parts and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--chat", help="Parquet file of chat rows whose lengths are used")
+    parser.add_argument("--max-length", type=int, default=2048, help="longest sample, and the length of a block")
+    parser.add_argument("--rows", type=int, default=4, help="rows of a step")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each way")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    disable_progress_bars()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    timing.logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO)
+    if args.measure:
+        print(json.dumps(measure(*args.measure)))
+        return
+    results = loss_memory(args)
+    timing.log_header()
+    results = {**packing(args), **results}
+    print(json.dumps({name: float(f"{value:.4g}") for name, value in results.items()}))
+
+
+if __name__ == "__main__":
+    main()

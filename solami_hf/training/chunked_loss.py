@@ -1,0 +1,150 @@
+"""The loss of a causal language model without its matrix of logits, and what each token has to do with it.
+
+The head is applied to the labelled positions only, a part at a time, in the forward and again in the backward pass.
+On GPUs a part is a tile of TRL's kernel (`trl.kernels.ChunkedLogProbFunction`, in Triton), slow in torch;
+on CPUs it is some rows. TRL's own `add_fused_lm_head` has tiles of 4,096 x 32,768 and on CPUs scores every position:
+it saves next to nothing at our vocabularies.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import types
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.utils import ModelOutput
+
+from ..processing.rendering import IGNORE
+
+# Entries of the vocabulary in a tile of the kernel; in torch some eight copies of the tile live at once.
+TILE_WIDTH = 2048
+# Positions at a time elsewhere.
+ROWS = 256
+# What some configs do to logits, and experts to the loss; those models keep their own loss.
+_BEYOND_THE_HEAD = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier",
+    "output_router_logits",
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ChunkedLossOutput(ModelOutput):
+    """What a model with a chunked loss returns for `labels`; n is the number of labelled positions.
+
+    Args:
+        loss (`torch.Tensor` of shape `()`): negative log-likelihood, summed over the labelled positions and divided by
+            `num_items_in_batch`, by n without it.
+        log_probs (`torch.Tensor` of shape `(n,)`): natural logarithm of each target's probability.
+        is_top1 (`torch.BoolTensor` of shape `(n,)`): whether the target is the most likely token.
+        targets (`torch.LongTensor` of shape `(n,)`): the labels that are not -100, row by row.
+    """
+
+    loss: torch.Tensor | None = None
+    log_probs: torch.Tensor | None = None
+    is_top1: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
+
+
+def add_chunked_loss(model: PreTrainedModel) -> bool:
+    """Lets `model(..., labels=labels)` return a [`ChunkedLossOutput`]; without labels the model is what it was.
+
+    Call it before PEFT or a distributed engine wraps the model. The forward is changed rather than the loss computed
+    outside of it, because engines gather weights and begin autocast there.
+
+    Args:
+        model: any decoder of `AutoModelForCausalLM`.
+
+    Returns:
+        False, and a warning, for a model whose loss is more than its head gives; it keeps its own.
+    """
+    settings = {name: getattr(model.config.get_text_config(), name, None) for name in _BEYOND_THE_HEAD}
+    beyond = [name for name, value in settings.items() if value is True or value not in (None, False, 1)]
+    if beyond or model.base_model is model or model.get_output_embeddings() is None:
+        reason = f"its config sets {', '.join(beyond)}" if beyond else "it has no backbone and head to call apart"
+        logger.warning("%s keeps its own loss, which needs all logits: %s", type(model).__name__, reason)
+        return False
+    plain_forward = model.forward
+
+    # Trainer and `generate` read the signature
+    @functools.wraps(type(model).forward)
+    def forward(self, *args, labels=None, num_items_in_batch=None, **kwargs):
+        if labels is None:
+            return plain_forward(*args, **kwargs)
+        hidden = self.base_model(*args, **{**kwargs, "return_dict": True}).last_hidden_state[:, :-1]
+        # PEFT replaces the head after this function was made
+        head, targets = self.get_output_embeddings(), labels[:, 1:].to(hidden.device)
+        labelled = targets != IGNORE
+        targets = targets[labelled]
+        log_probs, is_top1 = token_scores(hidden[labelled], head, targets)
+        count = max(1, len(targets)) if num_items_in_batch is None else num_items_in_batch
+        return ChunkedLossOutput(-log_probs.sum() / count, log_probs, is_top1, targets)
+
+    model.forward = types.MethodType(forward, model)
+    return True
+
+
+def token_scores(hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of each target, and whether it is the most likely token.
+
+    Args:
+        hidden: (n, hidden_size), what the head reads.
+        head: a linear layer, one that PEFT trains in its place, or any module from hidden states to logits.
+        targets: (n,) ids.
+
+    Returns:
+        `(log_probs, is_top1)`, both (n,): float32 with gradients to `hidden` and the head, and bool.
+    """
+    head, zero3 = _trained_copy(head), is_deepspeed_zero3_enabled()
+    # Adapters on the head, some rows of it alone and quantised weights are no single matrix
+    if type(head) is not nn.Linear or (hidden.device.type == "cpu" and not zero3):
+        # ZeRO-3 gathers weights at every call, so all ranks need the same number of calls
+        size = max(1, len(hidden)) if zero3 else ROWS
+        parts = [
+            checkpoint(_score_rows, rows, head, wanted, use_reentrant=False)
+            for rows, wanted in zip(hidden.split(size), targets.split(size), strict=True)
+        ]
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+    from trl.kernels import ChunkedLogProbFunction
+    from trl.trainer.utils import maybe_gather_lm_head_ctx
+
+    hidden = hidden.to(head.weight.device)
+    with maybe_gather_lm_head_ctx(head.weight, head.bias):
+        log_probs, _, _, _, is_top1 = ChunkedLogProbFunction.apply(
+            hidden,
+            head.weight,
+            head.bias,
+            targets.to(hidden.device),
+            1.0,  # temperature
+            min(TILE_WIDTH, head.out_features),
+            None,  # soft cap of logits
+            1.0,  # scale of logits
+            ("is_top1",),
+        )
+    return log_probs, is_top1
+
+
+def _score_rows(hidden, head, targets):
+    logits = head(hidden).float()
+    return -F.cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
+
+
+def _trained_copy(head: nn.Module) -> nn.Module:
+    """The layer inside PEFT's `modules_to_save`, other heads as they are."""
+    copies = getattr(head, "modules_to_save", None)
+    if copies is None:
+        return head
+    active = [] if head.disable_adapters else head.active_adapters
+    return copies[active[0]] if active else head.original_module
