@@ -62,7 +62,7 @@ def tiny_codecs():
     sizes = {f"{part}_{key}": 16 for part in ("body", "hand") for key in ("code_num", "code_dim", "width")}
     motion = SolamiMotionVQModel(SolamiMotionVQConfig(transform_code_num=8, **sizes)).eval()
     speech = SolamiSpeechCodecModel(
-        SolamiSpeechCodecConfig(n_filters=4, dimension=16, semantic_dimension=8, codebook_size=32)
+        SolamiSpeechCodecConfig(num_filters=4, hidden_size=16, semantic_size=8, codebook_size=32)
     ).eval()
     return motion, speech
 

@@ -20,7 +20,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_speech_codec import SolamiSpeechCodecConfig
-from .quantizers import _add_over_ranks, _take_from_first_rank
+from .quantizers import add_over_ranks, take_from_first_rank
 
 # Samples of the clips that go through the network together, on a CPU and elsewhere: so many share one reading of the
 # LSTM's weights. On a GPU two minutes take about 3 GB at the original's width.
@@ -378,8 +378,8 @@ class SpeechCodecCodebook(nn.Module):
         """Takes `vectors` (codebook_size, hidden_size) as the codebook, `counts` (codebook_size,) as their usage."""
         self.codebook.copy_(vectors)
         self.code_counts.copy_(counts.clamp(min=1e-3))
-        _take_from_first_rank(self.codebook)
-        _take_from_first_rank(self.code_counts)
+        take_from_first_rank(self.codebook)
+        take_from_first_rank(self.code_counts)
         self.initialised.fill_(1)
 
     @torch.no_grad()
@@ -388,8 +388,8 @@ class SpeechCodecCodebook(nn.Module):
         vectors = vectors.to(self.codebook.dtype)
         counts = torch.bincount(codes, minlength=len(self.code_counts)).to(vectors.dtype)
         sums = torch.zeros_like(self.codebook).index_add_(0, codes, vectors)
-        _add_over_ranks(counts)
-        _add_over_ranks(sums)
+        add_over_ranks(counts)
+        add_over_ranks(sums)
         # Codebook times counts is the running sum, so it needs no buffer of its own.
         sums.lerp_(self.codebook * self.code_counts[:, None], self.decay)
         self.code_counts.lerp_(counts, 1 - self.decay)
@@ -398,7 +398,7 @@ class SpeechCodecCodebook(nn.Module):
         if len(dead):
             # A share of the average, not a count: the threshold must not depend on the batch size.
             chosen = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
-            _take_from_first_rank(chosen)
+            take_from_first_rank(chosen)
             sums[dead] = chosen * average
             self.code_counts[dead] = average
         self.codebook.copy_(sums / self.code_counts[:, None].clamp(min=1e-8))

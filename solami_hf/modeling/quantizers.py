@@ -107,7 +107,7 @@ class EmaQuantizer(Float32Buffers, nn.Module):
             spare = vectors[torch.randint(len(vectors), (self.code_num,), device=vectors.device)]
             mean = code_sum / count.clamp_min(1)[:, None]
             self.codebook.copy_(torch.where(count[:, None] > 0, mean, spare))
-        _take_from_first_rank(self.codebook)
+        take_from_first_rank(self.codebook)
         self.code_sum.copy_(self.codebook)
         self.code_count.fill_(1)
         self.initialised.fill_(True)
@@ -116,8 +116,8 @@ class EmaQuantizer(Float32Buffers, nn.Module):
     def update(self, vectors: torch.Tensor, codes: torch.Tensor) -> None:
         """One step of the moving averages with vectors (M, D) and their codes (M,); dead codes are replaced."""
         code_sum, count = self._statistics(vectors, codes)
-        _add_over_ranks(code_sum)
-        _add_over_ranks(count)
+        add_over_ranks(code_sum)
+        add_over_ranks(count)
         # multiplied and added apart: a fused 0.99 * 1 + 0.01 rounds to 0.99999994, below the threshold of 1
         self.code_sum.mul_(self.decay).add_(code_sum.mul_(1 - self.decay))
         self.code_count.mul_(self.decay).add_(count.mul_(1 - self.decay))
@@ -126,7 +126,7 @@ class EmaQuantizer(Float32Buffers, nn.Module):
         alive = (self.code_count >= self.dead_code_threshold)[:, None]
         mean = self.code_sum / self.code_count.clamp_min(1e-12)[:, None]
         spare = self._tile(vectors).contiguous()
-        _take_from_first_rank(spare)
+        take_from_first_rank(spare)
         self.codebook.copy_(torch.where(alive, mean, spare))
 
     def _statistics(self, vectors: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -213,13 +213,13 @@ def _several_ranks() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
-def _add_over_ranks(values: torch.Tensor) -> None:
+def add_over_ranks(values: torch.Tensor) -> None:
     """Adds up `values` of all ranks, in place."""
     if _several_ranks():
         distributed.all_reduce(values)
 
 
-def _take_from_first_rank(values: torch.Tensor) -> None:
+def take_from_first_rank(values: torch.Tensor) -> None:
     """Overwrites `values` with those of rank 0."""
     if _several_ranks():
         distributed.broadcast(values, src=0)

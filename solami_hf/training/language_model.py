@@ -19,7 +19,7 @@ from .checkpoints import last_checkpoint
 from .chunked_loss import add_chunked_loss
 from .collator import PackedRowsCollator
 from .loss_by_modality import SplitLossTrainer
-from .resuming import _finished
+from .resuming import LogBeforeCheckpoint, finished_state
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
     """
     folder = training_args.output_dir
     last = last_checkpoint(folder)
-    finished = _finished(last, training_args) if last else None
+    finished = finished_state(last, training_args) if last else None
     if finished:
         logger.info("%s: the run finished at step %d, nothing is left to train", folder, finished.global_step)
         if history := _complete_history(folder, finished.global_step):
@@ -130,16 +130,6 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         save_complete(trainer, processor, folder, history)
     trainer.end()
     return {"history": history}
-
-
-class LogBeforeCheckpoint(TrainerCallback):
-    """Logs before each checkpoint: sums that wait for the log are not part of it, and no bad loss is saved."""
-
-    def on_step_end(self, args, state, control, **kwargs):
-        """Asks for a log where a checkpoint is due."""
-        control.should_log |= control.should_save
-
-    on_epoch_end = on_step_end
 
 
 class StopOnNan(TrainerCallback):

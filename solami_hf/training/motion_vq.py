@@ -156,10 +156,7 @@ class MotionVQTrainer(ResumableTrainer):
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Reconstruction of the test clips, see `evaluate_motion_vq`."""
         metrics = evaluate_motion_vq(self.model, self.test_clips, self.args.per_device_eval_batch_size)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return self.report_evaluation(metrics, metric_key_prefix)
 
 
 def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:

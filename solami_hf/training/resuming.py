@@ -45,7 +45,17 @@ class WindowSampler(Sampler[int]):
         return iter((order + self.epoch * self.size).tolist())
 
 
-class ExactResume(TrainerCallback):
+class LogBeforeCheckpoint(TrainerCallback):
+    """Logs before each checkpoint: sums that wait for the log are not part of it, and no bad loss is saved."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Asks for a log where a checkpoint is due."""
+        control.should_log |= control.should_save
+
+    on_epoch_end = on_step_end
+
+
+class ExactResume(LogBeforeCheckpoint):
     """What a resumed run needs to go on exactly as if it had never stopped."""
 
     def __init__(self, sampler: WindowSampler):
@@ -54,12 +64,6 @@ class ExactResume(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **kwargs):
         """Trainer does not reach the sampler of an epoch that is resumed on several ranks."""
         self.sampler.set_epoch(int(state.epoch or 0))
-
-    def on_step_end(self, args, state, control, **kwargs):
-        """Logs before each checkpoint, because sums that wait for the log are not part of it."""
-        control.should_log |= control.should_save
-
-    on_epoch_end = on_step_end
 
 
 class AveragedWeights(TrainerCallback):
@@ -148,6 +152,13 @@ class ResumableTrainer(Trainer):
         if _internal_call and self.averages and self.args.should_save:
             self.averages.save(output_dir)
 
+    def report_evaluation(self, metrics: dict[str, float], prefix: str) -> dict[str, float]:
+        """Logs what a subclass measured, tells the callbacks, and returns it under names that begin with `prefix`."""
+        metrics = {f"{prefix}_{name}": value for name, value in metrics.items()}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
     @contextmanager
     def kept_weights(self) -> Iterator[None]:
         """Within the block the model has the weights that are to be kept: the averages, where there are any."""
@@ -166,7 +177,7 @@ class ResumableTrainer(Trainer):
         checkpoint = self.args.resume_from_checkpoint or last_checkpoint(self.args.output_dir)
         if checkpoint and self.averages:
             self.averages.load(checkpoint, self.args.device)
-        if checkpoint and (state := _finished(checkpoint, self.args)):
+        if checkpoint and (state := finished_state(checkpoint, self.args)):
             # Trainer would take one step too many
             self.model.load_state_dict(type(self.model).from_pretrained(checkpoint).state_dict())
             self.state = state
@@ -185,7 +196,7 @@ class ResumableTrainer(Trainer):
         return [row for row in self.state.log_history if "train_runtime" not in row]
 
 
-def _finished(checkpoint: str, args: TrainingArguments) -> TrainerState | None:
+def finished_state(checkpoint: str, args: TrainingArguments) -> TrainerState | None:
     """The state of a checkpoint after which there is nothing left to train."""
     state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
     done = state.global_step >= args.max_steps if args.max_steps > 0 else state.epoch >= args.num_train_epochs

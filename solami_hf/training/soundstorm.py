@@ -136,10 +136,7 @@ class SoundStormTrainer(ResumableTrainer):
             return {}
         with self.kept_weights(), self.compute_loss_context_manager():
             metrics = evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return self.report_evaluation(metrics, metric_key_prefix)
 
     def write_page(self) -> None:
         """The page as far as the run has come."""

@@ -133,10 +133,7 @@ class SpeechCodecTrainer(ResumableTrainer):
         with self.kept_weights():
             quantized = codebooks_filled(self.model)
             metrics = evaluate_speech_codec(self.model, self.clips, self.mel_loss, self.teacher, quantized)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return self.report_evaluation(metrics, metric_key_prefix)
 
     def write_page(self) -> None:
         """The page as far as the run has come."""
