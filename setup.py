@@ -42,10 +42,21 @@ EVAL = [
     "rapidfuzz>=3",
     "webrtcvad-wheels>=2.0.14",
 ]
+# It has kernels for CPUs too, so QLoRA is tested without a GPU.
+QLORA = ["bitsandbytes>=0.50,<0.51"]
 EXTRAS = {
     "eval": EVAL,
+    "qlora": QLORA,
     "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *EVAL],
-    "dev": ["hypothesis>=6", "import-linter>=2", "playwright>=1.40", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
+    "dev": [
+        "hypothesis>=6",
+        "import-linter>=2",
+        "playwright>=1.40",
+        "pytest>=8",
+        "pytest-xdist>=3.5",
+        "ruff>=0.9",
+        *QLORA,
+    ],
 }
 # Suffixes of what the package carries beside its modules: recipes, templates, the report page, cards, small weights.
 DATA_SUFFIXES = ("yaml", "json", "jinja", "txt", "html", "js", "css", "md", "safetensors", "npz", "sh")

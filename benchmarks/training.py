@@ -6,13 +6,16 @@
 pads each batch to its longest dialogue; ours packs them (`pack_dataset`, rows side by side). The lengths are those of
 `--chat`, a data set of `solami prepare chat`; without it, of dialogues of 2 to 5 rounds with random codes, as the
 original draws them. `loss_memory`: peak memory of loss and gradients from hidden states on, at 4,096 labelled tokens
-and a vocabulary of 50,000, each way in a process of its own. Both ways see the same model and data, and their losses
-are compared before anything is reported. The last line is one JSON object of ratios, above 1 is faster or smaller.
+and a vocabulary of 50,000, each way in a process of its own. `two_ranks`: useful tokens a second of whole steps on
+packed rows, with the optimizer, at equal global batch: theirs on one rank with two threads, ours on two ranks with one
+thread each (`torchrun`, gloo). Both ways see the same model and data, and their losses are compared before anything is
+reported. The last line is one JSON object of ratios, above 1 is faster or smaller.
 """
 
 import argparse
 import json
 import logging
+import os
 import statistics
 import subprocess
 import sys
@@ -26,7 +29,9 @@ import pyarrow.parquet as pq
 import timing
 import torch
 from datasets import Dataset, disable_progress_bars
+from torch import distributed
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl import pack_dataset
 
@@ -38,6 +43,7 @@ from solami_hf.training.collator import PackedRowsCollator
 VOCABULARY, TOKENS, WIDTH = 50_000, 4096, 256  # of the loss; the width is the demo's, where logits weigh most
 DIALOGUES = 96
 LOSS_REPEATS = 3
+RANK_ROWS = 24  # of a pass on one and two ranks
 
 logger = logging.getLogger(__name__)
 
@@ -71,21 +77,7 @@ def packing(args) -> dict[str, float]:
     lengths = [len(ids) for ids in samples["input_ids"]]
     quartiles = "/".join(f"{q:.0f}" for q in np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1]))
     logger.info("%d dialogues of %s tokens (quartiles), %d rows a step", len(lengths), quartiles, args.rows)
-    torch.manual_seed(0)
-    size = max(max(ids) for ids in samples["input_ids"]) + 1
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=size,
-            hidden_size=256,
-            intermediate_size=768,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            max_position_embeddings=args.max_length,
-            tie_word_embeddings=True,
-        )
-    )
-    add_chunked_loss(model)
-    collate = PackedRowsCollator(0)
+    model, collate = small_model(samples, args.max_length), PackedRowsCollator(0)
 
     def steps(dataset):
         rows = dataset.to_list()
@@ -110,6 +102,77 @@ def packing(args) -> dict[str, float]:
     rates = [sum(lengths) / statistics.median(times) for times in (theirs, fixed, ours)]
     logger.info("useful tokens/s: %.0f padded to the longest, %.0f to max_length, %.0f packed", *rates)
     return {"packing": ratio, "packing_over_max_length": fixed_ratio}
+
+
+def small_model(samples: Dataset, max_length: int) -> LlamaForCausalLM:
+    """A model of the demo's size for the tokens of the samples, with the loss in chunks."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=max(max(ids) for ids in samples["input_ids"]) + 1,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=max_length,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config)
+    add_chunked_loss(model)
+    return model
+
+
+def two_ranks(args) -> dict[str, float]:
+    """Seconds for the same steps on one rank with two threads and on two ranks with one each."""
+    one, two = (_ranks_child(args, ranks) for ranks in (1, 2))
+    if abs(one["loss"] - two["loss"]) > 1e-3 * abs(one["loss"]):
+        raise RuntimeError(f"losses of one and two ranks differ: {one['loss']} and {two['loss']}")
+    logger.info("useful tokens/s: %.0f on one rank, %.0f on two", *(way["tokens"] for way in (one, two)))
+    return {"two_ranks": timing.log_row("the same steps, on one and two ranks", one["times"], two["times"])}
+
+
+def _ranks_child(args, ranks: int) -> dict:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", __file__]
+    command += ["--measure-ranks", "--max-length", str(args.max_length), "--rows", str(args.rows)]
+    command += ["--repeats", str(args.repeats), *(["--chat", args.chat] if args.chat else [])]
+    environment = os.environ | {"OMP_NUM_THREADS": str(2 // ranks)}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_ranks(args) -> dict | None:
+    """One rank's part of the steps; the first rank has their seconds, the tokens a second and the last loss."""
+    distributed.init_process_group("gloo")
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    torch.set_num_threads(2 // world_size)
+    samples = render(chat_rows(args.chat), args.max_length)
+    rows = pack_dataset(samples, args.max_length, "bfd").to_list()
+    rows = rows[: min(len(rows), RANK_ROWS) // args.rows * args.rows]
+    model, collate = DistributedDataParallel(small_model(samples, args.max_length)), PackedRowsCollator(0)
+    optimizer, batches = torch.optim.AdamW(model.parameters(), lr=1e-3), []
+    for i in range(0, len(rows), args.rows):
+        labels = collate(rows[i : i + args.rows])["labels"]
+        # Gradients are averaged over the ranks, so each divides by its share of all labels
+        count = (labels != -100).sum().item() / world_size
+        batches.append((collate(rows[i + rank : i + args.rows : world_size]), count))
+
+    def steps() -> float:
+        total = 0.0
+        for batch, count in batches:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = model(**batch, num_items_in_batch=count).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            total += loss.item() / len(batches)
+        mean = torch.tensor(total)
+        distributed.all_reduce(mean)
+        return mean.item() / world_size
+
+    times, loss = timing.timed(steps, args.repeats)
+    distributed.destroy_process_group()
+    useful = sum(len(row["input_ids"]) for row in rows)
+    tokens = useful / statistics.median(times)
+    return {"times": times, "tokens": tokens, "loss": loss} if rank == 0 else None
 
 
 def _step(model, batch) -> float:
@@ -184,13 +247,15 @@ def measure(way: str, dtype: str) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs both parts and prints the table."""
+    """Runs all parts, or one, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--chat", help="Parquet file of chat rows whose lengths are used")
     parser.add_argument("--max-length", type=int, default=2048, help="longest sample, and the length of a block")
     parser.add_argument("--rows", type=int, default=4, help="rows of a step")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each way")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--measure-ranks", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("packing", "loss_memory", "two_ranks"), help="one part alone")
     args = parser.parse_args(argv)
     disable_progress_bars()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -199,9 +264,15 @@ def main(argv: list[str] | None = None) -> None:
     if args.measure:
         print(json.dumps(measure(*args.measure)))
         return
-    results = loss_memory(args)
+    if args.measure_ranks:
+        if result := measure_ranks(args):
+            print(json.dumps(result))
+        return
+    results = loss_memory(args) if args.only in (None, "loss_memory") else {}
     timing.log_header()
-    results = {**packing(args), **results}
+    for part in (packing, two_ranks):
+        if args.only in (None, part.__name__):
+            results |= part(args)
     print(json.dumps({name: float(f"{value:.4g}") for name, value in results.items()}))
 
 

@@ -17,12 +17,14 @@ COMMANDS = {
     "demo": ("solami_hf.demo.run:main", "the whole road on small real data, ending in a report page"),
     "prepare": ("solami_hf.processing.prepare:main", "raw motion, speech or chat folders to token datasets"),
     "convert": ("solami_hf.processing.convert:main", "the original's checkpoints, and motion files between formats"),
+    "init": ("solami_hf.training.init:main", "a language model and the codecs to one folder to train"),
     "add-voice": ("solami_hf.processing.voices:main", "add a voice to a checkpoint, from 3 to 10 s of speech"),
     "train-motion-vq": ("solami_hf.training.motion_vq:main", "train the body, hand and transform tokenizers"),
     "train-speech-codec": ("solami_hf.training.speech_codec:main", "train the speech codec"),
     "train-soundstorm": ("solami_hf.training.soundstorm:main", "train the acoustic model on a codec's codes"),
     "pretrain": ("solami_hf.training.pretrain:main", "align motion, speech and text on six tasks"),
     "sft": ("solami_hf.training.sft:main", "tune on multi-turn conversations with characters"),
+    "merge": ("solami_hf.training.merge:main", "a LoRA adapter and its base to one folder"),
     "chat": ("solami_hf.generation.chat:main", "talk to a character with wav and motion files"),
 }
 

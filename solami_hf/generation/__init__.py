@@ -1,10 +1,12 @@
-"""What happens between prompt and answer: parsing answers and the pipeline from raw turn to raw turn."""
+"""What happens between prompt and answer: the answer grammar, dialogue sessions, the pipeline from turn to turn."""
 
 from __future__ import annotations
 
 _NAMES = {
     "Answer": "solami_hf.processing.answers",
     "parse_answer": "solami_hf.processing.answers",
+    "AnswerGrammar": "solami_hf.generation.grammar",
+    "DialogueSession": "solami_hf.generation.session",
     "SolamiPipeline": "solami_hf.generation.pipeline",
     "Reply": "solami_hf.generation.pipeline",
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +78,7 @@ def user_message(word: str) -> dict:
 def chat(pipeline, users: list[dict], output: str | Path, system: str | None = None, **generate_kwargs) -> list[dict]:
     """Plays a conversation and writes each answer as it comes.
 
-    A malformed answer stays out of the history, so that it cannot spoil the rounds that follow.
+    A malformed answer stays out of the history, so that it cannot spoil the rounds that follow; see `DialogueSession`.
 
     Args:
         pipeline: a `SolamiPipeline`.
@@ -92,24 +91,22 @@ def chat(pipeline, users: list[dict], output: str | Path, system: str | None = N
     """
     from ..processing.audio import write_audio
     from ..processing.motion_files import write_motion
+    from ..processing.whole_file import whole_file
+    from .session import DialogueSession
 
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    history = [{"role": "system", "content": system}] if system else []
-    rounds = []
+    session, rounds = DialogueSession(pipeline, system=system), []
     for number, user in enumerate(users, 1):
-        (encoded,) = pipeline.processor.encode_media([[user]])
-        reply = pipeline(history + encoded, **generate_kwargs)
+        reply = session.answer(user, **generate_kwargs)
         paths = {"audio": None, "motion": None}
         if reply.valid:
-            history += [*encoded, reply.message()]
             paths = {"audio": str(output / f"turn{number}.wav"), "motion": str(output / f"turn{number}.npz")}
             write_audio(paths["audio"], reply.audio, reply.sampling_rate)
             write_motion(paths["motion"], reply.motion)
         else:
             logger.warning("round %d: malformed answer (%s)", number, reply.answer.reason)
         rounds.append({"text": reply.text, "valid": reply.valid, **paths})
-    temporary = output / "chat.json.tmp"
-    temporary.write_text(json.dumps(rounds, indent=1), encoding="utf-8")
-    os.replace(temporary, output / "chat.json")
+    with whole_file(output / "chat.json") as temporary:
+        temporary.write_text(json.dumps(rounds, indent=1), encoding="utf-8")
     return rounds

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from transformers import AutoModelForCausalLM
 
-from ..modeling.modeling_solami import SolamiForCausalLM
+from ..modeling.configuration_solami import require_layout
 from ..processing.answers import Answer
 from ..processing.batching import pad_left
 from ..processing.motion import SmplxMotion
 from ..processing.processing_solami import SolamiProcessor
-from ..processing.rendering import drop_oldest_rounds
-from .spans import EqualMotionSpans
+from ..processing.rendering import drop_oldest_rounds, sorted_blocks
+from .grammar import AnswerGrammar, sliced_head
+
+MOST_SECONDS = {"motion": 10.0, "speech": None}
+"""Of an answer; speech is bounded by `max_new_tokens` alone."""
 
 
 @dataclass
@@ -48,13 +53,13 @@ class SolamiPipeline:
     """A model and its processor, ready to talk.
 
     Args:
-        model (`SolamiForCausalLM`): in evaluation mode.
+        model: a `SolamiForCausalLM`, or another decoder whose config has the layout (`extend_backbone`).
         processor (`SolamiProcessor`): with both codecs.
         max_new_tokens (`int`): longest answer; the paper uses 600.
     """
 
     def __init__(self, model, processor, max_new_tokens: int = 600):
-        model.config.require_layout()
+        require_layout(model.config)
         self.model, self.processor, self.max_new_tokens = model.eval(), processor, max_new_tokens
 
     @classmethod
@@ -67,7 +72,7 @@ class SolamiPipeline:
         """
         hub = {k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "local_files_only")}
         processor = SolamiProcessor.from_pretrained(path, **hub)
-        pipeline = cls(SolamiForCausalLM.from_pretrained(path, dtype=dtype, **kwargs), processor, max_new_tokens)
+        pipeline = cls(AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **kwargs), processor, max_new_tokens)
         for codec in (processor.motion_codec, processor.speech_codec):  # fail now, not in the first answer
             codec.eval()
         return pipeline
@@ -94,8 +99,8 @@ class SolamiPipeline:
             generate_kwargs: for `model.generate` (`do_sample`, `temperature`, `top_p`, ...); greedy by default.
 
         Raises:
-            ValueError: a last message that is not the user's, an unreadable medium, a single turn that is too long,
-                or an unknown voice.
+            ValueError: a last message that is not the user's or is empty, an unreadable medium, a single turn that is
+                too long, an unknown voice, or too few `max_new_tokens` for any answer.
         """
         for messages in conversations:
             if not messages or messages[-1].get("role") != "user":
@@ -116,19 +121,39 @@ class SolamiPipeline:
         )
         return self._generate(inputs["input_ids"], inputs["attention_mask"], **generate_kwargs)
 
+    def grammar(self, answer_format: str | None = None, max_new_tokens: int | None = None) -> AnswerGrammar:
+        """What an answer may consist of; with the format "text", "motion" or "speech", the output of a task."""
+        config, tokenizer = self.model.config, self.processor.tokenizer
+        return AnswerGrammar(
+            config,
+            answer_format or self.processor.answer_format,
+            interleaved=self.processor._renderer.chunks is not None,
+            max_seconds=MOST_SECONDS,
+            max_new_tokens=max_new_tokens or self.max_new_tokens,
+            not_text={*tokenizer.all_special_ids, *range(len(tokenizer), config.vocab_size)},
+            **({"max_text_tokens": None} if answer_format == "text" else {}),
+        )
+
     @torch.inference_mode()
-    def _generate(self, input_ids, attention_mask, **generate_kwargs) -> list[list[int]]:
+    def _generate(self, input_ids, attention_mask, answer_format=None, **generate_kwargs) -> list[list[int]]:
         device = self.model.device
         settings = {"do_sample": False, "max_new_tokens": self.max_new_tokens, **generate_kwargs}
-        settings.setdefault("logits_processor", [EqualMotionSpans(self.model.config)])
-        output = self.model.generate(
-            input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
-        )
+        head = nullcontext()
+        if "logits_processor" not in settings:
+            grammar = self.grammar(answer_format, settings["max_new_tokens"])
+            settings["logits_processor"] = [grammar]
+            # Beams compare log-probabilities over all rows, and a cache of fixed shape may have the model compiled.
+            if settings.get("num_beams", 1) == 1 and "cache_implementation" not in settings:
+                head = sliced_head(self.model, grammar)
+        with head:
+            output = self.model.generate(
+                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
+            )
         return output[:, input_ids.shape[1] :].tolist()
 
     @torch.inference_mode()
     def run_task(self, instruction: str, sources: list[dict], target_type: str, **generate_kwargs) -> list[list[int]]:
-        """Generated ids of a one-shot task for a batch of sources.
+        """Generated ids of a one-shot task for a batch of sources, well formed as the target demands.
 
         Args:
             instruction: one of the task's phrasings (`processing.tasks.phrasings`).
@@ -144,9 +169,12 @@ class SolamiPipeline:
         samples = [renderer.task(instruction, source, target) for source in sources]
         prompts = [sample["input_ids"][sample["labels"] < 0].tolist() for sample in samples]
         rows = pad_left({"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}, pad)
-        return self._generate(*(torch.tensor(rows[k]) for k in ("input_ids", "attention_mask")), **generate_kwargs)
+        inputs = (torch.tensor(rows[k]) for k in ("input_ids", "attention_mask"))
+        answer_format = "speech" if target_type == "audio" else target_type
+        return self._generate(*inputs, answer_format=answer_format, **generate_kwargs)
 
     def _fit(self, messages: list[dict]) -> list[dict]:
+        check_not_empty(messages[-1])
         limit = self.model.config.max_position_embeddings - self.max_new_tokens
         render = self.processor._renderer.chat
         kept = drop_oldest_rounds(messages, lambda m: len(render(m, add_generation_prompt=True)["input_ids"]) <= limit)
@@ -164,3 +192,12 @@ class SolamiPipeline:
             motion = self.processor.decode_motion({"body": answer.body, "hand": answer.hand})
             audio = self.processor.decode_speech(answer.speech, voice)
         return Reply(text, motion, audio, rate, answer.valid, answer)
+
+
+def check_not_empty(message: dict) -> None:
+    """ValueError for a user's turn, its media as codes, without words, motion or sound."""
+    for block in sorted_blocks(message["content"]):
+        content = block[block["type"]]
+        if any(content.values()) if isinstance(content, dict) else content:
+            return
+    raise ValueError("the user's turn is empty; give it text, motion or audio")

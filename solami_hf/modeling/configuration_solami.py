@@ -6,6 +6,23 @@ from huggingface_hub.dataclasses import strict
 from transformers.models.llama.configuration_llama import LlamaConfig
 
 ANSWER_FORMATS = ("motion_speech", "text_motion_speech")
+# What a config says beyond its architecture's own fields; stock configs of other decoders carry the same.
+LAYOUT_FIELDS = (
+    "modalities",
+    "markers",
+    "answer_format",
+    "interleaved",
+    "frame_rates",
+    "speech_levels",
+    "sampling_rate",
+    "fps",
+)
+# So that a saved folder, which carries its code, can be loaded with `trust_remote_code` where the package is not.
+_AUTO_MAP = {
+    "AutoConfig": "configuration_solami.SolamiConfig",
+    "AutoModel": "modeling_solami.SolamiModel",
+    "AutoModelForCausalLM": "modeling_solami.SolamiForCausalLM",
+}
 
 
 @strict
@@ -40,27 +57,40 @@ class SolamiConfig(LlamaConfig):
     def __post_init__(self, **kwargs):
         if self.frame_rates is None:
             self.frame_rates = {"speech": 50.0, "body": 7.5, "hand": 7.5}
-        super().__post_init__(**kwargs)
+        super().__post_init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
 
     def validate_layout(self):
-        """Part of the `@strict` validation: the answer format is known and the layout lies inside the vocabulary."""
-        if self.answer_format not in ANSWER_FORMATS:
-            raise ValueError(f"answer_format must be one of {ANSWER_FORMATS}, got {self.answer_format!r}")
-        for name, span in (self.modalities or {}).items():
-            if not {"first_id", "size"} <= set(span) or span["first_id"] + span["size"] > self.vocab_size:
-                raise ValueError(
-                    f"modality {name!r} has the span {span}, outside a vocabulary of {self.vocab_size} tokens; "
-                    "build the config with SolamiForCausalLM.from_backbone"
-                )
-            if name == "speech" and (self.speech_levels < 1 or span["size"] % self.speech_levels):
-                raise ValueError(f"{span['size']} speech codes cannot be shared by {self.speech_levels} levels")
+        """Part of the `@strict` validation, see `check_layout`."""
+        check_layout(self)
 
     def require_layout(self):
-        """Raises ValueError when the config has no modality tokens (it came from a plain Llama)."""
-        if not self.modalities or not self.markers:
-            raise ValueError(
-                "this config has no modality tokens; make the model with SolamiForCausalLM.from_backbone(...)"
-            )
+        """See the function of the same name."""
+        require_layout(self)
 
+
+def check_layout(config):
+    """ValueError when a config's answer format is unknown or its modality tokens lie outside the vocabulary."""
+    if config.answer_format not in ANSWER_FORMATS:
+        raise ValueError(f"answer_format must be one of {ANSWER_FORMATS}, got {config.answer_format!r}")
+    for name, span in (config.modalities or {}).items():
+        if not {"first_id", "size"} <= set(span) or span["first_id"] + span["size"] > config.vocab_size:
+            raise ValueError(
+                f"modality {name!r} has the span {span}, outside a vocabulary of {config.vocab_size} tokens; "
+                "build the config with SolamiForCausalLM.from_backbone"
+            )
+        if name == "speech" and (config.speech_levels < 1 or span["size"] % config.speech_levels):
+            raise ValueError(f"{span['size']} speech codes cannot be shared by {config.speech_levels} levels")
+
+
+def require_layout(config):
+    """ValueError when a config, ours or another decoder's, has no modality tokens: it is that of a plain backbone."""
+    if not getattr(config, "modalities", None) or not getattr(config, "markers", None):
+        raise ValueError(
+            f"this config ({config.model_type}) has no modality tokens; make a folder that has them with `solami "
+            "init`, or the model with SolamiForCausalLM.from_backbone(...) or extend_backbone(...)"
+        )
+
+
+SolamiConfig.register_for_auto_class()
 
 __all__ = ["SolamiConfig"]

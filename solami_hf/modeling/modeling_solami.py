@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 
-import torch
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaModel, LlamaPreTrainedModel
 
 from .configuration_solami import SolamiConfig
-from .vocabulary import build_layout, extend_tokenizer
+from .vocabulary import add_modality_tokens
 
 
 class SolamiPreTrainedModel(LlamaPreTrainedModel):
@@ -54,19 +53,12 @@ class SolamiForCausalLM(SolamiPreTrainedModel, LlamaForCausalLM):
         Raises:
             ValueError: the backbone is not of the Llama architecture, or `sizes` does not fit the speech codec.
         """
-        speech = getattr(speech_codec, "config", speech_codec)
-        if speech is not None:
-            count = speech.lm_levels * speech.codebook_size
-            given = (sizes or {}).get("speech", count)
-            if given < count or (given > count and speech.lm_levels > 1):
-                raise ValueError(f"sizes has {given} speech codes, but the speech codec needs {count}")
-            sizes = {"speech": count, **(sizes or {})}
         is_path = isinstance(backbone, str | os.PathLike)
-        source = AutoConfig.from_pretrained(backbone, **_hub_kwargs(kwargs)) if is_path else backbone.config
+        source = AutoConfig.from_pretrained(backbone, **hub_kwargs(kwargs)) if is_path else backbone.config
         if not (source.model_type == "llama" or isinstance(source, SolamiConfig)):
             raise ValueError(
-                f"from_backbone needs a Llama-architecture checkpoint, got model_type={source.model_type!r}; train "
-                "other decoders as a stock AutoModelForCausalLM with vocabulary.extend_tokenizer"
+                f"from_backbone needs a Llama-architecture checkpoint, got model_type={source.model_type!r}; other "
+                "decoders stay stock models, with modeling.backbones.extend_backbone"
             )
         fields = {k: v for k, v in source.to_dict().items() if k not in ("model_type", "architectures", "auto_map")}
         config = SolamiConfig(**fields)
@@ -75,36 +67,16 @@ class SolamiForCausalLM(SolamiPreTrainedModel, LlamaForCausalLM):
         else:
             model = cls(config).to(backbone.dtype)
             model.load_state_dict(backbone.state_dict())
-        old_rows = config.vocab_size if tokenizer is None else min(len(tokenizer), config.vocab_size)
-        if tokenizer is None:
-            modalities, markers = build_layout(sizes, old_rows)
-        else:
-            modalities, markers = extend_tokenizer(tokenizer, sizes)
-        model._append_mean_rows(old_rows, modalities, markers)
-        config = model.config
-        config.modalities, config.markers, config.answer_format = modalities, markers, answer_format
-        if speech is not None:
-            config.speech_levels, config.sampling_rate = speech.lm_levels, speech.sampling_rate
-            config.frame_rates = {**config.frame_rates, "speech": float(speech.frame_rate * speech.lm_levels)}
-        config.eos_token_id = model.generation_config.eos_token_id = markers["eos"]
-        pad = markers["pad"] if tokenizer is None else tokenizer.pad_token_id
-        config.pad_token_id = model.generation_config.pad_token_id = pad
-        config.validate_layout()
+        add_modality_tokens(model, tokenizer, sizes, speech_codec, answer_format)
         return model
 
-    def _append_mean_rows(self, old_rows: int, modalities: dict, markers: dict):
-        """Makes room for the layout's tokens and sets each row from `old_rows` on to the mean of the rows before."""
-        end = max([s["first_id"] + s["size"] for s in modalities.values()] + [i + 1 for i in markers.values()])
-        if end > self.config.vocab_size:
-            self.resize_token_embeddings(end, mean_resizing=False)
-        tied = self.config.tie_word_embeddings
-        for layer in [self.get_input_embeddings()] + ([] if tied else [self.get_output_embeddings()]):
-            with torch.no_grad():
-                layer.weight[old_rows:] = layer.weight[:old_rows].float().mean(0).to(layer.weight.dtype)
 
-
-def _hub_kwargs(kwargs):
+def hub_kwargs(kwargs: dict) -> dict:
+    """Those of a `from_pretrained` call that say where on the Hub."""
     return {k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "local_files_only")}
 
+
+SolamiModel.register_for_auto_class("AutoModel")
+SolamiForCausalLM.register_for_auto_class("AutoModelForCausalLM")
 
 __all__ = ["SolamiModel", "SolamiForCausalLM", "SolamiPreTrainedModel"]

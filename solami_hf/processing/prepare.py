@@ -16,7 +16,8 @@ counts and hours. Run again after an interruption, finished shards are not encod
 that share OUTPUT: `accelerate launch -m solami_hf.processing.prepare motion SRC ...`; the files are the same.
 
 `solami prepare chat --synthesize MOTIONS --output FOLDER` has a language model write dialogues for captured motions,
-as a folder for `solami prepare chat`; see its `--help`.
+as a folder for `solami prepare chat`; see its `--help`. `solami prepare messages` makes prepared dialogues fit for
+`trl sft`, see `messages_data`.
 
 An OUTPUT of the form owner/name that is no folder is a Hub repository: the data is prepared in
 `runs/prepare/owner--name` and pushed at the end.
@@ -82,6 +83,10 @@ def main(argv: list[str] | None = None) -> int:
         return synthesize(argv)
     if argv and not argv[0].startswith("-"):
         argv[:1] = ["--source", argv[0]]
+    if kind == "messages":
+        from .messages_data import main as messages
+
+        return messages(argv)
     parser = TrlParser(
         dataclass_types=[PrepareArguments],
         prog="solami prepare {motion,speech,chat} SRC",

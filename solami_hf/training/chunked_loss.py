@@ -2,8 +2,8 @@
 
 The head is applied to the labelled positions only, a part at a time, in the forward and again in the backward pass.
 On GPUs a part is a tile of TRL's kernel (`trl.kernels.ChunkedLogProbFunction`, in Triton), slow in torch;
-on CPUs it is some rows. TRL's own `add_fused_lm_head` has tiles of 4,096 x 32,768 and on CPUs scores every position:
-it saves next to nothing at our vocabularies.
+on CPUs it is some rows, always in the same memory. TRL's own `add_fused_lm_head` has tiles of 4,096 x 32,768 and on
+CPUs scores every position: it saves next to nothing at our vocabularies.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -108,8 +109,10 @@ def token_scores(hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor) -
         `(log_probs, is_top1)`, both (n,): float32 with gradients to `hidden` and the head, and bool.
     """
     head, zero3 = _trained_copy(head), is_deepspeed_zero3_enabled()
+    if type(head) is nn.Linear and hidden.device.type == "cpu" and not zero3:
+        return RowsLogProbFunction.apply(hidden, head.weight, head.bias, targets)
     # Adapters on the head, some rows of it alone and quantised weights are no single matrix
-    if type(head) is not nn.Linear or (hidden.device.type == "cpu" and not zero3):
+    if type(head) is not nn.Linear:
         # ZeRO-3 gathers weights at every call, so all ranks need the same number of calls
         size = max(1, len(hidden)) if zero3 else ROWS
         parts = [
@@ -134,6 +137,76 @@ def token_scores(hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor) -
             ("is_top1",),
         )
     return log_probs, is_top1
+
+
+class RowsLogProbFunction(torch.autograd.Function):
+    """Log-probabilities of targets under a linear head, ROWS positions at a time; see `token_scores`.
+
+    The logits of a part are made once more in the backward pass, where they become their own gradient in place. They
+    are computed as autocast says and summed in float32, as are the gradients of the parts.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets):
+        """`(log_probs, is_top1)` from (n, hidden_size), (vocab_size, hidden_size), (vocab_size,) or None, (n,)."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
+        normaliser, picked = (torch.empty(len(hidden), dtype=torch.float32) for _ in range(2))
+        is_top1 = torch.empty(len(hidden), dtype=torch.bool)
+        for part, _, scores in _logits_of_parts(hidden, weight, bias, dtype):
+            picked[part] = scores.gather(1, targets[part, None])[:, 0]
+            is_top1[part] = scores.argmax(-1) == targets[part]
+            highest = scores.amax(-1, keepdim=True)
+            normaliser[part] = scores.sub_(highest).exp_().sum(-1).log_() + highest[:, 0]
+        ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
+        ctx.dtype = dtype
+        ctx.mark_non_differentiable(is_top1)
+        return picked - normaliser, is_top1
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slopes, _):
+        """Gradients of what is trained among hidden states, weight and bias."""
+        hidden, weight, bias, targets, normaliser = ctx.saved_tensors
+        of_hidden, of_weight, of_bias = (
+            torch.zeros(tensor.shape, dtype=torch.float32) if needed else None
+            for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+        )
+        cast = weight.to(ctx.dtype)
+        for part, product, scores in _logits_of_parts(hidden, cast, bias, ctx.dtype):
+            # The slope of a log-probability is the one-hot target less the probabilities
+            scores.sub_(normaliser[part, None]).exp_().mul_(-slopes[part, None])
+            scores.scatter_add_(1, targets[part, None], slopes[part, None])
+            if of_bias is not None:
+                of_bias += scores.sum(0)
+            if ctx.dtype != torch.float32:  # else they are the same memory
+                product.copy_(scores)
+            if of_hidden is not None:
+                of_hidden[part] = (product @ cast).float()
+            if of_weight is not None:
+                rows = hidden[part].to(ctx.dtype)
+                if ctx.dtype == torch.float32:
+                    of_weight.addmm_(product.t(), rows)
+                else:
+                    of_weight += product.t() @ rows
+        found = (of_hidden, of_weight, of_bias)
+        pairs = zip(found, (hidden, weight, bias), strict=True)
+        return *(None if grad is None else grad.to(tensor.dtype) for grad, tensor in pairs), None
+
+
+def _logits_of_parts(hidden, weight, bias, dtype):
+    """Slice, logits in `dtype` and in float32 of ROWS positions at a time; each part is overwritten by the next."""
+    weight, size = weight.to(dtype), min(ROWS, len(hidden))
+    products = torch.empty((size, len(weight)), dtype=dtype)
+    floats = products if dtype == torch.float32 else torch.empty(products.shape, dtype=torch.float32)
+    for start in range(0, len(hidden), ROWS):
+        part = slice(start, min(start + ROWS, len(hidden)))
+        product, scores = products[: part.stop - start], floats[: part.stop - start]
+        torch.mm(hidden[part].to(dtype), weight.t(), out=product)
+        if bias is not None:
+            product += bias.to(dtype)
+        if products is not floats:
+            scores.copy_(product)
+        yield part, product, scores
 
 
 def _score_rows(hidden, head, targets):

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-import torch
 from datasets import Dataset
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments, set_seed
 
 from ..processing.rendered_data import RENDERED
-from ..processing.whole_file import whole_file
+from .adapters import add_adapters, check_adapter_arguments, loading_options
 from .checkpoints import last_checkpoint
 from .chunked_loss import add_chunked_loss
 from .collator import PackedRowsCollator
+from .complete_folder import complete_history, save_complete
 from .loss_by_modality import SplitLossTrainer
+from .packed_mixture import KeepFirstRows, PackedMixture
 from .resuming import LogBeforeCheckpoint, finished_state
+from .shuffled_rows import ShuffledEpochs
+from .zero3 import check_gathering, prepare_zero3
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +30,20 @@ logger = logging.getLogger(__name__)
 class LanguageModelArguments:
     """Model and data of a language-model run."""
 
-    model: str = field(metadata={"help": "Folder or hub id of a SolamiForCausalLM with its SolamiProcessor."})
+    model: str = field(metadata={"help": "Folder or hub id of a model with its SolamiProcessor, see `solami init`."})
     data: str = field(metadata={"help": "Token dataset folder or hub id, made by `solami prepare`."})
-    use_lora: bool = field(default=False, metadata={"help": "Train LoRA adapters (and the embeddings) instead."})
+    use_lora: bool = field(default=False, metadata={"help": "The same as trainable: lora."})
+    trainable: Literal["all", "lora", "new_tokens"] = field(
+        default="all",
+        metadata={"help": "All weights, LoRA adapters, or only the modality tokens' rows of embedding and head."},
+    )
+    quantization: Literal["none", "int4", "int8"] = field(
+        default="none", metadata={"help": "QLoRA: frozen linear layers in 4 or 8 bits (needs solami_hf[qlora])."}
+    )
+    frozen_dtype: Literal["float32", "bfloat16"] = field(
+        default="float32",
+        metadata={"help": "Of weights that are not trained; bfloat16 halves their memory and needs bf16: true."},
+    )
     chunked_loss: bool = field(
         default=True,
         metadata={"help": "Never build the matrix of logits, and log the loss by modality; no gain for small ones."},
@@ -39,8 +52,19 @@ class LanguageModelArguments:
     lora_alpha: int = field(default=16, metadata={"help": "LoRA alpha."})
     lora_dropout: float = field(default=0.05, metadata={"help": "LoRA dropout."})
     lora_target_modules: list[str] = field(
-        default_factory=lambda: ["q_proj", "v_proj"], metadata={"help": "Layers that get adapters."}
+        default_factory=lambda: ["q_proj", "v_proj"],
+        metadata={"help": "Layers that get adapters; all-linear: all but the head, of any architecture."},
     )
+    lora_modules_to_save: list[str] = field(
+        default_factory=lambda: ["embeddings"],
+        metadata={
+            "help": "What is trained beside the adapters: embeddings (with the head), new_tokens (their rows of the "
+            "modality tokens only), none, or names of layers."
+        },
+    )
+
+    def __post_init__(self):
+        check_adapter_arguments(self)
 
 
 @dataclass
@@ -53,17 +77,23 @@ class LanguageModelTrainingArguments(TrainingArguments):
 
 def load_model_and_processor(args: LanguageModelArguments):
     """`(model, processor)` of a folder; FileNotFoundError or ValueError with the way out when it is incomplete."""
-    from ..modeling.modeling_solami import SolamiForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    from ..modeling.configuration_solami import require_layout
     from ..processing.processing_solami import SolamiProcessor
 
     folder = Path(args.model)
     if args.model.startswith(("/", ".")) and not folder.is_dir():
         raise FileNotFoundError(f"no such model folder: {folder}")
     if folder.is_dir() and not (folder / "processor_config.json").is_file():
-        raise ValueError(f"{folder} has no processor_config.json; save a SolamiProcessor into it beside the model")
+        raise ValueError(
+            f"{folder} has no processor_config.json; make a folder of a backbone and codecs with `solami init`, or "
+            "save a SolamiProcessor into it beside the model"
+        )
     processor = SolamiProcessor.from_pretrained(args.model)
-    model = SolamiForCausalLM.from_pretrained(args.model, dtype=torch.float32)
-    model.config.require_layout()
+    prepare_zero3(processor)
+    model = AutoModelForCausalLM.from_pretrained(args.model, **loading_options(args))
+    require_layout(model.config)
     return model, processor
 
 
@@ -81,7 +111,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         args: `LanguageModelArguments`.
         training_args: `LanguageModelTrainingArguments`; an unfinished run in its `output_dir` is continued, a finished
             one is only reported.
-        train_dataset: rendered samples in training order, which packing nearly keeps.
+        train_dataset: rendered samples, read in another order in every epoch, or a `PackedMixture`, which has one.
         eval_datasets: name -> rendered samples.
 
     Returns:
@@ -91,18 +121,43 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         ValueError: the loss became NaN (the last checkpoint is kept), or packing with an attention that cannot mask.
     """
     folder = training_args.output_dir
+    rows = _rows_of_run(train_dataset, training_args, model.config._attn_implementation)
     last = last_checkpoint(folder)
     finished = finished_state(last, training_args) if last else None
     if finished:
         logger.info("%s: the run finished at step %d, nothing is left to train", folder, finished.global_step)
-        if history := _complete_history(folder, finished.global_step):
+        if history := complete_history(folder, finished.global_step):
             return {"history": history}
+        # It was stopped before the folder was complete
+        history = _log(finished)
+        if training_args.process_index == 0:
+            save_complete(Path(last), processor, args, training_args, history)
+        return {"history": history}
+    trainer = _trainer(model, processor, args, training_args, rows, eval_datasets)
+    if last:
+        logger.info("resuming from %s", last)
+        if isinstance(rows, PackedMixture):
+            rows.load(last)
+    trainer.train(resume_from_checkpoint=last)
+    history, weights = _log(trainer.state), Path(folder) / ".staging"
+    # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder
+    trainer.save_model(str(weights), _internal_call=True)
+    if trainer.is_world_process_zero():
+        save_complete(weights, processor, args, training_args, history)
+    trainer.accelerator.wait_for_everyone()
+    trainer.end()
+    return {"history": history}
+
+
+def _trainer(model, processor, args, training_args, rows, eval_datasets) -> SplitLossTrainer:
+    """The trainer of a run, which reads the rows in their order."""
+    check_gathering()
     if args.chunked_loss:
         add_chunked_loss(model)
-    if args.use_lora:
-        from peft import get_peft_model
-
-        model = get_peft_model(model, _lora(args))
+    if args.frozen_dtype != "float32" and not (training_args.bf16 or training_args.fp16):
+        raise ValueError(f"frozen_dtype {args.frozen_dtype} needs mixed precision; set bf16: true too")
+    set_seed(training_args.seed)  # Trainer does so after adapters are drawn
+    model = add_adapters(model, args)
     training_args.train_sampling_strategy = "sequential"
     training_args.remove_unused_columns = False
     # Or Trainer would log a mean in place of a loss that is no number
@@ -110,26 +165,20 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
     trainer = SplitLossTrainer(
         model=model,
         args=training_args,
-        train_dataset=_blocks(train_dataset, training_args, model.config._attn_implementation),
-        eval_dataset={name: _columns(rows) for name, rows in eval_datasets.items()} or None,
+        train_dataset=rows,
+        eval_dataset={name: _columns(samples) for name, samples in eval_datasets.items()} or None,
         data_collator=PackedRowsCollator(processor.tokenizer.pad_token_id),
         callbacks=[LogBeforeCheckpoint(), StopOnNan()],
         layout=processor,
     )
-    if finished:
-        # It was stopped before the folder was complete; Trainer would take one step too many
-        trainer._load_from_checkpoint(last)
-        trainer.state = finished
-    else:
-        if last:
-            logger.info("resuming from %s", last)
-        trainer.train(resume_from_checkpoint=last)
-    # Trainer's summary counts the seconds and losses of this call, not of the run
-    history = [row for row in trainer.state.log_history if "train_runtime" not in row]
-    if trainer.is_world_process_zero():
-        save_complete(trainer, processor, folder, history)
-    trainer.end()
-    return {"history": history}
+    if isinstance(rows, PackedMixture):
+        trainer.add_callback(KeepFirstRows(rows))
+    return trainer
+
+
+def _log(state: TrainerState) -> list[dict]:
+    """Trainer's log without its summary, which counts the seconds and losses of this call, not of the run."""
+    return [row for row in state.log_history if "train_runtime" not in row]
 
 
 class StopOnNan(TrainerCallback):
@@ -148,50 +197,31 @@ def _columns(dataset: Dataset) -> Dataset:
     return dataset.select_columns(["input_ids", "labels"])
 
 
-def _blocks(dataset: Dataset, training_args, attention: str) -> Dataset:
+def _rows_of_run(dataset: Dataset | PackedMixture, training_args, attention: str) -> PackedMixture | ShuffledEpochs:
+    """The rows of all steps in their order. Epochs become steps, as the rows of a run know no others."""
+    blocks = _blocks(dataset, training_args, attention)
+    if isinstance(blocks, PackedMixture):
+        return blocks
+    batch = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps
+    batch *= training_args.world_size
+    if training_args.max_steps <= 0:
+        training_args.max_steps = math.ceil(len(blocks) * training_args.num_train_epochs / batch)
+    for kind in ("eval", "save", "logging"):
+        strategy = getattr(training_args, f"{kind}_strategy")
+        if strategy == "epoch":
+            setattr(training_args, f"{kind}_strategy", type(strategy)("steps"))
+            setattr(training_args, f"{kind}_steps", math.ceil(len(blocks) / batch))
+    return ShuffledEpochs(blocks, training_args.max_steps * batch, training_args.seed)
+
+
+def _blocks(dataset: Dataset | PackedMixture, training_args, attention: str) -> Dataset | PackedMixture:
     """The samples, packed into blocks of `max_length` where that is asked for."""
+    if training_args.packing and attention not in ("sdpa", "eager"):
+        raise ValueError(f"packing needs sdpa or eager attention, got {attention!r}; set one of them")
+    if isinstance(dataset, PackedMixture):
+        return dataset
     if not training_args.packing:
         return _columns(dataset)
-    if attention not in ("sdpa", "eager"):
-        raise ValueError(f"packing needs sdpa or eager attention, got {attention!r}; set one of them")
     from trl import pack_dataset
 
-    blocks = pack_dataset(_columns(dataset), training_args.max_length, "bfd")
-    # Best-fit packing takes 1,000 samples at a time, longest first; mixed again, their order is nearly kept.
-    window = max(1, round(1000 * len(blocks) / len(dataset)))
-    rng = np.random.default_rng(training_args.seed)
-    order = [start + rng.permutation(min(window, len(blocks) - start)) for start in range(0, len(blocks), window)]
-    return blocks.select(np.concatenate(order))
-
-
-def save_complete(trainer, processor, folder: str, history: list[dict]) -> None:
-    """Model (adapters merged in), tokenizer, template, codecs, generation config and loss history in one folder."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "merge_and_unload"):
-        model.save_pretrained(Path(folder) / "adapter")
-        model = model.merge_and_unload()
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    # The last file: with it the folder is complete
-    with whole_file(Path(folder) / "history.json") as temporary:
-        temporary.write_text(json.dumps(history, indent=1), encoding="utf-8")
-
-
-def _complete_history(folder: str, step: int) -> list[dict] | None:
-    """The history of a folder that `save_complete` wrote after this step, None of any other."""
-    path = Path(folder) / "history.json"
-    history = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return history if any(row.get("step") == step for row in history) else None
-
-
-def _lora(args: LanguageModelArguments):
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=args.lora_r,
-        lora_alpha=args.lora_alpha,
-        lora_dropout=args.lora_dropout,
-        target_modules=list(args.lora_target_modules),
-        modules_to_save=["embed_tokens", "lm_head"],
-        task_type="CAUSAL_LM",
-    )
+    return pack_dataset(_columns(dataset), training_args.max_length, "bfd")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..processing.rendering import IGNORE
+from .checkpoints import checkpoint_or_nothing
 from .chunked_loss import ChunkedLossOutput
 
 
@@ -72,6 +77,7 @@ class SplitLossTrainer(Trainer):
 
     Evaluation gets them too (`eval_chat_loss_speech`), and the mean over all its tokens for a loss, where Trainer has
     the mean of the batches' means. A model that keeps its own loss (`add_chunked_loss`) is trained without them.
+    Checkpoints hold no pickle of the arguments, and one that cannot be written is removed with a message.
 
     Args:
         layout: has `modalities` and `markers`, as a processor or a config.
@@ -86,10 +92,27 @@ class SplitLossTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Trainer's loss; the tokens behind it are added up."""
+        if not model.training:
+            self._ignore_repeated_rows(inputs["labels"])
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if "targets" in outputs:
             (self.training_split if model.training else self.evaluation_split).add(outputs)
         return (loss, outputs) if return_outputs else loss
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            # A pickle, which nobody should have to load; a run's folder has training_args.json
+            (Path(output_dir or self.args.output_dir) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        with checkpoint_or_nothing(self.args.output_dir, self.state.global_step):
+            super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The state that makes a checkpoint a whole one comes next: all ranks have to have written theirs
+        self.accelerator.wait_for_everyone()
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds the split to a row that has the loss."""
@@ -97,13 +120,22 @@ class SplitLossTrainer(Trainer):
             logs |= {name: value for name, value in self._means(self.training_split).items() if name != "loss"}
         super().log(logs, *args, **kwargs)
 
-    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
+    def evaluation_loop(
+        self, dataloader: DataLoader, *args, metric_key_prefix: str = "eval", **kwargs
+    ) -> EvalLoopOutput:
         """Trainer's evaluation of one data set, with the split among its metrics."""
         self.evaluation_split.clear()
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        self._rows, self._rows_done = len(dataloader.dataset), 0
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         means = self._means(self.evaluation_split)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in means.items()})
         return output
+
+    def _ignore_repeated_rows(self, labels: torch.Tensor) -> None:
+        """Ranks get equally many rows, and begin the data set again where it does not divide; those do not count."""
+        first = self._rows_done + self.args.process_index * len(labels)
+        labels[max(0, self._rows - first) :] = IGNORE
+        self._rows_done += self.args.world_size * len(labels)
 
     def _means(self, split: LossByModality) -> dict[str, float]:
         # A rank without tokens so far has its sums on the CPU, where not every backend can reduce

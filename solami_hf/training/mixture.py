@@ -1,79 +1,29 @@
 """Stage 2's mixture: motion and speech tasks drawn 4 : 6, the motion share warmed up over the first half.
 
-`Mixture` draws by number of the sample, at random access or as a stream, on any number of ranks. `draw_pretraining`
-draws one after the other until so many tokens are there, for a run that renders its samples beforehand.
+`Mixture` draws by number of the sample, at random access or as a stream, on any number of ranks; `PackedMixture` packs
+what it draws into the rows of a run.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset, Subset, get_worker_info
 
-from ..processing.rendering import TASKS
-from ..processing.tasks import MOTION_TASKS, phrasings
+from ..processing.tasks import phrasings
 from .shuffled_rows import RowOrder
 
-logger = logging.getLogger(__name__)
-BLOCK = 4096  # samples whose sources are drawn together
+CHUNK = 1024  # samples whose sources are drawn together
 
 
-def motion_share(progress: float, final: float = 0.4, warmup: float = 0.5) -> float:
-    """Share of motion samples at `progress` in 0..1: linear from 0 to `final` over the first `warmup` of the run."""
-    return final * min(1.0, progress / warmup) if warmup > 0 else final
+def motion_share(progress, final: float = 0.4, warmup: float = 0.5):
+    """Share of motion samples at `progress` in 0..1: linear from 0 to `final` over the first `warmup` of the run.
 
-
-def draw_pretraining(
-    pairs, renderer, num_tokens: int, max_length: int, seed: int, final: float = 0.4, weights: dict | None = None
-) -> Iterator[dict]:
-    """Rendered samples until `num_tokens` are drawn; the order is the training order.
-
-    Args:
-        pairs: `(task, id, source, target)` tuples of all tasks (see `processing.tasks`).
-        renderer: a `TokenRenderer`.
-        num_tokens: tokens of the whole run; progress for the warm-up is counted in them.
-        max_length: samples longer than this are not drawn.
-        seed: the draw is a function of the seed and of the pairs' order.
-        final: motion share after the warm-up; it is 1 or 0 when only one modality has data.
-        weights: task -> how often it is drawn relative to the other tasks of its modality; 1 unless given.
-
-    Yields:
-        `{"input_ids", "labels", "task", "id"}`. Within a task every pair is drawn once before any is drawn again.
-
-    Raises:
-        ValueError: no pairs, or every drawn sample is longer than `max_length`.
+    Of an array of progresses an array.
     """
-    rng = np.random.default_rng(seed)
-    pools: dict[str, list] = defaultdict(list)
-    for pair in pairs:
-        pools[pair[0]].append(pair)
-    motion = sorted(t for t in pools if t in MOTION_TASKS)
-    speech = sorted(t for t in pools if t not in MOTION_TASKS)
-    if not pools:
-        raise ValueError("there is nothing to train on: no motion and no speech rows")
-    chances = {group: _chances(group, weights or {}) for group in (tuple(motion), tuple(speech)) if group}
-    queues: dict[str, list[int]] = {task: [] for task in pools}
-    drawn = too_long = 0
-    while drawn < num_tokens:
-        share = motion_share(drawn / num_tokens, final) if motion and speech else float(bool(motion))
-        tasks = tuple(motion if rng.random() < share else speech)
-        task = tasks[rng.choice(len(tasks), p=chances[tasks])]
-        if not queues[task]:
-            queues[task] = rng.permutation(len(pools[task])).tolist()
-        _, row_id, source, target = pools[task][queues[task].pop()]
-        instruction = phrasings(task)[rng.integers(len(phrasings(task)))]
-        sample = renderer.task(instruction, source, target)
-        if len(sample["input_ids"]) > max_length:
-            too_long += 1
-            if too_long > 1000 and drawn == 0:
-                raise ValueError(f"no sample fits into max_length={max_length}; raise it")
-            continue
-        drawn += len(sample["input_ids"])
-        yield {**sample, "task": task, "id": row_id}
+    return final * np.minimum(1.0, np.asarray(progress) / warmup if warmup > 0 else np.ones_like(progress, float))
 
 
 def _chances(tasks: tuple[str, ...], weights: dict[str, float]) -> np.ndarray:
@@ -106,26 +56,6 @@ class PairRenderer:
         return {**self.renderer.task(instruction, source, target), "task": task, "id": row_id}
 
 
-def fitting_pairs(pairs, renderer, max_length: int) -> tuple[dict[str, list], int]:
-    """Task -> pairs that fit into `max_length` with the longest phrasing of their task, and how many do not.
-
-    Args:
-        pairs: `(task, id, source, target)` tuples.
-        renderer: a `TokenRenderer`.
-        max_length: tokens.
-    """
-    longest = {task: max(phrasings(task), key=lambda p: len(renderer.text(p))) for task in TASKS}
-    kept, too_long = defaultdict(list), 0
-    for pair in pairs:
-        task, _, source, target = pair
-        if len(renderer.task(longest[task], source, target)["input_ids"]) <= max_length:
-            kept[task].append(pair)
-        else:
-            too_long += 1
-    logger.info("%d pairs, %d left out as longer than %d tokens", sum(map(len, kept.values())), too_long, max_length)
-    return dict(kept), too_long
-
-
 class Mixture(torch.utils.data.Dataset):
     """`num_samples` samples of a run in training order, each a function of the seed and of its number alone.
 
@@ -141,6 +71,8 @@ class Mixture(torch.utils.data.Dataset):
         warmup: part of the run over which the motion share grows from 0.
         weights: name -> how often a source is drawn relative to the others of its modality; 1 unless given.
         transform: `(row, generator) -> sample` applied to what is drawn, e.g. `PairRenderer`.
+        progress: numbers of samples, of one CHUNK and in order -> how far the run is with them, in 0..1; by default
+            the number over `num_samples`.
 
     Raises:
         ValueError: nothing to draw from, a source without rows, a name in both modalities, an unknown name in
@@ -157,19 +89,20 @@ class Mixture(torch.utils.data.Dataset):
         warmup: float = 0.5,
         weights: dict[str, float] | None = None,
         transform: Callable | None = None,
+        progress: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         self.sources, self.transform = {**dict(sorted(motion.items())), **dict(sorted(speech.items()))}, transform
         self._check(motion, speech, num_samples, weights or {})
         self.num_samples, self.seed, self.final, self.warmup = num_samples, seed, final, warmup
-        self.names, self.num_motion = list(self.sources), len(motion)
+        self.names, self.num_motion, self._progress = list(self.sources), len(motion), progress
         parts = [tuple(self.names[: self.num_motion]), tuple(self.names[self.num_motion :])]
         self._limits = [_limits(part, weights or {}) if part else None for part in parts]
         self._orders = []
         for number, source in enumerate(self.sources.values()):
             sizes = getattr(source, "group_sizes", [len(source)])
             self._orders.append(RowOrder(sizes, [seed, 1, number], getattr(source, "window", 1)))
-        self._starts = [np.zeros(len(self.names), dtype=np.int64)]  # draws of each source before each block
-        self._block: tuple[int, np.ndarray | None] = (-1, None)
+        self._starts = [np.zeros(len(self.names), dtype=np.int64)]  # draws of each source before each chunk
+        self._chunk: tuple[int, np.ndarray | None] = (-1, None)
 
     def _check(self, motion, speech, num_samples: int, weights: dict) -> None:
         if not self.sources:
@@ -199,28 +132,29 @@ class Mixture(torch.utils.data.Dataset):
         number = int(number)
         if not 0 <= number < self.num_samples:
             raise IndexError(f"sample {number} of {self.num_samples}")
-        block, within = divmod(number, BLOCK)
-        while len(self._starts) <= block:
+        chunk, within = divmod(number, CHUNK)
+        while len(self._starts) <= chunk:
             drawn = np.bincount(self._choices(len(self._starts) - 1), minlength=len(self.names))
             self._starts.append(self._starts[-1] + drawn)
-        if self._block[0] != block:
-            self._block = (block, self._choices(block))
-        choices = self._block[1]
+        if self._chunk[0] != chunk:
+            self._chunk = (chunk, self._choices(chunk))
+        choices = self._chunk[1]
         source = int(choices[within])
-        place = int(self._starts[block][source]) + int(np.count_nonzero(choices[:within] == source))
+        place = int(self._starts[chunk][source]) + int(np.count_nonzero(choices[:within] == source))
         return self.names[source], self._orders[source][place]
 
-    def _choices(self, block: int) -> np.ndarray:
-        """The source of each sample of a block, as numbers."""
-        first = block * BLOCK
-        numbers = np.arange(first, min(first + BLOCK, self.num_samples))
-        draws = np.random.default_rng([self.seed, 0, block]).random((BLOCK, 2))[: len(numbers)]
+    def _choices(self, chunk: int) -> np.ndarray:
+        """The source of each sample of a chunk, as numbers."""
+        first = chunk * CHUNK
+        numbers = np.arange(first, min(first + CHUNK, self.num_samples))
+        draws = np.random.default_rng([self.seed, 0, chunk]).random((CHUNK, 2))[: len(numbers)]
         motion, speech = self._limits
         if motion is None or speech is None:
             return np.searchsorted(speech if motion is None else motion, draws[:, 1], side="right")
-        shares = np.array([motion_share(n / self.num_samples, self.final, self.warmup) for n in numbers])
+        progress = numbers / self.num_samples if self._progress is None else self._progress(numbers)
         of_speech = self.num_motion + np.searchsorted(speech, draws[:, 1], side="right")
-        return np.where(draws[:, 0] < shares, np.searchsorted(motion, draws[:, 1], side="right"), of_speech)
+        is_motion = draws[:, 0] < motion_share(progress, self.final, self.warmup)
+        return np.where(is_motion, np.searchsorted(motion, draws[:, 1], side="right"), of_speech)
 
     def shard(self, rank: int, world_size: int) -> Subset:
         """The samples of one of several ranks, map-style: `rank`, `rank + world_size`, ...; disjoint, together all."""

@@ -76,7 +76,7 @@ class Plan:
 
     def __str__(self) -> str:
         s, h, c = self.settings, self.hardware, self.counts
-        trained = c.adapters + c.ends if s.lora else c.total
+        trained = c.adapters + c.rows if s.lora else c.total
         peak, used = h.tflops[s.precision], sum(self.memory.values())
         lines = [
             f"model       {c.total / 1e6:,.1f} M parameters, {trained / 1e6:,.1f} M trained, {s.precision}"
@@ -112,8 +112,8 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
         config: of the language model, any decoder's. Modality tokens are added where it has none yet.
         arguments: `LanguageModelTrainingArguments`, also without its set-up (`PlannedTrainingArguments`).
         hardware: a preset or your own numbers.
-        lora: `LanguageModelArguments`; adapters are planned for when its `use_lora` says so.
-            Of both, `loss_chunk` (tokens), `load_in_4bit` and `load_in_8bit` are read where they exist.
+        lora: `LanguageModelArguments`; what its `trainable` says is planned for.
+            Of both, `loss_chunk` (tokens) is read where it exists.
         samples: length of the training set, needed where `max_steps` is not set.
 
     Raises:

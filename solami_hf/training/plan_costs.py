@@ -24,7 +24,7 @@ import torch
 from ..modeling.vocabulary import DEFAULT_SIZES, MARKERS
 
 GIB = 2**30
-_LATER_ARGUMENTS = ("loss_chunk", "load_in_4bit", "load_in_8bit")
+_BITS = {"none": 0, "int4": 4, "int8": 8}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Counts:
     Args:
         total: all parameters. linear: those of the layers' matrices, without the head.
         ends: input embedding and, where it is not the same, the head. head: the head, also when it is the same.
-        adapters: of LoRA. adapter_inputs: channels that they read, all together.
+        adapters: of LoRA. adapter_inputs: channels that they read, all together. rows: what is trained of embedding
+            and head beside adapters.
         layers, hidden, heads, intermediate, vocabulary: sizes. query, keys: channels of all heads.
         intermediates_kept: tensors of the feed-forward part's inner width that its backward pass needs.
         rms_norm, dropout, eager: how the layers norm, drop and attend.
@@ -70,6 +71,7 @@ class Counts:
     head: int
     adapters: int
     adapter_inputs: int
+    rows: int
     layers: int
     hidden: int
     heads: int
@@ -97,8 +99,9 @@ class Settings:
     zero: dict = field(default_factory=dict)
     offload_optimizer: bool = False
     offload_weights: bool = False
-    lora: bool = False
+    lora: bool = False  # or rows alone
     bits: int = 0
+    half_frozen: bool = False
 
     @property
     def deepspeed(self) -> bool:
@@ -114,20 +117,20 @@ def read_settings(arguments, lora=None) -> Settings:
         raise ValueError(f"{arguments.deepspeed} has no zero_optimization, expected a DeepSpeed configuration")
     optimization = zero.get("zero_optimization", {})
     devices = [optimization.get(f"offload_{part}", {}).get("device", "none") for part in ("optimizer", "param")]
-    asked = {name: getattr(arguments, name, 0) or getattr(lora, name, 0) for name in _LATER_ARGUMENTS}
     return Settings(
         batch=arguments.per_device_train_batch_size,
         accumulation=arguments.gradient_accumulation_steps,
         length=arguments.max_length,
         precision="fp16" if arguments.fp16 else "bf16" if arguments.bf16 else "fp32",
         checkpointing=bool(arguments.activation_checkpointing or arguments.gradient_checkpointing),
-        loss_chunk=asked["loss_chunk"],
+        loss_chunk=getattr(arguments, "loss_chunk", 0) or getattr(lora, "loss_chunk", 0),
         zero_stage=int(optimization.get("stage", 0)),
         zero=zero,
         offload_optimizer=devices[0] != "none",
         offload_weights=devices[1] != "none",
-        lora=bool(lora is not None and lora.use_lora),
-        bits=4 if asked["load_in_4bit"] else 8 if asked["load_in_8bit"] else 0,
+        lora=lora is not None and lora.trainable != "all",
+        bits=_BITS[lora.quantization] if lora is not None else 0,
+        half_frozen=lora is not None and lora.frozen_dtype != "float32",
     )
 
 
@@ -149,7 +152,7 @@ def count_parameters(config, lora=None) -> tuple[Counts, list[str]]:
         model = AutoModelForCausalLM.from_config(config)
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     linear = {n: m.weight for n, m in model.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m != head}
-    targets = tuple(lora.lora_target_modules) if lora is not None else ()
+    targets = tuple(lora.lora_target_modules) if lora is not None and lora.trainable != "new_tokens" else ()
     adapted = [w for name, w in linear.items() if targets == ("all-linear",) or name.rsplit(".")[-1] in targets]
     if lora is not None and lora.use_lora and not adapted:
         names = sorted({name.rsplit(".")[-1] for name in linear})
@@ -167,6 +170,7 @@ def count_parameters(config, lora=None) -> tuple[Counts, list[str]]:
         head=head.weight.numel(),
         adapters=sum(lora.lora_r * sum(w.shape) for w in adapted),
         adapter_inputs=sum(w.shape[0 if turned else 1] for w in adapted),
+        rows=_trained_rows(config, lora) * config.hidden_size * (1 if head.weight is embedding else 2),
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         heads=heads,
@@ -181,13 +185,23 @@ def count_parameters(config, lora=None) -> tuple[Counts, list[str]]:
     ), notes
 
 
+def _trained_rows(config, lora) -> int:
+    """Rows of the embedding that are trained beside adapters, or alone."""
+    words = () if lora is None else ("new_tokens",) if lora.trainable == "new_tokens" else lora.lora_modules_to_save
+    if "new_tokens" not in words:
+        return config.vocab_size if lora is None or "embeddings" in words else 0
+    spans = (getattr(config, "modalities", None) or {}).values()
+    return len(MARKERS) + (sum(span["size"] for span in spans) or sum(DEFAULT_SIZES.values()))
+
+
 def memory_of(c: Counts, s: Settings, hardware: Hardware) -> tuple[dict[str, float], float]:
     """Part -> bytes on each device, and bytes on each host for what is offloaded."""
     share = [1 / hardware.devices if s.zero_stage >= stage else 1.0 for stage in range(4)]
     half = s.precision != "fp32"
     each = 2 if half and s.deepspeed else 4
-    trained = c.adapters + c.ends if s.lora else c.total
-    frozen = {0: each, 4: 4.127 / 8, 8: 1}[s.bits] * c.linear + each * (c.total - c.linear) if s.lora else 0.0
+    trained = c.adapters + c.rows if s.lora else c.total
+    still = 2 if s.half_frozen else each
+    frozen = {0: still, 4: 4.127 / 8, 8: 1}[s.bits] * c.linear + still * (c.total - c.linear) if s.lora else 0.0
     weights = (each * trained + frozen) * share[3]
     # autocast casts every matrix; recomputed frozen ones are cast a layer at a time
     cast = 0 if not half or s.deepspeed else 2 * (c.head + (0 if s.lora and s.checkpointing else c.linear))

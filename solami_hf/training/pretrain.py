@@ -1,14 +1,22 @@
 """`solami pretrain`: stage 2, the six tasks on motion and speech tokens, on transformers' Trainer.
 
-Also `python -m solami_hf.training.pretrain --config recipe.yaml`, and the same under `accelerate launch`.
+Samples are drawn, rendered and packed while the model trains (`PackedMixture`): neither the start nor memory depends
+on the length of the run. Also `python -m solami_hf.training.pretrain --config recipe.yaml`, and the same under
+`accelerate launch`.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import dataclass, field
 
+import numpy as np
+from datasets import Dataset
+
+from ..processing.rendering import TASKS, TokenRenderer
+from ..processing.split_hygiene import held_out_rows, without_leaks
+from ..processing.tasks import MOTION_TASKS
+from ..processing.token_data import load_tokens
 from .language_model import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
@@ -16,8 +24,9 @@ from .language_model import (
     rendered_dataset,
     train_language_model,
 )
-
-logger = logging.getLogger(__name__)
+from .mixture import PairRenderer
+from .packed_mixture import PackedMixture
+from .task_rows import task_sources
 
 
 @dataclass
@@ -33,7 +42,7 @@ class PretrainArguments(LanguageModelArguments):
             "help": "How often tasks are drawn within their modality, e.g. speech_to_text=4,text_to_speech=0.5."
         },
     )
-    eval_samples: int = field(default=100, metadata={"help": "Samples of each modality's test split to evaluate."})
+    eval_samples: int = field(default=100, metadata={"help": "Samples of each task's test split to evaluate."})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,51 +76,57 @@ def pretrain(args: PretrainArguments, training_args) -> dict:
     if training_args.max_steps <= 0:
         raise ValueError(f"the mixture has no epochs: set max_steps, got {training_args.max_steps}")
     model, processor = load_model_and_processor(args)
-    tokens = (
-        training_args.max_steps
-        * training_args.max_length
-        * training_args.per_device_train_batch_size
-        * training_args.gradient_accumulation_steps
-        * training_args.world_size
-    )
-    train = rendered_dataset(pretraining_samples(args, processor, "train", tokens, training_args))
-    evals = {}
-    if training_args.eval_strategy != "no":
-        test = list(pretraining_samples(args, processor, "test", args.eval_samples * 200, training_args))
-        evals = {task: rendered_dataset(s for s in test if s["task"] == task) for task in {s["task"] for s in test}}
-    logger.info("%d samples drawn for %d tokens", len(train), tokens)
+    train = training_rows(args, processor, training_args)
+    evals = {} if training_args.eval_strategy == "no" else evaluation_samples(args, processor, training_args)
     return train_language_model(model, processor, args, training_args, train, evals)
 
 
-def pretraining_samples(args: PretrainArguments, processor, split: str, num_tokens: int, training_args):
-    """Rendered samples of a split, drawn by the mixture; a data folder may have motion, speech, or both."""
-    from ..processing.rendering import TokenRenderer
-    from ..processing.split_hygiene import held_out_rows, without_leaks
-    from ..processing.tasks import motion_pairs, speech_pairs
-    from ..processing.token_data import load_tokens
-    from .mixture import draw_pretraining
+def training_rows(args: PretrainArguments, processor, training_args) -> PackedMixture:
+    """The rows of the run, drawn by the mixture; a data folder may have motion, speech, or both."""
+    sources, renderer = load_sources(args, processor, "train", training_args.max_length)
+    batch = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps
+    weights = parse_task_weights(args.task_weights)
+    return PackedMixture(
+        {task: pairs for task, pairs in sources.items() if task in MOTION_TASKS},
+        {task: pairs for task, pairs in sources.items() if task not in MOTION_TASKS},
+        training_args.max_steps * batch * training_args.world_size,
+        training_args.max_length,
+        training_args.seed,
+        final=args.motion_share,
+        weights={task: weight for task, weight in weights.items() if task in sources},
+        transform=PairRenderer(renderer),
+        packing=training_args.packing,
+    )
 
-    pairs = []
-    for config, to_pairs in (("motion", motion_pairs), ("speech", speech_pairs)):
+
+def evaluation_samples(args: PretrainArguments, processor, training_args) -> dict[str, Dataset]:
+    """Task -> up to `eval_samples` rendered samples from all over its test split, always the same."""
+    sources, renderer = load_sources(args, processor, "test", training_args.max_length)
+    render, evals = PairRenderer(renderer), {}
+    for task, pairs in sources.items():
+        chosen = np.linspace(0, len(pairs) - 1, min(len(pairs), args.eval_samples)).astype(int)
+        evals[task] = rendered_dataset(
+            render(pairs[i], np.random.default_rng([training_args.seed, i])) for i in chosen
+        )
+    return evals
+
+
+def load_sources(args: PretrainArguments, processor, split: str, max_length: int):
+    """`(task -> pairs, renderer)` of a split."""
+    rows = {}
+    for config in ("motion", "speech"):
         try:
-            rows = load_tokens(args.data, config, split, processor)
+            rows[config] = load_tokens(args.data, config, split, processor)
         except FileNotFoundError:
             continue
         if split == "train":
-            rows = without_leaks(rows, held_out_rows(args.data, config))
-        pairs += to_pairs(rows.to_list())
+            rows[config] = without_leaks(rows[config], held_out_rows(args.data, config))
     renderer = TokenRenderer(processor.tokenizer, processor)
-    # Packing leaves a little of each block empty; the margin makes the samples last for all steps.
-    wanted = int(num_tokens * 1.02) if split == "train" else num_tokens
-    weights = parse_task_weights(args.task_weights)
-    seed, longest = training_args.seed, training_args.max_length
-    return draw_pretraining(pairs, renderer, wanted, longest, seed, args.motion_share, weights)
+    return task_sources(rows, renderer, max_length), renderer
 
 
 def parse_task_weights(text: str) -> dict[str, float]:
     """`task=weight,task=weight` as a dictionary; ValueError for an unknown task or a weight that is no number."""
-    from ..processing.rendering import TASKS
-
     weights = {}
     for part in filter(None, text.split(",")):
         task, _, weight = (piece.strip() for piece in part.partition("="))

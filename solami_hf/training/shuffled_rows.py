@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 WINDOW = 8
 """Row groups whose rows are mixed with one another."""
@@ -110,6 +111,31 @@ class ParquetRows(Sequence):
         return pq.ParquetFile(fsspec.open(file).open(), metadata=metadata)
 
 
+class ShuffledEpochs(torch.utils.data.Dataset):
+    """The rows of a whole run over a data set, every epoch in an order of its own, without a break between them.
+
+    So no batch is filled up or cut short at the end of an epoch, which ranks and accumulation would do differently.
+
+    Args:
+        rows: a map-style data set.
+        num_rows: rows of the run: steps times the global batch.
+        seed: what the orders are drawn from.
+    """
+
+    def __init__(self, rows, num_rows: int, seed: int):
+        self.rows, self.num_rows = rows, num_rows
+        self._order = RowOrder([len(rows)], [seed, 4])
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, number: int):
+        """The row of that number, counted through all epochs."""
+        if not 0 <= number < self.num_rows:
+            raise IndexError(f"row {number} of {self.num_rows}")
+        return self.rows[self._order[int(number)]]
+
+
 def _value(scalar: pa.Scalar):
     """A list of numbers as an array, everything else as Python has it."""
     if isinstance(scalar, pa.ListScalar) and scalar.is_valid and pa.types.is_primitive(scalar.type.value_type):
@@ -117,4 +143,4 @@ def _value(scalar: pa.Scalar):
     return scalar.as_py()
 
 
-__all__ = ["ParquetRows", "RowOrder"]
+__all__ = ["ParquetRows", "RowOrder", "ShuffledEpochs"]

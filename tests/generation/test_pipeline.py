@@ -65,9 +65,22 @@ def test_a_turn_in_a_voice(pipeline, tiny_processor, monkeypatch, user):
     assert heard == ["Link", None, "Link"]
 
 
-def test_an_untrained_model_answers_something_invalid(pipeline, user):
-    reply = pipeline([user])
+def test_an_untrained_model_answers_validly(pipeline, user):
+    for settings in ({}, {"do_sample": True}, {"num_beams": 2}, {"cache_implementation": "static"}):
+        replies = pipeline.respond([[user], [{"role": "user", "content": "hi"}]], **settings)
+        assert all(reply.valid and reply.audio is not None for reply in replies)
+    reply = pipeline([user], logits_processor=[])
     assert not reply.valid and reply.motion is None and reply.audio is None and reply.answer.reason
+
+
+def test_an_untrained_model_does_its_tasks(pipeline, tiny_processor):
+    markers, sources = tiny_processor.markers, [{"type": "text", "text": text} for text in ("waves", "a person waves")]
+    for target, begin, end in (("motion", "sobo", "eoha"), ("audio", "sosp", "eosp")):
+        for row in pipeline.run_task("Do.", sources, target):
+            last = row.index(markers["eos"])
+            assert (row[0], row[last - 1]) == (markers[begin], markers[end])
+    for row in pipeline.run_task("Say.", sources, "text", max_new_tokens=5):
+        assert 0 < row.index(markers["eos"]) < 5 and max(row[: row.index(markers["eos"])]) < markers["pad"]
 
 
 def test_batch_equals_single(pipeline, user):
@@ -115,7 +128,7 @@ def test_command_and_its_errors(tiny_model, tiny_processor, small_motion, small_
     write_motion(tmp_path / "a.npz", small_motion)
     soundfile.write(tmp_path / "a.wav", small_sound, 16000)
     turn = f"{tmp_path}/a.wav,{tmp_path}/a.npz"
-    options = ["--checkpoint", str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--max_new_tokens", "9"]
+    options = ["--checkpoint", str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--max_new_tokens", "16"]
     assert main([*options, "--character", "ada", "--turns", turn, turn]) == 0
     assert len(json.loads((tmp_path / "out" / "chat.json").read_text())) == 2
     with pytest.raises(ValueError, match="unknown character 'bob'; this checkpoint plays \\['ada'\\]"):
@@ -136,6 +149,8 @@ def test_bad_turns(pipeline, user):
         user_message(",")
     with pytest.raises(ValueError, match="must end with the user's turn"):
         pipeline([{"role": "system", "content": "x"}])
+    with pytest.raises(ValueError, match="turn is empty"):
+        pipeline([{"role": "user", "content": []}])
     pipeline.model.config.max_position_embeddings = 70
     with pytest.raises(ValueError, match="shorten it"):
         pipeline([user])

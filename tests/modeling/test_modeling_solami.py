@@ -92,7 +92,7 @@ def test_from_a_folder_equals_from_the_model(tmp_path):
 
 def test_other_architectures_are_refused_with_the_way_out():
     gpt2 = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=20))
-    with pytest.raises(ValueError, match="extend_tokenizer"):
+    with pytest.raises(ValueError, match="extend_backbone"):
         SolamiForCausalLM.from_backbone(gpt2)
 
 

@@ -1,5 +1,7 @@
 """The split of the loss on literal numbers, and in the log of a Trainer."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -97,3 +99,14 @@ def test_evaluation_loss_is_the_mean_of_all_tokens(trainer):
     expected = sum(count * part for count, part in zip(counts, parts, strict=True)) / 10
     assert metrics["eval_chat_loss"] == pytest.approx(expected, abs=1e-4)
     assert 0 <= metrics["eval_chat_accuracy"] <= 1
+
+
+@pytest.mark.parametrize(("rank", "counted"), [(0, [[0, 1], [4]]), (1, [[2, 3], []])])
+def test_rows_that_fill_up_the_last_batches_do_not_count(rank, counted):
+    """Five rows on two ranks, two rows a batch: the data set begins anew after the fifth."""
+    positions = [[0, 1], [4, 0]] if rank == 0 else [[2, 3], [1, 2]]
+    trainer = SimpleNamespace(args=SimpleNamespace(process_index=rank, world_size=2), _rows=5, _rows_done=0)
+    for rows, wanted in zip(positions, counted, strict=True):
+        labels = torch.tensor(rows)[:, None].expand(2, 3).clone()
+        SplitLossTrainer._ignore_repeated_rows(trainer, labels)
+        assert labels[labels[:, 0] != -100, 0].tolist() == wanted

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer
-from solami_hf.training.mixture import Mixture, PairRenderer, fitting_pairs
+from solami_hf.training.mixture import CHUNK, Mixture, PairRenderer
 from solami_hf.training.shuffled_rows import ParquetRows
 
 QUICK = settings(derandomize=True, database=None, deadline=None, max_examples=30)
@@ -51,6 +51,20 @@ def test_random_access_is_the_same_draw():
     assert draw == list(mixture(9000)) and draw != list(mixture(9000, seed=1))
     with pytest.raises(IndexError):
         fresh[9000]
+
+
+def test_progress_of_ones_own():
+    """A share that falls, by chunks; each is asked for once all before it are known."""
+    asked = []
+
+    def progress(numbers):
+        asked.append(int(numbers[0]))
+        return 0.5 - numbers / 20_000
+
+    rows = list(mixture(8000, progress=progress, warmup=0.5))
+    share = [sum(row[:3] in ("m2t", "t2m") for row in part) / len(part) for part in (rows[:1000], rows[-1000:])]
+    assert share == [pytest.approx(0.39, abs=0.05), pytest.approx(0.1, abs=0.04)]
+    assert sorted(set(asked)) == list(range(0, 8000, CHUNK))
 
 
 @QUICK
@@ -167,17 +181,13 @@ def test_tasks_are_rendered_with_phrasings_drawn_anew(tiny_processor):
         "motion": {"type": "motion", "motion": {"body": [1, 2], "hand": [3, 4]}},
         "audio": {"type": "audio", "audio": {"codes": [5, 6, 7]}},
     }
-    pairs = [(task, task, blocks[source], blocks[target]) for task, (source, target) in TASKS.items()]
-    long = {"type": "audio", "audio": {"codes": [1] * 200}}
-    pairs.append(("speech_to_text", "long", long, blocks["text"]))
+    pairs = {task: [(task, task, blocks[source], blocks[target])] for task, (source, target) in TASKS.items()}
     renderer = TokenRenderer(tiny_processor.tokenizer, tiny_processor)
-    kept, too_long = fitting_pairs(pairs, renderer, 128)
-    assert too_long == 1 and sum(map(len, kept.values())) == 6
-    motion = {task: rows for task, rows in kept.items() if "motion" in task}
-    speech = {task: rows for task, rows in kept.items() if task not in motion}
+    motion = {task: rows for task, rows in pairs.items() if "motion" in task}
+    speech = {task: rows for task, rows in pairs.items() if task not in motion}
     draw = Mixture(motion, speech, 200, 0, transform=PairRenderer(renderer))
     samples = list(draw)
-    assert {s["task"] for s in samples} == set(TASKS) and all(len(s["input_ids"]) <= 128 for s in samples)
+    assert {s["task"] for s in samples} == set(TASKS)
     prompts = {
         renderer.tokenizer.decode(s["input_ids"][s["labels"] == IGNORE]) for s in samples if s["task"] == s["id"]
     }

@@ -9,6 +9,7 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
+from solami_hf.modeling.vocabulary import MARKERS
 from solami_hf.training import plan as planning
 from solami_hf.training.plan import PRESETS, PlannedTrainingArguments, make_plan, plan_command
 from solami_hf.training.plan_costs import (
@@ -169,12 +170,19 @@ def test_autocast_and_quantised_weights():
     c = full.counts
     assert full.memory["weights"] == 4 * c.total + 2 * (c.linear + c.head)
     assert full.memory["gradients"] + full.memory["optimizer"] == 12 * c.total
-    adapted = lora()
-    adapted.load_in_4bit = True
+    adapted = lora(quantization="int4")
     quantised = make_plan(small_llama(), arguments, device, adapted)
     assert quantised.memory["weights"] < make_plan(small_llama(), arguments, device, lora()).memory["weights"]
     assert quantised.memory["optimizer"] == 8 * (c.ends + quantised.counts.adapters)
-    adapted.use_lora = False
+    rows = lora(quantization="int4", lora_modules_to_save=["new_tokens"])
+    few = make_plan(small_llama(), arguments, device, rows)
+    assert few.memory["optimizer"] == 8 * (2 * 64 * (len(MARKERS) + 1) + few.counts.adapters)
+    alone = make_plan(small_llama(), arguments, device, SftArguments("", "", trainable="new_tokens"))
+    assert alone.counts.adapters == 0 and alone.memory["optimizer"] == 8 * 2 * 64 * (len(MARKERS) + 1)
+    half = make_plan(small_llama(), arguments, device, lora(frozen_dtype="bfloat16"))
+    whole = make_plan(small_llama(), arguments, device, lora())
+    assert whole.memory["weights"] - half.memory["weights"] == 2 * c.total
+    adapted.trainable = "all"
     with pytest.raises(ValueError, match="set use_lora: true"):
         make_plan(small_llama(), arguments, device, adapted)
 

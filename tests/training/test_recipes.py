@@ -26,6 +26,7 @@ def test_there_are_recipes_for_every_way():
         "sft_paper.yaml",
         "sft_lora_paper.yaml",
         "sft_lora.yaml",
+        "sft_qlora.yaml",
         "sft_one_gpu.yaml",
     } <= set(LANGUAGE_MODEL)
 
@@ -55,7 +56,13 @@ def test_numbers_of_the_paper(tmp_path):
     assert paper.lora_target_modules == ["q_proj", "v_proj"]
     assert (run.max_steps, run.max_length, run.gradient_accumulation_steps, run.learning_rate) == (1290, 4096, 3, 1e-5)
     better, faster = parsed("sft_lora.yaml", tmp_path)
-    assert len(better.lora_target_modules) == 7 and faster.learning_rate == pytest.approx(10 * run.learning_rate)
+    assert better.lora_target_modules == ["all-linear"] and faster.learning_rate == pytest.approx(
+        10 * run.learning_rate
+    )
+
+    quantised, same = parsed("sft_qlora.yaml", tmp_path)
+    assert quantised.quantization == "int4" and quantised.lora_modules_to_save == ["new_tokens"]
+    assert same.learning_rate == faster.learning_rate
 
 
 @pytest.mark.parametrize(("name", "stage", "offload"), [("zero2", 2, 0), ("zero3", 3, 0), ("zero3_offload", 3, 1)])

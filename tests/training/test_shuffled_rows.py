@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solami_hf.training.shuffled_rows import ParquetRows, RowOrder
+from solami_hf.training.shuffled_rows import ParquetRows, RowOrder, ShuffledEpochs
 
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=50)
@@ -74,3 +74,12 @@ def test_remote_files(files):
     with fsspec.open("memory://rows/a.parquet", "wb") as file:
         file.write(files[0].read_bytes())
     assert [ParquetRows(["memory://rows/a.parquet"])[i]["id"] for i in range(10)] == [str(i) for i in range(10)]
+
+
+def test_epochs_follow_one_another_without_a_break():
+    rows = ShuffledEpochs(list("abcdefghij"), 25, seed=0)
+    drawn = [rows[i] for i in range(25)]
+    assert "".join(sorted(drawn[:10])) == "".join(sorted(drawn[10:20])) == "abcdefghij" and drawn[:10] != drawn[10:20]
+    assert len(rows) == 25 and [ShuffledEpochs(list("abcdefghij"), 30, seed=0)[i] for i in range(25)] == drawn
+    with pytest.raises(IndexError, match="row 25 of 25"):
+        rows[25]

@@ -1,0 +1,363 @@
+"""`DialogueSession`: a conversation that keeps what the model has read, so that a turn costs only its own tokens.
+
+The original reads the whole dialogue again at every turn. A session keeps the keys and values of everything up to the
+last answer and prefills the new turn alone. When the context is full it drops whole rounds, the oldest first, down to
+a low-water mark, and prefills the rest once; the next many turns are then cheap again.
+
+    session = DialogueSession(pipeline, character="ada")
+    reply = session.answer([{"type": "audio", "audio": "hello.wav"}, {"type": "motion", "motion": "wave.npz"}])
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import DynamicCache, StoppingCriteria
+
+from ..processing.fingerprints import codec_fingerprint
+from ..processing.whole_file import whole_file
+from .pipeline import Reply, SolamiPipeline, check_not_empty
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE, CACHE_FILE = "session.json", "cache.safetensors"
+
+
+@dataclass(frozen=True)
+class Round:
+    """A user's turn (its media as codes, and as ids up to the character's role marker) and the answer's ids."""
+
+    user: dict
+    user_ids: list[int]
+    answer_ids: list[int]
+
+
+class DialogueSession:
+    """A character and its conversation so far.
+
+    Args:
+        pipeline (`SolamiPipeline`): model and processor; sessions share them.
+        character (`str`, *optional*): one of the checkpoint's characters, with its system prompt and voice.
+        system (`str`, *optional*): a system prompt of your own instead.
+        voice (`str`, *optional*): one of the processor's voices, by default the character's.
+        low_water (`float`): share of the context that is filled at most after rounds had to be dropped.
+
+    Attributes:
+        prefilled_tokens (`int`): tokens that were read for the last turn.
+
+    Raises:
+        ValueError: an unknown character or voice, both a character and a system prompt, or no share in 0..1.
+    """
+
+    def __init__(
+        self,
+        pipeline: SolamiPipeline,
+        character: str | None = None,
+        system: str | None = None,
+        voice: str | None = None,
+        low_water: float = 0.5,
+    ):
+        if character is not None and system is not None:
+            raise ValueError("give a character or a system prompt of your own, not both")
+        if not 0 < low_water <= 1:
+            raise ValueError(f"low_water is a share of the context in 0..1, got {low_water}")
+        processor = pipeline.processor
+        self.pipeline, self.low_water = pipeline, low_water
+        self.system = system if character is None else processor.character_system(character)
+        begin = [{"role": "system", "content": self.system}] if self.system else []
+        self.voice = voice or processor.voice_of(begin)
+        if self.voice is not None:  # fail now, not after the answer
+            processor.voices.prompt(self.voice, processor.speech_codec)
+        self._system_ids = self._render(begin) if begin else []
+        self._between = processor._renderer.text("\n").tolist()
+        self._rounds: list[Round] = []
+        self._first = 0  # round that the context begins with
+        self._cache, self._cached = DynamicCache(), []  # keys and values, and the ids that they belong to
+        self.prefilled_tokens = 0
+        self._cancelled, self._busy = threading.Event(), threading.Lock()
+
+    # ---- talking
+
+    def answer(self, turn, decode: bool = True, **generate_kwargs) -> Reply:
+        """The character's answer. Only a valid one becomes history; after any other, or an error, nothing has changed.
+
+        Args:
+            turn: what the user does, as a message, its content blocks, or a string; media raw or as codes.
+            decode: make motion and waveform; without it only text and codes.
+            generate_kwargs: for `model.generate`, one answer; greedy by default.
+
+        Returns:
+            `Reply`; one that was cancelled is not valid, and its `answer.reason` says "cancelled".
+
+        Raises:
+            ValueError: an empty turn, unreadable media, codes outside the codebooks, or a turn that with its answer
+                does not fit into the context.
+            RuntimeError: another thread is using this session.
+        """
+        if generate_kwargs.get("num_return_sequences", 1) != 1:
+            raise ValueError("a session has one answer a turn; fork() it for several")
+        with self._alone():
+            self._cancelled.clear()
+            message = self._user_message(turn)
+            user_ids = self._render([message], add_generation_prompt=True)
+            longest = generate_kwargs.get("max_new_tokens") or self.pipeline.max_new_tokens
+            first = self._first_fitting(len(user_ids), longest)
+            history = self._context(first)
+            prompt = history + self._between * (len(self._rounds) > first) + user_ids
+            try:
+                answer_ids = self._generate(prompt, generate_kwargs)
+                answer = self.pipeline.processor.parse_response(answer_ids)
+                if not answer.valid and self._cancelled.is_set():
+                    answer.reason = "cancelled"
+                reply = self.pipeline._reply(answer, decode, self.voice)
+            except BaseException:
+                self._forget(len(history))
+                raise
+            if reply.valid:
+                self._rounds.append(Round(message, user_ids, answer_ids))
+                self._first = first
+            else:
+                self._forget(len(history))
+            return reply
+
+    def cancel(self) -> None:
+        """Stops the answer that another thread is waiting for, at its next token; without one it does nothing."""
+        self._cancelled.set()
+
+    # ---- history
+
+    @property
+    def rounds(self) -> int:
+        """Rounds so far, those outside the context too."""
+        return len(self._rounds)
+
+    @property
+    def context_ids(self) -> list[int]:
+        """Ids of system prompt and rounds in the context, up to the last answer's end."""
+        return self._context(self._first)
+
+    @property
+    def messages(self) -> list[dict]:
+        """The whole conversation as messages, media as codes."""
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        for past in self._rounds:
+            answer = self.pipeline.processor.parse_response(past.answer_ids)
+            messages += [past.user, self.pipeline._reply(answer, False, None).message()]
+        return messages
+
+    def reset(self) -> None:
+        """Forgets the conversation; the system prompt stays read."""
+        with self._alone():
+            self._rounds, self._first = [], 0
+            self._forget(len(self._system_ids))
+
+    def fork(self) -> DialogueSession:
+        """A session that goes on from here by itself. Nothing is copied until it differs."""
+        with self._alone():
+            other = copy.copy(self)
+            other._rounds, other._cached = list(self._rounds), list(self._cached)
+            other._cache = _shared(self._cache)
+        other._cancelled, other._busy = threading.Event(), threading.Lock()
+        return other
+
+    # ---- folders
+
+    def save(self, folder: str | Path, cache: bool = False) -> None:
+        """Writes the conversation to a folder: `session.json`, and `cache.safetensors` when asked for.
+
+        Args:
+            folder: made where it is missing.
+            cache: write keys and values too; the restored session then reads nothing twice, but they are large.
+        """
+        folder, layout = Path(folder), self.pipeline.model.config
+        with self._alone():
+            state = {
+                "system": self.system,
+                "voice": self.voice,
+                "low_water": self.low_water,
+                "first": self._first,
+                "markers": layout.markers,
+                "modalities": layout.modalities,
+                "codecs": _codecs(self.pipeline.processor),
+                "rounds": [{"user": past.user, "answer_ids": past.answer_ids} for past in self._rounds],
+            }
+            with whole_file(folder / STATE_FILE) as temporary:
+                temporary.write_text(json.dumps(state), encoding="utf-8")
+            (folder / CACHE_FILE).unlink(missing_ok=True)
+            if cache and self._cached:
+                tensors = {"ids": torch.tensor(self._cached)}
+                for i, layer in enumerate(self._cache.layers):
+                    tensors |= {f"{i}.keys": layer.keys.contiguous(), f"{i}.values": layer.values.contiguous()}
+                with whole_file(folder / CACHE_FILE) as temporary:
+                    save_file(tensors, temporary, {"model": _model_fingerprint(self.pipeline.model)})
+
+    @classmethod
+    def load(cls, folder: str | Path, pipeline: SolamiPipeline) -> DialogueSession:
+        """A session of a folder that `save` wrote.
+
+        Keys and values of another model are left aside, and the conversation is read again at the next turn.
+
+        Raises:
+            FileNotFoundError: no session there.
+            ValueError: the session's codes or ids mean something else in this pipeline.
+        """
+        path = Path(folder) / STATE_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"no session in {folder}: there is no {STATE_FILE}")
+        state, layout = json.loads(path.read_text(encoding="utf-8")), pipeline.model.config
+        for name, ours in (("markers", layout.markers), ("modalities", layout.modalities)):
+            if state[name] != ours:
+                raise ValueError(f"the session in {folder} was made with another vocabulary ({name} differ)")
+        for name, ours in _codecs(pipeline.processor).items():
+            if state["codecs"].get(name) != ours:
+                raise ValueError(
+                    f"the session in {folder} has codes of another {name} ({state['codecs'].get(name)}, here {ours}); "
+                    "load it with the checkpoint that it was made with"
+                )
+        session = cls(pipeline, system=state["system"], voice=state["voice"], low_water=state["low_water"])
+        for past in state["rounds"]:
+            user_ids = session._render([past["user"]], add_generation_prompt=True)
+            session._rounds.append(Round(past["user"], user_ids, past["answer_ids"]))
+        session._first = state["first"]
+        if (Path(folder) / CACHE_FILE).is_file():
+            session._load_cache(Path(folder) / CACHE_FILE)
+        return session
+
+    def _load_cache(self, path: Path) -> None:
+        device = self.pipeline.model.device
+        with safe_open(path, "pt", device=str(device)) as file:
+            if file.metadata().get("model") != _model_fingerprint(self.pipeline.model):
+                logger.warning("%s is of another model; the conversation is read again", path)
+                return
+            self._cached = file.get_tensor("ids").tolist()
+            for i in range(len(file.keys()) // 2):
+                self._cache.update(file.get_tensor(f"{i}.keys"), file.get_tensor(f"{i}.values"), i)
+
+    # ---- what stands behind
+
+    @contextmanager
+    def _alone(self):
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("this session is answering; wait for it, cancel() it, or fork() before it answers")
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def _render(self, messages: list[dict], add_generation_prompt: bool = False) -> list[int]:
+        return self.pipeline.processor._renderer.chat(messages, add_generation_prompt)["input_ids"].tolist()
+
+    def _user_message(self, turn) -> dict:
+        message = turn if isinstance(turn, dict) and "role" in turn else {"role": "user", "content": turn}
+        if message["role"] != "user":
+            raise ValueError(f"a session answers the user, got a message of role {message['role']!r}")
+        ((encoded,),) = self.pipeline.processor.encode_media([[message]])
+        check_not_empty(encoded)
+        return encoded
+
+    def _context(self, first: int) -> list[int]:
+        ids = list(self._system_ids)
+        for i, past in enumerate(self._rounds[first:]):
+            ids += self._between * (i > 0) + past.user_ids + past.answer_ids
+        return ids
+
+    def _first_fitting(self, turn: int, answer: int) -> int:
+        """The round that the context begins with so that a turn and its answer of so many tokens fit behind it."""
+        limit = self.pipeline.model.config.max_position_embeddings - answer
+        sizes = [len(past.user_ids) + len(past.answer_ids) + len(self._between) for past in self._rounds]
+        if len(self._system_ids) + turn > limit:
+            raise ValueError(
+                f"the turn has {turn} tokens and the system prompt {len(self._system_ids)}, more than the {limit} "
+                "that leave room for an answer; shorten it"
+            )
+        first, total = self._first, len(self._system_ids) + turn + sum(sizes[self._first :])
+        if total > limit:
+            while first < len(sizes) and total > self.low_water * limit:
+                total -= sizes[first]
+                first += 1
+        return first
+
+    def _generate(self, prompt: list[int], generate_kwargs: dict) -> list[int]:
+        """An answer's ids; the cache then holds the prompt and the answer but for its last token, or less."""
+        pairs = zip(self._cached, prompt[:-1], strict=False)
+        known = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._cached), len(prompt) - 1))
+        self._forget(known)
+        self.prefilled_tokens = len(prompt) - known
+        self._cached = list(prompt)  # whatever happens, what is in the cache begins like this
+        ids, beams = torch.tensor([prompt]), generate_kwargs.get("num_beams", 1)
+        stop = [*generate_kwargs.pop("stopping_criteria", []), _StopWhen(self._cancelled)]
+        try:
+            cache = self._cache
+            if beams > 1:  # they leave a cache of their own, of which no row need be the answer's
+                self._read(prompt[known:-1])
+                cache = _shared(cache)
+                cache.batch_repeat_interleave(beams)
+            (answer_ids,) = self.pipeline._generate(
+                ids, torch.ones_like(ids), past_key_values=cache, stopping_criteria=stop, **generate_kwargs
+            )
+        except BaseException:  # layers that came after the error have read no more than before
+            self._forget(known)
+            raise
+        self._cached = (prompt + answer_ids)[: self._cache.get_seq_length()]
+        return answer_ids
+
+    @torch.inference_mode()
+    def _read(self, ids: list[int]) -> None:
+        if ids:
+            model = self.pipeline.model
+            inputs = torch.tensor([ids], device=model.device)
+            model.base_model(input_ids=inputs, past_key_values=self._cache, use_cache=True)
+
+    def _forget(self, length: int) -> None:
+        """Shortens the cache to `length` tokens at most, all its layers alike."""
+        lengths = [layer.get_seq_length() for layer in self._cache.layers]
+        length = min([length, *lengths]) if lengths else 0
+        if not length:  # an interrupted first pass leaves layers out
+            self._cache = DynamicCache()
+        for layer in self._cache.layers:
+            layer.crop(length - layer.get_seq_length())
+        self._cached = self._cached[:length]
+
+
+class _StopWhen(StoppingCriteria):
+    """Ends a generation once an event is set."""
+
+    def __init__(self, event: threading.Event):
+        self.event = event
+
+    def __call__(self, input_ids, scores, **kwargs):
+        return torch.full((len(input_ids),), self.event.is_set(), device=input_ids.device)
+
+
+def _shared(cache: DynamicCache) -> DynamicCache:
+    """A cache of the same keys and values. They are replaced, never written to, so neither sees the other's."""
+    other = DynamicCache()
+    other.layers = [copy.copy(layer) for layer in cache.layers]
+    return other
+
+
+def _codecs(processor) -> dict[str, str]:
+    """Fingerprints of what made the codes."""
+    return {name: codec_fingerprint(getattr(processor, name)) for name in ("motion_codec", "speech_codec")}
+
+
+def _model_fingerprint(model) -> str:
+    """A short hash of names, shapes and a few values of all weights: other weights, other keys and values."""
+    digest = hashlib.sha256(f"{model.dtype} {type(model).__name__}".encode())
+    for name, weight in sorted(model.named_parameters()):
+        values = weight.detach().reshape(-1)[:: max(1, weight.numel() // 16)]
+        digest.update(f"{name} {tuple(weight.shape)}".encode() + values.float().cpu().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+__all__ = ["DialogueSession"]

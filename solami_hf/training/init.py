@@ -1,0 +1,106 @@
+"""`solami init BACKBONE --motion_codec DIR --speech_codec DIR_OR_ID --output DIR`: where training begins.
+
+A language model and the codecs become one folder for `solami prepare`, `pretrain` and `sft`: the model with rows for
+the modality tokens, its tokenizer with these tokens, chat template, codecs, characters.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..modeling.configuration_solami import ANSWER_FORMATS
+from ..processing.whole_file import whole_folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class InitArguments:
+    """What the folder is made of."""
+
+    backbone: str = field(
+        metadata={"help": "Folder or hub id of a decoder: Llama, GPT-2, Qwen, ... (also accepted as the first word)."}
+    )
+    motion_codec: str = field(metadata={"help": "Folder or hub id of a SolamiMotionVQModel."})
+    speech_codec: str = field(
+        metadata={"help": "Folder or hub id of ours, or of a codec of transformers (Mimi, ...)."}
+    )
+    output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
+    acoustic_model: str | None = field(default=None, metadata={"help": "Folder or hub id of a SoundStorm."})
+    speech_levels: int | None = field(
+        default=None, metadata={"help": "Levels of the speech codec that the language model reads."}
+    )
+    characters: str | None = field(
+        default=None, metadata={"help": 'JSON file: {"ada": {"name": "Ada", "system": "You are Ada ..."}, ...}.'}
+    )
+    answer_format: str = field(default="motion_speech", metadata={"help": f"One of {', '.join(ANSWER_FORMATS)}."})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    from trl import TrlParser
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        argv[:1] = ["--backbone", argv[0]]
+    (args,) = TrlParser(dataclass_types=[InitArguments], prog="solami init").parse_args_and_config(argv)
+    init(args)
+    return 0
+
+
+def init(args: InitArguments) -> None:
+    """Writes the folder, whole or not at all; the weights keep the backbone's dtype.
+
+    Raises:
+        FileNotFoundError: a folder or file that is not there.
+        FileExistsError: there is something at `output`.
+        ValueError: characters that are none, an unknown answer format, or codecs that do not fit the tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    from ..modeling.backbones import extend_backbone
+    from ..modeling.modeling_motion_vq import SolamiMotionVQModel
+    from ..modeling.modeling_soundstorm import SolamiSoundStormModel
+    from ..modeling.speech_codec_adapter import load_speech_codec
+    from ..processing.processing_solami import SolamiProcessor
+
+    for name in ("backbone", "motion_codec", "speech_codec", "acoustic_model"):
+        path = getattr(args, name)
+        if path and path.startswith(("/", ".")) and not Path(path).is_dir():
+            raise FileNotFoundError(f"{name}: no such folder: {path}")
+    with whole_folder(args.output) as folder:
+        characters = read_characters(args.characters) if args.characters else None
+        motion = SolamiMotionVQModel.from_pretrained(args.motion_codec)
+        speech = load_speech_codec(args.speech_codec, lm_levels=args.speech_levels)
+        acoustic = SolamiSoundStormModel.from_pretrained(args.acoustic_model) if args.acoustic_model else None
+        tokenizer = AutoTokenizer.from_pretrained(args.backbone)
+        codes = motion.config
+        sizes = {"body": codes.body_code_num, "hand": codes.hand_code_num, "trans": codes.transform_code_num}
+        layout = {"sizes": sizes, "speech_codec": speech, "answer_format": args.answer_format}
+        # First the model: it looks at the tokenizer's length to tell old rows from new ones
+        model = extend_backbone(args.backbone, tokenizer, **layout)
+        processor = SolamiProcessor(
+            tokenizer,
+            motion,
+            speech,
+            characters=characters,
+            answer_format=args.answer_format,
+            acoustic_model=acoustic,
+        )
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    added = sum(span["size"] for span in processor.modalities.values()) + len(processor.markers)
+    logger.info("%s with %d modality tokens and markers is in %s", type(model).__name__, added, args.output)
+
+
+def read_characters(path: str | Path) -> dict[str, dict]:
+    """Characters of a JSON file: id -> `{"name", "system", ...}`; ValueError where it holds something else."""
+    characters = json.loads(Path(path).read_text(encoding="utf-8"))
+    ones = list(characters.values()) if isinstance(characters, dict) else [None]
+    if not all(isinstance(one, dict) and isinstance(one.get(key), str) for one in ones for key in ("name", "system")):
+        raise ValueError(f"{path} must map ids to characters with name and system (prompt), both strings")
+    return characters

@@ -1,0 +1,95 @@
+"""`solami merge ADAPTER_OR_RUN --output DIR`: an adapter and the model that it was trained on become one folder.
+
+ADAPTER_OR_RUN is a run's folder, one of its checkpoints, or any folder or hub id with PEFT's `adapter_config.json`.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..hub_cards.cards import model_card
+from ..processing.whole_file import whole_folder
+from .adapters import load_merged
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class MergeArguments:
+    """What is merged, and where to."""
+
+    adapter: str = field(metadata={"help": "Run folder, checkpoint or adapter (also accepted as the first word)."})
+    output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
+    base: str | None = field(
+        default=None, metadata={"help": "The model that it was trained on, where it has moved since."}
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    from trl import TrlParser
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        argv[:1] = ["--adapter", argv[0]]
+    (args,) = TrlParser(dataclass_types=[MergeArguments], prog="solami merge").parse_args_and_config(argv)
+    merge(args.adapter, args.output, args.base)
+    logger.info("wrote %s", args.output)
+    return 0
+
+
+def merge(adapter: str | Path, output: str | Path, base: str | Path | None = None) -> None:
+    """Writes model (float32), processor with its codecs, and card as one folder, whole or not at all.
+
+    Args:
+        adapter: folder of a run, of one of its checkpoints or of an adapter, or the hub id of an adapter.
+        output: the folder to write.
+        base: folder or hub id of the model that the adapter was trained on; by default the one that it names.
+
+    Raises:
+        FileNotFoundError: no adapter there, or its base is gone.
+        FileExistsError: there is something at `output`.
+        ValueError: the adapter does not fit the base, or neither of them has a processor.
+    """
+    from peft import PeftConfig
+
+    from ..processing.processing_solami import SolamiProcessor
+
+    found = find_adapter(adapter)
+    with whole_folder(output) as folder:
+        base = str(base or PeftConfig.from_pretrained(found).base_model_name_or_path)
+        model = load_merged(found, base)
+        beside = [path for path in (Path(found), Path(found).parent) if (path / "processor_config.json").is_file()]
+        processor = SolamiProcessor.from_pretrained(beside[0] if beside else base)
+        model.config.answer_format = processor.answer_format
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        run = Path(found).parent
+        if run in beside[:1] and (run / "README.md").is_file():
+            shutil.copyfile(run / "README.md", folder / "README.md")
+        else:
+            (folder / "README.md").write_text(_card(Path(output).resolve().name, found, base), encoding="utf-8")
+
+
+def find_adapter(source: str | Path) -> str:
+    """The folder with `adapter_config.json` in a run's folder, or a hub id as it is. FileNotFoundError without one."""
+    source = str(source)
+    for folder in (Path(source), Path(source) / "adapter"):
+        if (folder / "adapter_config.json").is_file():
+            return str(folder)
+    if Path(source).exists() or source.startswith(("/", ".")) or source.count("/") != 1:
+        raise FileNotFoundError(
+            f"there is no adapter in {source}: expected adapter_config.json in it or in its folder adapter/; a run "
+            "with trainable: all has none, its folder is a whole model already"
+        )
+    return source
+
+
+def _card(name: str, adapter: str, base: str) -> str:
+    """What was merged; folders of this machine are told by their names only."""
+    adapter, base = (Path(path).resolve().name if Path(path).exists() else path for path in (adapter, base))
+    return model_card(name, training={"adapter": adapter, "merged into": base})

@@ -1,0 +1,49 @@
+"""Whole weights beside DeepSpeed's ZeRO-3, which divides among the ranks every model that is loaded while it is on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import distributed
+from transformers.integrations import deepspeed
+
+
+@contextmanager
+def whole_weights() -> Iterator[None]:
+    """Within the block `from_pretrained` gives each rank a whole model, also on one rank alone."""
+    configuration = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = configuration
+
+
+def check_gathering() -> None:
+    """ValueError for a ZeRO-3 configuration under which no whole model can be saved; before the run, not after it."""
+    if not deepspeed.is_deepspeed_zero3_enabled():
+        return
+    key = "stage3_gather_16bit_weights_on_model_save"
+    if not deepspeed.deepspeed_config()["zero_optimization"].get(key):
+        raise ValueError(
+            f"the DeepSpeed configuration has no {key}: true in zero_optimization; set it, or no model can be saved"
+        )
+
+
+def prepare_zero3(processor) -> None:
+    """What has to happen before a model is loaded under ZeRO-3; nothing otherwise.
+
+    DeepSpeed joins the ranks, which Trainer does too late where they are CPUs, and the codecs of the processor are
+    loaded whole, where ZeRO-3 would divide them on first use.
+    """
+    if not deepspeed.is_deepspeed_zero3_enabled():
+        return
+    from deepspeed import comm
+
+    if not comm.is_initialized():
+        comm.init_distributed(dist_backend=distributed.get_backend(), auto_mpi_discovery=False)
+    with whole_weights():
+        for name in ("motion_codec", "speech_codec", "acoustic_model"):
+            try:
+                getattr(processor, name)
+            except ValueError:  # it has none, which is for whoever needs it to say
+                continue
