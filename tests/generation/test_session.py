@@ -13,8 +13,10 @@ from solami_hf.modeling.backbones import extend_backbone
 
 @pytest.fixture
 def pipeline(tiny_model, tiny_processor):
-    with torch.no_grad():  # so that answers differ from turn to turn
-        tiny_model.get_output_embeddings().weight.normal_(0, 0.5)
+    with torch.no_grad():  # so that answers differ from turn to turn, and what was read before matters
+        for weight in tiny_model.parameters():
+            if weight.ndim == 2:
+                weight.normal_(0, 0.5)
     return SolamiPipeline(tiny_model, tiny_processor, max_new_tokens=40)
 
 
@@ -39,6 +41,16 @@ def read_again(pipeline, session, **settings):
     return past.answer_ids, pipeline._generate(prompt, torch.ones_like(prompt), **settings)[0]
 
 
+def assert_cache_is_right(session):
+    """The cache holds what reading its ids at once would give."""
+    ids = torch.tensor([session._cached])
+    with torch.no_grad():
+        fresh = session.pipeline.model(ids, use_cache=True).past_key_values
+    for ours, theirs in zip(session._cache.layers, fresh.layers, strict=True):
+        assert torch.allclose(ours.keys, theirs.keys, atol=1e-4)
+        assert torch.allclose(ours.values, theirs.values, atol=1e-4)
+
+
 def test_answers_are_those_of_a_full_prefill(pipeline):
     pipeline.model.config.max_position_embeddings = 400
     session, read = DialogueSession(pipeline, character="ada"), []
@@ -46,6 +58,7 @@ def test_answers_are_those_of_a_full_prefill(pipeline):
         (reply,) = play(session, [number])
         kept, full = read_again(pipeline, session)
         assert reply.valid and kept == full
+        assert_cache_is_right(session)
         read.append((session.prefilled_tokens, len(session.context_ids) - len(kept)))
         assert read[-1][1] + 40 <= 400
     anew = [part for part, whole in read if part > 60]
@@ -165,6 +178,8 @@ def test_forks_and_resets(pipeline):
     for each in (session, other):
         kept, full = read_again(pipeline, each)
         assert kept == full
+        play(each, [5])
+        assert_cache_is_right(each)
     session.reset()
     assert session.rounds == 0 and session.context_ids == session._system_ids == session._cached
     assert play(session, [0])[0].answer.text_ids == play(DialogueSession(pipeline, "ada"), [0])[0].answer.text_ids

@@ -1,7 +1,11 @@
-"""A folder to train in: a tiny model with its processor, and random tokens of many lengths in all three configs."""
+"""What the tests of training share: folders to train in, random tokens of many lengths, and runs compared."""
+
+import json
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.processing.token_data import fingerprints, write_token_dataset
@@ -94,3 +98,16 @@ def options(tmp_path, token_data):
         return ["--config", str(tmp_path / "quick.yaml"), *paths, *more]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def assert_same_run():
+    """`assert_same_run(first, second)`: two folders of a run have equal weights and histories, bit for bit."""
+
+    def compare(first, second):
+        ours, theirs = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+        assert ours.keys() == theirs.keys()
+        assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+        assert json.loads((first / "history.json").read_text()) == json.loads((second / "history.json").read_text())
+
+    return compare

@@ -5,8 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from solami_hf.processing.motion import SmplxMotion
@@ -49,23 +47,16 @@ def runs(tmp_path_factory):
     return run
 
 
-def assert_same(first, second):
-    ours, theirs = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
-    assert json.loads((first / "history.json").read_text()) == json.loads((second / "history.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def whole(runs):
     return runs("whole")
 
 
 @pytest.mark.parametrize("step", range(SAVE_STEPS, STEPS + 1, SAVE_STEPS))
-def test_resumed_from_any_checkpoint(runs, whole, step):
+def test_resumed_from_any_checkpoint(runs, whole, step, assert_same_run):
     name = f"from-{step}"  # within the warm-up, at its end where the codebooks start, after it, and all done
     shutil.copytree(whole / f"checkpoint-{step}", whole.parent / name / f"checkpoint-{step}")
-    assert_same(runs(name), whole)
+    assert_same_run(runs(name), whole)
 
 
 def test_the_log_has_every_part_and_evaluations(whole):
@@ -78,7 +69,7 @@ def test_the_log_has_every_part_and_evaluations(whole):
     assert list(evaluated) == [5, 10] and {"eval_accel", "eval_hand_mpjpe"} <= evaluated[5].keys()
 
 
-def test_the_original_way_and_finite_steps_resume_too(runs):
+def test_the_original_way_and_finite_steps_resume_too(runs, assert_same_run):
     ways = {
         "paper": {"kmeans_steps": 0, "warmup_share": 0.0, "random_restart": False, "dead_code_threshold": 1.0},
         "fsq": {"quantizer": "fsq", "causal": True},
@@ -86,4 +77,4 @@ def test_the_original_way_and_finite_steps_resume_too(runs):
     for name, options in ways.items():
         first = runs(name, **options)
         shutil.copytree(first / "checkpoint-4", first.parent / f"{name}-4" / "checkpoint-4")
-        assert_same(runs(f"{name}-4", **options), first)
+        assert_same_run(runs(f"{name}-4", **options), first)

@@ -1,12 +1,10 @@
 """A run that is resumed from any of its checkpoints ends where the uninterrupted one did, bit for bit."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainingArguments
 
@@ -43,27 +41,20 @@ def runs(tmp_path_factory):
     return run
 
 
-def assert_same(first, second):
-    ours, theirs = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
-    assert json.loads((first / "history.json").read_text()) == json.loads((second / "history.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def whole(runs):
     return runs("whole")
 
 
 @pytest.mark.parametrize("step", range(SAVE_STEPS, STEPS + 1, SAVE_STEPS))
-def test_resumed_from_any_checkpoint(runs, whole, step):
+def test_resumed_from_any_checkpoint(runs, whole, step, assert_same_run):
     name = f"from-{step}"  # an epoch has 4 steps: within one, at its end, and all done
     shutil.copytree(whole / f"checkpoint-{step}", whole.parent / name / f"checkpoint-{step}")
     torch.manual_seed(step)
-    assert_same(runs(name), whole)
+    assert_same_run(runs(name), whole)
 
 
-def test_killed_between_checkpoints_and_within_one(runs, whole, monkeypatch):
+def test_killed_between_checkpoints_and_within_one(runs, whole, monkeypatch, assert_same_run):
     """What was trained since the last checkpoint is lost, and a half-written checkpoint is thrown away."""
     compute_loss, calls = SoundStormTrainer.compute_loss, []
 
@@ -80,10 +71,10 @@ def test_killed_between_checkpoints_and_within_one(runs, whole, monkeypatch):
     folder = whole.parent / "killed"
     assert (folder / "checkpoint-4").is_dir() and not (folder / "model.safetensors").exists()
     (folder / "checkpoint-4" / "trainer_state.json").unlink()
-    assert_same(runs("killed"), whole)
+    assert_same_run(runs("killed"), whole)
 
 
-def test_other_ways_resume_too(runs):
+def test_other_ways_resume_too(runs, assert_same_run):
     ways = {
         "bf16": {"training": {"bf16": True, "gradient_accumulation_steps": 2}.items(), "half": True},
         "epochs": {"training": {"max_steps": -1, "num_train_epochs": 3}.items(), "averaging_decay": 0.0},
@@ -94,7 +85,7 @@ def test_other_ways_resume_too(runs):
         for step in (4, 8):
             if (first / f"checkpoint-{step}").is_dir():
                 shutil.copytree(first / f"checkpoint-{step}", first.parent / f"{name}-{step}" / f"checkpoint-{step}")
-                assert_same(runs(f"{name}-{step}", **options), first)
+                assert_same_run(runs(f"{name}-{step}", **options), first)
 
 
 def test_a_checkpoint_without_averages_is_refused(runs, whole):
