@@ -67,7 +67,7 @@ class AnswerGrammar(LogitsProcessor):
         config,
         answer_format: str | None = None,
         interleaved: bool | None = None,
-        min_seconds: float | dict = 0.0,
+        min_seconds: float | dict = 0.5,
         max_seconds: float | dict | None = 10.0,
         max_new_tokens: int | None = None,
         max_text_tokens: int | None = 128,

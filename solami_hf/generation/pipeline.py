@@ -128,6 +128,7 @@ class SolamiPipeline:
             config,
             answer_format or self.processor.answer_format,
             interleaved=self.processor._renderer.chunks is not None,
+            min_seconds=0,  # a nod and a "no" are answers
             max_seconds=MOST_SECONDS,
             max_new_tokens=max_new_tokens or self.max_new_tokens,
             not_text={*tokenizer.all_special_ids, *range(len(tokenizer), config.vocab_size)},

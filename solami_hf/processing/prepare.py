@@ -6,7 +6,8 @@ SRC is a folder of a known layout, or a file that lists what is beside it:
 - manifest.jsonl (or .csv, .tsv), paths relative to it; `split` is `train`, `validation` or `test`:
   - motion: `{"id", "motion", "text": [str], "partner_id"?, "split"?, "source"?, "start"?, "end"?}` (seconds)
   - speech: `{"id", "turns": [{"text", "audio", "speaker"}], "split"?, "source"?}`
-  - chat: `{"id", "topic", "character", "turns": [{"role", "text", "audio"?, "motion"?, "motion_text"?}], "split"?}`
+  - chat: `{"id", "topic", "character", "turns": [{"role", "text", "audio"?, "motion"?, "motion_text"?}], "split"?}`,
+    `"motion_id"` in place of `"motion"` for a motion that was prepared before
 - motion: HumanML3D, Inter-X, BEAT2, or a folder of .bvh or .npz files, captions in a .txt beside each
 - speech: Common Voice, LJSpeech, BEAT2, or AnyInstruct-style metadata.jsonl
 
@@ -36,6 +37,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .layouts.find import LAYOUTS, find_layout, read_rows, root_of
+from .motion_rows import MotionRows
 from .prepare_media import Media
 from .prepare_plan import Plan, SplitOptions
 from .prepare_shards import ShardWriter
@@ -64,6 +66,10 @@ class PrepareArguments:
     )
     test_share: float = field(default=0.05, metadata={"help": "Share of the test split, for split_by source."})
     validation_share: float = field(default=0.0, metadata={"help": "Share of the validation split, likewise."})
+    motion_tokens: str | None = field(
+        default=None,
+        metadata={"help": "Token dataset whose motions chat turns name by motion_id; by default the output."},
+    )
     license: str | None = field(default=None, metadata={"help": "Licence for the card, e.g. cc-by-4.0."})
     private: bool = field(default=True, metadata={"help": "Whether a repository that is made on the Hub is private."})
 
@@ -107,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         from .token_pushing import begin_repo
 
         begin_repo(repo, output)
-    options = {name: getattr(args, name) for name in ("layout", "shard_rows", "split_by", "license")}
+    options = {name: getattr(args, name) for name in ("layout", "shard_rows", "split_by", "motion_tokens", "license")}
     options |= {"test_share": args.test_share, "validation_share": args.validation_share}
     processor = _on_device(SolamiProcessor.from_pretrained(args.processor), kind)
     report = prepare(kind, args.source, processor, output, args.batch_size, **options)
@@ -134,6 +140,7 @@ def prepare(
     split_by: str = "given",
     test_share: float = 0.05,
     validation_share: float = 0.0,
+    motion_tokens: str | Path | None = None,
     license: str | None = None,
 ) -> dict[str, int]:
     """Encodes a source and writes its token dataset; under `accelerate launch`, this process's share of it.
@@ -148,6 +155,7 @@ def prepare(
         layout: one of `layouts.find.LAYOUTS`, or `auto`.
         shard_rows: rows of the source in a shard.
         split_by, test_share, validation_share: see `prepare_plan.SplitOptions`.
+        motion_tokens: token dataset whose motions the turns of dialogues name by `motion_id`; by default `output`.
         license: for the card.
 
     Returns:
@@ -161,7 +169,8 @@ def prepare(
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
     layout = find_layout(source, kind, layout)
     options = SplitOptions(split_by, test_share, validation_share)
-    media = Media(root_of(source), processor, batch_size, dict(known or {}))
+    motions = MotionRows(motion_tokens or output, processor)
+    media = Media(root_of(source), processor, batch_size, dict(known or {}), motions)
     prints = fingerprints(processor, kind)
     check_codecs(Path(output), prints)
     rank, world, wait = _processes()

@@ -26,13 +26,14 @@ class Media:
         processor: a `SolamiProcessor` with the codecs that are needed.
         batch_size: files encoded together.
         known: codes of files that another call with the same processor has encoded, by `key`; not changed here.
+        motion_rows (`MotionRows`, *optional*): where motions are that rows name by id.
     """
 
-    def __init__(self, folder: Path, processor, batch_size: int, known: dict | None = None):
+    def __init__(self, folder: Path, processor, batch_size: int, known: dict | None = None, motion_rows=None):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1")
         self.folder, self.processor, self.batch_size = folder, processor, batch_size
-        self.known = {} if known is None else known
+        self.known, self.motion_rows = {} if known is None else known, motion_rows
 
     def key(self, file: MediaFile) -> tuple:
         """What a file is known by: two names of one file are one."""

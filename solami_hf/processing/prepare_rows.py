@@ -13,8 +13,8 @@ class MediaFile(NamedTuple):
     """A file that a row names, or a piece of it.
 
     Args:
-        kind: `motion` or `audio`.
-        name: path relative to the source.
+        kind: `motion` or `audio`; `motion_id` for a motion of a token dataset instead of a file.
+        name: path relative to the source, or the id.
         start, end: seconds of the piece; `end` None is the end of the file.
     """
 
@@ -34,7 +34,8 @@ def files_of(kind: str, row: dict) -> Iterator[MediaFile]:
     turns = row.get("turns") if kind != "motion" else None
     for turn in turns if isinstance(turns, list) else []:
         if isinstance(turn, dict):
-            names = [(key, turn.get(key)) for key in ("motion", "audio")]
+            keys = ("motion" if turn.get("motion") else "motion_id", "audio")
+            names = [(key, turn.get(key)) for key in keys]
             yield from (MediaFile(key, name) for key, name in names if isinstance(name, str) and name)
 
 
@@ -78,12 +79,8 @@ def _chat(row: dict, codes) -> dict:
     for turn in _turns(row):
         if turn["role"] not in ROLES:
             raise ValueError(f"role must be system, user or assistant, got {turn['role']!r}")
-        if turn.get("motion_id") and not turn.get("motion"):
-            raise ValueError(
-                f"motion_id {turn['motion_id']!r} names a row of tokens; `prepare chat` reads motion files only, so "
-                "synthesize the dialogues from the folder of captures"
-            )
-        motion = codes(MediaFile("motion", _text(turn["motion"], "motion"))) if turn.get("motion") else {}
+        source = next((key for key in ("motion", "motion_id") if turn.get(key)), None)
+        motion = codes(MediaFile(source, _text(turn[source], source))) if source else {}
         about = turn.get("motion_text")
         turns.append(
             {

@@ -63,14 +63,16 @@ class ShardWriter:
 
         for shard in shards:
             rows = self.plan.rows(shard)
-            files = dict.fromkeys(file for row in rows for file in files_of(self.kind, row))
-            key = self._key(rows, files)
+            named = dict.fromkeys(file for row in rows for file in files_of(self.kind, row))
+            files = [file for file in named if file.kind != "motion_id"]
+            prepared = {file: self._prepared(file, shard.split) for file in named if file.kind == "motion_id"}
+            key = self._key(rows, files, list(map(str, prepared.values())))
             if self._is_finished(shard, key):
                 continue
             codes = self.media.encode(files, done)
-            self._write_one(shard, key, rows, codes)
             if self.keep is not None:
                 self.keep.update((k, c) for k, c in codes.items() if not isinstance(c, ValueError))
+            self._write_one(shard, key, rows, codes | prepared)
             encoded += 1
         passed = time.monotonic() - start
         logger.info(
@@ -82,8 +84,15 @@ class ShardWriter:
     def _note(self, shard: Shard) -> Path:
         return self.work / f"{shard.name}.json"
 
-    def _key(self, rows: list[dict], files) -> str:
-        """What a shard is made from: rows, codecs, columns, and size and time of the files."""
+    def _prepared(self, file: MediaFile, split: str) -> dict | ValueError:
+        """Codes of a motion that is named by its id, or why there are none."""
+        try:
+            return self.media.motion_rows.codes(file.name, split)
+        except ValueError as error:
+            return error
+
+    def _key(self, rows: list[dict], files, prepared: list[str]) -> str:
+        """What a shard is made from: rows, codecs, columns, size and time of the files, codes that were there."""
         stats = []
         for file in files:
             try:
@@ -92,7 +101,7 @@ class ShardWriter:
             except (OSError, ValueError):
                 stats.append(None)
         batch = self.media.batch_size
-        whole = [FORMAT, self.kind, self.prints, str(self.features), batch, rows, stats]
+        whole = [FORMAT, self.kind, self.prints, str(self.features), batch, rows, stats, *prepared]
         return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
     def _is_finished(self, shard: Shard, key: str) -> bool:
@@ -106,8 +115,9 @@ class ShardWriter:
         kept, rejected = [], []
 
         def codes_of(file: MediaFile):
-            self.media.path(file)
-            found = codes[self.media.key(file)]
+            if file.kind != "motion_id":
+                self.media.path(file)
+            found = codes[file if file.kind == "motion_id" else self.media.key(file)]
             if isinstance(found, ValueError):
                 raise found
             return found

@@ -117,10 +117,10 @@ def test_nothing_valid_is_forbidden(answer_format, interleaved, layout):
             "speech": speech if "speech" in names else [],
         }
         words = rng.integers(10, size=rng.integers(1, 9)) if has_text else []
-        tight = AnswerGrammar(config, answer_format, interleaved, chunk_seconds=chunk_seconds)
+        tight = AnswerGrammar(config, answer_format, interleaved, 0, chunk_seconds=chunk_seconds)
         answer = rendered(words, parts, tight, config, chunk_seconds)
         grammars = [tight, AnswerGrammar(  # bounds that this answer just meets
-            config, answer_format, interleaved, max_new_tokens=len(answer), max_text_tokens=max(1, len(words)),
+            config, answer_format, interleaved, 0, max_new_tokens=len(answer), max_text_tokens=max(1, len(words)),
             max_seconds=None, chunk_seconds=chunk_seconds,
         )]  # fmt: skip
         for grammar in grammars:
@@ -138,17 +138,17 @@ def test_answers_end_within_max_new_tokens(answer_format, shortest, interleaved)
     config = make_config()
     for budget in (shortest, shortest + 1, shortest + 30):
         grammar = AnswerGrammar(
-            config, answer_format, interleaved, max_seconds=None, max_new_tokens=budget, max_text_tokens=None
+            config, answer_format, interleaved, 0, max_seconds=None, max_new_tokens=budget, max_text_tokens=None
         )
         assert grammar.max_tokens <= budget
         for row in walk(grammar, 16, ending=4.0):
             read(row, grammar, config, 0.4)
     with pytest.raises(ValueError, match=f"has {shortest} tokens"):
-        AnswerGrammar(config, answer_format, interleaved, max_new_tokens=shortest - 1)
+        AnswerGrammar(config, answer_format, interleaved, 0, max_new_tokens=shortest - 1)
 
 
 def test_probabilities_keep_their_ratios():
-    grammar = AnswerGrammar(make_config())
+    grammar = AnswerGrammar(make_config(), min_seconds=0)
     ids = torch.tensor([[MARKERS["mmgpt"], MARKERS["sobo"], MODALITIES["body"]["first_id"]]])
     scores = torch.randn(1, SIZE)
     given = scores.clone()
@@ -160,7 +160,7 @@ def test_probabilities_keep_their_ratios():
 
 
 def test_only_the_newest_answer_counts():
-    grammar = AnswerGrammar(make_config(), max_seconds=1.0)
+    grammar = AnswerGrammar(make_config(), min_seconds=0, max_seconds=1.0)
     body, hand = (MODALITIES[name]["first_id"] for name in ("body", "hand"))
     past = [MARKERS["mmgpt"], MARKERS["sobo"], body, body, body, MARKERS["eobo"], MARKERS["human"], body]
     now = [MARKERS["mmgpt"], MARKERS["sobo"], body, MARKERS["eobo"], MARKERS["soha"], hand]
@@ -230,7 +230,7 @@ def test_a_thousand_answers_of_an_untrained_model(tiny_model, mode):
 def test_a_sliced_head_says_the_same(tiny_model, answer_format):
     config = tiny_model.config
     prompts = torch.cat([torch.randint(0, 300, (4, 6)), torch.full((4, 1), config.markers["mmgpt"])], 1)
-    grammar = AnswerGrammar(config, answer_format, max_seconds=0.6, max_text_tokens=4)
+    grammar = AnswerGrammar(config, answer_format, min_seconds=0, max_seconds=0.6, max_text_tokens=4)
     settings = {"attention_mask": torch.ones_like(prompts), "max_new_tokens": 80, "logits_processor": [grammar]}
     head, widths = tiny_model.get_output_embeddings(), []
 

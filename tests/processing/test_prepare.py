@@ -77,6 +77,34 @@ def test_speech_and_chat_share_a_folder(source, tiny_processor, tmp_path):
     assert set(card_codecs(out)) == {"motion", "speech"}
 
 
+def test_dialogues_name_prepared_motions_by_their_ids(source, tiny_processor, tmp_path):
+    captures = [{"id": "w/1", "motion": "a.npz", "text": "waves"}]
+    write_rows(source, [*captures, {"id": "held", "motion": "a.npz", "text": "waves", "split": "test"}])
+    prepare("motion", source, tiny_processor, tmp_path / "motions")
+    codes = load_tokens(tmp_path / "motions", "motion", "train", tiny_processor)[0]
+
+    def row(name, motion_id, **more):
+        turns = [{"role": "user", "text": "hi", "motion_id": motion_id}, {"role": "assistant", "text": "ho"}]
+        return {"id": name, "topic": "t", "character": "ada", "turns": turns, **more}
+
+    rows = [row("good", "w/1"), row("gone", "w/2"), row("leak", "held"), row("test", "held", split="test")]
+    write_rows(source, rows)
+    options = {"motion_tokens": tmp_path / "motions"}
+    assert prepare("chat", source, tiny_processor, tmp_path / "out", **options) == {
+        "train": 1,
+        "test": 1,
+        "rejected": 2,
+    }
+    turn = load_tokens(tmp_path / "out", "chat", "train", tiny_processor)[0]["turns"][0]
+    assert {name: turn[name] for name in ("body", "hand", "trans")} == {n: codes[n] for n in ("body", "hand", "trans")}
+    rejected = [json.loads(line) for line in (tmp_path / "out/chat/rejected.jsonl").read_text().splitlines()]
+    assert "'w/2' is no motion of" in rejected[0]["reason"] and "of the test split" in rejected[1]["reason"]
+    # by default the motions are those beside the dialogues
+    prepare("chat", source, tiny_processor, tmp_path / "motions")
+    again = load_tokens(tmp_path / "motions", "chat", "train", tiny_processor)[0]["turns"][0]
+    assert again["body"] == codes["body"]
+
+
 def test_codes_of_another_codec_are_refused(source, tiny_processor, tmp_path):
     write_rows(source, [{"id": "a", "motion": "a.npz", "text": "waves"}])
     prepare("motion", source, tiny_processor, tmp_path / "out")

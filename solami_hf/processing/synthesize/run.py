@@ -149,9 +149,9 @@ def synthesize(args: SynthesizeArguments, writer=None) -> dict:
     )
     motions = {split: read_motions(args.motions, split) for split in sorted({plan.split for plan in plans})}
     if any(motion.path is None for some in motions.values() for motion in some):
-        logger.warning(
-            "%s holds tokens, no motion files: turns get a motion_id, which `solami prepare chat` refuses",
-            args.motions,
+        logger.info(
+            "%s holds tokens, no motion files: turns get a motion_id, for `solami prepare chat --motion_tokens %s`",
+            *(args.motions, args.motions),
         )
     folder = Path(args.output)
     cached = CachedWriter(writer or _writer(args), folder / "cache" / "answers")
