@@ -92,7 +92,7 @@ class AnswerGrammar(LogitsProcessor):
             self._chunks[name] = chunks.of_codes(name, places) if interleaved else np.zeros_like(places)
         self._kinds: np.ndarray | None = None
         self._forbidden: dict = {}
-        self._device, self._length = None, -1
+        self._device, self._length, self._prompt = None, -1, 0
 
     def _set_bounds(self, rates, min_seconds, max_seconds, max_new_tokens, max_text_tokens) -> None:
         """Least and most codes of motion and speech, most words, and the length of the longest answer."""
@@ -133,8 +133,8 @@ class AnswerGrammar(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """`scores (B, vocab)` with what may not come next at minus infinity, for `input_ids (B, T)`.
 
-        Raises:
-            ValueError: a prompt that does not end with the character's role marker.
+        An answer begins behind the last of the character's role markers; in a row without one, where the prompt of
+        this call of `generate` ended.
         """
         self._prepare(scores.shape[1], scores.device)
         keys = [row.tobytes() for row in self._allowed_kinds(input_ids)]
@@ -175,16 +175,18 @@ class AnswerGrammar(LogitsProcessor):
         rows, width = ids.shape
         is_marker = ids == self.markers["mmgpt"]
         found = is_marker.any(axis=1)
-        # Within a call only rows that ended long ago and were filled up lose their marker from sight.
-        if not found.all() and input_ids.shape[1] != self._length + 1:
-            raise ValueError("the prompt of an answer must end with the character's role marker, `[MMGPT]: `")
+        if input_ids.shape[1] != self._length + 1:  # another call of `generate`
+            self._prompt = input_ids.shape[1]
         self._length = input_ids.shape[1]
-        begins = width - is_marker[:, ::-1].argmax(axis=1)
+        answered = self._length - self._prompt
+        # Rows that ended long ago and were filled up have lost their marker, and their prompt, from sight.
+        lost = ~found & (answered > width)
+        begins = width - np.where(found, is_marker[:, ::-1].argmax(axis=1), min(answered, width))
         kinds = np.where(np.arange(width) >= begins[:, None], self._kinds[ids], NEVER)
         count = SPEECH + self.levels
         flat = (kinds + count * np.arange(rows)[:, None]).ravel()
         counts = np.bincount(flat, minlength=rows * count).reshape(rows, count)
-        counts[~found, EOS] = 1
+        counts[lost, EOS] = 1
         return self._next_kinds(counts, kinds[:, -1])
 
     def _next_kinds(self, counts: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -167,8 +167,22 @@ def test_only_the_newest_answer_counts():
     rows = torch.tensor([past + now, [MARKERS["pad"]] * 8 + now])
     scores = grammar(rows, torch.zeros(2, SIZE))
     assert torch.isfinite(scores).nonzero().tolist() == [[0, MARKERS["eoha"]], [1, MARKERS["eoha"]]]
-    with pytest.raises(ValueError, match="must end with the character's role marker"):
-        grammar(torch.tensor([[1, 2]]), torch.zeros(1, SIZE))
+
+
+def test_without_a_role_marker_the_answer_begins_behind_the_prompt(tiny_model):
+    config = tiny_model.config
+    for batch, length in ((3, 5), (2, 5), (2, 9)):
+        grammar = AnswerGrammar(config, "motion_speech", max_seconds=1.0)
+        for _ in range(2):  # one object for several calls
+            prompts = torch.randint(0, 300, (batch, length))
+            output = tiny_model.generate(
+                input_ids=prompts,
+                attention_mask=torch.ones_like(prompts),
+                do_sample=True,
+                max_new_tokens=grammar.max_tokens,
+                logits_processor=[grammar],
+            )
+            assert all(parse_answer(row, config, "motion_speech").valid for row in output[:, length:].tolist())
 
 
 def test_bounds_that_leave_no_answer():
