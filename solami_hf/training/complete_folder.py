@@ -16,7 +16,15 @@ from .adapters import load_merged
 from .run_page import curves_of_log
 from .zero3 import whole_weights
 
-WEIGHTS = ("config.json", "generation_config.json", "adapter_config.json", "*.safetensors", "*.safetensors.index.json")
+# Of a saved model; one of our own brings its code.
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.py",
+)
 _RECIPE = (
     "learning_rate",
     "lr_scheduler_type",
@@ -149,7 +157,7 @@ def _perplexity(loss: float) -> str:
 def _place(weights: Path, folder: Path) -> None:
     """Brings the files of a model into a folder, each whole; those of `.staging` are moved."""
     staged = weights.name == ".staging"
-    for path in sorted({path for pattern in WEIGHTS for path in weights.glob(pattern)}):
+    for path in sorted({path for pattern in MODEL_FILES for path in weights.glob(pattern)}):
         with whole_file(folder / path.name) as temporary:
             os.replace(path, temporary) if staged else shutil.copyfile(path, temporary)
 

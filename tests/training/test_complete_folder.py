@@ -35,6 +35,8 @@ def test_a_pretraining_run_from_start_to_page(training_folder):
     out = training_folder / "run"
     settings = json.loads((out / "training_args.json").read_text())
     assert settings["training"]["learning_rate"] == 1e-3 and settings["command"]["motion_share"] == 0.4
+    code = {path.name for path in (training_folder / "model").glob("*.py")}  # for who has it not installed
+    assert "modeling_solami.py" in code and {path.name for path in out.glob("*.py")} == code
     assert not list(out.rglob("training_args.bin")) and not (out / ".staging").exists()
     assert "svg" in (page := (out / "report.html").read_text()) or "curve" in page
     assert "Held-out loss" in page and "loss body" in page
