@@ -250,9 +250,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     disable_progress_bars()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    timing.logger.setLevel(logging.INFO)
-    logger.setLevel(logging.INFO)
+    timing.show_results(logger)
     if args.measure:
         way, folder, copies = args.measure
         print(json.dumps(measure(way, folder, int(copies))))

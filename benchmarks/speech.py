@@ -9,7 +9,6 @@ of repeats and returns its part of that object.
 
 import argparse
 import json
-import logging
 
 import timing
 import torch
@@ -31,8 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="what to measure")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each way")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    timing.logger.setLevel(logging.INFO)
+    timing.show_results()
     timing.logger.info("%d threads", torch.get_num_threads())
     timing.log_header()
     results = {}

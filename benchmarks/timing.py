@@ -20,6 +20,13 @@ def timed(function: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
     return times, result
 
 
+def show_results(*loggers: logging.Logger) -> None:
+    """Lets this table and what the loggers of a benchmark say be seen, and of libraries only their warnings."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for shown in (logger, *loggers):
+        shown.setLevel(logging.INFO)
+
+
 def log_header() -> None:
     """The first line of the table."""
     logger.info("%-38s %-28s %-28s %6s", "milliseconds", "the original's way (range)", "ours (range)", "ratio")

@@ -258,9 +258,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=("packing", "loss_memory", "two_ranks"), help="one part alone")
     args = parser.parse_args(argv)
     disable_progress_bars()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    timing.logger.setLevel(logging.INFO)
-    logger.setLevel(logging.INFO)
+    timing.show_results(logger)
     if args.measure:
         print(json.dumps(measure(*args.measure)))
         return

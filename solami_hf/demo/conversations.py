@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..processing.motion_files import read_motion, write_motion
+from ..processing.whole_file import whole_file
 from .corpus import place_for_dialogue
 from .dialogues import Character, Round, paths, sample_conversation
 from .speech import ANSWER_RATE, TEST_RATES, TRAIN_RATES, wav_name
@@ -40,8 +41,7 @@ def write_chat_corpus(
     ways = [(c, d, path) for c in characters for d in c.dialogues for path in paths(d)]
     watching = [way for way in ways if any(node.hinge == "motion" for node in way[2])]
     training = ways + WATCHING_MORE * watching
-    temporary = folder / "manifest.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
+    with whole_file(folder / "manifest.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for i in tqdm(range(num_train), desc="conversations", unit="row", disable=None):
             character, dialogue, path = training[i % len(training)]
             row = _row(f"train-{i}", character, dialogue, sample_conversation(rng, path), clips, "train", rng)
@@ -51,7 +51,6 @@ def write_chat_corpus(
                 rounds = sample_conversation(rng, path, unseen=kind == "phrasings")
                 row = _row(f"{kind}-{i}", character, dialogue, rounds, clips, "test", rng)
                 file.write(json.dumps({**row, "source": kind}) + "\n")
-    os.replace(temporary, folder / "manifest.jsonl")
 
 
 class _Clips:

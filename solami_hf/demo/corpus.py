@@ -4,7 +4,6 @@ python -c "from solami_hf.demo.corpus import write_motion_corpus; write_motion_c
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from ..processing.motion import SmplxMotion
 from ..processing.motion_features import canonicalize
 from ..processing.motion_files import write_motion
+from ..processing.whole_file import whole_file
 from .animation import place
 from .captions import captions_for
 from .gestures import GESTURES, ONE_SIDED, make_gesture
@@ -146,7 +146,6 @@ def write_motion_corpus(folder: str | Path, seed: int = 0, progress: bool = True
     for key, motion in motions.items():
         write_motion(folder / rows[key]["motion"], motion)
     manifest = folder / "manifest.jsonl"
-    temporary = manifest.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows.values()), encoding="utf-8")
-    os.replace(temporary, manifest)
+    with whole_file(manifest) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows.values()), encoding="utf-8")
     return manifest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 
 from ..generation.chat import chat
@@ -13,6 +12,7 @@ from ..hub_cards.cards import model_card
 from ..processing.manifest import read_manifest
 from ..processing.motion_files import read_motion
 from ..processing.smplx_body import joint_positions
+from ..processing.whole_file import whole_file
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
 from .measure import FIGURES, target_met
 from .recognition import ActionRecognizer
@@ -81,9 +81,8 @@ def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, outp
                     "valid": reply["valid"],
                 }
             )
-    temporary = output / "chat.tmp"
-    temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-    os.replace(temporary, output / "chat.json")
+    with whole_file(output / "chat.json") as temporary:
+        temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
     return entries
 
 
@@ -115,9 +114,8 @@ def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) ->
         "checkpoint": str(checkpoint),
     }
     (checkpoint / "README.md").write_text(_card(checkpoint, figures, state), encoding="utf-8")
-    temporary = out / "report.tmp"
-    temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    os.replace(temporary, out / "report.json")
+    with whole_file(out / "report.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
 def _card(checkpoint: Path, figures: dict, state: dict) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from ..processing.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -213,9 +214,8 @@ def _read_json(path: Path) -> dict:
 
 
 def _write_json(path: Path, value) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ..processing.audio import read_audio, write_audio
+from ..processing.whole_file import whole_file
 from .dialogues import Character, nodes
 
 SAMPLING_RATE = 16000
@@ -70,11 +70,9 @@ def write_speech_corpus(folder: str | Path, characters: list[Character], seed: i
             wave = voice(text, speed=rate, seed=seed)
             wave = trim_silence(read_audio(wave, SAMPLING_RATE, source_rate=Hibari.sample_rate))
             write_audio(path, wave, SAMPLING_RATE)
-    temporary = folder / "manifest.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
+    with whole_file(folder / "manifest.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in _rows(characters):
             file.write(json.dumps(row) + "\n")
-    os.replace(temporary, folder / "manifest.jsonl")
 
 
 def _rows(characters: list[Character]):

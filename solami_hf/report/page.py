@@ -11,7 +11,6 @@ import base64
 import math
 import os
 import re
-import tempfile
 import wave
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+
+from ..processing.whole_file import whole_file
 
 NUM_JOINTS = 55
 LARGEST_COORDINATE = 32.767  # metres, what a 16 bit integer holds in millimetres
@@ -390,15 +391,6 @@ def _asset(name: str) -> str:
 
 
 def _write_whole(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp makes the file private; a report is for everybody who may read its folder
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path

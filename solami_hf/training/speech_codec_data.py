@@ -1,7 +1,6 @@
 """Speech to train the codec on: folders of recordings, and sentences spoken by offline voices."""
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..processing.audio import read_audio
+from ..processing.whole_file import whole_file
 from .speech_sentences import sentences
 from .speech_voices import speak_all
 
@@ -43,9 +43,8 @@ class Recordings:
 
     def save(self, path: Path) -> None:
         """Writes one .npz file, whole or not at all."""
-        temporary = path.with_suffix(f".{os.getpid()}.npz")
-        np.savez(temporary, samples=self.samples, ends=self.ends, texts=np.array(self.texts, dtype=np.str_))
-        os.replace(temporary, path)
+        with whole_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, samples=self.samples, ends=self.ends, texts=np.array(self.texts, dtype=np.str_))
 
     @classmethod
     def load(cls, path: Path) -> "Recordings":
