@@ -31,6 +31,11 @@ def check_adapter_arguments(args) -> None:
             f"quantization {args.quantization} and frozen_dtype {args.frozen_dtype} are for weights that are not "
             "trained; set use_lora: true or trainable: new_tokens too"
         )
+    if args.lora_beside_rate is not None and not (args.use_lora and args.lora_beside_rate > 0):
+        raise ValueError(
+            f"lora_beside_rate is {args.lora_beside_rate} and use_lora {args.use_lora}; expected a learning "
+            "rate above 0 with use_lora: true, or none"
+        )
     words = set(args.lora_modules_to_save)
     if NONE in words and len(words) > 1 or {EMBEDDINGS, NEW_TOKENS} <= words:
         raise ValueError(
@@ -96,6 +101,22 @@ def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
             if weight.is_floating_point() and (weight.requires_grad or weight.ndim < 2):
                 weight.data = weight.data.float()
     return model
+
+
+def set_rate_beside_lora(optimizer: torch.optim.Optimizer, model: PreTrainedModel, rate: float) -> None:
+    """Trains what is no LoRA matrix (embedding and head, or their new rows) at another learning rate than these.
+
+    Args:
+        optimizer: of the model's trained weights, before its scheduler is made.
+        model: as `add_adapters` gives it.
+        rate: highest learning rate of the rest, of which the scheduler then takes the same share.
+    """
+    rest = {weight for name, weight in model.named_parameters() if weight.requires_grad and "lora_" not in name}
+    for group in list(optimizer.param_groups):
+        beside = [weight for weight in group["params"] if weight in rest]
+        group["params"] = [weight for weight in group["params"] if weight not in rest]
+        if beside:
+            optimizer.add_param_group({**group, "params": beside, "lr": rate})
 
 
 def load_merged(adapter: str | Path, base: str | Path | None = None) -> PreTrainedModel:

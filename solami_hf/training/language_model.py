@@ -62,6 +62,12 @@ class LanguageModelArguments:
             "modality tokens only), none, or names of layers."
         },
     )
+    lora_beside_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Learning rate of lora_modules_to_save, which LoRA's is too high for; learning_rate if not given."
+        },
+    )
 
     def __post_init__(self):
         check_adapter_arguments(self)
@@ -170,6 +176,7 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
         data_collator=PackedRowsCollator(processor.tokenizer.pad_token_id),
         callbacks=[LogBeforeCheckpoint(), StopOnNan()],
         layout=processor,
+        beside_rate=args.lora_beside_rate,
     )
     if isinstance(rows, PackedMixture):
         trainer.add_callback(KeepFirstRows(rows))

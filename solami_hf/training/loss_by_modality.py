@@ -12,6 +12,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..processing.rendering import IGNORE
+from .adapters import set_rate_beside_lora
 from .checkpoints import checkpoint_or_nothing
 from .chunked_loss import ChunkedLossOutput
 
@@ -81,14 +82,24 @@ class SplitLossTrainer(Trainer):
 
     Args:
         layout: has `modalities` and `markers`, as a processor or a config.
+        beside_rate: learning rate of what is trained beside LoRA, if not the arguments'.
     """
 
-    def __init__(self, *args, layout, **kwargs):
+    def __init__(self, *args, layout, beside_rate: float | None = None, **kwargs):
         super().__init__(*args, **kwargs)
+        self.beside_rate = beside_rate
         vocab_size = self.model.config.get_text_config().vocab_size
         self.training_split, self.evaluation_split = (
             LossByModality(layout.modalities, layout.markers, vocab_size) for _ in range(2)
         )
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """Trainer's optimizer, with another learning rate for what is trained beside LoRA where there is one."""
+        made = self.optimizer is None
+        super().create_optimizer(model)
+        if made and self.beside_rate is not None:
+            set_rate_beside_lora(self.optimizer, self.model if model is None else model, self.beside_rate)
+        return self.optimizer
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Trainer's loss; the tokens behind it are added up."""

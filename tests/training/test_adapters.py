@@ -43,6 +43,19 @@ def test_a_tied_model_stays_tied(start, tmp_path, options):
     assert all(torch.equal(p, again.get_parameter(n)) for n, p in model.named_parameters())
 
 
+def test_what_is_beside_lora_has_its_own_rate(start, tmp_path, options):
+    moved = {}
+    for rate in (None, 1e-12):
+        more = ["--lora_beside_rate", str(rate)] if rate else []
+        folder = tmp_path / f"rate{rate}"
+        sft.main(options(start, folder, "--use_lora", "--weight_decay", "0", *more))
+        before, after = weights(start), weights(folder)
+        moved[rate] = {name: float((after[name] - before[name]).abs().max()) for name in before}
+    embedding, query = "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"
+    assert moved[None][embedding] > 1e-4 and moved[1e-12][embedding] < 1e-9
+    assert moved[1e-12][query] > 1e-6
+
+
 @pytest.mark.parametrize("more", [[], ["--use_lora", "--lora_modules_to_save", "new_tokens"]])
 def test_only_rows_of_new_tokens_change_also_when_resumed(start, tmp_path, options, more):
     more = more or ["--trainable", "new_tokens"]
@@ -132,6 +145,8 @@ def test_layers_that_are_not_there():
         ({"use_lora": True, "trainable": "new_tokens"}, "exclude one another"),
         ({"quantization": "int4"}, "weights that are not trained; set use_lora"),
         ({"frozen_dtype": "bfloat16"}, "weights that are not trained; set use_lora"),
+        ({"lora_beside_rate": 1e-4}, "lora_beside_rate is 0.0001 and use_lora False"),
+        ({"lora_beside_rate": -1.0, "use_lora": True}, "lora_beside_rate is -1.0 and"),
         ({"lora_modules_to_save": ["none", "embeddings"]}, "give embeddings, new_tokens, none or names"),
         ({"lora_modules_to_save": ["new_tokens", "embeddings"]}, "give embeddings, new_tokens, none or names"),
     ],
