@@ -41,6 +41,10 @@ _CLASSES = {
     f"{_AUTO}processing_auto": [("AutoProcessor", _SOLAMI, "processing.processing_solami.SolamiProcessor")],
 }
 
+# Tables in which transformers looks classes up by their names. Trainer shifts the labels that it smooths for those of
+# the second one only, so without an entry it would train on the wrong tokens.
+_NAMES = {"MODEL_MAPPING_NAMES": "SolamiModel", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "SolamiForCausalLM"}
+
 
 def _load(path: str) -> type:
     module, name = path.rsplit(".", 1)
@@ -100,6 +104,8 @@ class _AutoImportHook:
             # Registering imports more modules, which comes back here: popping first makes that harmless.
             while due := next((name for name in self._waiting if name in sys.modules), None):
                 rows = self._waiting.pop(due)
+                for table, name in _NAMES.items() if due.endswith("modeling_auto") else ():
+                    getattr(sys.modules[due], table)["solami"] = name
                 for auto_name, *paths in rows:
                     try:
                         _register(getattr(sys.modules[due], auto_name), *paths)

@@ -190,3 +190,6 @@ def _levels(code_num: int) -> list[int]:
         levels.append(divisor)
         code_num //= divisor
     return levels
+
+
+SolamiMotionVQConfig.register_for_auto_class()

@@ -93,3 +93,6 @@ class SolamiSoundStormConfig(PreTrainedConfig):
     def num_acoustic_levels(self) -> int:
         """Levels that the model fills in: all but level 0."""
         return self.num_quantizers - 1
+
+
+SolamiSoundStormConfig.register_for_auto_class()

@@ -112,3 +112,6 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
     def frame_rate(self) -> float:
         """Codes per second and level (50 at 16 kHz)."""
         return self.sampling_rate / self.hop_length
+
+
+SolamiSpeechCodecConfig.register_for_auto_class()

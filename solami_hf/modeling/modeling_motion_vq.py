@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_motion_vq import SolamiMotionVQConfig
-from .quantizers import EmaQuantizer, FiniteScalarQuantizer, Float32Buffers, perplexity, usage
+from .quantizers import EmaQuantizer, FiniteScalarQuantizer, Float32Buffers, fixed_normal, perplexity, usage
 
 _ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 _GROUPS, _GROUP_EPS = 32, 1e-6
@@ -62,9 +62,10 @@ class SolamiMotionVQOutput(ModelOutput):
         commitment_loss: of body plus hand.
         transform_loss, transform_commitment_loss: the same for the transform; `None` without one.
         motion_values (`(batch, 4 * codes, 315)`): reconstruction in raw features, zero behind a clip's end.
-        padding_mask (`(batch, 4 * codes)`): True = real.
+        padding_mask (`(batch, 4 * codes)`): True = real; `None` where none came in: everything is real.
         transform (`(batch, 5)`): reconstruction of the transform; `None` without one.
-        body_codes, hand_codes, code_mask, transform_codes: as in `SolamiMotionVQModel.encode`.
+        body_codes, hand_codes, code_mask, transform_codes: as in `SolamiMotionVQModel.encode`; `code_mask` is `None`
+            where no mask came in.
         body_perplexity, hand_perplexity, transform_perplexity: effective number of codes in the batch.
         body_usage, hand_usage: share of the codebook that the batch uses, in [0, 1].
     """
@@ -340,6 +341,14 @@ class SolamiMotionVQPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.GroupNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
+        elif isinstance(module, EmaQuantizer):
+            init.copy_(module.codebook, fixed_normal(*module.codebook.shape))
+            init.zeros_(module.code_sum)
+            init.ones_(module.code_count)
+            init.zeros_(module.initialised)
+        elif isinstance(module, SolamiMotionVQModel):
+            for name, buffer in module.named_buffers(recurse=False):
+                init.ones_(buffer) if name.endswith("std") else init.zeros_(buffer)
 
 
 class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
@@ -474,20 +483,19 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         latents = self.transform.quantizer.decode(transform_codes).to(self.dtype)
         return self._denormalise_transform(self.transform.decoder(latents))
 
+    @can_return_tuple
     def forward(
         self,
         motion_values: torch.Tensor,
         padding_mask: torch.Tensor | None = None,
         transform: torch.Tensor | None = None,
-        return_dict: bool | None = None,
-    ) -> SolamiMotionVQOutput | tuple:
-        """Reconstruction and loss; in training mode also moves the codebooks.
+    ) -> SolamiMotionVQOutput:
+        """Reconstruction and loss; in training mode also moves the codebooks. `return_dict=False` gives a tuple.
 
         Args:
             motion_values: (B, T, 315) raw features.
             padding_mask: (B, T) bool, True = real, padding on the right.
             transform: (B, 5), or `None` to leave the transform tokenizer out.
-            return_dict: `False` for a plain tuple.
 
         Raises:
             ValueError: as in `encode` and `encode_transform`.
@@ -520,7 +528,8 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         if transform is not None:
             self._forward_transform(transform, out)
         out.loss = self._total_loss(out)
-        return out if return_dict is not False else out.to_tuple()
+        known = {name: value for name, value in out.items() if padding_mask is not None or not name.endswith("mask")}
+        return SolamiMotionVQOutput(**known)  # anew, in the order of the fields: callers take the loss from `out[0]`
 
     def _forward_transform(self, transform: torch.Tensor, out: SolamiMotionVQOutput) -> None:
         """Adds the transform's parts to `out`."""
@@ -647,5 +656,7 @@ def _check_codes(
             "codes behind a clip's end need a `code_mask`."
         )
 
+
+SolamiMotionVQModel.register_for_auto_class("AutoModel")
 
 __all__ = ["MotionVQCache", "SolamiMotionVQModel", "SolamiMotionVQPreTrainedModel"]

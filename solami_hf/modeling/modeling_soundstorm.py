@@ -18,7 +18,9 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_soundstorm import SolamiSoundStormConfig
 from .modeling_speech_codec import mask_lengths
@@ -35,11 +37,17 @@ class SolamiSoundStormOutput(ModelOutput):
         accuracy (`torch.FloatTensor`): share of labelled cells whose most probable code is right; None without labels.
         logits (`torch.FloatTensor` of shape `(batch, num_acoustic_levels, frames, codebook_size)`): float32 scores of
             levels 1, 2, ...; None with labels, where only the labelled cells are computed.
+        hidden_states (`tuple(torch.FloatTensor)`): `(batch, frames, hidden_size)` before the first block and behind
+            each; with labels the last is `(cells, hidden_size)`, of the frames with a label. None unless asked for.
+        attentions (`tuple(torch.FloatTensor)`): `(batch, heads, frames, frames)` of each block, shares that sum to 1;
+            "eager" attention only. None unless asked for.
     """
 
     loss: torch.FloatTensor | None = None
     accuracy: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass
@@ -80,11 +88,34 @@ class SoundStormFeedForward(nn.Module):
         return self.dropout(self.down(self.dropout(F.silu(self.up(hidden)))))
 
 
+def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+    """Attention that can show its weights, where the fused one cannot.
+
+    Args:
+        module: in training mode or not, which decides about the dropout.
+        query, key, value: (batch, heads, frames, head_dim).
+        attention_mask: boolean, True = may be attended to, broadcast over the scores; None: everything may.
+
+    Returns:
+        (batch, frames, heads, head_dim) and the weights (batch, heads, frames, frames).
+    """
+    scores = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    weights = F.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
+    weights = F.dropout(weights, dropout, module.training)
+    return (weights @ value).transpose(1, 2), weights
+
+
 class SoundStormAttention(nn.Module):
     """Norm and attention of every frame to every real frame, with rotary positions."""
 
+    is_causal = False  # read by the attention functions of transformers
+
     def __init__(self, config: SolamiSoundStormConfig):
         super().__init__()
+        self.config = config
+        self.scaling = config.head_dim**-0.5
         self.head_shape = (config.num_attention_heads, config.head_dim)
         width = config.num_attention_heads * config.head_dim
         self.norm = SoundStormNorm(config.hidden_size, config.layer_norm_eps)
@@ -92,8 +123,8 @@ class SoundStormAttention(nn.Module):
         self.out = nn.Linear(width, config.hidden_size)
         self.dropout = config.dropout
 
-    def forward(self, hidden: torch.Tensor, context: SoundStormContext) -> torch.Tensor:
-        """(batch, frames, hidden_size) to the same shape."""
+    def forward(self, hidden: torch.Tensor, context: SoundStormContext) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, frames, hidden_size) to the same shape, and the weights where `attn_implementation` is "eager"."""
         hidden = self.norm(hidden).to(self.qkv.weight.dtype)
         queries_keys, values = self.qkv(hidden).unflatten(-1, (3, *self.head_shape)).split((2, 1), dim=2)
         halves = queries_keys.unflatten(-1, (2, -1))
@@ -102,8 +133,10 @@ class SoundStormAttention(nn.Module):
         query, key = (part.transpose(1, 2) for part in turned.unbind(2))
         mask = None if context.mask is None else context.mask[:, None, None]
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, values.squeeze(2).transpose(1, 2), mask, dropout)
-        return self.out(mixed.transpose(1, 2).flatten(-2))
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        value = values.squeeze(2).transpose(1, 2)
+        mixed, weights = attend(self, query, key, value, mask, dropout=dropout, scaling=self.scaling)
+        return self.out(mixed.flatten(-2)), weights
 
 
 class SoundStormConvolution(nn.Module):
@@ -162,7 +195,7 @@ class SoundStormLayer(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         """(batch, frames, hidden_size) to the same shape, or to (n, hidden_size) for n `cells` of the flat batch."""
         hidden = torch.add(hidden, self.feed_forward_in(hidden), alpha=0.5)
-        hidden = hidden + self.attention(hidden, context)
+        hidden = hidden + self.attention(hidden, context)[0]
         hidden = hidden + self.convolution(hidden, context)
         if cells is not None:
             hidden = hidden.flatten(0, 1)[cells]
@@ -180,7 +213,10 @@ class SolamiSoundStormModel(PreTrainedModel):
     main_input_name = "audio_codes"
     input_modalities = "audio"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     _no_split_modules = ["SoundStormLayer"]
+    _can_record_outputs = {"hidden_states": SoundStormLayer, "attentions": SoundStormAttention}
+    _input_embed_layer = "semantic_embedding"
 
     def __init__(self, config: SolamiSoundStormConfig):
         super().__init__(config)
@@ -282,13 +318,15 @@ class SolamiSoundStormModel(PreTrainedModel):
         picked = codes.gather(2, wanted.clamp(max=codes.shape[-1] - 1)[:, None].expand(-1, codes.shape[1], -1))
         return picked if code_mask is None else picked.masked_fill(~code_mask.to(device)[:, None], 0)
 
+    @capture_outputs
     def forward(
         self,
         audio_codes: torch.Tensor,
         code_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        return_dict: bool | None = None,
-    ) -> SolamiSoundStormOutput | tuple:
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> SolamiSoundStormOutput:
         """Scores of the codes of levels 1, 2, ..., or the loss of the labelled cells.
 
         Args:
@@ -297,7 +335,8 @@ class SolamiSoundStormModel(PreTrainedModel):
             code_mask: (B, T) boolean, True = real; padding comes behind. All real if None.
             labels: (B, num_acoustic_levels, T) codes to learn, -100 elsewhere (see
                 `soundstorm_masking.hide_codes`). Only these cells are computed.
-            return_dict: False for a plain tuple.
+            output_hidden_states, output_attentions: whether the output has them; by default what the config says.
+                Pass them, as `return_dict=False` for a plain tuple, by name.
 
         Raises:
             ValueError: wrong shapes or types, codes out of range, a bad mask, labels without any cell.
@@ -311,10 +350,8 @@ class SolamiSoundStormModel(PreTrainedModel):
         if labels is None:
             hidden = self.encode(embeddings, context)
             logits = torch.stack([self.level_logits(hidden, level) for level in range(levels - 1)], dim=1)
-            output = SolamiSoundStormOutput(logits=logits)
-        else:
-            output = self._loss(embeddings, context, labels)
-        return output.to_tuple() if return_dict is False else output
+            return SolamiSoundStormOutput(logits=logits)
+        return self._loss(embeddings, context, labels)
 
     def _loss(
         self, embeddings: torch.Tensor, context: SoundStormContext, labels: torch.Tensor
@@ -448,3 +485,6 @@ def _steps_of_levels(steps: int | Sequence[int], levels: int) -> list[int]:
     if len(chosen) != levels or not all(isinstance(step, Integral) and step >= 1 for step in chosen):
         raise ValueError(f"steps is {steps!r}, expected an integer of at least 1, or {levels} of them (one per level)")
     return chosen
+
+
+SolamiSoundStormModel.register_for_auto_class("AutoModel")

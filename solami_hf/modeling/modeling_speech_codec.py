@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_speech_codec import SolamiSpeechCodecConfig
-from .quantizers import add_over_ranks, take_from_first_rank
+from .quantizers import add_over_ranks, fixed_normal, take_from_first_rank
 
 # Samples of the clips that go through the network together, on a CPU and elsewhere: so many share one reading of the
 # LSTM's weights. On a GPU two minutes take about 3 GB at the original's width.
@@ -354,12 +354,12 @@ class SpeechCodecCodebook(nn.Module):
     On several ranks (torch.distributed) a step counts the vectors of all of them, and codes are replaced by rank 0's.
     """
 
-    def __init__(self, config: SolamiSpeechCodecConfig):
+    def __init__(self, config: SolamiSpeechCodecConfig, level: int = 0):
         super().__init__()
-        self.decay, self.dead_code_share = config.codebook_decay, config.dead_code_share
+        self.decay, self.dead_code_share, self.level = config.codebook_decay, config.dead_code_share, level
         size = (config.codebook_size, config.hidden_size)
         # Persistent: what from_pretrained does not find in the file would come back as garbage.
-        self.register_buffer("codebook", torch.zeros(size))
+        self.register_buffer("codebook", fixed_normal(*size, seed=level))
         self.register_buffer("code_counts", torch.zeros(size[0]))
         self.register_buffer("initialised", torch.zeros(1))
 
@@ -409,7 +409,7 @@ class SpeechCodecQuantizer(nn.Module):
 
     def __init__(self, config: SolamiSpeechCodecConfig):
         super().__init__()
-        self.levels = nn.ModuleList(SpeechCodecCodebook(config) for _ in range(config.num_quantizers))
+        self.levels = nn.ModuleList(SpeechCodecCodebook(config, level) for level in range(config.num_quantizers))
 
     def encode(self, latents: torch.Tensor, num_quantizers: int, first_quantizer: int = 0) -> torch.LongTensor:
         """(batch, hidden_size, frames) to codes (batch, num_quantizers - first_quantizer, frames)."""
@@ -491,8 +491,9 @@ class SolamiSpeechCodecModel(PreTrainedModel):
             init.orthogonal_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, SpeechCodecCodebook):
-            for name, buffer in module.named_buffers():
-                init.normal_(buffer) if name == "codebook" else init.zeros_(buffer)
+            init.copy_(module.codebook, fixed_normal(*module.codebook.shape, seed=module.level))
+            init.zeros_(module.code_counts)
+            init.zeros_(module.initialised)
 
     def encode(
         self,
@@ -572,14 +573,15 @@ class SolamiSpeechCodecModel(PreTrainedModel):
     def _part_samples(self) -> int:
         return _PART_SAMPLES[self.device.type != "cpu"]
 
+    @can_return_tuple
     def forward(
         self,
         input_values: torch.Tensor,
         num_quantizers: int | torch.Tensor | None = None,
         quantize: bool = True,
-        return_dict: bool | None = None,
     ) -> SolamiSpeechCodecOutput:
         """Reconstructs speech of one length with the losses of training; moves the codebooks in training mode.
+        `return_dict=False` gives a tuple.
 
         Args:
             input_values: (batch, 1, samples) float waveform at `config.sampling_rate`; no padding.
@@ -598,7 +600,7 @@ class SolamiSpeechCodecModel(PreTrainedModel):
             latents, first, codes, commitment = self.quantizer(latents, levels)
         audio_values = self.decoder(latents)[..., : input_values.shape[-1]]
         reconstruction = F.l1_loss(audio_values, input_values)
-        output = SolamiSpeechCodecOutput(
+        return SolamiSpeechCodecOutput(
             loss=reconstruction + self.config.commitment_weight * commitment,
             reconstruction_loss=reconstruction,
             commitment_loss=commitment,
@@ -606,7 +608,6 @@ class SolamiSpeechCodecModel(PreTrainedModel):
             audio_codes=codes,
             semantic_values=self.semantic_projection(first.transpose(1, 2)),
         )
-        return output.to_tuple() if return_dict is False else output
 
 
 def check_audio(values: torch.Tensor) -> None:
@@ -687,3 +688,6 @@ def mask_lengths(mask: torch.Tensor | None, shape: tuple[int, int], name: str, d
     if (mask[:, 1:] & ~mask[:, :-1]).any():
         raise ValueError(f"{name} has padding before real values; pad behind the clips")
     return lengths.to(device)
+
+
+SolamiSpeechCodecModel.register_for_auto_class("AutoModel")

@@ -53,7 +53,7 @@ class EmaQuantizer(Float32Buffers, nn.Module):
         self.code_num, self.code_dim = code_num, code_dim
         self.decay, self.dead_code_threshold, self.random_restart = decay, dead_code_threshold, random_restart
         self.bypass = False
-        self.register_buffer("codebook", torch.randn(code_num, code_dim))
+        self.register_buffer("codebook", fixed_normal(code_num, code_dim))
         self.register_buffer("code_sum", torch.zeros(code_num, code_dim))
         self.register_buffer("code_count", torch.ones(code_num))
         self.register_buffer("initialised", torch.tensor(False))
@@ -207,6 +207,15 @@ class FiniteScalarQuantizer(nn.Module):
         """Levels (C,) and what a step of each channel adds to the code (C,)."""
         weights = [math.prod(self.levels[:channel]) for channel in range(len(self.levels))]
         return torch.tensor(self.levels, device=device), torch.tensor(weights, device=device)
+
+
+def fixed_normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Standard normal numbers, the same whenever they are asked for: what a codebook holds before it has seen data.
+
+    A model that is built without weights and filled later then starts as one built at once.
+    """
+    values = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
+    return values.to(torch.get_default_device())
 
 
 def _several_ranks() -> bool:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
+from .configuration_speech_codec import SolamiSpeechCodecConfig
 from .modeling_speech_codec import (
     SolamiSpeechCodecDecoderOutput,
     SolamiSpeechCodecEncoderOutput,
@@ -235,7 +236,11 @@ def load_speech_codec(
         OSError: nothing to load there.
         ValueError: it is no codec, or has fewer levels.
     """
-    model = AutoModel.from_pretrained(name_or_path, **{"dtype": torch.float32, **kwargs})
+    known, _ = PreTrainedConfig.get_config_dict(name_or_path, **kwargs)
+    # Ours by name: as remote code it is known to no Auto class.
+    ours = known.get("model_type") == SolamiSpeechCodecConfig.model_type
+    model_class = SolamiSpeechCodecModel if ours else AutoModel
+    model = model_class.from_pretrained(name_or_path, **{"dtype": torch.float32, **kwargs})
     return as_speech_codec(model.eval(), lm_levels)
 
 

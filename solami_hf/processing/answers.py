@@ -9,6 +9,14 @@ import numpy as np
 from ..modeling.vocabulary import BRACKETS
 
 PARTS = ("body", "hand", "speech")
+# Whether words come first, and the parts behind them. The last three are the answers of the one-shot tasks.
+FORMATS = {
+    "motion_speech": (False, PARTS),
+    "text_motion_speech": (True, PARTS),
+    "text": (True, ()),
+    "motion": (False, ("body", "hand")),
+    "speech": (False, ("speech",)),
+}
 
 
 @dataclass
@@ -37,13 +45,14 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
     Args:
         ids (sequence of `int`): generated ids, without the prompt. Padding after `<eos>` is ignored.
         config: anything with `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`).
-        answer_format (`str`, *optional*): by default the config's.
+        answer_format (`str`, *optional*): one of `FORMATS`, by default the config's.
         interleaved (`bool`, *optional*): by default the config's; see `interleaving`.
 
     Returns:
         `Answer`; the codes that could be read are there even when it is invalid.
     """
     answer_format = answer_format or config.answer_format
+    has_text, parts = FORMATS[answer_format]
     if interleaved if interleaved is not None else getattr(config, "interleaved", False):
         from .interleaving import parse_interleaved
 
@@ -55,8 +64,9 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         ids = ids[: ends[0]]
     else:
         problems.append("no <eos>")
-    if answer_format == "text_motion_speech":
-        cuts = np.flatnonzero(ids == markers["eot"])
+    if has_text:
+        # What is nothing but text ends with the answer
+        cuts = np.flatnonzero(ids == markers["eot"]) if parts else np.array([len(ids)])
         if len(cuts):
             answer.text_ids, ids = ids[: cuts[0]].tolist(), ids[cuts[0] + 1 :]
             if not answer.text_ids or _is_reserved(np.asarray(answer.text_ids), config).any():
@@ -64,7 +74,7 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         else:
             problems.append("no <eot>")
     expected_start = 0
-    for name in PARTS:
+    for name in parts:
         begin, end = (np.flatnonzero(ids == markers[marker]) for marker in BRACKETS[name])
         if len(begin) != 1 or len(end) != 1 or end[0] < begin[0]:
             problems.append(f"no single {name} span")

@@ -18,6 +18,8 @@ MAX_SECONDS = 3600.0
 _BLOCK = 1 << 20  # frames read at once
 _LARGEST_RATIO = 2000
 _LOUDEST_SAMPLE = 64.0
+LOUDEST, LOUDNESS_SECONDS = 0.25, 0.4
+"""Root mean square of the loudest piece of so many seconds: speech is at 0.05 to 0.15, a broken codec may be at 1."""
 
 
 def read_audio(
@@ -105,12 +107,12 @@ def trim(values: np.ndarray, sampling_rate: int, decibels: float = 40.0, margin:
     return values[max(0, heard[0] - margin) : heard[-1] + piece + margin]
 
 
-def limit_loudness(values: np.ndarray, sampling_rate: int, peak: float = 1.0, loudest: float = 0.25) -> np.ndarray:
+def limit_loudness(values: np.ndarray, sampling_rate: int, peak: float = 1.0, loudest: float = LOUDEST) -> np.ndarray:
     """Sound (samples,) float32 that can be played: turned down as a whole where it is too loud, never up.
 
     Args:
         peak: the largest sample.
-        loudest: root mean square of the loudest 0.4 s; speech is at 0.05 to 0.15, a broken codec may roar at 1.
+        loudest: root mean square of the loudest `LOUDNESS_SECONDS`.
 
     Returns:
         Finite values in [-`peak`, `peak`]; NaN and infinite samples become 0, with a warning.
@@ -122,7 +124,7 @@ def limit_loudness(values: np.ndarray, sampling_rate: int, peak: float = 1.0, lo
     highest = float(np.abs(values).max(initial=0))
     if highest == 0:
         return values
-    piece = max(1, min(len(values), round(0.4 * sampling_rate)))
+    piece = max(1, min(len(values), round(LOUDNESS_SECONDS * sampling_rate)))
     scaled = np.pad(values / highest, (0, -len(values) % piece)).reshape(-1, piece)  # squares cannot overflow
     loudness = highest * float(np.sqrt((scaled.astype(np.float64) ** 2).mean(axis=1).max()))
     return np.clip(values * min(1.0, peak / highest, loudest / loudness), -peak, peak).astype(np.float32)

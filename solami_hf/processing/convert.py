@@ -3,10 +3,13 @@
     solami convert motion-vq --body body.pth --hand hand.pth --transform transform.pth --mean mean.npy --std std.npy \\
         [--transform_mean 0 --transform_std 1] [--set body_activation=gelu ...] --output DIR
     solami convert motion IN OUT [--fps 30] [--up_axis z]
+    solami convert lm CHECKPOINT --to llama --output DIR [--dtype bfloat16]
 
 `motion-vq` writes a folder for `AutoModel.from_pretrained`. Sizes are read from the tensors; `--set` says what they
 cannot tell. `motion` takes one file (.npz, .npy, .bvh or .txt) and the file to write (.npz, .bvh or .glb), or two
-folders and `--format`; there, files that cannot be read are listed and left out, and the exit code is 1.
+folders and `--format`; there, files that cannot be read are listed and left out, and the exit code is 1. `lm` writes
+a language model with its tokenizer and chat template as a stock Llama, for vLLM (`solami_hf.generation.vllm_grammar`)
+and `transformers serve`; the codecs stay where they are.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ import sys
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from tqdm import tqdm
 
 from .motion_files import READ_SUFFIXES, WRITTEN_SUFFIXES, read_motion, write_motion
+from .whole_file import whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +63,35 @@ class ConvertMotionArguments:
     format: str = field(default="npz", metadata={"help": "Format of the files of a folder: npz, bvh or glb."})
 
 
+@dataclass
+class ConvertLMArguments:
+    """What `solami convert lm` reads and writes."""
+
+    source: str = field(metadata={"help": "Checkpoint folder or hub id (also accepted as the first word)."})
+    output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
+    to: Literal["llama"] = field(default="llama", metadata={"help": "The architecture to write."})
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto", metadata={"help": "Of the weights; auto keeps what they are stored in."}
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
     from trl import TrlParser
 
     argv = list(sys.argv[1:] if argv is None else argv)
     kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
-    kinds = {"motion-vq": ConvertMotionVQArguments, "motion": ConvertMotionArguments}
+    kinds = {"motion-vq": ConvertMotionVQArguments, "motion": ConvertMotionArguments, "lm": ConvertLMArguments}
     if kind not in kinds and not {"-h", "--help"} & set(argv):
         raise ValueError(f"say what to convert: {', '.join(kinds)}; got {kind!r}")
     if kind == "motion":
         names = list(takewhile(lambda word: not word.startswith("-"), argv[:2]))
         argv[: len(names)] = [f"--{flag}={name}" for flag, name in zip(("source", "output"), names, strict=False)]
+    if kind == "lm" and argv and not argv[0].startswith("-"):
+        argv[:1] = ["--source", argv[0]]
     parser = TrlParser(
         dataclass_types=[kinds[kind]] if kind else [],
-        prog=f"solami convert {kind or '{motion-vq,motion}'}",
+        prog=f"solami convert {kind or '{motion-vq,motion,lm}'}",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -80,8 +99,29 @@ def main(argv: list[str] | None = None) -> int:
     if kind == "motion":
         bad = convert_motion(args.source, args.output, args.fps or None, args.up_axis, args.format)
         return 1 if bad else 0
-    convert_motion_vq_folder(args)
+    (convert_lm if kind == "lm" else convert_motion_vq_folder)(args)
     return 0
+
+
+def convert_lm(args: ConvertLMArguments) -> None:
+    """Writes a language model as a stock Llama folder, whole or not at all.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        FileExistsError: there is something at the output.
+        ValueError: another architecture, or no modality tokens.
+    """
+    from ..modeling.convert_lm import convert_lm_to_llama
+    from .processing_solami import SolamiProcessor
+
+    if not Path(args.source).is_dir() and args.source.startswith(("/", ".")):
+        raise FileNotFoundError(f"no such checkpoint folder: {args.source}")
+    with whole_folder(args.output) as folder:
+        model = convert_lm_to_llama(args.source, args.dtype)
+        model.config.answer_format = (processor := SolamiProcessor.from_pretrained(args.source)).answer_format
+        model.save_pretrained(folder)
+        processor.tokenizer.save_pretrained(folder)
+    logger.info("wrote %s", args.output)
 
 
 def convert_motion_vq_folder(args: ConvertMotionVQArguments) -> None:

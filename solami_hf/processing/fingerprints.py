@@ -1,4 +1,4 @@
-"""Which codec made some codes: codes of another one are plausible numbers without meaning."""
+"""Which codec made some codes: codes of another one are plausible numbers without meaning. And which model."""
 
 from __future__ import annotations
 
@@ -22,4 +22,16 @@ def codec_fingerprint(codec) -> str:
     return digest.hexdigest()[:16]
 
 
-__all__ = ["codec_fingerprint"]
+def model_fingerprint(model) -> str:
+    """A short hash of names, shapes and a few values of all weights of a language model, quick for large ones."""
+    digest = hashlib.sha256(f"{model.dtype} {type(model).__name__}".encode())
+    for name, weight in sorted(model.state_dict().items()):
+        if isinstance(weight, torch.Tensor):
+            values = weight.detach().reshape(-1)[:: max(1, weight.numel() // 16)]
+            digest.update(
+                f"{name} {tuple(weight.shape)}".encode() + values.float().cpu().numpy().astype("<f4").tobytes()
+            )
+    return digest.hexdigest()[:16]
+
+
+__all__ = ["codec_fingerprint", "model_fingerprint"]

@@ -11,12 +11,13 @@ This costs no token more than the sequential format, and reading it back is sort
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..modeling.vocabulary import BRACKETS
-from .answers import PARTS, Answer, parse_answer
+from .answers import FORMATS, PARTS, Answer, parse_answer
 
 CHUNK_SECONDS = 0.4
 """The shortest time in which the paper's rates have whole codes: 3 of body, 3 of hand, 20 of speech."""
@@ -50,11 +51,14 @@ class Chunks:
         rates = getattr(layout, "frame_rates", None) or {"speech": 50.0 * levels, "body": 7.5, "hand": 7.5}
         return cls(dict(rates), levels, seconds)
 
+    def frames(self, name: str) -> float:
+        """Frames of a part in a chunk: its codes, all levels of speech as one."""
+        return self.seconds * self.rates[name] / (self.speech_levels if name == "speech" else 1)
+
     def of_codes(self, name: str, places: np.ndarray) -> np.ndarray:
         """The chunks (n,) of the codes of a part at `places` (n,), counted from 0."""
         levels = self.speech_levels if name == "speech" else 1
-        frames_per_chunk = self.seconds * self.rates[name] / levels
-        return np.ceil((places // levels + 1) / frames_per_chunk - 1e-9).astype(np.int64) - 1
+        return np.ceil((places // levels + 1) / self.frames(name) - 1e-9).astype(np.int64) - 1
 
     def of_span(self, name: str, count: int) -> np.ndarray:
         """The chunks of a span of `count` codes with its begin and end token, (count + 2,); the transform's are 0."""
@@ -62,6 +66,25 @@ class Chunks:
             return np.zeros(count, dtype=np.int64)
         codes = self.of_codes(name, np.arange(count))
         return np.concatenate([[0], codes, codes[-1:] if count else [0]])
+
+
+_TEMPLATE_BEGIN = "{%- set chunks = "
+
+
+def with_chunks(template: str | dict[str, str], chunks: Chunks | None) -> str | dict[str, str]:
+    """The packaged chat template as it writes answers in these chunks, or one part after the other with None.
+
+    Another template than the packaged one finds what it needs in `chunks`: frames of `body`, `hand` and `speech` in a
+    chunk, and `levels` of a frame of speech.
+    """
+    if isinstance(template, dict):  # several, by name
+        return {name: with_chunks(each, chunks) for name, each in template.items()}
+    if template.startswith(_TEMPLATE_BEGIN):
+        template = template.split("\n", 1)[1]
+    if chunks is None:
+        return template
+    sizes = {name: chunks.frames(name) for name in PARTS} | {"levels": chunks.speech_levels}
+    return f"{_TEMPLATE_BEGIN}{json.dumps(sizes)} -%}}\n{template}"
 
 
 def parse_interleaved(ids, config, answer_format: str | None = None, chunk_seconds: float = CHUNK_SECONDS) -> Answer:
@@ -77,17 +100,18 @@ def parse_interleaved(ids, config, answer_format: str | None = None, chunk_secon
         `Answer`; the codes that could be read are there even when it is invalid.
     """
     ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+    has_text, parts = FORMATS[answer_format or config.answer_format]
     ends = np.flatnonzero(ids == config.markers["eos"])
     end, begin = (ends[0] if len(ends) else len(ids)), 0
-    if (answer_format or config.answer_format) == "text_motion_speech":
+    if has_text and parts:
         cuts = np.flatnonzero(ids[:end] == config.markers["eot"])
         begin = cuts[0] + 1 if len(cuts) else 0
     media = ids[begin:end]
     sequential = media[np.argsort(_part_of(media, config), kind="stable")]
     answer = parse_answer(np.concatenate([ids[:begin], sequential, ids[end:]]), config, answer_format, False)
-    if answer.valid:
+    if answer.valid and parts:
         chunks = Chunks.of(config, chunk_seconds)
-        places = np.concatenate([chunks.of_span(name, len(getattr(answer, name))) for name in PARTS])
+        places = np.concatenate([chunks.of_span(name, len(getattr(answer, name))) for name in parts])
         if not np.array_equal(sequential[np.argsort(places, kind="stable")], media):
             answer.valid, answer.reason = False, f"body, hand and speech are not in chunks of {chunk_seconds} s"
     return answer
@@ -103,4 +127,4 @@ def _part_of(ids: np.ndarray, config) -> np.ndarray:
     return part
 
 
-__all__ = ["CHUNK_SECONDS", "Chunks", "parse_interleaved"]
+__all__ = ["CHUNK_SECONDS", "Chunks", "parse_interleaved", "with_chunks"]

@@ -88,11 +88,9 @@ def write_messages(
 
     Raises:
         FileNotFoundError: no such data. FileExistsError: there is something at `output`.
-        ValueError: codes of another codec, a split of which nothing is left, or a processor that interleaves answers.
+        ValueError: codes of another codec or a split of which nothing is left.
     """
     counts, answer_format = {}, answer_format or processor.answer_format
-    if processor._renderer.chunks is not None:
-        raise ValueError("the chat template writes body, hand and speech one after the other; train with `solami sft`")
     splits = split_names(data, "chat")
     if not splits:
         raise FileNotFoundError(f"{data} has no chat tokens; run `solami prepare chat`")

@@ -31,7 +31,6 @@ import logging
 import os
 import sys
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
@@ -41,13 +40,13 @@ from .motion_rows import MotionRows
 from .prepare_media import Media
 from .prepare_plan import Plan, SplitOptions
 from .prepare_shards import ShardWriter
+from .processes import is_first_process, processes
 from .token_loading import is_local
 from .token_schema import codec_sources, fingerprints, schema_for
 from .token_writing import check_codecs
 
 logger = logging.getLogger(__name__)
 KINDS = ("motion", "speech", "chat")
-_WAIT = timedelta(days=7)  # for the slowest of several processes
 
 
 @dataclass
@@ -173,7 +172,7 @@ def prepare(
     media = Media(root_of(source), processor, batch_size, dict(known or {}), motions)
     prints = fingerprints(processor, kind)
     check_codecs(Path(output), prints)
-    rank, world, wait = _processes()
+    rank, world, wait = processes()
     rows = tqdm(read_rows(source, kind, layout), desc="plan", unit="row", disable=True if rank else None)
     plan = Plan(rows, options, shard_rows)
     shards = plan.shards()
@@ -198,22 +197,6 @@ def _on_device(processor, kind: str):
     if kind != "motion" and torch.cuda.is_available():
         processor.speech_codec.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     return processor
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that finishes what several prepare together."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def _processes():
-    """Rank, number of processes and what waits for all of them; under `accelerate launch` or torchrun, else alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return 0, 1, lambda: None
-    import torch
-    from accelerate import PartialState
-
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=_WAIT)
-    return state.process_index, state.num_processes, state.wait_for_everyone
 
 
 def _warn(report: dict, folder: Path) -> None:

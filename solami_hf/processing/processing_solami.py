@@ -8,34 +8,33 @@ from __future__ import annotations
 
 import os
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import BatchFeature
-from transformers.processing_utils import ProcessorMixin
-from transformers.utils import cached_file
 
 from ..modeling.configuration_solami import ANSWER_FORMATS
-from ..modeling.modeling_motion_vq import SolamiMotionVQModel
 from ..modeling.speech_codec_adapter import as_speech_codec, load_speech_codec
 from ..modeling.vocabulary import MODALITY_FORMATS, extend_tokenizer
 from .answers import Answer, parse_answer
 from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_left, pad_right
+from .interleaving import with_chunks
 from .motion import SmplxMotion
 from .motion_features import features_to_smplx, motion_to_features, relative_transform
 from .motion_files import read_motion
+from .processor_codecs import CODECS, ProcessorCodecs
 from .processor_speech import SpeechProcessing
+from .remote_code import AUTO_MAP, write_remote_code
 from .rendering import TokenRenderer, sorted_blocks
 from .smplx_body import standing_height
 
-CODECS = ("motion_codec", "speech_codec", "acoustic_model")
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 MAX_MOTION_SECONDS = 120.0
+_PADDING = ("padding", "max_length", "pad_to_multiple_of", "padding_side")
 
 
-class SolamiProcessor(SpeechProcessing, ProcessorMixin):
+class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
     r"""
     Args:
         tokenizer: the text tokenizer; the modality tokens are added when it lacks them.
@@ -49,6 +48,10 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
         acoustic_model (`SolamiSoundStormModel`, *optional*): adds the levels that the language model does not write.
         speech_levels (`int`, *optional*): levels among the speech codes, by default those of the speech codec.
         voices (`Voices`, *optional*): prompts of the speech codec that the acoustic model can continue.
+        interleaved (`bool`): body, hand and speech of answers in chunks of equal time instead of one after the other,
+            see `interleaving`; also in the packaged chat template.
+        frame_rates (`dict`, *optional*): codes a second of `speech` (all levels counted), `body` and `hand`; by
+            default those of the codecs, and the paper's for one that is not given.
     """
 
     def __init__(
@@ -62,24 +65,28 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
         acoustic_model=None,
         speech_levels=None,
         voices=None,
+        interleaved=False,
+        frame_rates=None,
     ):
         if answer_format not in ANSWER_FORMATS:
             raise ValueError(f"answer_format must be one of {ANSWER_FORMATS}, got {answer_format!r}")
         chat_template = chat_template or _TEMPLATE.read_text(encoding="utf-8")
         super().__init__(tokenizer, chat_template=chat_template)
-        tokenizer.chat_template = chat_template
+        self.auto_map = dict(AUTO_MAP)
         self.characters = characters or {}
         self.answer_format = answer_format
         if speech_codec is not None:
             load = load_speech_codec if isinstance(speech_codec, str | os.PathLike) else as_speech_codec
             speech_codec = load(speech_codec, lm_levels=speech_levels)
             speech_levels = speech_codec.config.lm_levels
-        self.speech_levels = speech_levels or 1
+        self.speech_levels, self.interleaved = speech_levels or 1, interleaved
         self._codecs = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model), strict=True))
         self._codec_source, self._voices = None, voices
         self._found: dict[str, bool] = {}
+        self.frame_rates = frame_rates or self._rates()
         self.modalities, self.markers = extend_tokenizer(tokenizer, self._sizes(tokenizer))
         self._renderer = TokenRenderer(tokenizer, self)
+        self.chat_template = tokenizer.chat_template = with_chunks(chat_template, self._renderer.chunks)
 
     def _sizes(self, tokenizer) -> dict[str, int]:
         """Code counts: those of the tokenizer where it has modality tokens, else those of the codecs."""
@@ -102,56 +109,14 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
                 )
         return {name: size for name, size in sizes.items() if size}
 
-    # ---- codecs, saving and loading
+    def _rates(self) -> dict[str, float]:
+        """Codes a second of the codecs that are given, the paper's for the others."""
+        motion, speech = self._codecs["motion_codec"], self._codecs["speech_codec"]
+        codes = 7.5 if motion is None else float(motion.config.frame_rate)
+        frames = 50.0 if speech is None else float(speech.config.frame_rate)
+        return {"speech": frames * self.speech_levels, "body": codes, "hand": codes}
 
-    @property
-    def motion_codec(self) -> SolamiMotionVQModel:
-        """The motion tokenizer, loaded on first use; ValueError when the checkpoint has none."""
-        return self._codec("motion_codec")
-
-    @property
-    def speech_codec(self):
-        """The speech tokenizer, ours or an adapted one, loaded on first use; ValueError when there is none."""
-        return self._codec("speech_codec")
-
-    @property
-    def acoustic_model(self):
-        """What adds the other levels of the speech codec, loaded on first use; None when the checkpoint has none."""
-        return self._codec("acoustic_model") if self._has("acoustic_model") else None
-
-    def _codec(self, name: str):
-        if self._codecs[name] is None:
-            hint = f"pass {name}=... to SolamiProcessor, or save_pretrained a processor that has one"
-            if self._codec_source is None:
-                raise ValueError(f"this processor has no {name}; {hint}")
-            path, kwargs = self._codec_source
-            try:
-                if not self._has(name):
-                    raise OSError("there is no config.json in it")
-                self._codecs[name] = self._loader(name)(path, subfolder=name, dtype=torch.float32, **kwargs).eval()
-            except OSError as error:
-                raise ValueError(f"{path} has no readable {name}/ folder; {hint} ({error})") from error
-        return self._codecs[name]
-
-    def _loader(self, name: str):
-        if name == "motion_codec":
-            return SolamiMotionVQModel.from_pretrained
-        if name == "speech_codec":
-            return partial(load_speech_codec, lm_levels=self.speech_levels)
-        from ..modeling.modeling_soundstorm import SolamiSoundStormModel
-
-        return SolamiSoundStormModel.from_pretrained
-
-    def _has(self, name: str) -> bool:
-        """Whether the processor or the checkpoint that it comes from has such a model."""
-        if self._codecs[name] is not None or self._codec_source is None:
-            return self._codecs[name] is not None
-        if name not in self._found:  # asked once: the answer may come from the hub
-            path, kwargs = self._codec_source
-            self._found[name] = cached_file(
-                path, "config.json", subfolder=name, _raise_exceptions_for_missing_entries=False, **kwargs
-            ) is not None  # fmt: skip
-        return self._found[name]
+    # ---- saving and loading
 
     def to_dict(self):
         """What goes into `processor_config.json`: no weights, no derived state."""
@@ -164,14 +129,18 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
         return {k: v for k, v in output.items() if k not in CODECS}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        """Writes tokenizer, template, processor config, codecs and acoustic model (each in its subfolder), voices."""
+        """Writes tokenizer, template, processor config, voices, codecs and acoustic model (each in its subfolder), and
+        the code that loads them with `trust_remote_code` where this package is not installed."""
         os.makedirs(save_directory, exist_ok=True)
         for name in filter(self._has, CODECS):
             self._codec(name).save_pretrained(os.path.join(save_directory, name))
         self.voices.save(save_directory)
+        write_remote_code(save_directory)
         files = super().save_pretrained(save_directory, **kwargs)
         if push_to_hub:
-            self.push_to_hub(kwargs.get("repo_id", os.path.basename(os.path.abspath(save_directory))))
+            hub = ("commit_message", "private", "token", "revision", "create_pr")
+            repo_id = kwargs.get("repo_id", os.path.basename(os.path.abspath(save_directory)))
+            self.push_to_hub(repo_id, **{k: v for k, v in kwargs.items() if k in hub})
         return files
 
     @classmethod
@@ -288,8 +257,9 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
             chat_template: another template; it is then rendered as a string and tokenized.
             add_generation_prompt: end with the character's role marker.
             tokenize: ids instead of a string.
-            return_dict: `BatchFeature` with `input_ids`, `attention_mask` (and `assistant_masks` when asked for);
-                several conversations are padded on the left when `return_tensors` is given.
+            return_dict: `BatchFeature` with `input_ids`, `attention_mask` (and `assistant_masks` when asked for), a
+                batch even of one conversation, as all processors of transformers give it and TRL reads it. It is
+                padded on the left when `return_tensors` is given.
 
         Raises:
             ValueError: unknown content types or roles, unreadable media, codes outside the codebooks.
@@ -301,11 +271,14 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
         for c in conversations:
             _check_roles(c)
         if not tokenize or chat_template is not None:
+            if tokenize and "padding_side" in kwargs:
+                kwargs["tokenizer_kwargs"] = {"padding_side": kwargs.pop("padding_side")}
             return self.tokenizer.apply_chat_template(
-                conversations[0] if single else conversations,
+                conversations[0] if single and not (tokenize and return_dict) else conversations,
                 chat_template=chat_template or self.chat_template,
                 add_generation_prompt=add_generation_prompt,
                 tokenize=tokenize,
+                return_assistant_tokens_mask=return_assistant_tokens_mask,
                 **(dict(return_dict=return_dict, return_tensors=return_tensors) if tokenize else {}),
                 **kwargs,
             )
@@ -316,38 +289,47 @@ class SolamiProcessor(SpeechProcessing, ProcessorMixin):
             rows["assistant_masks"] = [(r["labels"] >= 0).astype(int).tolist() for r in rendered]
         if return_tensors is not None:
             rows = pad_left(rows, self.tokenizer.pad_token_id)
-        elif single:
-            rows = {k: v[0] for k, v in rows.items()}
         output = BatchFeature(rows, tensor_type=return_tensors)
-        return output if return_dict else output["input_ids"]
+        if return_dict:
+            return output
+        return output["input_ids"][0] if single and return_tensors is None else output["input_ids"]
 
-    def __call__(self, text=None, motion=None, audio=None, return_tensors=None, **kwargs) -> BatchFeature:
+    def __call__(self, text=None, motion=None, audio=None, **kwargs) -> BatchFeature:
         """Ids of text, of a motion, of a waveform, or of all three in that order (no roles, no template).
 
         Args:
-            text (`str` | `list[str]`, *optional*): tokenized by the text tokenizer, with its keyword arguments.
+            text (`str` | `list[str]`, *optional*): tokenized by the text tokenizer.
             motion (`SmplxMotion` | path, *optional*): rendered as `{trans}{body}{hand}`.
             audio (array at the codec's rate | path, *optional*): rendered as `{speech}`.
+            kwargs: of the tokenizer (`return_tensors`, `padding`, `max_length`, ...), as they are or in `text_kwargs`;
+                beside motion or audio those that pad, as nothing of these is cut off.
 
         Returns:
             `BatchFeature` with `input_ids` and `attention_mask`.
+
+        Raises:
+            ValueError: nothing to encode, several texts beside motion or audio, `truncation` there, unreadable media.
         """
+        kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)["text_kwargs"]
         if motion is None and audio is None:
             if text is None:
                 raise ValueError("the processor needs text, motion or audio, got none of them")
-            return BatchFeature(self.tokenizer(text, return_tensors=return_tensors, **kwargs))
+            return BatchFeature(self.tokenizer(text, **kwargs))
         if text is not None and not isinstance(text, str):
             raise ValueError(f"text beside motion or audio must be one string, got {type(text).__name__}")
+        if kwargs.get("truncation"):
+            raise ValueError("truncation would cut through motion or audio; cut the recordings, or pass text alone")
         content = [{"type": "text", "text": text}] if text else []
         content += [{"type": "motion", "motion": motion}] if motion is not None else []
         content += [{"type": "audio", "audio": audio}] if audio is not None else []
         blocks = self.encode_media([[{"role": "user", "content": content}]])[0][0]["content"]
         pieces = [(piece, False) for block in blocks for piece in self._renderer.block(block)]
         ids = self._renderer._join(pieces)["input_ids"].tolist()
-        rows = {"input_ids": ids, "attention_mask": [1] * len(ids)}
-        if return_tensors is not None:
+        padding = {"padding": False, **{name: kwargs[name] for name in _PADDING if name in kwargs}}
+        rows = dict(self.tokenizer.pad({"input_ids": ids, "attention_mask": [1] * len(ids)}, **padding))
+        if kwargs.get("return_tensors") is not None:
             rows = {k: [v] for k, v in rows.items()}
-        return BatchFeature(rows, tensor_type=return_tensors)
+        return BatchFeature(rows, tensor_type=kwargs.get("return_tensors"))
 
     def parse_response(self, ids, answer_format: str | None = None) -> Answer:
         """Text, codes and validity of generated ids; see `answers.parse_answer`."""

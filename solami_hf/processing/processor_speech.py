@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from transformers.processing_utils import ProcessorMixin
 
 from ..modeling.vocabulary import flatten_levels, split_levels
 from .audio import limit_loudness, read_audio
@@ -13,8 +14,8 @@ from .voices import Voices
 MAX_SPEECH_SECONDS = 120.0
 
 
-class SpeechProcessing:
-    """What `SolamiProcessor` inherits. Needs its `speech_codec`, `acoustic_model` and `characters`."""
+class SpeechProcessing(ProcessorMixin):
+    """What `SolamiProcessor` inherits. Needs its `speech_codec`, `acoustic_model`, `voices` and `characters`."""
 
     _codec_source: tuple | None
     _voices: Voices | None
@@ -63,22 +64,31 @@ class SpeechProcessing:
         """
         codec, config = self.speech_codec, self.speech_codec.config
         audio_codes = torch.from_numpy(split_levels(codes, config.lm_levels, config.codebook_size)).to(codec.device)
-        prompt = None if voice is None else self.voices.prompt(voice, codec)
-        acoustic = self.acoustic_model if config.lm_levels == 1 < config.num_quantizers else None
+        acoustic, prompt = self.acoustics(voice)
         if acoustic is not None:
             prompt = None if prompt is None else prompt[None].to(acoustic.device)
             audio_codes = acoustic.generate(audio_codes.to(acoustic.device), prompt, steps=steps, generator=generator)
             audio_codes = audio_codes[0].to(codec.device)
-        elif voice is not None:
+        values = codec.decode(audio_codes[None]).audio_values[0, 0]
+        return limit_loudness(values.float().cpu().numpy(), config.sampling_rate)
+
+    def acoustics(self, voice: str | None = None) -> tuple:
+        """The acoustic model, None where the codes are decoded as they are, and a voice's prompt (levels, P) or None.
+
+        Raises:
+            ValueError: an unknown voice, or a voice for a checkpoint that cannot use any.
+        """
+        codec, config = self.speech_codec, self.speech_codec.config
+        prompt = None if voice is None else self.voices.prompt(voice, codec)
+        acoustic = self.acoustic_model if config.lm_levels == 1 < config.num_quantizers else None
+        if acoustic is None and voice is not None:
             raise ValueError(
                 f"voice {voice!r} cannot be used: voices need an acoustic model, and a speech codec with levels that "
                 "the language model does not write; pass voice=None, or acoustic_model=... to SolamiProcessor"
             )
-        values = codec.decode(audio_codes[None]).audio_values[0, 0]
-        return limit_loudness(values.float().cpu().numpy(), config.sampling_rate)
+        return acoustic, prompt
 
-    @property
-    def voices(self) -> Voices:
+    def _load_voices(self) -> Voices:
         """The checkpoint's voices, read on first use; see `voices.Voices`."""
         if self._voices is None:
             path, hub = self._codec_source or (None, {})

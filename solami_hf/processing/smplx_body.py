@@ -1,10 +1,9 @@
 """SMPL-X's 55 joints: names, parents, rest skeletons and forward kinematics.
 
 A rest skeleton stands in a T-pose: metres, y up, facing +z, left is +x, the pelvis at the origin. The package carries
-a small free body (`body/free_body.json`, see the card beside it); `load_body` takes that of an SMPL-X model file.
+a small free body (`free_body.py`; `body/README.md` is its card); `load_body` takes that of an SMPL-X model file.
 """
 
-import json
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .free_body import REST, SOLE
 from .motion import NUM_JOINTS, NUM_PARAMS, PARAM_JOINTS, SmplxMotion
 from .rotations import axis_angle_to_matrix
 
@@ -67,9 +67,7 @@ class Body:
 @lru_cache(maxsize=1)
 def free_body() -> Body:
     """The free body that the package carries; its own frame has the pelvis at the origin."""
-    path = Path(__file__).parent / "body" / "free_body.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return Body(np.array(data["rest"], dtype=np.float64), np.zeros(3), float(data["sole"]))
+    return Body(np.array(REST, dtype=np.float64), np.zeros(3), SOLE)
 
 
 def load_body(model_file: str | Path, gender: str = "neutral", betas: np.ndarray | None = None) -> Body:
@@ -85,9 +83,13 @@ def load_body(model_file: str | Path, gender: str = "neutral", betas: np.ndarray
 
     Raises:
         FileNotFoundError: there is no such file or folder.
+        ImportError: `smplx` is not installed.
         ValueError: a pickle, a file that is no SMPL-X model, or more coefficients than the model has.
     """
-    from smplx.lbs import blend_shapes, vertices2joints
+    try:  # as remote code this module must load without the package
+        from smplx.lbs import blend_shapes, vertices2joints
+    except ImportError as error:
+        raise ImportError(f"{model_file} is read by the smplx package; pip install smplx==0.1.28") from error
 
     path = _model_path(Path(model_file), gender)
     try:

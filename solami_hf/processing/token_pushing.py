@@ -8,10 +8,19 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
-from .token_schema import SCHEMAS
-
 logger = logging.getLogger(__name__)
-_TOLD_BY = ["README.md", *(f"{config}/report.json" for config in SCHEMAS)]
+_TOLD_BY = ["README.md", *(f"{config}/report.json" for config in ("motion", "speech", "chat"))]
+
+
+def require_login(api: HfApi, repo_id: str) -> None:
+    """ValueError when nobody is logged in, who could push to a repository."""
+    try:
+        api.whoami()
+    except (LocalTokenNotFoundError, HfHubHTTPError) as error:
+        raise ValueError(
+            f"{repo_id} is a Hub repository, but the Hub does not know you ({error}); log in with `hf auth login`, or "
+            f"write ./{repo_id} for a folder"
+        ) from error
 
 
 def begin_repo(repo_id: str, folder: Path) -> None:
@@ -21,13 +30,7 @@ def begin_repo(repo_id: str, folder: Path) -> None:
         ValueError: nobody is logged in.
     """
     api = HfApi()
-    try:
-        api.whoami()
-    except (LocalTokenNotFoundError, HfHubHTTPError) as error:
-        raise ValueError(
-            f"output {repo_id} is a Hub repository, but the Hub does not know you ({error}); log in with "
-            f"`hf auth login`, or write ./{repo_id} for a folder"
-        ) from error
+    require_login(api, repo_id)
     try:
         wanted = [name for name in _TOLD_BY if not (folder / name).exists()]
         api.snapshot_download(repo_id, repo_type="dataset", local_dir=folder, allow_patterns=wanted)

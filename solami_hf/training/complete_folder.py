@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from ..hub_cards.cards import model_card
+from huggingface_hub import metadata_load
+from yaml import YAMLError
+
+from ..hub_cards.card_facts import card_of_folder
+from ..hub_cards.loss_plot import write_loss_plot
 from ..processing.whole_file import whole_file
 from ..report.page import MetricRow, write_report
 from .adapters import load_merged
 from .run_page import curves_of_log
 from .zero3 import whole_weights
+
+logger = logging.getLogger(__name__)
 
 # Of a saved model; one of our own brings its code.
 MODEL_FILES = (
@@ -71,6 +78,8 @@ def save_complete(weights: Path, processor, args, training_args, history: list[d
     _write(folder / "training_args.json", json.dumps(settings, indent=1, default=str))
     write_page(folder, history)
     _write(folder / "README.md", run_card(folder, args, training_args, history))
+    if (folder / "adapter" / "adapter_config.json").is_file():
+        _write(folder / "adapter" / "README.md", run_card(folder / "adapter", args, training_args, history))
     shutil.rmtree(folder / ".staging", ignore_errors=True)
     _write(folder / "history.json", json.dumps(history, indent=1))
 
@@ -123,27 +132,64 @@ def last_evaluations(history: list[dict]) -> dict[str, float]:
 
 
 def run_card(folder: Path, args, training_args, history: list[dict]) -> str:
-    """The README.md of the folder: what was trained on what and how, and the losses that were measured."""
+    """The README.md of the folder: what was trained on what and how, and the losses that were measured.
+
+    Writes the plot of the loss that it shows, too.
+    """
     losses = [row["loss"] for row in history if "loss" in row]
     recipe = {name: getattr(training_args, name) for name in _RECIPE}
     recipe["lr_scheduler_type"] = getattr(training_args.lr_scheduler_type, "value", training_args.lr_scheduler_type)
     training = {
         "trained from": Path(args.model).name,
-        "data": Path(args.data).name,
-        "trained": _TRAINED[args.trainable],
+        **({} if (folder / "adapter_config.json").is_file() else {"trained": _TRAINED[args.trainable]}),
         "steps": max((row.get("step", 0) for row in history), default=0),
         **{name.replace("_", " "): value for name, value in recipe.items()},
     }
     if losses:
         training["training loss, first and last logged"] = f"{losses[0]:.4f}, {losses[-1]:.4f}"
     evaluations = last_evaluations(history)
-    return model_card(
-        folder.resolve().name,
+    data, licences = _origins(args)
+    return card_of_folder(
+        folder,
+        data=data,
         training=training,
+        plot=write_loss_plot(folder, history),
         results={f"loss, {_dataset(name)}": loss for name, loss in evaluations.items()},
         evaluated_on=f"the test split of {Path(args.data).name}" if evaluations else "",
         limits=["`training_args.json` has all settings, `history.json` and `report.html` the course of the run."],
+        inherited=licences,
+        base_model=_hub_id(args.model),
+        datasets=[_hub_id(args.data)] if _hub_id(args.data) else [],
     )
+
+
+def _origins(args) -> tuple[dict, dict]:
+    """What the cards of the training data and of the base say: codecs that made the data, and licences."""
+    data, licences = {"data": Path(args.data).name}, {}
+    for what, source in (("base model", args.model), ("training data", args.data)):
+        known = _head(Path(source) / "README.md")
+        if known.get("license"):
+            kinds = known["license"] if isinstance(known["license"], list) else [known["license"]]
+            licences[f"{what}, {Path(source).name}"] = ", ".join(kinds)
+        for name, fingerprint in (known.get("codecs") or {}).items():
+            origin = (known.get("codec_sources") or {}).get(name, {})
+            told = [f"{origin[key]}" for key in ("id", "revision") if origin.get(key)]
+            data[f"its {name} codes by"] = " at ".join(told) + f" (fingerprint `{fingerprint}`)"
+    return data, licences
+
+
+def _head(card: Path) -> dict:
+    """The YAML head of a card; empty where there is none that can be read."""
+    try:
+        return (metadata_load(card) or {}) if card.is_file() else {}
+    except (ValueError, YAMLError) as error:
+        logger.warning("%s has no readable head, so its licence is not in the card (%s)", card, error)
+        return {}
+
+
+def _hub_id(source: str) -> str | None:
+    """A name on the Hub as it is, None for a folder of this machine."""
+    return None if Path(source).exists() or source.startswith(("/", ".")) or source.count("/") > 1 else source
 
 
 def _dataset(name: str) -> str:

@@ -38,6 +38,10 @@ class InitArguments:
         default=None, metadata={"help": 'JSON file: {"ada": {"name": "Ada", "system": "You are Ada ..."}, ...}.'}
     )
     answer_format: str = field(default="motion_speech", metadata={"help": f"One of {', '.join(ANSWER_FORMATS)}."})
+    interleaved: bool = field(
+        default=False,
+        metadata={"help": "Body, hand and speech of answers in chunks of equal time, for streaming, not in a row."},
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,7 +94,9 @@ def init(args: InitArguments) -> None:
             characters=characters,
             answer_format=args.answer_format,
             acoustic_model=acoustic,
+            interleaved=args.interleaved,
         )
+        model.config.interleaved = args.interleaved
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     added = sum(span["size"] for span in processor.modalities.values()) + len(processor.markers)

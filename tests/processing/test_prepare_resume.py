@@ -121,7 +121,7 @@ def test_two_ranks_write_what_one_does(source, tiny_processor, count, whole, tmp
     out, clips = tmp_path / "out", []
     for rank in (1, 0):
         count["clips"] = 0
-        monkeypatch.setattr(command, "_processes", lambda rank=rank: (rank, 2, lambda: None))
+        monkeypatch.setattr(command, "processes", lambda rank=rank: (rank, 2, lambda: None))
         found = prepare("motion", source, tiny_processor, out, shard_rows=SHARD)
         clips.append(count["clips"])
     assert files_of(out) == whole and sum(clips) == 12 and min(clips) > 0

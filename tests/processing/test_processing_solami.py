@@ -39,7 +39,7 @@ def test_ids_equal_the_tokenized_template_string(tiny_processor, conversation):
         conversation, tokenize=True, return_dict=True, add_generation_prompt=True, return_assistant_tokens_mask=True
     )
     tokenizer = tiny_processor.tokenizer
-    assert rendered["input_ids"] == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert rendered["input_ids"] == [tokenizer(text, add_special_tokens=False)["input_ids"]]
     by_template = tokenizer.apply_chat_template(
         tiny_processor.encode_media([conversation])[0],
         tokenize=True,
@@ -47,8 +47,8 @@ def test_ids_equal_the_tokenized_template_string(tiny_processor, conversation):
         add_generation_prompt=True,
         return_assistant_tokens_mask=True,
     )
-    assert by_template["input_ids"] == rendered["input_ids"]
-    assert by_template["assistant_masks"] == rendered["assistant_masks"]
+    assert [by_template["input_ids"]] == rendered["input_ids"]
+    assert [by_template["assistant_masks"]] == rendered["assistant_masks"]
 
 
 def test_the_dialogue_reads_as_the_paper_writes_it(tiny_processor):
@@ -191,7 +191,8 @@ def test_bad_media(tiny_processor, small_motion, tmp_path):
 def test_saved_config_holds_no_weights(tiny_processor, tmp_path):
     tiny_processor.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "processor_config.json").read_text())
-    assert set(config) == {"answer_format", "characters", "processor_class", "speech_levels"}
+    settings = {"answer_format", "auto_map", "characters", "frame_rates", "interleaved", "speech_levels"}
+    assert set(config) == {*settings, "processor_class"}
     write_motion(tmp_path / "m.npz", SmplxMotion(np.zeros((9, 3)), np.zeros((9, 55, 3))))
     assert len(tiny_processor.encode_motion([tmp_path / "m.npz"])[0]["body"]) == 2
 

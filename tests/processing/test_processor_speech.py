@@ -81,7 +81,7 @@ def test_a_chat_with_a_codec_of_several_levels(tiny_tokenizer, tmp_path):
     rendered = loaded.apply_chat_template(messages, **options)
     assert rendered == processor.apply_chat_template(messages, **options)
     text = loaded.apply_chat_template(messages)
-    assert rendered["input_ids"] == loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert rendered["input_ids"] == [loaded.tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     ids = np.array(rendered["input_ids"])[np.array(rendered["assistant_masks"]) == 1]
     answer = loaded.parse_response(ids)

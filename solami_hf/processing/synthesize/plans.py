@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 
 import yaml
+
+from .writers import content_hash
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,6 @@ class Plan:
     character: Character
     rounds: int
     seed: int
-
-
-def content_hash(value) -> str:
-    """SHA-256 in hex of anything that JSON can hold; the order of keys does not count."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def packaged(name: str) -> str:

@@ -7,19 +7,19 @@ import json
 import logging
 import random
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..whole_file import whole_file
+from .asking import ask_in_parallel
 from .motions import Motion, bring_motion, read_motions
 from .plans import Plan, draw_plans, read_characters, read_topics
 from .retrieval import MotionMatcher, TextEncoder
 from .scripts import Written, write_script
 from .speech import Speaker, load_callable
-from .writers import CachedWriter, EndpointError, EndpointWriter, LocalWriter, Sampling, api_key
+from .writers import CachedWriter, EndpointError, open_writer
 
 logger = logging.getLogger(__name__)
 MISSING_MOTION = ("keep", "reject")
@@ -154,7 +154,7 @@ def synthesize(args: SynthesizeArguments, writer=None) -> dict:
             *(args.motions, args.motions),
         )
     folder = Path(args.output)
-    cached = CachedWriter(writer or _writer(args), folder / "cache" / "answers")
+    cached = CachedWriter(writer or open_writer(args), folder / "cache" / "answers")
     written = _write_scripts(args, cached, plans, motions)
     maker = _DialogueMaker(args, motions, None if speak is None else Speaker(speak, args.tts, folder, args.seed))
     rows, rejected = maker.make(written)
@@ -178,33 +178,6 @@ def _speak(args: SynthesizeArguments, characters):
     return load_callable(args.tts)
 
 
-def _writer(args: SynthesizeArguments):
-    sampling = Sampling(args.temperature, args.top_p, args.max_tokens)
-    if args.local_model:
-        if args.base_url or args.provider or args.model:
-            raise ValueError("local_model excludes base_url, provider and model; choose who writes")
-        return LocalWriter(args.local_model, sampling)
-    if not (args.base_url or args.model):
-        raise ValueError("say who writes the scripts: --base_url (a server), --model (Hub providers) or --local_model")
-    try:
-        extra = json.loads(args.extra_body or "{}")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"extra_body is no JSON: {error}") from None
-    if not isinstance(extra, dict):
-        raise ValueError(f"extra_body must be a JSON object, got {type(extra).__name__}")
-    return EndpointWriter(
-        args.base_url,
-        args.provider,
-        args.model,
-        api_key(args.api_key_env),
-        sampling,
-        args.timeout,
-        args.retries,
-        args.first_wait,
-        extra,
-    )
-
-
 def _hints(plan: Plan, motions: list[Motion], count: int) -> list[str]:
     """Captions of motions by lot, one a motion."""
     rng = random.Random(f"{plan.seed} hints")
@@ -219,27 +192,11 @@ def _write_scripts(args, cached: CachedWriter, plans: list[Plan], motions: dict[
         hints = _hints(plan, motions[plan.split], args.caption_hints)
         return write_script(plan, cached.complete, hints, args.attempts, args.max_words)
 
-    results: dict[str, Written] = {}
-    failed_in_row = 0
-    executor = ThreadPoolExecutor(args.concurrency)
-    try:
-        futures = {executor.submit(write, plan): plan for plan in plans}
-        for future in tqdm(as_completed(futures), total=len(plans), desc="write", unit="dialogue", disable=None):
-            plan = futures[future]
-            try:
-                results[plan.id], failed_in_row = future.result(), 0
-            except EndpointError as error:
-                results[plan.id] = Written(plan, reason=f"endpoint: {error}")
-                failed_in_row += 1
-                if failed_in_row >= args.concurrency + 3:
-                    raise OSError(
-                        f"the endpoint failed for {failed_in_row} dialogues one after another, lastly: {error}; "
-                        "its answers so far are kept, run the command again"
-                    ) from error
-    finally:
-        cached.close()
-        executor.shutdown(cancel_futures=True)
-    return [results[plan.id] for plan in plans]
+    results = ask_in_parallel(plans, write, cached.close, args.concurrency, "write", "dialogue")
+    return [
+        Written(plan, reason=f"endpoint: {result}") if isinstance(result, EndpointError) else result
+        for plan, result in zip(plans, results, strict=True)
+    ]
 
 
 class _DialogueMaker:

@@ -10,6 +10,7 @@ from string import Template
 
 import yaml
 
+from .asking import UnusableAnswer, ask_until_usable, first_object
 from .plans import Plan, packaged
 
 UNSPEAKABLE = re.compile(r"[<>\[\]{}*_#|\\^~`@]|[\U0001F000-\U0001FAFF\u2600-\u27BF\u200B-\u200F\u202A-\u202E\ufe0f]")
@@ -17,11 +18,6 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 LINE = ("say", "emotion", "motion")
 MAX_MOTION_WORDS = 40
 MAX_TITLE = 200  # characters
-_TOLD_BACK = 8000  # characters of a wrong answer that the model is shown again
-
-
-class ScriptError(ValueError):
-    """An answer that is no usable script; the message is told to the model."""
 
 
 @dataclass
@@ -88,23 +84,16 @@ def write_script(plan: Plan, complete, captions: list[str], attempts: int, max_w
     Returns:
         `Written` with a script, or with the reason why the last answer was refused.
     """
-    messages, written = first_messages(plan, captions, max_words), Written(plan)
-    for attempt in range(attempts):
-        answer = complete(messages, (plan.seed + attempt) % 2**31, script_schema(plan))
-        written.answers.append(answer)
-        try:
-            if answer.finish == "length":
-                raise ScriptError("it was cut off because it was too long; write shorter lines")
-            written.script, written.reason = parse_script(answer.text, plan, max_words), None
-            return written
-        except ScriptError as error:
-            written.reason = str(error)
-            complaint = _prompts()["retry"].substitute(error=error).strip()
-            messages = messages[:2] + [
-                {"role": "assistant", "content": answer.text[:_TOLD_BACK] or "{}"},
-                {"role": "user", "content": complaint},
-            ]
-    return written
+    asked = ask_until_usable(
+        first_messages(plan, captions, max_words),
+        complete,
+        lambda text: parse_script(text, plan, max_words),
+        script_schema(plan),
+        plan.seed,
+        attempts,
+        lambda error: _prompts()["retry"].substitute(error=error).strip(),
+    )
+    return Written(plan, asked.value, asked.reason, asked.answers)
 
 
 def parse_script(text: str, plan: Plan, max_words: int = 40) -> dict:
@@ -114,18 +103,18 @@ def parse_script(text: str, plan: Plan, max_words: int = 40) -> dict:
     white space put in order; topic and character are written as in the plan.
 
     Raises:
-        ScriptError: there is no JSON object, or it breaks a rule; the message names the place.
+        UnusableAnswer: there is no JSON object, or it breaks a rule; the message names the place.
     """
-    script = _first_object(text.rsplit("</think>", 1)[-1])
+    script = first_object(text)
     _check_fields(script, ("title", "topic", "character", "rounds"), "the script")
     title = _text(script["title"], "title")[:MAX_TITLE]
     for key, expected in (("topic", plan.topic), ("character", plan.character.name)):
         if _plain(_text(script[key], key)) != _plain(expected):
-            raise ScriptError(f"{key} is {script[key]!r}, expected {expected!r}")
+            raise UnusableAnswer(f"{key} is {script[key]!r}, expected {expected!r}")
     rounds = script["rounds"]
     if not isinstance(rounds, list) or len(rounds) != plan.rounds:
         came = f"{len(rounds)} rounds" if isinstance(rounds, list) else type(rounds).__name__
-        raise ScriptError(f"rounds must be a list of exactly {plan.rounds} rounds, got {came}")
+        raise UnusableAnswer(f"rounds must be a list of exactly {plan.rounds} rounds, got {came}")
     checked = []
     for number, turn in enumerate(rounds):
         _check_fields(turn, ("user", "character"), f"rounds[{number}]")
@@ -133,50 +122,38 @@ def parse_script(text: str, plan: Plan, max_words: int = 40) -> dict:
     return {"title": title, "topic": plan.topic, "character": plan.character.id, "rounds": checked}
 
 
-def _first_object(text: str) -> dict:
-    start = text.find("{")
-    if start < 0:
-        raise ScriptError("it holds no JSON object" if text.strip() else "it is empty; expected a JSON object")
-    try:
-        return json.JSONDecoder().raw_decode(text, start)[0]
-    except json.JSONDecodeError as error:
-        raise ScriptError(f"it is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except (RecursionError, ValueError) as error:  # nested without end, numbers of thousands of digits
-        raise ScriptError(f"it is not valid JSON: {type(error).__name__}") from None
-
-
 def _check_fields(value, fields: tuple[str, ...], where: str) -> None:
     if not isinstance(value, dict):
-        raise ScriptError(f"{where} must be an object with {', '.join(fields)}, got {type(value).__name__}")
+        raise UnusableAnswer(f"{where} must be an object with {', '.join(fields)}, got {type(value).__name__}")
     missing, unknown = [name for name in fields if name not in value], sorted(set(value) - set(fields))
     if missing:
-        raise ScriptError(f"{where} lacks {', '.join(missing)}")
+        raise UnusableAnswer(f"{where} lacks {', '.join(missing)}")
     if unknown:
-        raise ScriptError(f"{where} has unknown fields: {', '.join(map(repr, unknown[:5]))}")
+        raise UnusableAnswer(f"{where} has unknown fields: {', '.join(map(repr, unknown[:5]))}")
 
 
 def _line(line, where: str, max_words: int) -> dict:
     _check_fields(line, LINE, where)
     say, emotion, motion = (_text(line[name], f"{where}.{name}", empty=name != "say") for name in LINE)
     if len(say.split()) > max_words:
-        raise ScriptError(f"{where}.say has {len(say.split())} words, expected at most {max_words}")
+        raise UnusableAnswer(f"{where}.say has {len(say.split())} words, expected at most {max_words}")
     if found := UNSPEAKABLE.search(say):
-        raise ScriptError(f"{where}.say holds {found[0]!r}, which cannot be read aloud; write spoken words only")
+        raise UnusableAnswer(f"{where}.say holds {found[0]!r}, which cannot be read aloud; write spoken words only")
     if not any(c.isalnum() for c in say):
-        raise ScriptError(f"{where}.say holds no words")
+        raise UnusableAnswer(f"{where}.say holds no words")
     if len(motion.split()) > MAX_MOTION_WORDS:
-        raise ScriptError(f"{where}.motion has {len(motion.split())} words; describe one short movement")
+        raise UnusableAnswer(f"{where}.motion has {len(motion.split())} words; describe one short movement")
     return {"say": say, "emotion": emotion, "motion": motion}
 
 
 def _text(value, where: str, empty: bool = False) -> str:
     if not isinstance(value, str):
-        raise ScriptError(f"{where} must be a text, got {type(value).__name__}")
+        raise UnusableAnswer(f"{where} must be a text, got {type(value).__name__}")
     value = " ".join(value.split())
     if CONTROL.search(value):
-        raise ScriptError(f"{where} holds control characters")
+        raise UnusableAnswer(f"{where} holds control characters")
     if not value and not empty:
-        raise ScriptError(f"{where} is empty")
+        raise UnusableAnswer(f"{where} is empty")
     return value
 
 

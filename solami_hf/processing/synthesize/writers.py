@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -11,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..whole_file import whole_file
-from .plans import content_hash
 
 logger = logging.getLogger(__name__)
 LONGEST_WAIT = 120.0  # seconds between two tries
@@ -44,6 +44,12 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached: bool = False
+
+
+def content_hash(value) -> str:
+    """SHA-256 in hex of anything that JSON can hold; the order of keys does not count."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class CachedWriter:
@@ -209,7 +215,7 @@ class _AsItIs(dict):
 def _response_format(kind: type | None, schema: dict) -> dict | None:
     if kind is None:
         return None
-    return kind(type="json_schema", json_schema={"name": "script", "schema": schema, "strict": True})
+    return kind(type="json_schema", json_schema={"name": "answer", "schema": schema, "strict": True})
 
 
 def _answer(output) -> Answer:
@@ -287,3 +293,39 @@ def api_key(variable: str | None) -> str | None:
     if variable and not os.environ.get(variable):
         raise ValueError(f"api_key_env names {variable}, but this variable is not set; export it first")
     return os.environ[variable] if variable else None
+
+
+def open_writer(args):
+    """The writer that a command's arguments name.
+
+    Args:
+        args: has base_url, provider, model, local_model, api_key_env, temperature, top_p, max_tokens, extra_body,
+            timeout, retries and first_wait, as `SynthesizeArguments` explains them.
+
+    Raises:
+        ValueError: nobody is named, too many are, or `extra_body` is no JSON object.
+    """
+    sampling = Sampling(args.temperature, args.top_p, args.max_tokens)
+    if args.local_model:
+        if args.base_url or args.provider or args.model:
+            raise ValueError("local_model excludes base_url, provider and model; choose who writes")
+        return LocalWriter(args.local_model, sampling)
+    if not (args.base_url or args.model):
+        raise ValueError("say who writes: --base_url (a server), --model (Hub providers) or --local_model")
+    try:
+        extra = json.loads(args.extra_body or "{}")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"extra_body is no JSON: {error}") from None
+    if not isinstance(extra, dict):
+        raise ValueError(f"extra_body must be a JSON object, got {type(extra).__name__}")
+    return EndpointWriter(
+        args.base_url,
+        args.provider,
+        args.model,
+        api_key(args.api_key_env),
+        sampling,
+        args.timeout,
+        args.retries,
+        args.first_wait,
+        extra,
+    )

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from solami_hf.processing.synthesize.asking import UnusableAnswer
 from solami_hf.processing.synthesize.plans import (
     Character,
     Plan,
@@ -13,7 +14,6 @@ from solami_hf.processing.synthesize.plans import (
     read_topics,
 )
 from solami_hf.processing.synthesize.scripts import (
-    ScriptError,
     first_messages,
     parse_script,
     script_schema,
@@ -147,7 +147,7 @@ def rounds_with(**changes):
     ],
 )
 def test_an_unusable_script_is_refused_with_its_place(answer, told):
-    with pytest.raises(ScriptError, match=told):
+    with pytest.raises(UnusableAnswer, match=told):
         parse_script(answer, PLAN)
 
 

@@ -1,0 +1,73 @@
+"""The models behind `SolamiProcessor`: given, or loaded from the subfolders of its checkpoint on first use."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from transformers.processing_utils import ProcessorMixin
+from transformers.utils import cached_file
+
+from ..modeling.modeling_motion_vq import SolamiMotionVQModel
+from ..modeling.speech_codec_adapter import load_speech_codec
+
+CODECS = ("motion_codec", "speech_codec", "acoustic_model")
+
+
+class ProcessorCodecs(ProcessorMixin):
+    """What `SolamiProcessor` inherits. Needs its `speech_levels` and `_load_voices`."""
+
+    _codecs: dict[str, torch.nn.Module | None]
+    _codec_source: tuple | None
+    _found: dict[str, bool]
+
+    def __getattr__(self, name: str):
+        """`motion_codec`, `speech_codec`, `acoustic_model` and `voices`, loaded on first use.
+
+        Not properties: transformers wants no argument of `__init__` to be an attribute of the class as well.
+
+        Raises:
+            ValueError: the checkpoint has no such codec. (Without an acoustic model, that is None.)
+        """
+        if name == "voices":
+            return self._load_voices()
+        if name in CODECS:
+            return self._codec(name) if name != "acoustic_model" or self._has(name) else None
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _codec(self, name: str):
+        if self._codecs[name] is None:
+            hint = f"pass {name}=... to SolamiProcessor, or save_pretrained a processor that has one"
+            if self._codec_source is None:
+                raise ValueError(f"this processor has no {name}; {hint}")
+            path, kwargs = self._codec_source
+            try:
+                if not self._has(name):
+                    raise OSError("there is no config.json in it")
+                self._codecs[name] = self._loader(name)(path, subfolder=name, dtype=torch.float32, **kwargs).eval()
+            except OSError as error:
+                raise ValueError(f"{path} has no readable {name}/ folder; {hint} ({error})") from error
+        return self._codecs[name]
+
+    def _loader(self, name: str):
+        if name == "motion_codec":
+            return SolamiMotionVQModel.from_pretrained
+        if name == "speech_codec":
+            return partial(load_speech_codec, lm_levels=self.speech_levels)
+        from ..modeling.modeling_soundstorm import SolamiSoundStormModel
+
+        return SolamiSoundStormModel.from_pretrained
+
+    def _has(self, name: str) -> bool:
+        """Whether the processor or the checkpoint that it comes from has such a model."""
+        if self._codecs[name] is not None or self._codec_source is None:
+            return self._codecs[name] is not None
+        if name not in self._found:  # asked once: the answer may come from the hub
+            path, kwargs = self._codec_source
+            self._found[name] = cached_file(
+                path, "config.json", subfolder=name, _raise_exceptions_for_missing_entries=False, **kwargs
+            ) is not None  # fmt: skip
+        return self._found[name]
+
+
+__all__ = ["CODECS", "ProcessorCodecs"]
