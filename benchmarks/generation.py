@@ -1,14 +1,16 @@
 """How long a character takes to answer, turn after turn: the original's way and ours in one run.
 
-    python benchmarks/generation.py [--turns 12] [--seconds 2]
+    python benchmarks/generation.py [--turns 12] [--seconds 2] [--stream_seconds 4]
 
 A dialogue of 12 turns with a Llama of 110M random weights in fp32 and a context of 2,048 tokens, which it outgrows.
 The original reads the whole dialogue at every turn and, once that with 600 new tokens is more than the context, drops
 the oldest round; ours is `DialogueSession` with the answer grammar. Both say the same number of tokens, one sequence
 at a time, and theirs keeps our answers in its history, so that both read the same. `prefill` is the time to the first
 token, summed over the turns; `answer` that to the last. `answer_beams` is the last turn as the original searches it,
-with five beams, over our single sequence. `grammar_overhead` is the grammar's share of a decoding step, below 1. The
-last line is one JSON object of ratios, theirs over ours but for that share: above 1 is faster.
+with five beams, over our single sequence. `grammar_overhead` is the grammar's share of a decoding step, below 1.
+`first_audio` and `first_motion` are those of `generation_streaming.py`, `folder_throughput` that of
+`generation_folder.py`. The last line is one JSON object of ratios, theirs over ours but for that share: above 1 is
+faster.
 """
 
 import argparse
@@ -17,6 +19,8 @@ import logging
 import statistics
 import time
 
+import generation_folder
+import generation_streaming
 import timing
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -55,14 +59,19 @@ class FirstToken:
         """Nothing is left to do."""
 
 
-def make_pipeline(seconds: float) -> SolamiPipeline:
-    """A pipeline of random weights whose answers all last so long."""
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer([character.system for character in load_dialogues()])
+def make_processor(tokenizer) -> SolamiProcessor:
+    """Codecs so small that they cost nothing."""
     sizes = {f"{part}_{key}": 16 for part in ("body", "hand") for key in ("code_dim", "width")}
     motion = SolamiMotionVQModel(SolamiMotionVQConfig(**sizes))
     speech = SolamiSpeechCodecModel(SolamiSpeechCodecConfig(num_filters=4, hidden_size=16, semantic_size=8))
-    processor = SolamiProcessor(tokenizer, motion, speech)
+    return SolamiProcessor(tokenizer, motion, speech)
+
+
+def make_pipeline(seconds: float, make_processor=make_processor) -> SolamiPipeline:
+    """A pipeline of random weights whose answers all last so long."""
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer([character.system for character in load_dialogues()])
+    processor = make_processor(tokenizer)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=768,
@@ -76,7 +85,8 @@ def make_pipeline(seconds: float) -> SolamiPipeline:
     weights = sum(weight.numel() for weight in model.parameters())
     logger.info("%.0fM weights, %d rows in the head", weights / 1e6, model.config.vocab_size)
     pipeline = SolamiPipeline(model, processor, max_new_tokens=LONGEST)
-    grammar = AnswerGrammar(model.config, min_seconds=seconds, max_seconds=seconds, max_new_tokens=LONGEST)
+    bounds = {"min_seconds": seconds, "max_seconds": seconds, "max_new_tokens": LONGEST}
+    grammar = AnswerGrammar(model.config, interleaved=processor.interleaved, **bounds)
     pipeline.grammar = lambda *args, **kwargs: grammar
     return pipeline
 
@@ -168,11 +178,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--turns", type=int, default=12, help="rounds of the dialogue")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each answer")
+    parser.add_argument("--stream_seconds", type=float, default=4.0, help="length of an answer that is streamed")
     args = parser.parse_args(argv)
-    timing.show_results(logger)
+    timing.show_results(logger, generation_streaming.logger, generation_folder.logger)
     pipeline = make_pipeline(args.seconds)
     results = dialogue(pipeline, args.turns)
     results["grammar_overhead"] = grammar_overhead(pipeline, results.pop("step_seconds"))
+    pipeline = make_pipeline(args.stream_seconds, generation_streaming.make_processor)
+    results |= generation_streaming.rows(pipeline, [user_turn() for _ in range(4)])
+    results["folder_throughput"] = generation_folder.folder_throughput(make_pipeline(generation_folder.SECONDS))
     print(json.dumps({name: float(f"{value:.4g}") for name, value in results.items()}))
 
 

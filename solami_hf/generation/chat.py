@@ -1,81 +1,177 @@
-"""`solami chat`: files in, files out. Each turn is a recording and a motion; each answer a wav and an npz.
+"""`solami chat`: talk to a character with files or words; each answer becomes a wav, an npz and a page to look at.
 
     solami chat --checkpoint runs/demo/checkpoint --character ada --output runs/chat \
         --turns hello.wav,wave.npz next.wav,nod.npz
+    solami chat --checkpoint runs/demo/checkpoint --character ada --output runs/chat        # a console, no microphone
+
+A turn is any of a sound file, a motion file and words. In the console a line is a turn, `hello.wav wave.npz` or
+`wave.npz Good morning!`, and these are commands:
+
+    /undo            takes the last round back (or two)   /fork NAME   goes on from here under another name
+    /reset           forgets the conversation             /switch NAME goes back to a conversation, at first "main"
+    /save FOLDER     keeps it on the disk                 /load FOLDER takes one from there
+    /help, /quit
+
+OUTPUT gets turn1.wav, turn1.npz, turn1.html, ... and chat.json with all rounds, written after each answer.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
+import re
+import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..processing.motion_files import READ_SUFFIXES
+from .generate import LoadingArguments
+from .inputs import SOUND_SUFFIXES
+
 logger = logging.getLogger(__name__)
+PROMPT = "you> "
+MOST_UNDONE = 2
+"""Rounds that can be taken back; the state before each keeps keys and values of its own."""
 
 
 @dataclass
-class ChatArguments:
+class ChatArguments(LoadingArguments):
     """Who talks, and what is said to them."""
 
-    checkpoint: str = field(metadata={"help": "Folder or hub id of a trained checkpoint with its codecs."})
-    turns: list[str] = field(
-        metadata={
-            "help": "One word per round: files joined by commas, e.g. hello.wav,wave.npz; either may be missing."
-        }
+    output: str = field(
+        kw_only=True, metadata={"help": "Folder for turn1.wav, turn1.npz, turn1.html, ..., chat.json."}
     )
-    output: str = field(metadata={"help": "Folder for the answers: turn1.wav, turn1.npz, ..., chat.json."})
+    turns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "One word per round: files joined by commas, e.g. hello.wav,wave.npz. Without it, a console."
+        },
+    )
     character: str | None = field(default=None, metadata={"help": "One of the checkpoint's characters."})
     system: str | None = field(default=None, metadata={"help": "A system prompt of your own instead."})
+    voice: str | None = field(default=None, metadata={"help": "One of its voices; by default the character's."})
     temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})
     top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
     max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
     seed: int = field(default=0, metadata={"help": "For sampling."})
+    pages: bool = field(default=True, metadata={"help": "Write a page of each round."})
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
     from trl import TrlParser
 
-    (args,) = TrlParser(dataclass_types=[ChatArguments], prog="solami chat").parse_args_and_config(
-        sys.argv[1:] if argv is None else argv
+    parser = TrlParser(
+        dataclass_types=[ChatArguments],
+        prog="solami chat",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    (args,) = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
     from transformers import set_seed
 
-    from .pipeline import SolamiPipeline
+    from .session import DialogueSession
 
-    users = [user_message(word) for word in args.turns]
-    if not Path(args.checkpoint).is_dir() and args.checkpoint.startswith(("/", ".")):
-        raise FileNotFoundError(f"no such checkpoint folder: {args.checkpoint}")
-    pipeline = SolamiPipeline.from_pretrained(args.checkpoint, max_new_tokens=args.max_new_tokens)
+    users = None if args.turns is None else [user_message(word) for word in args.turns]
+    pipeline = args.load_pipeline(args.max_new_tokens)
     system = args.system or (pipeline.processor.character_system(args.character) if args.character else None)
+    session = DialogueSession(pipeline, system=system, voice=args.voice)
+    known = pipeline.processor.characters.get(args.character, {})
+    recorder = Recorder(args.output, known.get("name", "Character"), args.pages)
     set_seed(args.seed)
     sampling = dict(do_sample=True, temperature=args.temperature, top_p=args.top_p) if args.temperature > 0 else {}
-    rounds = chat(pipeline, users, args.output, system, **sampling)
-    logger.info("%d answers in %s", len(rounds), args.output)
+    if users is None:
+        console(session, recorder, sys.stdin, sys.stdout, **sampling)
+    else:
+        for user in users:
+            recorder.write(user, session.answer(user, **sampling))
+    logger.info("%d answers in %s", len(recorder.rounds), args.output)
     return 0
 
 
-def user_message(word: str) -> dict:
-    """A user message of comma-separated files; sound by suffix (.wav, .flac, .ogg, .mp3), the rest motion.
+def user_message(text: str | list[str]) -> dict:
+    """A user message of files and words; a name that ends like a sound or motion file is one.
+
+    Args:
+        text: pieces, or a string of them, joined by commas.
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: no file at all.
+        ValueError: neither file nor words.
     """
-    content = []
-    for name in filter(None, word.split(",")):
-        if not Path(name).is_file():
-            raise FileNotFoundError(f"no such file: {name}")
-        kind = "audio" if Path(name).suffix.lower() in (".wav", ".flac", ".ogg", ".mp3") else "motion"
-        content.append({"type": kind, kind: name})
+    content, words = [], []
+    for piece in text.split(",") if isinstance(text, str) else text:
+        suffix = Path(piece.strip()).suffix.lower()
+        if suffix not in SOUND_SUFFIXES + READ_SUFFIXES:
+            words.append(piece)
+            continue
+        if not Path(piece.strip()).is_file():
+            raise FileNotFoundError(f"no such file: {piece.strip()}")
+        kind = "audio" if suffix in SOUND_SUFFIXES else "motion"
+        if kind in (block["type"] for block in content):
+            raise ValueError(f"a turn has one sound and one motion at most, {piece.strip()} is another {kind}")
+        content.append({"type": kind, kind: piece.strip()})
+    said = (", " if isinstance(text, str) else " ").join(word for word in (w.strip() for w in words) if word)
+    if said:
+        content.append({"type": "text", "text": said})
     if not content:
-        raise ValueError(f"a turn needs a sound file or a motion file, got {word!r}")
+        raise ValueError(f"a turn needs a sound file, a motion file or words, got {text!r}")
     return {"role": "user", "content": content}
 
 
-def chat(pipeline, users: list[dict], output: str | Path, system: str | None = None, **generate_kwargs) -> list[dict]:
+class Recorder:
+    """Writes the answers of a chat, each as it comes.
+
+    Args:
+        output: folder for `turn{n}.wav`, `turn{n}.npz`, `turn{n}.html` and `chat.json`.
+        name: the character's, for the pages.
+        pages: write the pages.
+
+    Attributes:
+        rounds: `{"text", "valid", "audio", "motion", "page"}` of each; paths are None where the answer was malformed.
+    """
+
+    def __init__(self, output: str | Path, name: str = "Character", pages: bool = True):
+        self.output, self.name, self.pages = Path(output), name, pages
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.rounds: list[dict] = []
+
+    def write(self, user: dict, reply) -> dict:
+        """Writes an answer to a message, and the list of all rounds; returns its entry."""
+        from ..processing.audio import write_audio
+        from ..processing.motion_files import write_motion
+        from ..processing.whole_file import whole_file
+        from .chat_page import write_turn_page
+
+        number = len(self.rounds) + 1
+        stem, paths = self.output / f"turn{number}", {"audio": None, "motion": None, "page": None}
+        if reply.valid:
+            paths |= {"audio": f"{stem}.wav", "motion": f"{stem}.npz"}
+            write_audio(paths["audio"], reply.audio, reply.sampling_rate)
+            write_motion(paths["motion"], reply.motion)
+        else:
+            logger.warning("round %d: malformed answer (%s)", number, reply.answer.reason)
+        if self.pages:
+            page = write_turn_page(stem.with_suffix(".html"), number, self.name, user, reply, paths["audio"])
+            paths["page"] = str(page)
+        self.rounds.append({"text": reply.text, "valid": reply.valid, **paths})
+        with whole_file(self.output / "chat.json") as temporary:
+            temporary.write_text(json.dumps(self.rounds, indent=1), encoding="utf-8")
+        return self.rounds[-1]
+
+
+def chat(
+    pipeline,
+    users: list[dict],
+    output: str | Path,
+    system: str | None = None,
+    name: str = "Character",
+    pages: bool = True,
+    **generate_kwargs,
+) -> list[dict]:
     """Plays a conversation and writes each answer as it comes.
 
     A malformed answer stays out of the history, so that it cannot spoil the rounds that follow; see `DialogueSession`.
@@ -83,30 +179,103 @@ def chat(pipeline, users: list[dict], output: str | Path, system: str | None = N
     Args:
         pipeline: a `SolamiPipeline`.
         users: the user's messages, one per round.
-        output: folder for `turn{n}.wav`, `turn{n}.npz` and `chat.json`.
+        output, name, pages: see `Recorder`.
         system: the system prompt.
 
     Returns:
-        one `{"text", "valid", "audio", "motion"}` per round; paths are None where the answer was malformed.
+        `Recorder.rounds`.
     """
-    from ..processing.audio import write_audio
-    from ..processing.motion_files import write_motion
-    from ..processing.whole_file import whole_file
     from .session import DialogueSession
 
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    session, rounds = DialogueSession(pipeline, system=system), []
-    for number, user in enumerate(users, 1):
-        reply = session.answer(user, **generate_kwargs)
-        paths = {"audio": None, "motion": None}
-        if reply.valid:
-            paths = {"audio": str(output / f"turn{number}.wav"), "motion": str(output / f"turn{number}.npz")}
-            write_audio(paths["audio"], reply.audio, reply.sampling_rate)
-            write_motion(paths["motion"], reply.motion)
-        else:
-            logger.warning("round %d: malformed answer (%s)", number, reply.answer.reason)
-        rounds.append({"text": reply.text, "valid": reply.valid, **paths})
-    with whole_file(output / "chat.json") as temporary:
-        temporary.write_text(json.dumps(rounds, indent=1), encoding="utf-8")
-    return rounds
+    session, recorder = DialogueSession(pipeline, system=system), Recorder(output, name, pages)
+    for user in users:
+        recorder.write(user, session.answer(user, **generate_kwargs))
+    return recorder.rounds
+
+
+def console(session, recorder: Recorder, lines: Iterable[str], out, **generate_kwargs) -> None:
+    """Answers line after line until `/quit` or the end of the input; a bad line is told and costs nothing.
+
+    Args:
+        session: a `DialogueSession`.
+        recorder: writes the answers.
+        lines: what the user types, e.g. `sys.stdin`.
+        out: where the answers are shown, e.g. `sys.stdout`.
+    """
+    conversations, current = {"main": [session]}, "main"
+    out.write("A line is a turn: files, words, or both. /help lists the commands.\n" + PROMPT)
+    out.flush()
+    for line in lines:
+        try:
+            words = shlex.split(line) if line.strip() else []
+            if words == ["/quit"]:
+                break
+            if words and re.fullmatch("/[a-z]*", words[0]):
+                current = _command(words, conversations, current, out)
+            elif words:
+                # The state before each round is a fork, so that it can be taken back
+                history = conversations[current]
+                history.append(history[-1].fork())
+                try:
+                    _say(history[-1], recorder, words, out, generate_kwargs)
+                except BaseException:
+                    history.pop()
+                    raise
+                del history[: -1 - MOST_UNDONE]
+        except (ValueError, OSError) as error:
+            out.write(f"! {error}\n")
+        out.write(PROMPT)
+        out.flush()
+    out.write("\n")
+
+
+def _say(session, recorder: Recorder, words: list[str], out, generate_kwargs: dict) -> None:
+    user = user_message(words)
+    entry = recorder.write(user, session.answer(user, **generate_kwargs))
+    shown = [entry[name] for name in ("audio", "motion", "page") if entry[name]]
+    out.write(f"{recorder.name}: {entry['text'] or ('...' if entry['valid'] else '(malformed)')}\n")
+    out.write(f"  {' '.join(shown)}\n" if shown else "")
+
+
+def _command(words: list[str], conversations: dict, current: str, out) -> str:
+    """Runs a command of the console; returns the name of the conversation that goes on."""
+    from .session import DialogueSession
+
+    (name, *rest), history = words, conversations[current]
+    if name in ("/fork", "/switch", "/save", "/load") and len(rest) != 1:
+        raise ValueError(f"{name} takes one name, got {len(rest)}")
+    if name == "/reset":
+        fresh = history[-1].fork()
+        fresh.reset()
+        history.append(fresh)
+    elif name == "/undo":
+        if len(history) == 1:
+            raise ValueError("there is nothing to take back")
+        history.pop()
+    elif name == "/fork":
+        if rest[0] in conversations:
+            raise ValueError(f"there is a conversation {rest[0]!r} already: {', '.join(conversations)}")
+        conversations[rest[0]] = [history[-1].fork()]
+        return _told(rest[0], conversations, out)
+    elif name == "/switch":
+        if rest[0] not in conversations:
+            raise ValueError(f"no conversation {rest[0]!r}; there are {', '.join(conversations)}")
+        return _told(rest[0], conversations, out)
+    elif name == "/save":
+        history[-1].save(rest[0])
+    elif name == "/load":
+        history.append(DialogueSession.load(rest[0], history[-1].pipeline))
+    elif name == "/help":
+        out.write(__doc__.partition("A turn is")[2].rpartition("OUTPUT")[0])
+        return current
+    else:
+        raise ValueError(f"unknown command {name}; /help lists them")
+    return _told(current, conversations, out)
+
+
+def _told(current: str, conversations: dict, out) -> str:
+    out.write(f"[{current}: {conversations[current][-1].rounds} rounds]\n")
+    return current
+
+
+__all__ = ["ChatArguments", "Recorder", "chat", "console", "user_message"]

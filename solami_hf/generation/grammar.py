@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from ..processing.answers import PARTS
+from ..processing.answers import FORMATS
 from ..processing.interleaving import CHUNK_SECONDS, Chunks
 
 # Kinds of tokens; those of the speech levels follow one another from SPEECH on.
@@ -25,14 +25,6 @@ MARKER_KINDS = {
 }  # fmt: skip
 BEGIN = {"body": SOBO, "hand": SOHA, "speech": SOSP}
 END = {"body": EOBO, "hand": EOHA, "speech": EOSP}
-# Whether words come first, and the parts behind them. The last three are the answers of the one-shot tasks.
-FORMATS = {
-    "motion_speech": (False, PARTS),
-    "text_motion_speech": (True, PARTS),
-    "text": (True, ()),
-    "motion": (False, ("body", "hand")),
-    "speech": (False, ("speech",)),
-}
 OVER = np.iinfo(np.int64).max
 """The chunk of a part that has ended."""
 

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import DynamicCache
 
 from ..modeling.configuration_solami import require_layout
 from ..processing.answers import Answer
 from ..processing.batching import pad_left
 from ..processing.motion import SmplxMotion
-from ..processing.processing_solami import SolamiProcessor
+from ..processing.processing_solami import SolamiProcessor, _check_roles
 from ..processing.rendering import drop_oldest_rounds, sorted_blocks
+from .cache import growing
 from .grammar import AnswerGrammar, sliced_head
+from .loading import load_model, processor_source
+from .request_grammar import grammar_of
 
-MOST_SECONDS = {"motion": 10.0, "speech": None}
-"""Of an answer; speech is bounded by `max_new_tokens` alone."""
+TASK_FORMATS = {"text": "text", "motion": "motion", "audio": "speech"}
+"""Type of a task's target -> format of its answer."""
 
 
 @dataclass
@@ -63,16 +66,33 @@ class SolamiPipeline:
         self.model, self.processor, self.max_new_tokens = model.eval(), processor, max_new_tokens
 
     @classmethod
-    def from_pretrained(cls, path, dtype=torch.float32, max_new_tokens: int = 600, **kwargs) -> SolamiPipeline:
-        """Loads a checkpoint folder or hub id; `kwargs` go to the model's `from_pretrained`.
+    def from_pretrained(
+        cls,
+        path,
+        dtype=torch.float32,
+        max_new_tokens: int = 600,
+        quantization: str | None = None,
+        base=None,
+        merge: bool = False,
+        **kwargs,
+    ) -> SolamiPipeline:
+        """Loads a checkpoint, or an adapter on the model that it was trained on.
+
+        Args:
+            path: folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`).
+            dtype: of the language model; the codecs stay in float32.
+            max_new_tokens: longest answer.
+            quantization, base, merge: see `loading.load_model`.
+            kwargs: for the model's `from_pretrained` (`device_map`, `revision`, `attn_implementation`, ...).
 
         Raises:
-            OSError: nothing to load there.
-            ValueError: the checkpoint has no modality tokens or no codecs.
+            OSError: nothing to load there, or the adapter's base is gone.
+            ValueError: the checkpoint has no modality tokens or no codecs, or arguments that exclude one another.
         """
-        hub = {k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "local_files_only")}
-        processor = SolamiProcessor.from_pretrained(path, **hub)
-        pipeline = cls(AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **kwargs), processor, max_new_tokens)
+        source, hub = processor_source(path, base, **kwargs)
+        processor = SolamiProcessor.from_pretrained(source, **hub)
+        model = load_model(path, dtype=dtype, quantization=quantization, base=base, merge=merge, **kwargs)
+        pipeline = cls(model, processor, max_new_tokens)
         for codec in (processor.motion_codec, processor.speech_codec):  # fail now, not in the first answer
             codec.eval()
         return pipeline
@@ -96,7 +116,8 @@ class SolamiPipeline:
             decode: make motion and waveform of the valid answers; without it only text and codes.
             voice: one of the processor's voices, for all of them. None: the voice of the character whose system prompt
                 a conversation begins with, if it has one.
-            generate_kwargs: for `model.generate` (`do_sample`, `temperature`, `top_p`, ...); greedy by default.
+            generate_kwargs: for `model.generate` (`do_sample`, `temperature`, `top_p`, ...); greedy by default, and
+                with the pipeline's `max_new_tokens`.
 
         Raises:
             ValueError: a last message that is not the user's or is empty, an unreadable medium, a single turn that is
@@ -108,43 +129,91 @@ class SolamiPipeline:
         voices = [voice or self.processor.voice_of(messages) for messages in conversations]
         for name in set(voices) - {None}:  # fail now, not after the answer
             self.processor.voices.prompt(name, self.processor.speech_codec)
-        encoded = [self._fit(messages) for messages in self.processor.encode_media(conversations)]
-        ids = self.generate_ids(encoded, **generate_kwargs)
+        longest = generate_kwargs.get("max_new_tokens")
+        prompts = [self.chat_prompt(messages, longest) for messages in self.processor.encode_media(conversations)]
+        ids = self.generate_prompts(prompts, **generate_kwargs)
         answers = [self.processor.parse_response(row) for row in ids]
         return [self._reply(answer, decode, voice) for answer, voice in zip(answers, voices, strict=True)]
 
-    @torch.inference_mode()
     def generate_ids(self, conversations: list[list[dict]], **generate_kwargs) -> list[list[int]]:
-        """Generated ids (without prompt) of conversations whose media are codes."""
-        inputs = self.processor.apply_chat_template(
-            conversations, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
-        )
-        return self._generate(inputs["input_ids"], inputs["attention_mask"], **generate_kwargs)
+        """Generated ids (without prompt) of conversations whose media are codes, of which nothing is left out."""
+        render = self.processor._renderer.chat
+        prompts = [render(messages, add_generation_prompt=True)["input_ids"].tolist() for messages in conversations]
+        return self.generate_prompts(prompts, **generate_kwargs)
+
+    def chat_prompt(self, messages: list[dict], max_new_tokens: int | None = None) -> list[int]:
+        """Ids of a conversation up to the character's answer, without the oldest rounds where there is no room.
+
+        Args:
+            messages: media as codes (`processor.encode_media`), the last one the user's.
+            max_new_tokens: tokens that are left to the answer, by default the pipeline's.
+
+        Raises:
+            ValueError: an unknown role, an empty last turn, one that is too long, or codes or words that the model
+                does not know.
+        """
+        return self._fit(messages, max_new_tokens or self.max_new_tokens)
+
+    def task_prompt(
+        self, instruction: str, source: dict, target_type: str, max_new_tokens: int | None = None
+    ) -> list[int]:
+        """Ids of a one-shot task up to its answer; arguments as in `run_task` and `chat_prompt`.
+
+        Raises:
+            ValueError: a source that is too long, or codes or words that the model does not know.
+        """
+        target = {
+            "text": {"type": "text", "text": ""},
+            "motion": {"type": "motion", "motion": {}},
+            "audio": {"type": "audio", "audio": {"codes": []}},
+        }[target_type]
+        sample = self.processor._renderer.task(instruction, source, target)
+        ids = sample["input_ids"][sample["labels"] < 0].tolist()
+        limit = self.model.config.max_position_embeddings - (max_new_tokens or self.max_new_tokens)
+        if len(ids) > limit:
+            raise ValueError(f"the input needs {len(ids)} tokens, more than the {limit} that leave room for an answer")
+        return ids
+
+    @torch.inference_mode()
+    def generate_prompts(
+        self, prompts: list[list[int]], answer_format: str | None = None, **generate_kwargs
+    ) -> list[list[int]]:
+        """Generated ids of prompts, padded on the left to one batch; what follows an `<eos>` is padding.
+
+        Args:
+            prompts: as `chat_prompt` or `task_prompt` gives them.
+            answer_format: one of `answers.FORMATS`, by default the processor's.
+        """
+        rows = {"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}
+        padded = pad_left(rows, self.processor.tokenizer.pad_token_id)
+        return self._generate(*map(torch.tensor, padded.values()), answer_format=answer_format, **generate_kwargs)
 
     def grammar(self, answer_format: str | None = None, max_new_tokens: int | None = None) -> AnswerGrammar:
         """What an answer may consist of; with the format "text", "motion" or "speech", the output of a task."""
-        config, tokenizer = self.model.config, self.processor.tokenizer
-        return AnswerGrammar(
-            config,
+        return grammar_of(
+            self.model.config,
+            self.processor.tokenizer,
             answer_format or self.processor.answer_format,
-            interleaved=self.processor._renderer.chunks is not None,
-            min_seconds=0,  # a nod and a "no" are answers
-            max_seconds=MOST_SECONDS,
-            max_new_tokens=max_new_tokens or self.max_new_tokens,
-            not_text={*tokenizer.all_special_ids, *range(len(tokenizer), config.vocab_size)},
-            **({"max_text_tokens": None} if answer_format == "text" else {}),
+            self.processor._renderer.chunks is not None,
+            max_new_tokens or self.max_new_tokens,
         )
 
     @torch.inference_mode()
     def _generate(self, input_ids, attention_mask, answer_format=None, **generate_kwargs) -> list[list[int]]:
         device = self.model.device
         settings = {"do_sample": False, "max_new_tokens": self.max_new_tokens, **generate_kwargs}
-        head = nullcontext()
+        head, beams = nullcontext(), settings.get("num_beams", 1)
+        if beams == 1:
+            chosen = {"past_key_values", "cache_implementation", "use_cache", "generation_config"} & settings.keys()
+            if not chosen and self.model._supports_default_dynamic_cache():
+                settings["past_key_values"] = DynamicCache(config=self.model.config)
+            if type(settings.get("past_key_values")) is DynamicCache:
+                growing(settings["past_key_values"])
         if "logits_processor" not in settings:
             grammar = self.grammar(answer_format, settings["max_new_tokens"])
             settings["logits_processor"] = [grammar]
             # Beams compare log-probabilities over all rows, and a cache of fixed shape may have the model compiled.
-            if settings.get("num_beams", 1) == 1 and "cache_implementation" not in settings:
+            if beams == 1 and "cache_implementation" not in settings:
                 head = sliced_head(self.model, grammar)
         with head:
             output = self.model.generate(
@@ -152,7 +221,6 @@ class SolamiPipeline:
             )
         return output[:, input_ids.shape[1] :].tolist()
 
-    @torch.inference_mode()
     def run_task(self, instruction: str, sources: list[dict], target_type: str, **generate_kwargs) -> list[list[int]]:
         """Generated ids of a one-shot task for a batch of sources, well formed as the target demands.
 
@@ -161,29 +229,25 @@ class SolamiPipeline:
             sources: content blocks, media as codes.
             target_type: `text`, `motion` or `audio`; it decides how the prompt is worded.
         """
-        target = {
-            "text": {"type": "text", "text": ""},
-            "motion": {"type": "motion", "motion": {}},
-            "audio": {"type": "audio", "audio": {"codes": []}},
-        }[target_type]
-        renderer, pad = self.processor._renderer, self.processor.tokenizer.pad_token_id
-        samples = [renderer.task(instruction, source, target) for source in sources]
-        prompts = [sample["input_ids"][sample["labels"] < 0].tolist() for sample in samples]
-        rows = pad_left({"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}, pad)
-        inputs = (torch.tensor(rows[k]) for k in ("input_ids", "attention_mask"))
-        answer_format = "speech" if target_type == "audio" else target_type
-        return self._generate(*inputs, answer_format=answer_format, **generate_kwargs)
+        longest = generate_kwargs.get("max_new_tokens")
+        prompts = [self.task_prompt(instruction, source, target_type, longest) for source in sources]
+        return self.generate_prompts(prompts, TASK_FORMATS[target_type], **generate_kwargs)
 
-    def _fit(self, messages: list[dict]) -> list[dict]:
+    def _fit(self, messages: list[dict], max_new_tokens: int) -> list[int]:
+        _check_roles(messages)
         check_not_empty(messages[-1])
-        limit = self.model.config.max_position_embeddings - self.max_new_tokens
-        render = self.processor._renderer.chat
-        kept = drop_oldest_rounds(messages, lambda m: len(render(m, add_generation_prompt=True)["input_ids"]) <= limit)
-        if kept is None:
+        limit = self.model.config.max_position_embeddings - max_new_tokens
+        ids: list[int] = []
+
+        def fits(kept):
+            ids[:] = self.processor._renderer.chat(kept, add_generation_prompt=True)["input_ids"].tolist()
+            return len(ids) <= limit
+
+        if drop_oldest_rounds(messages, fits) is None:
             raise ValueError(
                 f"the last turn alone needs more than the {limit} tokens that leave room for an answer; shorten it"
             )
-        return kept
+        return ids
 
     def _reply(self, answer: Answer, decode: bool, voice: str | None) -> Reply:
         text = self.processor.tokenizer.decode(answer.text_ids).strip() if answer.text_ids else ""

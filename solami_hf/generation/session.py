@@ -6,6 +6,7 @@ a low-water mark, and prefills the rest once; the next many turns are then cheap
 
     session = DialogueSession(pipeline, character="ada")
     reply = session.answer([{"type": "audio", "audio": "hello.wav"}, {"type": "motion", "motion": "wave.npz"}])
+    for event in session.stream("And who are you?"): ...  # the next answer, while it is being given
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import json
 import logging
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from transformers import DynamicCache, StoppingCriteria
 from ..processing.fingerprints import codec_fingerprint
 from ..processing.whole_file import whole_file
 from .pipeline import Reply, SolamiPipeline, check_not_empty
+from .streaming import LOOKAHEAD, Event, stream_answer
 
 logger = logging.getLogger(__name__)
 
@@ -104,34 +107,41 @@ class DialogueSession:
                 does not fit into the context.
             RuntimeError: another thread is using this session.
         """
-        if generate_kwargs.get("num_return_sequences", 1) != 1:
-            raise ValueError("a session has one answer a turn; fork() it for several")
-        with self._alone():
-            self._cancelled.clear()
-            message = self._user_message(turn)
-            user_ids = self._render([message], add_generation_prompt=True)
-            longest = generate_kwargs.get("max_new_tokens") or self.pipeline.max_new_tokens
-            first = self._first_fitting(len(user_ids), longest)
-            history = self._context(first)
-            prompt = history + self._between * (len(self._rounds) > first) + user_ids
-            try:
-                answer_ids = self._generate(prompt, generate_kwargs)
-                answer = self.pipeline.processor.parse_response(answer_ids)
-                if not answer.valid and self._cancelled.is_set():
-                    answer.reason = "cancelled"
-                reply = self.pipeline._reply(answer, decode, self.voice)
-            except BaseException:
-                self._forget(len(history))
-                raise
+        with self._turn(turn, generate_kwargs) as (prompt, keep):
+            answer_ids = self._generate(prompt, generate_kwargs)
+            answer = self.pipeline.processor.parse_response(answer_ids)
+            if not answer.valid and self._cancelled.is_set():
+                answer.reason = "cancelled"
+            reply = self.pipeline._reply(answer, decode, self.voice)
             if reply.valid:
-                self._rounds.append(Round(message, user_ids, answer_ids))
-                self._first = first
-            else:
-                self._forget(len(history))
-            return reply
+                keep(answer_ids)
+        return reply
+
+    def stream(self, turn, lookahead: int = LOOKAHEAD, **generate_kwargs) -> Iterator[Event]:
+        """The character's answer while it is being given: words, motion and sound as soon as they can be said.
+
+        Nothing happens, and nothing is checked, before the first event is asked for. The answer becomes history when
+        the last event, `AnswerEnd`, comes. It does not, and the model stops at its next token, when the stream is left
+        before that (a `break`, an error in the loop's body, `close`) or `cancel` is called from anywhere; then only
+        `AnswerEnd` comes, with a reply that is not valid. Until the end the session is busy; close a stream that was
+        given a name (`contextlib.closing`).
+
+        Args:
+            turn: as in `answer`.
+            lookahead: codes of motion to wait for, each 0.13 s; see `streaming_motion_vq` for what they are worth.
+            generate_kwargs: as in `answer`, one beam.
+
+        Yields:
+            `TextPiece`, `MotionPiece`, `AudioPiece`, in the end `AnswerEnd`, see `streaming`. Codes are those of
+            `answer`; what motion and sound differ by is told in `streaming_media`.
+
+        Raises:
+            ValueError, RuntimeError: as `answer`; several beams.
+        """
+        return stream_answer(self, turn, lookahead, generate_kwargs)
 
     def cancel(self) -> None:
-        """Stops the answer that another thread is waiting for, at its next token; without one it does nothing."""
+        """Stops the answer or stream that is being given, at its next token; without one it does nothing."""
         self._cancelled.set()
 
     # ---- history
@@ -188,6 +198,7 @@ class DialogueSession:
                 "first": self._first,
                 "markers": layout.markers,
                 "modalities": layout.modalities,
+                "interleaved": self.pipeline.processor.interleaved,
                 "codecs": _codecs(self.pipeline.processor),
                 "rounds": [{"user": past.user, "answer_ids": past.answer_ids} for past in self._rounds],
             }
@@ -215,10 +226,11 @@ class DialogueSession:
         if not path.is_file():
             raise FileNotFoundError(f"no session in {folder}: there is no {STATE_FILE}")
         state, layout = json.loads(path.read_text(encoding="utf-8")), pipeline.model.config
-        for name, ours in (("markers", layout.markers), ("modalities", layout.modalities)):
-            if state[name] != ours:
-                raise ValueError(f"the session in {folder} was made with another vocabulary ({name} differ)")
-        for name, ours in _codecs(pipeline.processor).items():
+        processor = pipeline.processor
+        for name, it in (("markers", layout), ("modalities", layout), ("interleaved", processor)):
+            if state.get(name, False) != getattr(it, name):
+                raise ValueError(f"the session in {folder} was made with another vocabulary or format ({name} differ)")
+        for name, ours in _codecs(processor).items():
             if state["codecs"].get(name) != ours:
                 raise ValueError(
                     f"the session in {folder} has codes of another {name} ({state['codecs'].get(name)}, here {ours}); "
@@ -246,9 +258,33 @@ class DialogueSession:
     # ---- what stands behind
 
     @contextmanager
+    def _turn(self, turn, generate_kwargs: dict):
+        """A user's turn: gives the prompt, and what to call with a good answer's ids. Otherwise nothing changes."""
+        if generate_kwargs.get("num_return_sequences", 1) != 1:
+            raise ValueError("a session has one answer a turn; fork() it for several")
+        with self._alone():
+            self._cancelled.clear()
+            message, kept = self._user_message(turn), []
+            user_ids = self._render([message], add_generation_prompt=True)
+            longest = generate_kwargs.get("max_new_tokens") or self.pipeline.max_new_tokens
+            first = self._first_fitting(len(user_ids), longest)
+            history = self._context(first)
+
+            def keep(answer_ids: list[int]) -> None:
+                self._rounds.append(Round(message, user_ids, answer_ids))
+                self._first = first
+                kept.append(True)
+
+            try:
+                yield history + self._between * (len(self._rounds) > first) + user_ids, keep
+            finally:
+                if not kept:
+                    self._forget(len(history))
+
+    @contextmanager
     def _alone(self):
         if not self._busy.acquire(blocking=False):
-            raise RuntimeError("this session is answering; wait for it, cancel() it, or fork() before it answers")
+            raise RuntimeError("this session is answering; wait, cancel() it, close its stream, or fork() it before")
         try:
             yield
         finally:

@@ -214,9 +214,13 @@ def test_sessions_of_other_models_and_codecs(pipeline, tmp_path, caplog):
     kept, full = read_again(pipeline, restored)
     assert kept == full
     state = json.loads((tmp_path / "session.json").read_text())
-    for name, broken in (("markers", {**state["markers"], "eos": 1}), ("codecs", {"motion_codec": "0"})):
+    for name, broken in (
+        ("markers", {**state["markers"], "eos": 1}),
+        ("interleaved", True),
+        ("codecs", {"motion_codec": "0"}),
+    ):
         (tmp_path / "session.json").write_text(json.dumps({**state, name: broken}))
-        with pytest.raises(ValueError, match="another vocabulary" if name == "markers" else "another motion_codec"):
+        with pytest.raises(ValueError, match="another motion_codec" if name == "codecs" else "another vocabulary"):
             DialogueSession.load(tmp_path, pipeline)
 
 

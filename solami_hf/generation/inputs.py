@@ -1,0 +1,324 @@
+"""What `solami generate` reads: inputs of the six tasks and dialogues, with the references where the data has them.
+
+A token dataset gives its codes, a folder of a layout that `solami prepare` knows is encoded first, and so are plain
+files: lines of a .txt, rows of a .json or .jsonl with the input's `text`, `motion` or `audio` (and an `id`), a motion
+or sound file, or a folder of them. One bad input costs no other: it becomes an `Item` with an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..processing.layouts.find import find_layout, read_rows, root_of
+from ..processing.manifest import BadRow, json_lines
+from ..processing.motion_files import READ_SUFFIXES
+from ..processing.motion_rows import MotionRows
+from ..processing.prepare_media import Media
+from ..processing.prepare_rows import MediaFile, files_of, token_row
+from ..processing.rendering import TASKS
+from ..processing.results import result_row
+from ..processing.tasks import audio_block, motion_block, text_block
+from ..processing.token_loading import is_local, load_tokens
+
+SHORT_TASKS = {
+    "t2m": "text_to_motion",
+    "m2t": "motion_to_text",
+    "m2m": "motion_to_motion",
+    "t2s": "text_to_speech",
+    "s2t": "speech_to_text",
+    "s2s": "speech_to_speech",
+}
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+MOTION_SUFFIXES = tuple(suffix for suffix in READ_SUFFIXES if suffix != ".txt")
+
+
+@dataclass
+class Item:
+    """One input of a task.
+
+    Attributes:
+        columns: what a row of the results says about it (`result_row`).
+        source: content block, media as codes; None where it could not be read.
+    """
+
+    columns: dict
+    source: dict | None = None
+
+
+@dataclass
+class Dialogue:
+    """A conversation to be answered turn by turn, as a `chat` token row; without turns where it could not be read."""
+
+    id: str
+    topic: str = ""
+    character: str = ""
+    turns: list[dict] = field(default_factory=list)
+    files: list[dict] = field(default_factory=list)
+    error: str = ""
+
+
+def kinds_of(task: str) -> tuple[str, str, str]:
+    """Types of source and target of a task (`text`, `motion`, `audio`), and the dataset config that holds its rows."""
+    source, target = TASKS[SHORT_TASKS[task]]
+    return source, target, "motion" if "motion" in (source, target) else "speech"
+
+
+def read_items(task: str, source: str | Path, processor, split: str = "test", batch_size: int = 32) -> list[Item]:
+    """The inputs of a task.
+
+    Args:
+        task: one of `SHORT_TASKS`.
+        source: token dataset (folder or Hub id), a folder of a known layout, or plain files.
+        processor: a `SolamiProcessor`; its codecs must be those of a token dataset.
+        split: of a token dataset or manifest.
+        batch_size: files encoded together.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: codes of another codec, an unknown kind of file, an id that occurs twice, or no input at all.
+    """
+    kind, _, config = kinds_of(task)
+    if not is_local(source) or _has_tokens(source, config):
+        rows = ((row, {}) for row in load_tokens(source, config, split, processor))
+    elif (layout := _layout_of(source, config)) is not None:
+        rows = _encoded_rows(config, source, layout, split, processor, batch_size)
+    else:
+        rows = None
+        items = _plain_items(task, kind, Path(source), processor, batch_size)
+    if rows is not None:
+        items = list((_motion_items if config == "motion" else _speech_items)(task, rows))
+    return _checked(items, f"{source} holds no input for {task} (split {split})")
+
+
+def read_dialogues(source: str | Path, processor, split: str = "test", batch_size: int = 32) -> list[Dialogue]:
+    """The dialogues of a token dataset, or of a manifest folder, whose files are encoded; see `read_items`."""
+    if not is_local(source) or _has_tokens(source, "chat"):
+        rows = ((row, {}) for row in load_tokens(source, "chat", split, processor))
+    else:
+        layout = find_layout(source, "chat")
+        rows = _encoded_rows("chat", source, layout, split, processor, batch_size)
+    dialogues = []
+    for row, plain in rows:
+        if isinstance(row, BadRow):
+            dialogues.append(Dialogue(row.id, error=row.reason))
+        else:
+            files = plain.get("turns") or [{}] * len(row["turns"])
+            dialogues.append(Dialogue(row["id"], row["topic"], row["character"], row["turns"], files))
+    if not dialogues:
+        raise ValueError(f"{source} holds no dialogue in its {split} split")
+    if len({dialogue.id for dialogue in dialogues}) < len(dialogues):
+        raise ValueError(f"{source} has two dialogues of one id; ids must be unique")
+    return dialogues
+
+
+def _checked(items: list[Item], nothing: str) -> list[Item]:
+    if not items:
+        raise ValueError(nothing)
+    seen: set[str] = set()
+    for item in items:
+        if item.columns["id"] in seen:
+            raise ValueError(f"two inputs have the id {item.columns['id']!r}; ids must be unique")
+        seen.add(item.columns["id"])
+    return items
+
+
+def _has_tokens(source: str | Path, config: str) -> bool:
+    return any((Path(source) / config).glob("*.parquet"))
+
+
+def _layout_of(source: str | Path, config: str) -> str | None:
+    """The known layout of a source, None for plain files; a list of inputs is told from a manifest by its name."""
+    path = Path(source)
+    if path.is_file() and path.name not in ("manifest.jsonl", "manifest.csv", "manifest.tsv"):
+        return None
+    try:
+        return find_layout(path, config)
+    except FileNotFoundError:
+        if path.exists():
+            return None
+        raise FileNotFoundError(f"there is no input at {source}; give a folder, a file or a Hub id") from None
+
+
+# ---- rows of manifests and token datasets
+
+
+def _encoded_rows(config: str, source, layout: str, split: str, processor, batch_size: int) -> Iterator[tuple]:
+    """`(token row or BadRow, manifest row)` of a source's split; all its files are encoded in batches."""
+    rows = [
+        row
+        for row in read_rows(source, config, layout)
+        if isinstance(row, BadRow) or (row.get("split") or split) == split
+    ]
+    media = Media(root_of(source), processor, batch_size, motion_rows=MotionRows(source, processor))
+    codes = media.encode([file for row in rows if isinstance(row, dict) for file in files_of(config, row)])
+
+    def code_of(file: MediaFile):
+        if file.kind == "motion_id":
+            return media.motion_rows.codes(file.name, split)
+        media.path(file)
+        found = codes[media.key(file)]
+        if isinstance(found, ValueError):
+            raise found
+        return found
+
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield row, {}
+            continue
+        try:
+            yield _listed_codes(token_row(config, row, code_of)), row
+        except (ValueError, TypeError, AttributeError) as error:
+            yield BadRow(str(row.get("id")), str(error)), row
+
+
+def _listed_codes(row):
+    """A token row as a token dataset has it: lists for arrays."""
+    if isinstance(row, dict):
+        return {name: _listed_codes(value) for name, value in row.items()}
+    if isinstance(row, list):
+        return [_listed_codes(value) for value in row]
+    return row.tolist() if isinstance(row, np.ndarray) else row
+
+
+def _motion_items(task: str, rows: Iterable[tuple]) -> Iterator[Item]:
+    rows = list(rows)
+    by_id = {row["id"]: (row, plain) for row, plain in rows if not isinstance(row, BadRow)}
+    for row, plain in rows:
+        if isinstance(row, BadRow):
+            yield _bad(task, row)
+            continue
+        caption = row["text"][0] if row["text"] else None
+        columns = {"user_text": caption}
+        if task != "t2m":
+            columns |= _codes("user", row, ("body", "hand")) | {"user_motion": plain.get("motion")}
+        if task == "m2t":
+            yield _item(task, row["id"], motion_block(row), **columns, reference_text=list(row["text"]))
+        elif task == "t2m" and caption:
+            columns |= _codes("reference", row, ("body", "hand")) | {"reference_motion": plain.get("motion")}
+            yield _item(task, row["id"], text_block(caption), **columns)
+        elif task == "m2m" and row["partner_id"] in by_id:
+            partner, its = by_id[row["partner_id"]]
+            columns |= _codes("reference", partner, ("body", "hand")) | {"reference_motion": its.get("motion")}
+            yield _item(task, row["id"], motion_block(row), **columns)
+
+
+def _speech_items(task: str, rows: Iterable[tuple]) -> Iterator[Item]:
+    for row, plain in rows:
+        if isinstance(row, BadRow):
+            yield _bad(task, row)
+            continue
+        turns, files = row["turns"], plain.get("turns") or [{}] * len(row["turns"])
+        for i, turn in enumerate(turns[:-1] if task == "s2s" else turns):
+            columns, answer = {"user_text": turn["text"]}, i + 1 if task == "s2s" else i
+            columns["reference_text"] = [turns[answer]["text"]]
+            if task != "t2s":
+                columns |= _codes("user", turn, ("speech",)) | {"user_audio": files[i].get("audio")}
+            if task != "s2t":
+                columns |= _codes("reference", turns[answer], ("speech",))
+                columns["reference_audio"] = files[answer].get("audio")
+            source = text_block(turn["text"]) if task == "t2s" else audio_block(turn)
+            yield _item(task, f"{row['id']}#{i}", source, **columns)
+
+
+def _codes(whose: str, row: dict, names: tuple[str, ...]) -> dict:
+    return {f"{whose}_{name}": row[name] for name in names}
+
+
+def _item(task: str, name: str, source: dict, **columns) -> Item:
+    return Item(result_row(task=task, id=name, condition="given", **columns), source)
+
+
+def _bad(task: str, row: BadRow, **columns) -> Item:
+    return Item(result_row(task=task, id=row.id, condition="given", error=row.reason, **columns))
+
+
+# ---- plain files
+
+
+def _plain_items(task: str, kind: str, path: Path, processor, batch_size: int) -> list[Item]:
+    """Inputs of lines, of a list, or of media files."""
+    if kind == "text":
+        return [_text_item(task, row) for row in _listed(path, "text")]
+    suffixes = MOTION_SUFFIXES if kind == "motion" else SOUND_SUFFIXES
+    if path.suffix.lower() in (".json", ".jsonl"):
+        rows, root = _listed(path, kind), path.parent
+    else:
+        root = path if path.is_dir() else path.parent
+        found = sorted(p for p in root.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        names = [p.relative_to(root) for p in found if p.suffix.lower() in suffixes and p.name[0] != "."]
+        if not names:
+            raise ValueError(f"{path} holds no {kind} for {task}; expected {', '.join(suffixes)}, .json or .jsonl")
+        stems = [name.with_suffix("").as_posix() for name in names]
+        unique = len(set(stems)) == len(stems)
+        rows = [
+            {"id": stem if unique else name.as_posix(), kind: name.as_posix()}
+            for stem, name in zip(stems, names, strict=True)
+        ]
+    media = Media(root, processor, batch_size)
+    files = [MediaFile(kind, row[kind]) for row in rows if isinstance(row, dict)]
+    codes = media.encode(files)
+    return [_media_item(task, kind, row, media, codes) for row in rows]
+
+
+def _text_item(task: str, row) -> Item:
+    if isinstance(row, BadRow):
+        return _bad(task, row)
+    if not row["text"].strip():
+        return _bad(task, BadRow(row["id"], "the text is empty"))
+    return _item(task, row["id"], text_block(row["text"]), user_text=row["text"])
+
+
+def _media_item(task: str, kind: str, row, media: Media, codes: dict) -> Item:
+    if isinstance(row, BadRow):
+        return _bad(task, row)
+    file, named = MediaFile(kind, row[kind]), {f"user_{kind}": row[kind]}
+    try:
+        media.path(file)
+        found = codes[media.key(file)]
+        if isinstance(found, ValueError):
+            raise found
+    except ValueError as error:
+        return _bad(task, BadRow(row["id"], str(error)), **named)
+    found = _listed_codes(found)
+    if kind == "motion":
+        return _item(task, row["id"], motion_block(found), **named, **_codes("user", found, ("body", "hand")))
+    return _item(task, row["id"], audio_block({"speech": found}), **named, user_speech=found)
+
+
+def _listed(path: Path, kind: str) -> list[dict | BadRow]:
+    """`{"id", kind}` of the lines of a .txt, or of the rows of a .json or .jsonl; BadRow for what is none."""
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in (".txt", ".json", ".jsonl") or (suffix == ".txt" and kind != "text"):
+        raise ValueError(f"{path} is no list of {kind}; expected a .txt with a line each, .json or .jsonl")
+    if suffix == ".txt":
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return [{"id": f"{path.name}:{n}", "text": line} for n, line in enumerate(lines, 1) if line.strip()]
+    if suffix == ".jsonl":
+        numbered: Iterable = json_lines(path)
+    else:
+        try:
+            loaded = json.loads(path.read_text(encoding="utf-8-sig"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON ({error})") from None
+        if not isinstance(loaded, list):
+            raise ValueError(f"{path} holds a {type(loaded).__name__}, expected a list of strings or objects")
+        numbered = enumerate(loaded, 1)
+    rows: list[dict | BadRow] = []
+    for number, row in numbered:
+        name = f"{path.name}:{number}"
+        row = {kind: row} if isinstance(row, str) else row
+        if isinstance(row, BadRow):
+            rows.append(row)
+        elif not isinstance(row, dict) or not isinstance(row.get(kind), str):
+            rows.append(BadRow(name, f"needs a string or an object with a string {kind!r}"))
+        else:
+            rows.append({"id": str(row.get("id", name)), kind: row[kind]})
+    return rows
+
+
+__all__ = ["SHORT_TASKS", "Dialogue", "Item", "kinds_of", "read_dialogues", "read_items"]

@@ -1,0 +1,107 @@
+"""Language models for answering: whole checkpoints and adapters, in any dtype, in 8 bits, on any device map."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import cached_file
+
+from ..modeling.modeling_solami import hub_kwargs
+
+
+def load_model(
+    path, dtype=torch.float32, quantization: str | None = None, base=None, merge: bool = False, **kwargs
+) -> PreTrainedModel:
+    """The language model of a checkpoint, or of an adapter on its base.
+
+    Args:
+        path: folder or hub id of a checkpoint, or of a PEFT adapter (a folder with `adapter_config.json`).
+        dtype: a `torch.dtype`, its name, or "auto".
+        quantization: "int8" for linear layers in 8 bits by bitsandbytes, on a GPU or CPU; None for none.
+        base: folder or hub id of the model that the adapter was trained on, by default the one that it names.
+        merge: add the adapter to the base's weights; else it is computed beside them.
+        kwargs: for `from_pretrained` (`device_map`, `revision`, `attn_implementation`, ...).
+
+    Returns:
+        the model, on whose layers an adapter that is not merged sits.
+
+    Raises:
+        FileNotFoundError: the adapter's base is gone.
+        OSError: nothing to load there.
+        ValueError: unknown or missing quantisation, `base` or `merge` without an adapter, or merging into quantised
+            weights, or an adapter that does not fit.
+    """
+    options = {"dtype": dtype, **_quantized(quantization), **kwargs}
+    hub = hub_kwargs(kwargs)
+    named = _base_of(path, **hub)
+    if named is None:
+        if base is not None or merge:
+            raise ValueError(f"{path} is no adapter: it has no adapter_config.json; leave `base` and `merge` out")
+        return AutoModelForCausalLM.from_pretrained(path, **options)
+    if merge and quantization:
+        raise ValueError("an adapter cannot be merged into quantised weights; leave `merge` or `quantization` out")
+    from peft import PeftModel
+
+    of_base = {name: value for name, value in options.items() if name != "revision"}  # that is the adapter's
+    model = AutoModelForCausalLM.from_pretrained(_there(base or named, path), **of_base)
+    try:
+        adapted = PeftModel.from_pretrained(model, str(path), **hub)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit {base or named}, it was trained on another model ({error})") from None
+    return adapted.merge_and_unload() if merge else adapted.get_base_model()
+
+
+def processor_source(path, base=None, **kwargs) -> tuple[str, dict]:
+    """Where the processor of a checkpoint or adapter lies, and the keyword arguments for the hub.
+
+    An adapter's is beside it, in the folder of its run, or with its base.
+    """
+    hub = hub_kwargs(kwargs)
+    named = _base_of(path, **hub)
+    if named is None:
+        return path, hub
+    for folder in (Path(path), Path(path).parent):
+        if (folder / "processor_config.json").is_file():
+            return str(folder), {}
+    found = cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False, **hub)
+    if found is not None and not Path(path).is_dir():
+        return path, hub
+    return _there(base or named, path), {name: value for name, value in hub.items() if name != "revision"}
+
+
+def _base_of(path, **hub) -> str | None:
+    """The base that an adapter names, None where there is no adapter."""
+    if (Path(path) / "config.json").is_file():  # a run's folder is whole, whatever it has trained
+        return None
+    missing = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    if cached_file(path, "adapter_config.json", **missing, **hub) is None:
+        return None
+    from peft import PeftConfig
+
+    return PeftConfig.from_pretrained(str(path), **hub).base_model_name_or_path
+
+
+def _there(base, adapter) -> str:
+    base = str(base)
+    if not Path(base).is_dir() and (base.startswith(("/", ".")) or base.count("/") != 1):
+        raise FileNotFoundError(f"{adapter} was trained on {base}, which is not there; say where it is with `base`")
+    return base
+
+
+def _quantized(quantization: str | None) -> dict:
+    """Keyword arguments of `from_pretrained`."""
+    if quantization is None:
+        return {}
+    if quantization != "int8":
+        raise ValueError(f"quantization is {quantization!r}, expected int8 or None")
+    if find_spec("bitsandbytes") is None:
+        raise ValueError(f"quantization {quantization} needs bitsandbytes; pip install 'solami_hf[qlora]'")
+    from transformers import BitsAndBytesConfig
+
+    return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+
+
+__all__ = ["load_model", "processor_source"]

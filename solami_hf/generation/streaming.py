@@ -1,0 +1,360 @@
+"""An answer while the model is still giving it: words, motion and sound as soon as they can be said.
+
+    for event in session.stream([{"type": "audio", "audio": "hello.wav"}]):
+        if isinstance(event, TextPiece):
+            show(event.text)                                  # event.ends_sentence: a sentence is complete
+        elif isinstance(event, MotionPiece):
+            move(event.motion, at=event.start)
+        elif isinstance(event, AudioPiece):
+            play(event.samples, at=event.start)
+    reply = event.reply                                       # AnswerEnd: the whole answer, valid or not
+
+The model writes in a thread of its own; whoever asks for events decodes. In `interleaved` answers motion and sound
+advance together; in `sequential` ones words come first, then motion once the hand's codes follow the body's, then
+sound. The codes are those of `session.answer`; what the media differ by is told in `streaming_media`. Where both
+threads compute on all cores of a CPU they hinder each other (`benchmarks/generation_streaming.py`: `stream_whole`).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..processing.answers import FORMATS, PARTS
+from ..processing.interleaving import CHUNK_SECONDS
+from ..processing.motion import SmplxMotion
+from .pipeline import Reply
+from .streaming_media import LOOKAHEAD, MotionPieces, SpeechPieces
+
+FIRST_SPEECH_SECONDS = 0.2
+"""What is decoded together at first; then it is as long as a chunk of an interleaved answer."""
+# What can be said of a text whose end is not known: words that white space follows, sentences of Chinese and Japanese
+_WORD = re.compile(r"\s*(?:\S*?[。！？]+|\S+(?=\s))")
+_SENTENCE_END = re.compile(r"""[.!?…。！？]+["'”’»)\]]*$""")
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """Words of the transcript. Put end to end the pieces are `Reply.text`.
+
+    Attributes:
+        text (`str`): whole words, with the white space before them.
+        ends_sentence (`bool`): a sentence ends with this piece. No piece goes on behind a sentence's end.
+        start (`float`): seconds into the answer; words are written ahead of all media, so always 0.
+    """
+
+    text: str
+    ends_sentence: bool
+    start: float = 0.0
+
+
+@dataclass(frozen=True)
+class MotionPiece:
+    """The next frames of the body; `motion` goes on from the place where the last piece ended.
+
+    Attributes:
+        motion (`SmplxMotion`): one frame or more.
+        start (`float`): seconds into the answer's motion at which its first frame is due.
+    """
+
+    motion: SmplxMotion
+    start: float
+
+
+@dataclass(frozen=True)
+class AudioPiece:
+    """The next sound of the voice.
+
+    Attributes:
+        samples (`np.ndarray` of shape `(samples,)`): float32 in -1..1.
+        sampling_rate (`int`): Hz.
+        start (`float`): seconds into the answer's sound at which the first sample is due.
+    """
+
+    samples: np.ndarray
+    sampling_rate: int
+    start: float
+
+
+@dataclass(frozen=True)
+class AnswerEnd:
+    """The last event: the session is free for the next turn.
+
+    Attributes:
+        reply (`Reply`): as `DialogueSession.answer` gives it, its media put together from the pieces. Not valid, and
+            without media, where the answer was cancelled or malformed; then it is not part of the history.
+        start (`float`): seconds that the answer lasts, as far as it was given.
+    """
+
+    reply: Reply
+    start: float
+
+
+Event = TextPiece | MotionPiece | AudioPiece | AnswerEnd
+
+
+class AnswerDecoder:
+    """Ids of an answer as they come, to events.
+
+    Nothing is checked: the ids of a malformed answer, which only a model without the grammar gives, are decoded as far
+    as they make sense, and others are passed over.
+
+    Args:
+        processor (`SolamiProcessor`): tokenizer, layout, codecs.
+        voice: as in `SolamiProcessor.decode_speech`.
+        lookahead: codes of motion to wait for, see `MotionVQDecoderStream`.
+        answer_format: one of `answers.FORMATS`, by default the processor's.
+
+    Attributes:
+        motions, sounds: what was given out so far.
+
+    Raises:
+        ValueError: an unknown voice or format, or a negative look-ahead.
+    """
+
+    def __init__(self, processor, voice: str | None = None, lookahead: int = LOOKAHEAD, answer_format=None):
+        answer_format = answer_format or processor.answer_format
+        if answer_format not in FORMATS:
+            raise ValueError(f"answer_format must be one of {sorted(FORMATS)}, got {answer_format!r}")
+        self._modalities, self._in_text = processor.modalities, FORMATS[answer_format][0]
+        self._markers = {token: name for name, token in processor.markers.items()}
+        self._words = _Words(processor.tokenizer)
+        self._motion, self._speech = MotionPieces(processor.motion_codec, lookahead), SpeechPieces(processor, voice)
+        motion, speech, self._levels = (
+            processor.motion_codec.config,
+            processor.speech_codec.config,
+            processor.speech_levels,
+        )
+        self._fps, self._rate = motion.fps, speech.sampling_rate
+        self._least_motion = max(1, int(CHUNK_SECONDS * motion.frame_rate + 1e-6))
+        self._least_speech = [
+            self._levels * max(1, int(seconds * speech.frame_rate + 1e-6))
+            for seconds in (FIRST_SPEECH_SECONDS, CHUNK_SECONDS)
+        ]
+        self._waiting: dict[str, list[int]] = {name: [] for name in PARTS}
+        self._speech_codes, self._ended = 0, {"eoha": False, "eosp": False}
+        self.motions: list[SmplxMotion] = []
+        self.sounds: list[np.ndarray] = []
+
+    def push(self, ids: list[int]) -> Iterator[Event]:
+        """What the next ids make known; media are decoded as the events are asked for."""
+        text, was_in_text = [], self._in_text
+        for token in ids:
+            self._sort(token, text)
+        if was_in_text:
+            yield from self._words.push(text, last=not self._in_text)
+        if self._pairs() >= self._least_motion or self._ended["eoha"]:
+            yield from self._move(last=self._ended["eoha"])
+        if len(self._waiting["speech"]) >= self._least_speech[bool(self.sounds)] or self._ended["eosp"]:
+            yield from self._speak(last=self._ended["eosp"])
+
+    def finish(self) -> Iterator[Event]:
+        """What is left, when no more ids will come."""
+        if self._in_text:
+            yield from self._words.push([], last=True)
+        yield from self._move(last=True)
+        yield from self._speak(last=True)
+
+    @property
+    def motion(self) -> SmplxMotion | None:
+        """All frames so far."""
+        if not self.motions:
+            return None
+        return SmplxMotion.from_params(np.concatenate([m.to_params() for m in self.motions]), fps=self._fps)
+
+    @property
+    def audio(self) -> np.ndarray | None:
+        """All samples so far."""
+        return np.concatenate(self.sounds) if self.sounds else None
+
+    @property
+    def moved_seconds(self) -> float:
+        """Length of the motion so far."""
+        return sum(motion.num_frames for motion in self.motions) / self._fps
+
+    @property
+    def heard_seconds(self) -> float:
+        """Length of the sound so far."""
+        return sum(map(len, self.sounds)) / self._rate
+
+    def _sort(self, token: int, text: list[int]) -> None:
+        """Puts an id where it belongs: to the codes that wait, to `text`, or nowhere."""
+        for name, waiting in self._waiting.items():
+            span = self._modalities[name]
+            code = token - span["first_id"]
+            if 0 <= code < span["size"]:
+                self._in_text = False
+                level = code // (span["size"] // self._levels) if name == "speech" else 0
+                if name != "speech" or level == self._speech_codes % self._levels:
+                    self._speech_codes += name == "speech"
+                    waiting.append(code)
+                return
+        if token in self._markers:
+            self._in_text = False
+            if self._markers[token] in self._ended:
+                self._ended[self._markers[token]] = True
+        elif self._in_text:
+            text.append(token)
+
+    def _pairs(self) -> int:
+        return min(len(self._waiting["body"]), len(self._waiting["hand"]))
+
+    def _take(self, name: str, count: int) -> list[int]:
+        taken, self._waiting[name] = self._waiting[name][:count], self._waiting[name][count:]
+        return taken
+
+    def _move(self, last: bool) -> Iterator[MotionPiece]:
+        stream, pairs = self._motion, self._pairs()
+        if stream is None:  # it has ended
+            return
+        pieces = [stream.push(self._take("body", pairs), self._take("hand", pairs))]
+        if last:
+            pieces.append(stream.finish())
+            self._motion = None
+        for motion in pieces:
+            if motion is not None:
+                start = self.moved_seconds
+                self.motions.append(motion)
+                yield MotionPiece(motion, start)
+
+    def _speak(self, last: bool) -> Iterator[AudioPiece]:
+        stream, whole = self._speech, len(self._waiting["speech"]) // self._levels * self._levels
+        if stream is None:
+            return
+        pieces = [stream.push(self._take("speech", whole))]
+        if last:
+            pieces.append(stream.finish())
+            self._speech = None
+        for samples in pieces:
+            if len(samples):
+                start = self.heard_seconds
+                self.sounds.append(samples)
+                yield AudioPiece(samples, self._rate, start)
+
+
+class _Words:
+    """Ids of a text that is still coming, to whole words; see `TextPiece`."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.ids, self.said = tokenizer, [], 0
+
+    def push(self, ids: list[int], last: bool) -> Iterator[TextPiece]:
+        self.ids += ids
+        text = self.tokenizer.decode(self.ids).lstrip()
+        text = text.rstrip() if last else text.rstrip("\ufffd")  # half a character
+        begin = place = self.said
+        while match := _WORD.match(text, place):
+            place = match.end()
+            if _SENTENCE_END.search(match[0]):
+                yield TextPiece(text[begin:place], True)
+                begin = place
+        if last:
+            place = len(text)
+        if place > begin:
+            yield TextPiece(text[begin:place], last)
+        self.said = place
+
+
+class IdStream:
+    """Ids that another thread generates, as lists of all that are there; a streamer for `model.generate`.
+
+    Args:
+        generate: called with the streamer in the other thread.
+    """
+
+    def __init__(self, generate):
+        self._result, self._error, self._ended, self._prompt_seen = None, None, False, False
+        self._ids, self._changed = [], threading.Condition()
+        self._thread = threading.Thread(target=self._run, args=(generate,), name="answer", daemon=True)
+        self._thread.start()
+
+    def put(self, value) -> None:
+        """For `generate`: first the prompt, then each token."""
+        if self._prompt_seen:
+            with self._changed:
+                self._ids += value.reshape(-1).tolist()
+                self._changed.notify()
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        """For `generate`; the thread says itself when it has ended."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Waits for ids until there are no more."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ids or self._ended)
+                ids, self._ids = self._ids, []
+            if not ids:
+                return
+            yield ids
+
+    def wait(self) -> None:
+        """Until the other thread has ended."""
+        self._thread.join()
+
+    @property
+    def result(self):
+        """What `generate` returned, after `wait`; raises what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def _run(self, generate) -> None:
+        try:
+            self._result = generate(self)
+        except BaseException as error:  # for whoever asks for the result
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+
+def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Iterator[Event]:
+    """The events of `DialogueSession.stream`; see there."""
+    if generate_kwargs.get("num_beams", 1) != 1 or "streamer" in generate_kwargs:
+        raise ValueError("a stream has one beam, and a streamer of its own; session.answer() takes several beams")
+    pipeline, cancelled = session.pipeline, session._cancelled
+    with session._turn(turn, generate_kwargs) as (prompt, keep):
+        decoder = AnswerDecoder(pipeline.processor, session.voice, lookahead)
+        ids = IdStream(lambda streamer: session._generate(prompt, {**generate_kwargs, "streamer": streamer}))
+        try:
+            for event in _events(decoder, ids):
+                if cancelled.is_set():
+                    break
+                yield event
+            was_cancelled = cancelled.is_set()
+        finally:  # also when nobody asks for more
+            cancelled.set()
+            ids.wait()
+        answer = pipeline.processor.parse_response(ids.result)
+        if was_cancelled:
+            answer.valid, answer.reason = False, "cancelled"
+        reply = pipeline._reply(answer, False, session.voice)
+        if reply.valid:
+            reply.motion, reply.audio = decoder.motion, decoder.audio
+            keep(ids.result)
+    yield AnswerEnd(reply, max(decoder.moved_seconds, decoder.heard_seconds))
+
+
+def _events(decoder: AnswerDecoder, ids: IdStream) -> Iterator[Event]:
+    for some in ids:
+        yield from decoder.push(some)
+    if ids.result:  # not when the model failed
+        yield from decoder.finish()
+
+
+__all__ = [
+    "AnswerDecoder",
+    "AnswerEnd",
+    "AudioPiece",
+    "Event",
+    "IdStream",
+    "MotionPiece",
+    "TextPiece",
+    "stream_answer",
+]

@@ -1,0 +1,207 @@
+"""Codes of an answer that is still being written, to motion and sound: what each can say already.
+
+Put end to end, the pieces are what `SolamiProcessor.decode_motion` and `decode_speech` make of all codes at once, but
+for what these see ahead:
+
+| decoder | the stream lags by | and differs by |
+|---|---|---|
+| motion, causal tokenizer | nothing | rounding |
+| motion, others | `lookahead` codes (2: 0.27 s) | what hangs on codes further ahead, see `streaming_motion_vq` |
+| our speech codec | `decoder_lookahead` samples (1203: 75 ms) | rounding |
+| codecs of transformers | 0.25 s, behind 2 s that are decoded again | what lies further ahead or back than that |
+| acoustic model before the codec | up to 1 s of level 0: 0.8 s filled at once, 0.2 s ahead | codes of levels 1 to 7 |
+
+The acoustic model sees the voice's prompt and the last 3 s that it filled, so the voice goes on; the sentence's end it
+cannot see. Sound too loud to play is turned down from there on; all at once it would be turned down as a whole.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from ..modeling.streaming_motion_vq import LOOKAHEAD, MotionVQDecoderStream
+from ..modeling.streaming_speech_codec import SpeechCodecDecoderStream
+from ..modeling.vocabulary import split_levels
+from ..processing.audio import LOUDEST, LOUDNESS_SECONDS
+from ..processing.motion import SmplxMotion
+from ..processing.motion_features import features_to_smplx
+
+FILLED_SECONDS, FILLED_AHEAD_SECONDS, FILLED_BEHIND_SECONDS = 0.8, 0.2, 3.0
+OVERLAP_AHEAD_SECONDS, OVERLAP_BEHIND_SECONDS = 0.25, 2.0
+FADE_SECONDS = 0.02
+"""Over which the loudness falls, so that it does not click."""
+
+
+class MotionPieces:
+    """A motion, piece by piece: it goes on where the piece before it ended.
+
+    Args:
+        codec: the motion tokenizers.
+        lookahead: codes to wait for, see `MotionVQDecoderStream`.
+    """
+
+    def __init__(self, codec, lookahead: int = LOOKAHEAD):
+        self._stream, self._fps = MotionVQDecoderStream(codec, lookahead), codec.config.fps
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = None  # features of the last frame, and where it stands
+
+    def push(self, body, hand) -> SmplxMotion | None:
+        """The frames that became known with the next codes (n,) of each; None where there are none."""
+        codes = (torch.as_tensor(np.asarray(part, dtype=np.int64))[None] for part in (body, hand))
+        return self._motion(self._stream.decode(*codes))
+
+    def finish(self) -> SmplxMotion | None:
+        """The rest, when no more codes will come."""
+        return self._motion(self._stream.finish())
+
+    def _motion(self, features: torch.Tensor) -> SmplxMotion | None:
+        features = features[0].float().cpu()
+        if not len(features):
+            return None
+        if self._last is None:
+            params = features_to_smplx(features)
+        else:  # the step into the first of these frames is told by the last one before it
+            last, place = self._last
+            params = features_to_smplx(torch.cat([last, features]))[1:]
+            params[:, (0, 2)] += place
+        self._last = features[-1:], params[-1, (0, 2)]
+        return SmplxMotion.from_params(params.numpy(), fps=self._fps)
+
+
+class SpeechPieces:
+    """A voice, piece by piece.
+
+    Args:
+        processor (`SolamiProcessor`): its speech codec, and its acoustic model where it has one.
+        voice: as in `SolamiProcessor.decode_speech`.
+
+    Raises:
+        ValueError: an unknown voice, or one that the checkpoint cannot use.
+    """
+
+    def __init__(self, processor, voice: str | None = None):
+        codec = processor.speech_codec
+        self._config, acoustic, prompt = codec.config, *processor.acoustics(voice)
+        self._fill = None if acoustic is None else _FilledLevels(acoustic, prompt, self._config.frame_rate)
+        ours = isinstance(codec, SolamiSpeechCodecModel)
+        self._stream = SpeechCodecDecoderStream(codec) if ours else _OverlappedDecoder(codec)
+        self._loudness, self._device, self._empty = _FallingLoudness(self._config.sampling_rate), codec.device, True
+
+    def push(self, codes) -> np.ndarray:
+        """The sound (samples,) float32 in [-1, 1] that became known with the next speech codes (n,), whole frames."""
+        if not len(codes):
+            return np.zeros(0, np.float32)
+        frames = torch.from_numpy(split_levels(codes, self._config.lm_levels, self._config.codebook_size))
+        return self._heard(frames if self._fill is None else self._fill.push(frames), last=False)
+
+    def finish(self) -> np.ndarray:
+        """The rest, when no more codes will come; nothing where none came."""
+        rest = torch.zeros(1, 0, dtype=torch.long) if self._fill is None else self._fill.finish()
+        return self._heard(rest, last=True)
+
+    def _heard(self, frames: torch.Tensor, last: bool) -> np.ndarray:
+        values = []
+        if frames.shape[1]:
+            values, self._empty = [self._stream.decode(frames[None].to(self._device))], False
+        if last and not self._empty:
+            values.append(self._stream.finish())
+        if not values:
+            return np.zeros(0, np.float32)
+        return self._loudness.limit(torch.cat(values, dim=-1)[0, 0].float().cpu().numpy())
+
+
+class _FilledLevels:
+    """All levels of the codec for level 0, some at a time; each goes on in the voice of what was filled before it.
+
+    The most probable codes are taken, so an answer always sounds the same.
+    """
+
+    def __init__(self, acoustic, prompt: torch.Tensor | None, frame_rate: float):
+        self.acoustic, self.prompt = acoustic, prompt
+        self.count, self.ahead, self.behind = (
+            max(1, round(seconds * frame_rate))
+            for seconds in (FILLED_SECONDS, FILLED_AHEAD_SECONDS, FILLED_BEHIND_SECONDS)
+        )
+        self.waiting = torch.zeros(1, 0, dtype=torch.long)
+        self.filled: torch.Tensor | None = None  # (levels, n), the last ones
+
+    def push(self, frames: torch.Tensor) -> torch.Tensor:
+        """Codes (levels, n) that are certain with the next frames (1, m) of level 0; often none."""
+        self.waiting = torch.cat([self.waiting, frames], dim=1)
+        codes = []
+        while self.waiting.shape[1] >= self.count + self.ahead:
+            codes.append(self._next(self.count, self.count + self.ahead))
+        return torch.cat(codes, dim=1) if codes else frames[:, :0]
+
+    def finish(self) -> torch.Tensor:
+        """The rest."""
+        rest = self.waiting.shape[1]
+        return self._next(rest, rest) if rest else self.waiting
+
+    def _next(self, count: int, seen: int) -> torch.Tensor:
+        """The next `count` frames, filled while `seen` are looked at."""
+        context = [part for part in (self.prompt, self.filled) if part is not None]
+        device = self.acoustic.device
+        prompt = torch.cat(context, dim=1)[None].to(device) if context else None
+        codes = self.acoustic.generate(self.waiting[:, :seen].to(device), prompt)[0, :, :count].cpu()
+        self.waiting = self.waiting[:, count:]
+        self.filled = (codes if self.filled is None else torch.cat([self.filled, codes], dim=1))[:, -self.behind :]
+        return codes
+
+
+class _OverlappedDecoder:
+    """Any codec in chunks: each is decoded with what was heard before it and some frames behind it."""
+
+    def __init__(self, codec):
+        self.codec = codec
+        self.ahead = round(OVERLAP_AHEAD_SECONDS * codec.config.frame_rate)
+        self.behind = round(OVERLAP_BEHIND_SECONDS * codec.config.frame_rate)
+        self.frames: torch.Tensor | None = None  # (batch, levels, n): some that were heard, and those that wait
+        self.heard = 0
+
+    def decode(self, audio_codes: torch.Tensor) -> torch.Tensor:
+        """Sound (batch, 1, samples) that is known with the next frames (batch, levels, n)."""
+        self.frames = audio_codes if self.frames is None else torch.cat([self.frames, audio_codes], dim=2)
+        return self._until(self.frames.shape[2] - self.ahead)
+
+    def finish(self) -> torch.Tensor:
+        """The rest of it."""
+        return self._until(self.frames.shape[2])
+
+    def _until(self, end: int) -> torch.Tensor:
+        if end <= self.heard:
+            return torch.zeros(len(self.frames), 1, 0)
+        hop, values = self.codec.config.hop_length, self.codec.decode(self.frames).audio_values
+        values = values[..., self.heard * hop : end * hop].float().cpu()
+        begin = max(0, end - self.behind)
+        self.frames, self.heard = self.frames[..., begin:], end - begin
+        return values
+
+
+class _FallingLoudness:
+    """`audio.limit_loudness` for sound that is still coming: the volume is what the sound so far demands."""
+
+    def __init__(self, sampling_rate: int):
+        self.piece, self.fade = round(LOUDNESS_SECONDS * sampling_rate), round(FADE_SECONDS * sampling_rate)
+        self.open = np.zeros(0)  # squares of the piece that is not full yet
+        self.gain, self.highest, self.loudest = 1.0, 0.0, 0.0
+
+    def limit(self, values: np.ndarray) -> np.ndarray:
+        """The next sound (samples,) as float32 in [-1, 1]; samples that are no numbers are silent."""
+        if not len(values):
+            return values
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        squares = np.concatenate([self.open, values.astype(np.float64) ** 2])
+        pieces = np.pad(squares, (0, -len(squares) % self.piece)).reshape(-1, self.piece)
+        self.loudest = max(self.loudest, float(np.sqrt(pieces.mean(axis=1).max())))
+        self.highest = max(self.highest, float(np.abs(values).max()))
+        self.open = squares[len(squares) // self.piece * self.piece :]
+        before, self.gain = self.gain, min(1.0, 1 / max(self.highest, 1e-9), LOUDEST / max(self.loudest, 1e-9))
+        gains = np.full(len(values), self.gain)
+        ramp = min(self.fade, len(values))
+        gains[:ramp] = np.linspace(before, self.gain, ramp)
+        return np.clip(values * gains, -1, 1).astype(np.float32)
+
+
+__all__ = ["MotionPieces", "SpeechPieces"]

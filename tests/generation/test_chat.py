@@ -1,0 +1,90 @@
+"""`solami chat`: a console of lines and commands, and what each round leaves behind."""
+
+import io
+import json
+import re
+
+import pytest
+import soundfile
+
+from solami_hf.generation import DialogueSession
+from solami_hf.generation.chat import Recorder, console, main, user_message
+from solami_hf.processing.motion_files import write_motion
+
+
+@pytest.fixture
+def talk(talker, tmp_path):
+    """Types lines into a console; returns what it showed, and the recorder."""
+
+    def typed(*lines, **settings):
+        session, out = DialogueSession(talker, character="ada"), io.StringIO()
+        recorder = Recorder(tmp_path / "out", "Ada")
+        console(session, recorder, [line + "\n" for line in lines], out, max_new_tokens=30, **settings)
+        return out.getvalue(), recorder
+
+    return typed
+
+
+def test_lines_are_turns(talk, tmp_path, small_motion, small_sound):
+    write_motion(tmp_path / "wave.npz", small_motion)
+    soundfile.write(tmp_path / "my voice.flac", small_sound, 16000)
+    shown, recorder = talk(
+        "Hello, there!",
+        "",
+        f"'{tmp_path}/my voice.flac' {tmp_path}/wave.npz",
+        f"{tmp_path}/wave.npz Look!",
+        "/quit",
+        "no",
+    )
+    assert len(recorder.rounds) == shown.count("Ada:") == 3 and all(entry["valid"] for entry in recorder.rounds), shown
+    assert json.loads((tmp_path / "out/chat.json").read_text()) == recorder.rounds
+    for number in (1, 2, 3):
+        assert all((tmp_path / f"out/turn{number}.{suffix}").is_file() for suffix in ("wav", "npz", "html"))
+    page = (tmp_path / "out/turn2.html").read_text()
+    assert "Round 2" in page and soundfile.info(tmp_path / "out/turn2.user.wav").samplerate == 16000
+    assert "Hello, there!" in (tmp_path / "out/turn1.html").read_text()
+
+
+def test_commands(talk, tmp_path):
+    shown, recorder = talk(
+        "one", "two", "/fork other", "three", "/switch main", "/undo", f"/save {tmp_path}/kept", "/reset", "four",
+        f"/load {tmp_path}/kept", "/switch other", "/help",
+    )  # fmt: skip
+    assert re.findall(r"\[(\w+): (\d) rounds\]", shown) == [
+        ("other", "2"), ("main", "2"), ("main", "1"), ("main", "1"), ("main", "0"), ("main", "1"), ("other", "3")
+    ]  # fmt: skip
+    assert len(recorder.rounds) == 4 and "/save FOLDER" in shown
+
+
+def test_mistakes_cost_nothing(talk, tmp_path):
+    shown, recorder = talk(
+        "gone.wav", "/undo", "/fork", "/switch x", "/dance", "'open", "word " * 900, "/load nowhere", "hi"
+    )
+    told = [line.removeprefix("you> ") for line in shown.splitlines() if "! " in line]
+    assert len(told) == 8 and len(recorder.rounds) == 1 and recorder.rounds[0]["valid"]
+    expected = ("no such file", "nothing to take", "takes one name", "no conversation", "unknown command")
+    expected += ("quotation", "shorten it", "no session")
+    assert all(words in line for line, words in zip(told, expected, strict=True))
+
+
+def test_malformed_answers_are_shown_as_such(talk, tmp_path):
+    shown, recorder = talk("hi", logits_processor=[])
+    assert "(malformed)" in shown and recorder.rounds[0]["audio"] is None
+    assert "was malformed" in (tmp_path / "out/turn1.html").read_text()
+
+
+def test_messages(tmp_path):
+    assert user_message("Good morning, Ada")["content"] == [{"type": "text", "text": "Good morning, Ada"}]
+    (tmp_path / "a.wav").write_bytes(b"")
+    with pytest.raises(ValueError, match="one sound and one motion at most"):
+        user_message(f"{tmp_path}/a.wav,{tmp_path}/a.wav")
+
+
+def test_the_command_as_a_console(talker, tmp_path, monkeypatch, capsys):
+    talker.model.save_pretrained(tmp_path / "model")
+    talker.processor.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/quit\n"))
+    options = ["--checkpoint", str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--max_new_tokens", "30"]
+    assert main([*options, "--character", "ada", "--dtype", "bfloat16", "--pages", "false"]) == 0
+    assert "Ada: " in capsys.readouterr().out and not (tmp_path / "out/turn1.html").exists()
+    assert (tmp_path / "out/turn1.wav").is_file()
