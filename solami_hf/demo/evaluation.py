@@ -16,6 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ..generation.pipeline import Reply, SolamiPipeline
+from ..metrics.evaluation.intervals import Ratio, difference, interval
+from ..metrics.evaluation.lines import nearest_line, right_line
 from ..processing.batching import map_in_batches
 from ..processing.tasks import audio_block, chat_messages, motion_block, phrasings, text_block
 from .captions import action_of_caption
@@ -97,13 +99,46 @@ def turns_of(row: dict, manifest_row: dict) -> list[Turn]:
 
 def is_right(reply: Reply, turn: Turn) -> bool:
     """The answer is well formed and its transcript has the expected words."""
-    return reply.valid and words(reply.text) == words(turn.say)
+    return reply.valid and right_line(reply.text, [turn.say])
 
 
 def share(flags) -> float:
     """Share of true values in percent; NaN for none."""
     flags = list(flags)
     return 100.0 * float(np.mean(flags)) if flags else float("nan")
+
+
+class Shares:
+    """Shares in percent, each with its 95 % interval over clips, or over conversations with all their rounds.
+
+    Attributes:
+        figures: name to share; NaN where there are no items.
+        intervals: name to (low, high) in percent, where there are two items or more.
+    """
+
+    def __init__(self):
+        self.figures: dict[str, float] = {}
+        self.intervals: dict[str, tuple[float, float]] = {}
+        self._estimates: dict[str, Ratio] = {}
+
+    def add(self, name: str, flags, rows: list[str]) -> None:
+        """The share of true `flags`, each of which belongs to the clip or conversation of `rows`."""
+        flags = list(flags)
+        self.figures[name] = share(flags)
+        if flags:
+            self._estimates[name] = Ratio(rows, flags)
+            self._keep(name, interval([self._estimates[name]]))
+
+    def subtract(self, name: str, first: str, second: str) -> None:
+        """How far the share `second` lies below `first`, in points."""
+        self.figures[name] = self.figures[first] - self.figures[second]
+        if first in self._estimates and second in self._estimates:
+            found = difference([self._estimates[first]], [self._estimates[second]])
+            self._keep(name, (found["low"], found["high"]))
+
+    def _keep(self, name: str, bounds: tuple[float | None, float | None]) -> None:
+        if None not in bounds:
+            self.intervals[name] = (100 * bounds[0], 100 * bounds[1])
 
 
 def swap_media(turn: Turn, other: Turn, kind: str) -> list[dict]:
@@ -114,27 +149,28 @@ def swap_media(turn: Turn, other: Turn, kind: str) -> list[dict]:
 
 
 def measure_chat(pipeline: SolamiPipeline, material: Material, transcribe, seed: int) -> dict:
-    """Round 1 and later rounds on held-out rates, the controls, and unseen phrasings; see `CHAT_MEANINGS`."""
+    """Round 1 and later rounds on held-out rates, the controls, and unseen phrasings; see `figures.yaml`."""
     rng = random.Random(seed)
     all_turns = [t for row in material.chat for t in turns_of(row, material.manifest[row["id"]])]
     seen = [t for t in all_turns if t.row.startswith("rates")]
     first = [t for t in seen if t.number == 1]
     later = [t for t in seen if t.number > 1]
     unseen = [t for t in all_turns if t.row.startswith("phrasings") and t.number == 1]
-    result = {}
+    shares, first_rows = Shares(), [t.row for t in first]
+    result = shares.figures
 
     replies = respond_all(pipeline, [t.messages for t in first], True, "chat: round 1")
     right = [is_right(r, t) for r, t in zip(replies, first, strict=True)]
     acted = [r.valid and material.recognizer(r.motion) == t.do for r, t in zip(replies, first, strict=True)]
-    result["round1_right_line"] = share(right)
-    result["round1_right_action"] = share(acted)
-    result["round1_right_both"] = share(a and b for a, b in zip(right, acted, strict=True))
+    shares.add("round1_right_line", right, first_rows)
+    shares.add("round1_right_action", acted, first_rows)
+    shares.add("round1_right_both", [a and b for a, b in zip(right, acted, strict=True)], first_rows)
     result.update(measure_voice(replies, first, material.lines, transcribe))
 
     def control(name, turns, conversations):
         answers = respond_all(pipeline, conversations, False, f"chat: {name}")
         flags = [is_right(r, t) for r, t in zip(answers, turns, strict=True)]
-        result[name] = share(flags)
+        shares.add(name, flags, [t.row for t in turns])
         return answers, flags
 
     others = [rng.choice([o for o in first if o.user_say != t.user_say and o.say != t.say]) for t in first]
@@ -143,30 +179,29 @@ def measure_chat(pipeline: SolamiPipeline, material: Material, transcribe, seed:
     swapped = [swap_media(t, o, "motion") for t, o in zip(first, others, strict=True)]
     _, flags = control("round1_wrong_motion", first, swapped)
     watching = [i for i, t in enumerate(first) if t.hinge == "motion"]
-    result["watching_right_line"] = share(right[i] for i in watching)
-    result["watching_wrong_motion"] = share(flags[i] for i in watching)
-    result["listening_points"] = result["round1_right_line"] - result["round1_wrong_audio"]
-    result["watching_points"] = result["watching_right_line"] - result["watching_wrong_motion"]
+    for name, some in (("watching_right_line", right), ("watching_wrong_motion", flags)):
+        shares.add(name, [some[i] for i in watching], [first_rows[i] for i in watching])
+    shares.subtract("listening_points", "round1_right_line", "round1_wrong_audio")
+    shares.subtract("watching_points", "watching_right_line", "watching_wrong_motion")
 
     gold, _ = control("later_right_line", later, [t.messages for t in later])
     control("later_no_history", later, [t.messages[:1] + t.messages[-1:] for t in later])
-    result["later_self_history"] = self_history(
-        pipeline, material, [r for r in material.chat if r["id"][:5] == "rates"]
-    )
+    rows = [r for r in material.chat if r["id"][:5] == "rates"]
+    shares.add("later_self_history", *self_history(pipeline, material, rows))
     control("round1_unseen_phrasing", unseen, [t.messages for t in unseen])
     result["most_frequent_answer"] = share(
         material.answers[material.manifest[t.row]["character"]].most_common(1)[0][0] == t.say for t in first
     )
-    result["valid_answers"] = share(r.valid for r in replies + gold)
+    shares.add("valid_answers", [r.valid for r in replies + gold], first_rows + [t.row for t in later])
     result["counts"] = {"round1": len(first), "later": len(later), "unseen": len(unseen), "watching": len(watching)}
-    return result
+    return {**result, "intervals": shares.intervals}
 
 
-def self_history(pipeline: SolamiPipeline, material: Material, rows: list[dict]) -> float:
-    """Right lines in later rounds, in percent, when the history holds the model's own earlier answers."""
+def self_history(pipeline: SolamiPipeline, material: Material, rows: list[dict]) -> tuple[list[bool], list[str]]:
+    """Right lines in later rounds when the history holds the model's own earlier answers, and each one's row."""
     turns = {row["id"]: turns_of(row, material.manifest[row["id"]]) for row in rows}
     history = {row_id: ts[0].messages[:1] for row_id, ts in turns.items() if len(ts) > 1}
-    flags = []
+    flags, asked_rows = [], []
     for number in range(3):
         running = [row_id for row_id in history if len(turns[row_id]) > number]
         asked = {row_id: history[row_id] + turns[row_id][number].messages[-1:] for row_id in running}
@@ -174,25 +209,20 @@ def self_history(pipeline: SolamiPipeline, material: Material, rows: list[dict])
         for row_id, reply in zip(running, replies, strict=True):
             if number:
                 flags.append(is_right(reply, turns[row_id][number]))
+                asked_rows.append(row_id)
             if reply.valid:
                 history[row_id] = asked[row_id] + [reply.message()]
-    return share(flags)
+    return flags, asked_rows
 
 
 def measure_voice(replies: list[Reply], turns: list[Turn], lines: list[str], transcribe) -> dict:
     """What speech recognition hears: WER against the line the character says, and the share of right lines by ear."""
     import jiwer
-    from rapidfuzz.distance import Levenshtein
 
     spoken = [(r, t) for r, t in zip(replies, turns, strict=True) if r.valid]
     spoken = [spoken[i * len(spoken) // VOICES] for i in range(VOICES)] if len(spoken) > VOICES else spoken
     heard = [" ".join(words(text)) for text in transcribe([r.audio for r, _ in spoken])]
-    plain = {line: " ".join(words(line)) for line in lines}
-
-    def nearest(text):
-        return min(lines, key=lambda line: Levenshtein.normalized_distance(text, plain[line]))
-
-    right = sum(nearest(h) == t.say for h, (_, t) in zip(heard, spoken, strict=True))
+    right = sum(nearest_line(h, lines) == t.say for h, (_, t) in zip(heard, spoken, strict=True))
     return {
         "voice_wer": 100.0 * jiwer.wer([" ".join(words(r.text)) or "-" for r, _ in spoken], heard),
         "voice_wer_expected": 100.0 * jiwer.wer([" ".join(words(t.say)) for _, t in spoken], heard),
@@ -250,17 +280,21 @@ def measure_tasks(pipeline: SolamiPipeline, material: Material) -> tuple[dict, l
         ids = task_ids(pipeline, "motion_to_text", sources, "text")
         return [action_of_caption(task_text(pipeline, row)) for row in ids]
 
-    result = {
-        "motion_to_text": share(a == b for a, b in zip(named([motion_block(r) for r in rows]), truth, strict=True))
-    }
+    shares, clips = Shares(), [row["id"] for row in rows]
+
+    def add(name, found):
+        shares.add(name, [a == b for a, b in zip(found, truth, strict=True)], clips)
+
+    add("motion_to_text", named([motion_block(r) for r in rows]))
     ids = task_ids(pipeline, "text_to_motion", [text_block(row["text"][0]) for row in rows], "motion")
     codes = [task_motion(pipeline, row) for row in ids]
     motions = [pipeline.processor.decode_motion(c) if c else None for c in codes]
     seen = [material.recognizer(m) if m else None for m in motions]
     told = iter(named([{"type": "motion", "motion": c} for c in codes if c]))
     told = [next(told) if c else None for c in codes]
-    result["text_to_motion_neighbour"] = share(a == b for a, b in zip(seen, truth, strict=True))
-    result["text_to_motion_own"] = share(a == b for a, b in zip(told, truth, strict=True))
+    add("text_to_motion_neighbour", seen)
+    add("text_to_motion_own", told)
+    result = dict(shares.figures, intervals=shares.intervals)
     for kind in ("seen", "unseen"):
         turns = [row["turns"][0] for row in material.speech if row["source"] == kind][:128]
         ids = task_ids(pipeline, "speech_to_text", [audio_block(t) for t in turns], "text")

@@ -34,7 +34,8 @@ def measure(pretrained: Path, checkpoint: Path, corpus: Path, data: Path, seed: 
         data: the token datasets.
 
     Returns:
-        `{"figures": {name: number}, "counts": {...}}`.
+        `{"figures": {name: number}, "intervals": {name: [low, high]}, "counts": {...}}`; intervals at 95 %, of shares
+        and points.
     """
     from ..metrics.asr import Transcriber
 
@@ -42,13 +43,18 @@ def measure(pretrained: Path, checkpoint: Path, corpus: Path, data: Path, seed: 
     pipeline = SolamiPipeline.from_pretrained(pretrained, dtype=torch.float32, max_new_tokens=192)
     material = gather(pipeline, corpus, data)
     figures, motions = measure_tasks(pipeline, material)
-    counts = figures.pop("counts")
+    counts, intervals = figures.pop("counts"), figures.pop("intervals")
     references = [read_motion(corpus / "motion" / r["motion"]) for r in _test_rows(corpus, material)]
     figures.update(measure_motion(pipeline, material, references, motions, seed))
     pipeline = SolamiPipeline.from_pretrained(checkpoint, dtype=torch.float32, max_new_tokens=192)
     chat = measure_chat(pipeline, material, Transcriber(), seed)
     counts.update(chat.pop("counts"))
-    return {"figures": {k: round(v, 2) for k, v in {**figures, **chat}.items() if v == v}, "counts": counts}
+    intervals.update(chat.pop("intervals"))
+    return {
+        "figures": {k: round(v, 2) for k, v in {**figures, **chat}.items() if v == v},
+        "intervals": {k: [round(bound, 2) for bound in bounds] for k, bounds in intervals.items()},
+        "counts": counts,
+    }
 
 
 def _test_rows(corpus: Path, material: Material) -> list[dict]:

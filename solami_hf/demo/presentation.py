@@ -90,7 +90,8 @@ def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) ->
     """`report.html` and `report.json` of a run."""
     chat_entries = json.loads((out / "chat" / "chat.json").read_text(encoding="utf-8"))
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    figures, names = metrics["figures"], json.loads((checkpoint / "processor_config.json").read_text())["characters"]
+    figures, intervals = metrics["figures"], metrics.get("intervals", {})
+    names = json.loads((checkpoint / "processor_config.json").read_text())["characters"]
     write_report(
         out / "report.html",
         title="A character that listens, watches and answers",
@@ -103,13 +104,13 @@ def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) ->
         ),
         conversations=[_conversation(group, names) for group in _grouped(chat_entries)],
         curves=_curves(out),
-        metrics=[_row(name, figures[name]) for name in FIGURES if name in figures],
+        metrics=[_row(name, figures[name], intervals.get(name)) for name in FIGURES if name in figures],
         stages=[Stage(name, stage["seconds"]) for name, stage in state["stages"].items()],
         next_steps=NEXT_STEPS,
     )
     report = {
         "stages": state["stages"],
-        "metrics": {**figures, "counts": metrics["counts"]},
+        "metrics": {**figures, "intervals": intervals, "counts": metrics["counts"]},
         "chat": chat_entries,
         "checkpoint": str(checkpoint),
     }
@@ -183,10 +184,13 @@ def _curve(title: str, log: list[dict], keys: tuple[str, ...]) -> Curve:
     return Curve(title, "step", "loss", {k.replace("_", " "): points for k, points in series.items() if points})
 
 
-def _row(name: str, value: float) -> MetricRow:
+def _row(name: str, value: float, bounds: list[float] | None = None) -> MetricRow:
+    """A figure and its 95 % interval, where there is one, as the page shows them."""
     figure = FIGURES[name]
     wanted = next(
         (f"{k.replace('_', ' ')} {figure[k]}{figure['unit']}" for k in ("at_least", "at_most") if k in figure), None
     )
     shown = "no items" if value != value else f"{value:.1f}{figure['unit']}"
+    if bounds:
+        shown += f" ({bounds[0]:.1f} to {bounds[1]:.1f})"
     return MetricRow(figure["name"], shown, wanted, target_met(name, value), figure["meaning"], figure["group"])

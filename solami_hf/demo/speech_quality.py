@@ -23,6 +23,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..metrics.asr import SAMPLING_RATE, Transcriber
+from ..metrics.evaluation.lines import word_errors
 from ..metrics.speaker import SpeakerEmbedder
 from ..modeling.modeling_soundstorm import SolamiSoundStormModel
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
@@ -33,7 +34,7 @@ from ..processing.whole_file import whole_file
 from ..training.speech_codec_data import Recordings
 from . import judged_voices
 from .judged_voices import NAMES, Voice
-from .speech_quality_figures import summarize, tables, targets, word_errors
+from .speech_quality_figures import summarize, tables, targets
 
 logger = logging.getLogger(__name__)
 

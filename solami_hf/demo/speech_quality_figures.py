@@ -1,8 +1,6 @@
 """From transcripts and cosines to the figures of `speech_quality`, and those as Markdown tables."""
 
-import jiwer
 import numpy as np
-from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 CONDITIONS = {
     "own": "as it is",
@@ -14,17 +12,6 @@ CONDITIONS = {
 WER_LIMITS = {"all_levels": 0.04, "acoustic": 0.10}  # above the voice's own
 PAIRS_LIMIT = 0.9
 _DRAWS = 2000
-
-
-def word_errors(transcripts: list[str], texts: list[str]) -> np.ndarray:
-    """Errors and words of each sentence, (sentences, 2), after Whisper's text normalization."""
-    normalize = EnglishTextNormalizer({})
-    rows = []
-    for said, text in zip(transcripts, texts, strict=True):
-        result = jiwer.process_words(normalize(text), normalize(said))
-        errors = result.substitutions + result.deletions + result.insertions
-        rows.append((errors, result.hits + result.substitutions + result.deletions))
-    return np.array(rows)
 
 
 def ratio(parts: np.ndarray, wholes: np.ndarray) -> dict[str, float]:

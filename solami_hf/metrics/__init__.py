@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-NAMES = ("motion_fid", "motion_diversity", "motion_mpjpe", "speech_wer", "answer_validity")
+NAMES = (
+    *("motion_fid", "motion_diversity", "motion_multimodality", "motion_mpjpe", "rotation_error", "foot_skating"),
+    *("motion_caption", "speech_wer", "speaker_similarity", "answer_validity", "dialogue_judge"),
+)
 
 
 def folder_of(name: str) -> str:

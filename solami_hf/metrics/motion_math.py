@@ -4,7 +4,8 @@ Kinetic features are those of fairmotion and AIST++ (Li et al. 2021, arXiv 2101.
 32 joints that SOLAMI (arXiv 2412.00174) evaluates; the Fréchet distance is Heusel et al. 2017 (arXiv 1706.08500).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,25 @@ NUM_JOINTS = 55
 MODES = ("corrected", "upstream")
 
 # Pelvis to wrists, then the first joint of each finger.
-KINETIC_JOINTS = (*range(22), *range(25, NUM_JOINTS, 3))
+KINETIC_PARTS = (slice(0, 22), slice(25, NUM_JOINTS, 3))
+KINETIC_JOINTS = tuple(joint for part in KINETIC_PARTS for joint in range(NUM_JOINTS)[part])
 # Velocities and accelerations are averaged over this many frames to either side.
 WINDOW = 2
 MIN_FRAMES = 3
 MIN_STD = 1e-6
+# Least deviation of a feature, as a share of the typical one of its kind: feet that always stand must not decide.
+LEAST_SHARE = 0.01
+MOTIONS_AT_ONCE = 256
 UPSTREAM_EPS = 1e-10
 UPSTREAM_PAIRS = 50
 # The original leaves pelvis and hips out of its "angle error".
 UPSTREAM_ANGLE_JOINTS = slice(3, NUM_JOINTS)
+# Index of each joint's parent, as in `solami_hf.processing.smplx_body`: this file travels to the Hub without it.
+PARENTS = (
+    *(-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15),
+    *(20, 25, 26, 20, 28, 29, 20, 31, 32, 20, 34, 35, 20, 37, 38),
+    *(21, 40, 41, 21, 43, 44, 21, 46, 47, 21, 49, 50, 21, 52, 53),
+)
 
 
 def check_mode(mode: str) -> None:
@@ -31,20 +42,43 @@ def check_mode(mode: str) -> None:
         raise ValueError(f"`mode` is {mode!r}, expected 'corrected' or 'upstream'")
 
 
-def check_joints(joints: Any, name: str, min_frames: int = MIN_FRAMES) -> np.ndarray:
-    """Joint positions as a float64 array `(T, 55, 3)`.
+def check_fps(fps: float | Sequence[float], reference_fps: float | Sequence[float] | None = None) -> float:
+    """The one rate that all motions have.
+
+    Args:
+        fps: frames a second, one for all motions or one for each.
+        reference_fps: likewise of the references; the same as `fps` when None.
+
+    Raises:
+        ValueError: for different rates, and for a rate that is not above 0.
+    """
+    rates = {float(rate) for given in (fps, reference_fps) if given is not None for rate in np.ravel(given)}
+    if len(rates) != 1:
+        raise ValueError(
+            f"`fps` and `reference_fps` hold the rates {sorted(rates)}, expected one for all motions: resample them "
+            "first (`SmplxMotion` files are by `read_motion(path, fps=30)`)"
+        )
+    (rate,) = rates
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"`fps` is {rate}, expected frames a second above 0")
+    return rate
+
+
+def check_joints(
+    joints: Any, name: str, min_frames: int = MIN_FRAMES, what: str = "positions in metres"
+) -> np.ndarray:
+    """Joint positions, or what else each joint has three numbers of, as a float64 array `(T, 55, 3)`.
 
     Raises:
         ValueError: for another shape, too few frames, or values that are NaN or infinite.
     """
+    expected = f"expected (T, {NUM_JOINTS}, 3): joint {what} of one motion"
     try:
         array = np.asarray(joints, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"`{name}` is no array of joint positions, expected shape (T, {NUM_JOINTS}, 3)") from None
+        raise ValueError(f"`{name}` is no array of numbers, {expected}") from None
     if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
-        raise ValueError(
-            f"`{name}` has shape {array.shape}, expected (T, {NUM_JOINTS}, 3): joint positions of one motion in metres"
-        )
+        raise ValueError(f"`{name}` has shape {array.shape}, {expected}")
     if len(array) < min_frames:
         raise ValueError(
             f"`{name}` has {len(array)} frames, expected at least {min_frames}; pass None for a missing prediction"
@@ -54,25 +88,36 @@ def check_joints(joints: Any, name: str, min_frames: int = MIN_FRAMES) -> np.nda
     return array
 
 
+def check_counts(predictions: Sequence[Any], references: Sequence[Any]) -> None:
+    """Raises ValueError for lists that are empty or of different lengths, and where there is no prediction at all."""
+    if len(predictions) != len(references) or not len(references):
+        raise ValueError(
+            f"got {len(predictions)} `predictions` and {len(references)} `references`, expected one or more pairs"
+        )
+    if all(motion is None for motion in predictions):
+        raise ValueError("every item of `predictions` is None, expected at least one motion")
+
+
+def checked_motions(motions: Sequence[Any], name: str, missing: bool = False) -> Iterator[np.ndarray]:
+    """Each of the motions through `check_joints`, one by one; with `missing`, those that are None are left out."""
+    for index, motion in enumerate(motions):
+        if not (missing and motion is None):
+            yield check_joints(motion, f"{name}[{index}]")
+
+
 def check_pairs(
     predictions: Sequence[Any], references: Sequence[Any]
 ) -> tuple[list[np.ndarray | None], list[np.ndarray]]:
     """Checked predictions (None stays None) and references, pair by pair.
 
     Raises:
-        ValueError: for lists that are empty or of different lengths, a missing reference, no prediction at all, or
-            what `check_joints` refuses.
+        ValueError: for what `check_counts` refuses, a missing reference, or what `check_joints` refuses.
     """
-    if len(predictions) != len(references) or not len(references):
-        raise ValueError(
-            f"got {len(predictions)} `predictions` and {len(references)} `references`, expected one or more pairs"
-        )
+    check_counts(predictions, references)
     checked = [
         None if motion is None else check_joints(motion, f"predictions[{i}]") for i, motion in enumerate(predictions)
     ]
-    if all(motion is None for motion in checked):
-        raise ValueError("every item of `predictions` is None, expected at least one motion")
-    return checked, [check_joints(motion, f"references[{i}]") for i, motion in enumerate(references)]
+    return checked, list(checked_motions(references, "references"))
 
 
 def counts(predictions: Sequence[Any], mode: str) -> dict[str, Any]:
@@ -84,14 +129,16 @@ def counts(predictions: Sequence[Any], mode: str) -> dict[str, Any]:
 # --- kinetic features -----------------------------------------------------------------------------------------------
 
 
-def _window_mean(values: np.ndarray, centres: int, window: int) -> np.ndarray:
-    """Means of `values` (N, ...) over `window` neighbours to either side of 0..centres-1, cut at the ends."""
-    total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+@lru_cache(maxsize=1024)
+def _windows(steps: int, centres: int, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First and last (exclusive) of `window` steps to either side of 0..centres-1, cut at the ends, and 1 / number.
+
+    The mean of steps x[i + 1] - x[i] from first to last is (x[last] - x[first]) / number.
+    """
     index = np.arange(centres)
-    low = np.clip(index - window, 0, len(values))
-    high = np.clip(index + window + 1, 0, len(values))
-    count = np.maximum(high - low, 1).reshape(-1, *[1] * (values.ndim - 1))
-    return (total[high] - total[low]) / count
+    first = np.clip(index - window, 0, steps)
+    last = np.clip(index + window + 1, 0, steps)
+    return first, last, 1 / np.maximum(last - first, 1)[:, None]
 
 
 def kinetic_features(positions: np.ndarray, fps: float = FPS, up_axis: int = 1, window: int = WINDOW) -> np.ndarray:
@@ -108,25 +155,51 @@ def kinetic_features(positions: np.ndarray, fps: float = FPS, up_axis: int = 1, 
     """
     positions = np.asarray(positions, dtype=np.float64)
     steps = len(positions) - 1
-    velocity = np.diff(positions, axis=0) * fps
-    acceleration = np.diff(velocity, axis=0) * fps
-    velocity = _window_mean(velocity, steps, window)
-    acceleration = _window_mean(acceleration, steps, window)
-    vertical = velocity[..., up_axis] ** 2
-    horizontal = (velocity**2).sum(-1) - vertical
-    effort = np.linalg.norm(acceleration, axis=-1)
-    return np.stack([horizontal, vertical, effort], axis=-1).mean(axis=0).reshape(-1)
+    rows = positions.reshape(len(positions), -1)
+    first, last, share = _windows(steps, steps, window)
+    mean_velocity = ((rows[last] - rows[first]) * (fps * share)).reshape(steps, -1, 3)
+    velocity = np.diff(rows, axis=0) * fps
+    first, last, share = _windows(steps - 1, steps, window)
+    mean_acceleration = ((velocity[last] - velocity[first]) * (fps * share)).reshape(steps, -1, 3)
+    energy = np.einsum("tja,tja->ja", mean_velocity, mean_velocity) / steps
+    vertical = energy[:, up_axis]
+    horizontal = energy.sum(axis=1) - vertical
+    effort = np.sqrt(np.einsum("tja,tja->tj", mean_acceleration, mean_acceleration)).mean(axis=0)
+    return np.stack([horizontal, vertical, effort], axis=1).reshape(-1)
 
 
-def kinetic_set(motions: Sequence[np.ndarray], fps: float = FPS) -> np.ndarray:
+def kinetic_batches(motions: Iterable[np.ndarray], fps: float = FPS) -> Iterator[np.ndarray]:
+    """Kinetic features (N, 96) of motions (T, 55, 3), some hundred at a time, so that few motions are held at once."""
+    rows = []
+    for motion in motions:
+        joints = np.concatenate([motion[:, part] for part in KINETIC_PARTS], axis=1)  # faster than picking joints
+        rows.append(kinetic_features(joints, fps))
+        if len(rows) == MOTIONS_AT_ONCE:
+            yield np.stack(rows)
+            rows = []
+    if rows:
+        yield np.stack(rows)
+
+
+def kinetic_set(motions: Iterable[np.ndarray], fps: float = FPS) -> np.ndarray:
     """Kinetic features (N, 96) of motions (T, 55, 3)."""
-    return np.stack([kinetic_features(motion[:, KINETIC_JOINTS], fps) for motion in motions])
+    return np.concatenate([*kinetic_batches(motions, fps)])
 
 
 def standardize(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """z-score with the mean and deviation of `reference`; a feature that is constant there is only centred."""
-    std = reference.std(axis=0)
-    return (features - reference.mean(axis=0)) / np.where(std < MIN_STD, 1.0, std)
+    """z-score of kinetic features (N, 3 J) with the mean and deviation (see `scale_of`) of `reference`."""
+    return (features - reference.mean(axis=0)) / scale_of(reference.std(axis=0))
+
+
+def scale_of(std: np.ndarray) -> np.ndarray:
+    """What kinetic features (3 J,) of such deviations are divided by.
+
+    That is the deviation, but at least 1 % of the median one of the same kind (horizontal, vertical, acceleration)
+    over the joints; 1 where all of a kind are constant.
+    """
+    least = LEAST_SHARE * np.median(std.reshape(-1, 3), axis=0)
+    scale = np.maximum(std.reshape(-1, 3), least).reshape(-1)
+    return np.where(scale < MIN_STD, 1.0, scale)
 
 
 def standardize_upstream(features: np.ndarray) -> np.ndarray:
@@ -134,8 +207,52 @@ def standardize_upstream(features: np.ndarray) -> np.ndarray:
     return (features - features.mean(axis=0)) / (features.std(axis=0) + UPSTREAM_EPS)
 
 
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet distance of two Gaussians fitted to feature sets (N, D) and (M, D).
+class Moments:
+    """Mean and covariance of features that come in batches, in memory that does not grow (Chan et al. 1983).
+
+    Attributes:
+        count: rows seen so far. mean: (D,). scatter: (D, D), the sum of products of differences from the mean.
+    """
+
+    def __init__(self, batches: Iterable[np.ndarray] = ()):
+        self.count, self.mean, self.scatter = 0, 0.0, 0.0
+        for batch in batches:
+            self.update(batch)
+
+    def update(self, features: np.ndarray) -> None:
+        """Adds rows (N, D)."""
+        mean = features.mean(axis=0)
+        centred, offset = features - mean, mean - self.mean
+        total = self.count + len(features)
+        self.scatter = (
+            self.scatter + centred.T @ centred + np.outer(offset, offset) * self.count * len(features) / total
+        )
+        self.mean = self.mean + offset * len(features) / total
+        self.count = total
+
+    def standardized(self, reference: "Moments", upstream: bool = False) -> "Moments":
+        """These moments as they were if each row had gone through `standardize`, or `standardize_upstream`."""
+        std = np.sqrt(np.diag(reference.scatter) / reference.count)
+        std = std + UPSTREAM_EPS if upstream else scale_of(std)
+        result = Moments()
+        result.count = self.count
+        result.mean = (self.mean - reference.mean) / std
+        result.scatter = self.scatter / np.outer(std, std)
+        return result
+
+    def covariance(self) -> np.ndarray:
+        """(D, D), without bias.
+
+        Raises:
+            ValueError: with fewer than two rows.
+        """
+        if self.count < 2:
+            raise ValueError(f"got {self.count} motion, expected at least 2 on each side for a covariance")
+        return self.scatter / (self.count - 1)
+
+
+def frechet_of_moments(a: Moments, b: Moments) -> float:
+    """Fréchet distance of two Gaussians.
 
     The trace of the root of the product is taken from a symmetric matrix of the same eigenvalues, so that it stays
     real also when there are fewer samples than features.
@@ -143,23 +260,28 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
         ValueError: with fewer than two samples on a side.
     """
-    if min(len(a), len(b)) < 2:
-        raise ValueError(f"got {len(a)} and {len(b)} motions, expected at least 2 on each side for a covariance")
-    cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
+    cov_a, cov_b = a.covariance(), b.covariance()
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None)).sum()
-    offset = a.mean(axis=0) - b.mean(axis=0)
-    return float(offset @ offset + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+    offset = a.mean - b.mean
+    return max(float(offset @ offset + np.trace(cov_a) + np.trace(cov_b) - 2 * cross), 0.0)
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Fréchet distance of Gaussians fitted to feature sets (N, D) and (M, D), see `frechet_of_moments`."""
+    return frechet_of_moments(Moments([np.asarray(a)]), Moments([np.asarray(b)]))
 
 
 def diversity(features: np.ndarray) -> float:
     """Mean distance over all pairs of different motions of (N, D); no sampling, so the same on every call."""
     if len(features) < 2:
         raise ValueError(f"got {len(features)} motions, expected at least 2 to compare")
-    from scipy.spatial.distance import pdist
+    from scipy.spatial.distance import cdist
 
-    return float(pdist(features).mean())
+    # By rows, since all distances of 10,000 motions at once would take 800 MB.
+    rows = (features[i : i + MOTIONS_AT_ONCE] for i in range(0, len(features), MOTIONS_AT_ONCE))
+    return float(sum(cdist(row, features).sum() for row in rows)) / (len(features) * (len(features) - 1))
 
 
 def diversity_upstream(
@@ -174,9 +296,7 @@ def diversity_upstream(
         )
     order = random.permutation(len(references))
     results = []
-    for features in (predictions, references):
-        # Missing predictions leave fewer rows than the shuffle has; the rest keeps its order.
-        features = features[order[order < len(features)]]
+    for features in (predictions[order], references[order]):
         first, second = (random.choice(len(features), pairs, replace=False) for _ in range(2))
         results.append(float(np.linalg.norm(features[first] - features[second], axis=1).mean()))
     return results[0], results[1]
@@ -245,7 +365,7 @@ def angle_error_upstream(prediction: np.ndarray, reference: np.ndarray) -> np.nd
     return geodesic_angle(prediction[:, joints], reference[:, joints]).mean(axis=-1)
 
 
-def bone_angle(prediction: np.ndarray, reference: np.ndarray, parents: Sequence[int]) -> np.ndarray:
+def bone_angle(prediction: np.ndarray, reference: np.ndarray, parents: Sequence[int] = PARENTS) -> np.ndarray:
     """Mean angle between the directions of corresponding bones, (T,) degrees; bones without length are left out."""
     child = np.arange(1, len(parents))
     parent = np.asarray(parents)[child]

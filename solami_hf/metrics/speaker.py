@@ -1,9 +1,11 @@
-"""How alike two voices sound: embeddings of speech by the speaker encoder of `resemblyzer` (GE2E, arXiv 1710.10467).
+"""How alike two voices sound: embeddings of speech whose products are cosines.
 
     embed = SpeakerEmbedder()
-    similarity = embed([first]) @ embed([second]).T      # cosines; in a small trial .87 within a voice, .53 across
+    similarity = embed([first]) @ embed([second]).T      # in a small trial .87 within a voice, .53 across
 
-Its dependencies cannot be satisfied as declared (`typing`, a `webrtcvad` that has to be compiled), therefore
+`SpeakerEmbedder` is the speaker encoder of `resemblyzer` (GE2E, arXiv 1710.10467), `XVectorEmbedder` any speaker
+verification model of the Hub. The dependencies of the former cannot be satisfied as declared (`typing`, a `webrtcvad`
+that has to be compiled), therefore
 
     pip install librosa webrtcvad-wheels && pip install --no-deps resemblyzer==0.1.4
 """
@@ -66,3 +68,47 @@ class SpeakerEmbedder:
         with np.errstate(invalid="ignore"):
             embedding = self._encoder.embed_utterance(samples if len(voiced) < _LEAST_VOICED else voiced)
         return np.nan_to_num(embedding)
+
+
+class XVectorEmbedder:
+    """Speaker embeddings of mono clips at 16 kHz by any model of the Hub with an x-vector head (WavLM, ...).
+
+    Each clip goes through by itself: padding would change its statistics.
+
+    Args:
+        model_id: Hub id, or a folder with a model and its feature extractor.
+        revision: of the Hub id.
+        device: where to run, as torch names it.
+
+    Raises:
+        OSError: there is no such model.
+        ValueError: the model has no x-vector head, or hears another rate than 16 kHz.
+    """
+
+    def __init__(self, model_id: str, revision: str | None = None, device: str = "cpu"):
+        from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
+
+        self._extractor = AutoFeatureExtractor.from_pretrained(model_id, revision=revision)
+        rate = self._extractor.sampling_rate
+        if rate != SAMPLING_RATE:
+            raise ValueError(f"`model_id` {model_id!r} hears {rate} Hz, expected a model of {SAMPLING_RATE} Hz")
+        self._model = AutoModelForAudioXVector.from_pretrained(model_id, revision=revision).to(device).eval()
+
+    def __call__(self, audio: Sequence[Any]) -> np.ndarray:
+        """Embeddings (clips, size) float32 of length 1.
+
+        Raises:
+            ValueError: for samples that `asr.check_audio` refuses, and where the model gives NaN (a clip too short).
+        """
+        return np.stack([self._embed(check_audio(samples, f"audio[{i}]"), i) for i, samples in enumerate(audio)])
+
+    def _embed(self, samples: np.ndarray, index: int) -> np.ndarray:
+        import torch
+
+        inputs = self._extractor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt").to(self._model.device)
+        with torch.inference_mode():
+            embedding = self._model(**inputs).embeddings[0].float().cpu().numpy()
+        size = np.linalg.norm(embedding)
+        if not np.isfinite(size) or size == 0:
+            raise ValueError(f"`audio[{index}]` gives no finite embedding; it has {len(samples)} samples")
+        return embedding / size

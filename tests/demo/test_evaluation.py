@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from solami_hf.demo.evaluation import Turn, is_right, share, swap_media, task_motion, task_text
+from solami_hf.demo.evaluation import Shares, Turn, is_right, share, swap_media, task_motion, task_text
 from solami_hf.demo.measure import FIGURES, target_met
 from solami_hf.demo.recognition import ActionRecognizer
 from solami_hf.generation.pipeline import Reply, SolamiPipeline
@@ -27,6 +27,20 @@ def reply(text, valid=True):
 def test_share():
     assert share([True, False, True, True]) == 75
     assert math.isnan(share([]))
+
+
+def test_shares_come_with_their_intervals():
+    shares = Shares()
+    rows = [f"rates-{i // 2}" for i in range(80)]
+    shares.add("right", [i % 4 > 0 for i in range(80)], rows)
+    shares.add("swapped", [False] * 80, rows)
+    shares.add("nothing", [], [])
+    shares.subtract("points", "right", "swapped")
+    assert shares.figures["right"] == shares.figures["points"] == 75 and math.isnan(shares.figures["nothing"])
+    low, high = shares.intervals["right"]
+    # 40 conversations, half of them with one of two rounds right: 75 +- 1.96 * 25 / sqrt(40).
+    assert low == pytest.approx(75 - 7.7, abs=1) and high == pytest.approx(75 + 7.7, abs=1)
+    assert shares.intervals["points"] == pytest.approx((low, high), abs=1) and "nothing" not in shares.intervals
 
 
 def test_a_line_is_right_by_its_words():

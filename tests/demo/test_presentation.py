@@ -55,5 +55,6 @@ def test_a_malformed_answer_stands_still_and_says_so(entry):
 def test_rows_and_curves():
     row = _row("motion_to_text", 91.26)
     assert (row.value, row.target, row.ok) == ("91.3%", "at least 90%", True)
+    assert _row("listening_points", 72.2, [65.74, 79.6]).value == "72.2 points (65.7 to 79.6)"
     curve = _curve("t", [{"step": 1, "loss": "2.5"}, {"step": 2, "loss": 2.0}, {"train_runtime": 3}], ("loss",))
     assert curve.series == {"loss": [(1.0, 2.5), (2.0, 2.0)]}

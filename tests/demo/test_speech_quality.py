@@ -8,7 +8,8 @@ import torch
 from solami_hf.demo import judged_voices, speech_quality
 from solami_hf.demo.judged_voices import Voice, held_out_sentences, read_voice
 from solami_hf.demo.speech_quality import Cache, Judges, Measurement, Pair, clips_of, main, measure, prompt_plan
-from solami_hf.demo.speech_quality_figures import ratio, summarize, tables, targets, word_errors
+from solami_hf.demo.speech_quality_figures import ratio, summarize, tables, targets
+from solami_hf.metrics.evaluation.lines import word_errors
 from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
 from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel

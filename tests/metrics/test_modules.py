@@ -1,32 +1,12 @@
 """The metric folders as a user loads them: `evaluate.load(folder_of(name))`, offline."""
 
 import json
+import re
 
-import evaluate
 import numpy as np
 import pytest
 
 from solami_hf.metrics import NAMES, folder_of
-
-
-@pytest.fixture(scope="module")
-def load(tmp_path_factory):
-    """Loads each module once, with its cache out of the user's home."""
-    cache, modules = str(tmp_path_factory.mktemp("evaluate")), {}
-
-    def loader(name):
-        if name not in modules:
-            modules[name] = evaluate.load(folder_of(name), cache_dir=cache)
-        return modules[name]
-
-    return loader
-
-
-@pytest.fixture
-def motions():
-    """Three random walks of different lengths, (T, 55, 3)."""
-    rng = np.random.default_rng(3)
-    return [np.cumsum(rng.normal(size=(frames, 55, 3)), axis=0) * 0.01 for frames in (12, 20, 9)]
 
 
 def test_unknown_metric():
@@ -41,16 +21,23 @@ def test_every_folder_has_module_card_and_app(name):
     folder = Path(folder_of(name))
     assert {p.name for p in folder.iterdir() if p.is_file()} == {"README.md", "app.py", f"{name}.py"}
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\ntitle: ")
-    assert "sdk: gradio" in card and "\n## Limits\n" in card
+    assert card.startswith("---\ntitle: ") and "sdk: gradio" in card
+    for part in ("Inputs", "Output", "Limits"):
+        assert f"\n## {part}\n" in card, part
+    if name == "dialogue_judge":  # more on it in its own test
+        return
+    for part in ("Formula", "Published values", "Citation"):
+        assert f"\n## {part}\n" in card, part
+    assert re.search(r"(higher|lower|best|more) ", card) and "```bibtex" in card
+    assert f'"{name}.py"' in (folder / "app.py").read_text(encoding="utf-8")
 
 
 def test_fid_of_copies_is_zero_and_a_scale_is_seen(load, motions):
     fid = load("motion_fid")
     same = fid.compute(predictions=motions, references=motions)
     assert list(same)[0] == "fid" and same["fid"] == pytest.approx(0, abs=1e-3)
-    assert {k: same[k] for k in ("valid", "num_predictions", "mode")} == {
-        "valid": 1.0, "num_predictions": 3, "mode": "corrected",
+    assert {k: same[k] for k in ("valid", "num_predictions", "num_references", "mode")} == {
+        "valid": 1.0, "num_predictions": 3, "num_references": 3, "mode": "corrected",
     }  # fmt: skip
     tiny = [motion * 0.001 for motion in motions]
     assert fid.compute(predictions=tiny, references=motions)["fid"] > 10
@@ -132,8 +119,8 @@ def test_wer_normalizes_and_weighs_by_words(load):
         predictions=[None, "I'm Batman, twenty one!", "no"], references=["gone", "i am batman 21", "no no no"]
     )
     # 4 + 3 words, 2 of them missing; the missing transcript only counts in `valid`.
-    assert result == {"wer": pytest.approx(2 / 7), "valid": pytest.approx(2 / 3), "num_predictions": 3,
-                      "mode": "corrected"}  # fmt: skip
+    assert result == {"wer": pytest.approx(2 / 7), "num_words": 7, "model": None, "normalizer": "whisper_english",
+                      "valid": pytest.approx(2 / 3), "num_predictions": 3, "mode": "corrected"}  # fmt: skip
 
 
 def test_bad_input_of_wer(load):
@@ -142,7 +129,7 @@ def test_bad_input_of_wer(load):
         wer.compute(predictions=["hello"], references=["..."])
     with pytest.raises(ValueError, match="got 1 `predictions` and 2 `references`"):
         wer.compute(predictions=["hello"], references=["hello", "there"])
-    with pytest.raises(ValueError, match="`predictions` holds no transcript"):
+    with pytest.raises(ValueError, match="`predictions` holds neither speech nor a transcript"):
         wer.compute(predictions=[None], references=["hello"])
     with pytest.raises(ValueError, match="`mode` is 'x'"):
         wer.compute(predictions=["a"], references=["a"], mode="x")

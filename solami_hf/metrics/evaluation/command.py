@@ -1,0 +1,203 @@
+"""`solami evaluate pretrain|chat RESULTS...`
+
+Measures what `solami generate` wrote. For every figure: mean and standard deviation over the repetitions (seeds), 95 %
+bootstrap interval over the items, and how many answers it stands on. Beside the answers stand three rows that are
+measured in the same way, so that a good and a bad figure can be told apart: references against other references
+(halves), references with a little noise (jittered), and the answers under other names (shuffled). For chat also the
+controls that the results hold (other_audio, other_motion, no_history, own_history), with a listening and a watching
+score: right answers minus right answers to another user's sound or motion.
+
+    solami generate --task chat --checkpoint CKPT --input CHAT --output RESULTS --repetitions 5 --temperature 0.8 \\
+        --conditions given other_audio other_motion no_history own_history
+    solami evaluate chat RESULTS --judge_base_url http://localhost:8000/v1 --judge_model Qwen/Qwen2.5-7B-Instruct
+    solami evaluate pretrain RESULTS/t2m RESULTS/m2t RESULTS/s2t --card CKPT
+
+Writes evaluation.json, evaluation.md and evaluation.html. Stopped and run again, it goes on where it was; on several
+processes: `accelerate launch --num_processes 2 -m solami_hf.metrics.evaluation chat RESULTS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from ...processing.processes import is_first_process
+from ...processing.whole_file import whole_file
+
+logger = logging.getLogger(__name__)
+KINDS = {"pretrain": ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s"), "chat": ("chat",)}
+
+
+@dataclass
+class EvaluateArguments:
+    """What `solami evaluate` reads, how it judges, and where it writes."""
+
+    kind: str = field(metadata={"help": "pretrain (the six tasks) or chat; also accepted as the first word."})
+    results: list[str] = field(
+        metadata={
+            "help": "Results folders of `solami generate`, or a folder of such folders; also accepted as the words "
+            "after the kind. One folder for chat."
+        }
+    )
+    output: str | None = field(
+        default=None, metadata={"help": "Folder to write; FIRST RESULTS/evaluation when unset."}
+    )
+    data: str | None = field(
+        default=None, metadata={"help": "Folder of the references, where it is no longer where the results say."}
+    )
+    seed: int = field(default=0, metadata={"help": "Of halves, jitter, shuffling and bootstrap."})
+    card: str | None = field(
+        default=None, metadata={"help": "Model folder whose README.md is given the figures, machine-readable."}
+    )
+    asr: str | None = field(
+        default=None,
+        metadata={"help": "Speech recogniser: Hub id or folder; the packaged Whisper tiny.en when unset."},
+    )
+    speaker_model: str | None = field(
+        default=None,
+        metadata={"help": "Speaker encoder with an x-vector head: Hub id or folder; resemblyzer when unset."},
+    )
+    bertscore_model: str | None = field(
+        default=None, metadata={"help": "Hub id or folder of BERTScore's model; no BERTScore when unset."}
+    )
+    judge_base_url: str | None = field(
+        default=None, metadata={"help": "OpenAI-compatible server that judges the answers of a chat."}
+    )
+    judge_model: str | None = field(
+        default=None, metadata={"help": "What the server, or the Hub's providers, call it."}
+    )
+    judge_local_model: str | None = field(default=None, metadata={"help": "Folder or Hub id of a chat model instead."})
+    judge_api_key_env: str | None = field(
+        default=None, metadata={"help": "Environment variable with the judge's key."}
+    )
+    judge_temperature: float = field(default=0.7, metadata={"help": "Of the judge."})
+    judge_repeats: int = field(default=3, metadata={"help": "How often each answer is marked."})
+    judge_concurrency: int = field(default=8, metadata={"help": "Requests under way at the same time."})
+    judge_input_price: float | None = field(default=None, metadata={"help": "Of a million tokens that are sent."})
+    judge_output_price: float | None = field(default=None, metadata={"help": "Of a million tokens that come back."})
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"evaluate what? Got {self.kind!r}, expected one of: {', '.join(KINDS)}")
+        if not self.results:
+            raise ValueError("name at least one results folder of `solami generate`")
+        if self.judge_repeats < 1:
+            raise ValueError(f"judge_repeats is {self.judge_repeats}, expected at least 1")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    from trl import TrlParser
+
+    parser = TrlParser(
+        dataclass_types=[EvaluateArguments],
+        prog="solami evaluate",
+        description=sys.modules[__name__].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    (args,) = parser.parse_args_and_config(_with_flags(sys.argv[1:] if argv is None else argv))
+    output = run(args)
+    if is_first_process():
+        logger.info("wrote %s, .md and .json", output / "evaluation.html")
+    return 0
+
+
+def _with_flags(argv: list[str]) -> list[str]:
+    """`chat RESULTS ...` with the flags that these words stand for."""
+    words = []
+    for word in argv:
+        if word.startswith("-"):
+            break
+        words.append(word)
+    if not words:
+        return list(argv)
+    given = ["--kind", words[0]] + (["--results", *words[1:]] if words[1:] else [])
+    return given + list(argv[len(words) :])
+
+
+def run(args: EvaluateArguments) -> Path:
+    """Evaluates all results folders and writes the tables; returns the folder they are in.
+
+    Raises:
+        FileNotFoundError: no results, or no references where the results say.
+        ValueError: results of a task that `kind` does not mean, two of one task, or what cannot be measured.
+        OSError: the judge cannot be reached.
+    """
+    from .parts import Measures, Parts
+    from .results import Results
+    from .run import Options, evaluate_results
+
+    folders = [folder for name in args.results for folder in _results_in(Path(name))]
+    opened = [Results(folder, args.data) for folder in folders]
+    _check_tasks(args.kind, opened)
+    output = Path(args.output) if args.output else Path(args.results[0]) / "evaluation"
+    parts = Parts(output / "parts", Measures(args.asr, args.speaker_model))
+    bert = {"model_id": args.bertscore_model} if args.bertscore_model else None
+    options = Options(args.seed, _judge(args, output), args.judge_repeats, bert)
+    found = []
+    for results in opened:
+        if is_first_process():
+            logger.info("%s: %s, %d answers", results.folder, results.task, len(results.rows))
+            if not results.run.get("finished", True):
+                logger.warning("%s is not finished; what is there is measured", results.folder)
+        found.append(evaluate_results(results, parts, options))
+    if is_first_process():
+        write(args, output, found)
+    return output
+
+
+def _results_in(folder: Path) -> list[Path]:
+    if (folder / "run.json").is_file():
+        return [folder]
+    inside = sorted(path.parent for path in folder.glob("*/run.json"))
+    if not inside:
+        raise FileNotFoundError(f"{folder} holds no results; make some with `solami generate`")
+    return inside
+
+
+def _check_tasks(kind: str, opened: list) -> None:
+    tasks = [results.task for results in opened]
+    for results in opened:
+        if results.task not in KINDS[kind]:
+            raise ValueError(
+                f"{results.folder} holds answers of the task {results.task}, but `{kind}` means "
+                f"{', '.join(KINDS[kind])}"
+            )
+        if tasks.count(results.task) > 1:
+            raise ValueError(f"there are several results of the task {results.task}; evaluate one at a time")
+
+
+def _judge(args: EvaluateArguments, output: Path):
+    from ..judging import JudgeSettings
+
+    if not (args.judge_base_url or args.judge_model or args.judge_local_model):
+        return None
+    known = {item.name for item in fields(JudgeSettings)}
+    given = {name.removeprefix("judge_"): value for name, value in vars(args).items() if name.startswith("judge_")}
+    return JudgeSettings(
+        **{name: value for name, value in given.items() if name in known}, cache=str(output / "judge_cache")
+    )
+
+
+def write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
+    """`evaluation.json`, `.md` and `.html`, and the model card's figures where `card` names a folder."""
+    from .card import eval_results, model_index, update_card
+    from .tables import as_html, as_markdown, tables_of
+
+    tables = [table for evaluation in found for table in tables_of(evaluation)]
+    measured = [result for evaluation in found for result in eval_results(evaluation)]
+    content = {"kind": args.kind, "evaluations": found, "model_index": model_index(found[0]["model"], measured)}
+    texts = {
+        "json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
+        "md": as_markdown(tables),
+        "html": as_html(f"{found[0]['model']}: {args.kind}", tables),
+    }
+    for suffix, text in texts.items():
+        with whole_file(output / f"evaluation.{suffix}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    if args.card:
+        update_card(args.card, measured)

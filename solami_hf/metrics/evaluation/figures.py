@@ -1,0 +1,274 @@
+"""The figures of one repetition: from pairs and the measured parts to estimates with what a bootstrap needs.
+
+Every figure is that of the `evaluate` module of its metric. FID and diversity are computed from the features that the
+parts hold, by the same functions as in their modules, because a bootstrap needs them hundreds of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from .. import motion_math
+from .intervals import Estimate, OfSets, Ratio
+from .lines import nearest_line, right_line, word_errors
+from .parts import Part, Parts
+from .results import PARTS, Pair
+
+FRAME_FIGURES = ("mpjpe", "pa_mpjpe", "bone_angle", "rotation_error", "angle_error")
+TIMES = {
+    "first_audio": "first_audio_seconds",
+    "first_motion": "first_motion_seconds",
+    "first_token": "first_token_seconds",
+}
+FID_DRAWS, CAPTION_DRAWS = 100, 50
+CIDER_REFERENCES = 5
+"""Different captions that CIDEr needs at least, so that a draw of them still has rare and common words."""
+_AT_ONCE = 512  # rows of a matrix of distances
+
+
+def parts_of(pairs: Iterable[Pair], with_sound: bool = True) -> list[Part]:
+    """What has to be measured for the figures of the pairs."""
+    found = []
+    for pair in pairs:
+        if pair.motion:
+            found += [Part("motion", (pair.motion,)), Part("feet", (pair.motion,))]
+        if pair.reference_motion:
+            found.append(Part("motion", (pair.reference_motion,)))
+        if pair.motion and pair.reference_motion:
+            found.append(Part("likeness", (pair.motion, pair.reference_motion)))
+        if pair.audio and with_sound:
+            found.append(Part("sound", (pair.audio,)))
+            if pair.reference_audio:
+                found.append(Part("voices", (pair.audio, pair.reference_audio)))
+    return found
+
+
+class Figures:
+    """Figures of a task's pairs.
+
+    Args:
+        task: one of `results.PARTS`.
+        parts: the measured parts.
+        compute: `compute(metric, **inputs)` of the `evaluate` modules.
+        lines: all lines that are hoped for in a chat.
+        bert: `model_id` (and `layer`) of BERTScore's model; without it there is no BERTScore.
+
+    Attributes:
+        left_out: what could not be judged, with the reason.
+    """
+
+    def __init__(
+        self, task: str, parts: Parts, compute: Callable, lines: Sequence[str] = (), bert: dict | None = None
+    ):
+        self.task, self.parts, self.compute = task, parts, compute
+        self.lines, self.bert = list(lines), bert or {}
+        self.left_out: dict[str, str] = {}
+
+    def of(self, pairs: list[Pair]) -> dict[str, Estimate]:
+        """The estimates by name; a figure that cannot be had for these pairs is left out, with a reason."""
+        kinds = PARTS[self.task]
+        flags = [pair.valid for pair in pairs]
+        share = self.compute("answer_validity", predictions=flags)["valid"]
+        found: dict[str, Estimate] = {"valid": Ratio([p.item for p in pairs], flags, value=share)}
+        groups = [self._motion] if "motion" in kinds else []
+        groups += [self._sound] if "audio" in kinds else []
+        groups += {"m2t": [self._captions], "s2t": [self._transcripts], "chat": [self._lines]}.get(self.task, [])
+        for group in groups:
+            try:
+                found.update({name: estimate for name, estimate in group(pairs) if estimate.count})
+            except ImportError as error:
+                self.left_out[str(error)] = "figures"
+        return found
+
+    def right(self, pairs: list[Pair]) -> dict[str, Estimate]:
+        """Shares of right answers and of well-formed ones; all that is asked of a control."""
+        found = dict(self._lines(pairs))
+        return {**found, "valid": _mean([(pair.item, pair.valid) for pair in pairs])}
+
+    def said(self, pair: Pair) -> str | None:
+        """What an answer says: its text, or what speech recognition hears where it has none."""
+        if pair.text is not None or not pair.audio:
+            return pair.text
+        return self._value("sound", pair.audio).get("transcript")
+
+    def _value(self, what: str, *media) -> dict:
+        value = self.parts[Part(what, media)]
+        if "error" in value:
+            self.left_out[value["error"]] = what
+            return {}
+        return value
+
+    def _motion(self, pairs):
+        yield from self._sets(pairs)
+        likeness = [
+            (pair.item, self._value("likeness", pair.motion, pair.reference_motion))
+            for pair in pairs
+            if pair.motion and pair.reference_motion
+        ]
+        likeness = [(item, value) for item, value in likeness if value]
+        for name in (*FRAME_FIGURES, "accel"):
+            rows = [
+                (item, value[name], value["frames"] - 2 * (name == "accel"))
+                for item, value in likeness
+                if name in value
+            ]
+            yield name, _weighted(rows)
+        feet = [(pair.item, self._value("feet", pair.motion)) for pair in pairs if pair.motion]
+        feet = [(item, value) for item, value in feet if value]
+        # Each as its module weighs it: steps on the floor, frames, frames that have a third difference.
+        yield (
+            "foot_skating",
+            _weighted([(i, v["foot_skating"], v["contact"] * (v["num_frames"] - 1)) for i, v in feet]),
+        )
+        yield "penetration", _weighted([(i, v["penetration"], v["num_frames"]) for i, v in feet])
+        yield "jitter", _weighted([(i, v["jitter"], v["num_frames"] - 3) for i, v in feet])
+
+    def _sets(self, pairs):
+        rows, made, real = [], [], []
+        for pair in pairs:
+            if not (pair.motion and pair.reference_motion):
+                continue
+            values = [self._value("motion", medium) for medium in (pair.motion, pair.reference_motion)]
+            if all(values):
+                rows.append(pair.item)
+                made.append(values[0]["kinetic"])
+                real.append(values[1]["kinetic"])
+        if len(rows) < 2:
+            return
+        made, real = np.array(made), np.array(real)
+        yield "fid_upstream", OfSets(rows, made, real, fid_upstream, draws=0)
+        # As the modules do it: the references' scale for both sides. It stays the same in all draws, because a draw
+        # that repeats a few references would hardly have any spread to divide by.
+        made, real = (motion_math.standardize(side, real) for side in (made, real))
+        yield "fid", OfSets(rows, made, real, motion_math.frechet_distance, FID_DRAWS)
+        yield "diversity", mean_distance(rows, made)
+
+    def _sound(self, pairs):
+        heard = [(pair, self._value("sound", pair.audio).get("transcript")) for pair in pairs if pair.audio]
+        heard = [(pair, said) for pair, said in heard if said is not None]
+        yield "wer", self._wer([(p.item, said, p.reference_texts[0]) for p, said in heard if p.reference_texts])
+        if self.task == "chat":
+            yield "wer_own", self._wer([(p.item, said, p.text) for p, said in heard if p.text])
+        alike = [
+            (pair.item, self._value("voices", pair.audio, pair.reference_audio).get("similarity"))
+            for pair in pairs
+            if pair.audio and pair.reference_audio
+        ]
+        yield "similarity", _mean([(item, value) for item, value in alike if value is not None])
+
+    def _wer(self, rows: list[tuple[str, str, str]]) -> Ratio:
+        rows = [row for row in rows if any(c.isalnum() for c in row[2])]
+        if not rows:
+            return Ratio([], [])
+        items, said, texts = zip(*rows, strict=True)
+        errors, words = word_errors(said, texts).T
+        value = self.compute("speech_wer", predictions=list(said), references=list(texts))["wer"]
+        return Ratio(items, errors, words, value)
+
+    def _transcripts(self, pairs):
+        rows = [(p.item, p.text, p.reference_texts[0]) for p in pairs if p.text is not None and p.reference_texts]
+        yield "wer", self._wer(rows)
+
+    def _captions(self, pairs):
+        rows = [(p.item, p.text, list(p.reference_texts)) for p in pairs if p.text is not None and p.reference_texts]
+        if not rows:
+            return
+        items, captions, people = (list(column) for column in zip(*rows, strict=True))
+
+        def score(index, *scores):
+            some = [captions[i] for i in index], [people[i] for i in index]
+            return self.compute("motion_caption", predictions=some[0], references=some[1], scores=scores, **self.bert)
+
+        every = np.arange(len(items))
+        rouge = [score([i], "rouge_l")["rouge_l"] for i in every]  # a mean over captions, the others are not
+        yield "rouge_l", Ratio(items, rouge)
+        column = every[:, None]
+        yield "bleu_1", OfSets(items, column, column, lambda a, b: score(a[:, 0], "bleu")["bleu_1"], CAPTION_DRAWS)
+        yield "bleu_4", OfSets(items, column, column, lambda a, b: score(a[:, 0], "bleu")["bleu_4"], CAPTION_DRAWS)
+        if len({tuple(sorted(row)) for row in people}) > CIDER_REFERENCES:
+            yield "cider", OfSets(items, column, column, lambda a, b: score(a[:, 0], "cider")["cider"], CAPTION_DRAWS)
+        if self.bert:
+            yield "bertscore", OfSets(items, column, column, lambda a, b: score(a[:, 0], "bertscore")["bertscore"], 0)
+
+    def _lines(self, pairs):
+        """Of all answers: one that is malformed, or that nothing is heard of, is wrong."""
+        hoped = [pair for pair in pairs if pair.reference_texts]
+        said = [self.said(pair) for pair in hoped]
+        if not hoped or all(text is None for text in said):
+            return
+        yield (
+            "right_line",
+            _mean([(p.item, right_line(s, p.reference_texts)) for p, s in zip(hoped, said, strict=True)]),
+        )
+        nearest = [
+            s is not None and nearest_line(s, self.lines) in p.reference_texts
+            for p, s in zip(hoped, said, strict=True)
+        ]
+        yield "nearest_line", _mean([(p.item, flag) for p, flag in zip(hoped, nearest, strict=True)])
+
+
+def fid_upstream(made: np.ndarray, real: np.ndarray) -> float:
+    """As in `motion_fid`, the original's way."""
+    return motion_math.frechet_distance(*(motion_math.standardize_upstream(side) for side in (made, real)))
+
+
+def mean_distance(rows: Sequence[str], features: np.ndarray) -> Ratio:
+    """Mean distance over all pairs of rows, as in `motion_diversity`.
+
+    It varies as the mean of each row's distance to the others does, twice over (Hoeffding 1948, on U-statistics), so
+    that no draw needs the matrix of distances again.
+    """
+    from scipy.spatial.distance import cdist
+
+    chunks = [features[i : i + _AT_ONCE] for i in range(0, len(features), _AT_ONCE)]
+    own = np.concatenate([cdist(chunk, features).sum(axis=1) for chunk in chunks]) / (len(features) - 1)
+    return Ratio(rows, 2 * own - own.mean(), value=float(own.mean()))
+
+
+def multimodality(repetitions: Sequence[Sequence[Pair]], parts: Parts) -> Ratio:
+    """How different the motions of one prompt are over the repetitions, as in `motion_multimodality`."""
+    made: dict[tuple, list] = {}
+    real, items = [], {}
+    for pair in (pair for pairs in repetitions for pair in pairs if pair.motion and pair.reference_motion):
+        values = [parts[Part("motion", (medium,))] for medium in (pair.motion, pair.reference_motion)]
+        if not any("error" in value for value in values):
+            made.setdefault(pair.key, []).append(values[0]["kinetic"])
+            real.append(values[1]["kinetic"])
+            items[pair.key] = pair.item
+    several = [key for key, rows in made.items() if len(rows) > 1]
+    if not several:
+        return Ratio([], [])
+    scale = np.array(real)
+    spread = [motion_math.diversity(motion_math.standardize(np.array(made[key]), scale)) for key in several]
+    return Ratio([items[key] for key in several], spread)
+
+
+def latency(pairs: list[Pair], parts: Parts) -> dict[str, Estimate]:
+    """Seconds to the first sound, the first motion and the end, and the real-time factor: seconds for one of media."""
+    found = {}
+    for name, column in TIMES.items():
+        found[name] = _mean([(p.item, p.row[column]) for p in pairs if p.row.get(column) is not None])
+    timed = [pair for pair in pairs if pair.row["seconds"] is not None]
+    totals = [(p, p.row["seconds"] + (p.row.get("decode_seconds") or 0.0)) for p in timed]
+    found["total"] = _mean([(pair.item, seconds) for pair, seconds in totals])
+    lasting = []
+    for pair, seconds in totals:
+        lengths = [
+            parts[Part(what, (m,))].get("seconds") for what, m in (("motion", pair.motion), ("sound", pair.audio)) if m
+        ]
+        if any(lengths):
+            lasting.append((pair.item, seconds, max(filter(None, lengths))))
+    if lasting:
+        items, seconds, media = zip(*lasting, strict=True)
+        found["real_time_factor"] = Ratio(items, seconds, media)
+    return {name: estimate for name, estimate in found.items() if estimate.count}
+
+
+def _mean(rows: list[tuple[str, float]]) -> Ratio:
+    return Ratio([item for item, _ in rows], [value for _, value in rows])
+
+
+def _weighted(rows: list[tuple[str, float, float]]) -> Ratio:
+    return Ratio([r[0] for r in rows], [r[1] * r[2] for r in rows], [r[2] for r in rows])

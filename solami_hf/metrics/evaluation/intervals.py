@@ -1,0 +1,171 @@
+"""Means, deviations over repetitions, and bootstrap intervals over items (Efron & Tibshirani 1993).
+
+What is drawn with repetition is the item: a clip, or a dialogue with all its rounds and all its repetitions, because
+answers of one dialogue are no independent observations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+DRAWS = 1000
+LEVEL = (2.5, 97.5)
+
+
+class Estimate(Protocol):
+    """A figure of one repetition, and what it would have been with other items drawn."""
+
+    value: float
+    count: int
+    items: list[str]
+
+    def redrawn(self, weights: np.ndarray) -> np.ndarray:
+        """The figure (draws,) for how often each of `items` was drawn, (draws, items)."""
+
+
+@dataclass
+class Ratio:
+    """A sum over a sum, such as word errors over words; with `parts` alone a mean.
+
+    Args:
+        rows: the item that each part belongs to.
+        parts, wholes: (rows,); `wholes` of ones gives the mean.
+        value: the figure, where it is not exactly this ratio but moves with it.
+    """
+
+    rows: Sequence[str]
+    parts: Sequence[float]
+    wholes: Sequence[float] | None = None
+    value: float | None = None
+
+    def __post_init__(self):
+        self.items, index = _numbered(self.rows)
+        self.count = len(self.rows)
+        wholes = np.ones(self.count) if self.wholes is None else np.asarray(self.wholes, float)
+        self._parts = np.bincount(index, np.asarray(self.parts, float), len(self.items))
+        self._wholes = np.bincount(index, wholes, len(self.items))
+        if self.value is None:
+            self.value = float(self._parts.sum() / self._wholes.sum()) if self._wholes.sum() else float("nan")
+
+    def redrawn(self, weights: np.ndarray) -> np.ndarray:
+        """See `Estimate`; NaN where nothing that counts was drawn."""
+        wholes = weights @ self._wholes
+        return np.divide(weights @ self._parts, wholes, out=np.full(len(weights), np.nan), where=wholes > 0)
+
+
+@dataclass
+class OfSets:
+    """A figure of two sets of rows, such as an FID, computed anew for every draw.
+
+    Args:
+        rows: the item that each row belongs to.
+        first, second: (rows, features), e.g. of predictions and references.
+        figure: `figure(first, second)` -> number.
+        draws: of the draws that are asked for, how many are computed; the figure is dear.
+    """
+
+    rows: Sequence[str]
+    first: np.ndarray
+    second: np.ndarray
+    figure: Callable[[np.ndarray, np.ndarray], float]
+    draws: int = 100
+
+    def __post_init__(self):
+        self.items, self._index = _numbered(self.rows)
+        self.count = len(self.rows)
+        self.value = self.figure(self.first, self.second)
+
+    def redrawn(self, weights: np.ndarray) -> np.ndarray:
+        """See `Estimate`; NaN for draws beyond `draws`."""
+        found = np.full(len(weights), np.nan)
+        for i, weight in enumerate(weights[: self.draws]):
+            rows = np.repeat(np.arange(self.count), weight[self._index].astype(int))
+            try:
+                found[i] = self.figure(self.first[rows], self.second[rows])
+            except ValueError:  # of a few items, a draw may hold too few different ones
+                continue
+        return found
+
+
+def _numbered(rows: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    items = sorted(set(rows))
+    number = {item: i for i, item in enumerate(items)}
+    return items, np.array([number[row] for row in rows], int)
+
+
+def summarize(
+    estimates: Sequence[Estimate], seed: int = 0, draws: int = DRAWS
+) -> dict[str, float | int | list | None]:
+    """Mean and deviation over repetitions, and the interval over items.
+
+    The interval is that of the mean over repetitions, each with the same items drawn. It is moved so that the middle
+    of the draws lies on the figure: with items drawn twice an FID is larger than it is.
+
+    Args:
+        estimates: one a repetition, of one figure.
+
+    Returns:
+        `mean`; `std` over repetitions (n - 1 below; None for one repetition); `low`, `high` of the 95 % interval (None
+        for a single item); `values` of the repetitions; `count` of what the figure stands on, all repetitions
+        together.
+    """
+    values = [float(estimate.value) for estimate in estimates]
+    mean = float(np.mean(values))
+    low, high = interval(estimates, seed, draws)
+    return {
+        "mean": mean,
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "low": low,
+        "high": high,
+        "values": values,
+        "count": sum(estimate.count for estimate in estimates),
+    }
+
+
+def interval(estimates: Sequence[Estimate], seed: int = 0, draws: int = DRAWS) -> tuple[float | None, float | None]:
+    """The 95 % bootstrap interval of the mean of estimates, see `summarize`; twice None without a second item."""
+    found = _redrawn(estimates, seed, draws)
+    return (None, None) if found is None else _around(float(np.mean([e.value for e in estimates])), found)
+
+
+def difference(first: Sequence[Estimate], second: Sequence[Estimate], seed: int = 0, draws: int = DRAWS) -> dict:
+    """`summarize` of first minus second, repetition by repetition, with the same items drawn on both sides."""
+    values = [float(a.value - b.value) for a, b in zip(first, second, strict=True)]
+    both, mean = _redrawn([*first, *second], seed, draws, together=False), float(np.mean(values))
+    low = high = None
+    if both is not None:
+        half = len(first)
+        low, high = _around(mean, both[:half].mean(axis=0) - both[half:].mean(axis=0))
+    return {
+        "mean": mean,
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "low": low,
+        "high": high,
+        "values": values,
+        "count": sum(estimate.count for estimate in first),
+    }
+
+
+def _redrawn(estimates, seed: int, draws: int, together: bool = True) -> np.ndarray | None:
+    """Figures of the draws, (draws,), or (estimates, draws) if not `together`; None where there is no second item."""
+    items = sorted({item for estimate in estimates for item in estimate.items})
+    if len(items) < 2:
+        return None
+    number = {item: i for i, item in enumerate(items)}
+    weights = np.random.default_rng(seed).multinomial(len(items), np.full(len(items), 1 / len(items)), draws)
+    found = np.stack([e.redrawn(weights[:, [number[item] for item in e.items]]) for e in estimates])
+    return found.mean(axis=0) if together else found
+
+
+def _around(value: float, found: np.ndarray) -> tuple[float | None, float | None]:
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return None, None
+    low, high = np.percentile(found, LEVEL) - np.median(found) + value
+    if (found >= 0).all():  # a figure that cannot be negative
+        low = max(low, 0.0)
+    return float(low), float(high)

@@ -1,0 +1,210 @@
+"""What is measured of single media and pairs of them: shared among processes, kept on the disk, never done twice.
+
+A run that is stopped goes on where it was: every finished part is a line of `parts/<process>.jsonl`, named by a hash
+of the media's content, the judging models and this package's version.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ... import __version__
+from ...processing.manifest import BadRow, json_lines
+from ...processing.processes import processes
+from ...processing.synthesize.writers import content_hash
+from .. import folder_of
+from ..motion_math import check_joints, kinetic_set
+from .media import joints_of, motion_of, sound_of
+from .results import Medium
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing to measure.
+
+    Args:
+        what: `motion` (how it moves), `feet` (on the floor), `sound`, `likeness` (of two motions) or `voices` (of two
+            sounds).
+        media: one or two; of two, the answer and then the reference.
+    """
+
+    what: str
+    media: tuple[Medium, ...]
+
+
+@dataclass
+class Measures:
+    """The modules and models that measure, each loaded when it is first needed.
+
+    Args:
+        asr: a speech recogniser's Hub id or folder; the packaged Whisper tiny.en when None.
+        speaker_model: a speaker encoder's Hub id or folder; the packaged one when None.
+        missing: figures that cannot be had here, with the reason; filled as it turns out.
+    """
+
+    asr: str | None = None
+    speaker_model: str | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+    _modules: dict = field(default_factory=dict, repr=False)
+
+    def settings(self, what: str) -> list:
+        """What else a part's value depends on."""
+        return {"sound": [self.asr], "voices": [self.speaker_model]}.get(what, [])
+
+    def measure(self, part: Part) -> dict:
+        """The value of a part; `{"error": reason}` for media that cannot be judged."""
+        try:
+            return getattr(self, f"_{part.what}")(*part.media)
+        except ValueError as error:
+            return {"error": f"{part.media[0].name}: {error}"}
+
+    def module(self, name: str):
+        """The `evaluate` module of a metric; ImportError with the way out where what it needs is not installed."""
+        import evaluate
+
+        if name not in self._modules:
+            try:
+                self._modules[name] = evaluate.load(folder_of(name))
+            except ImportError as error:
+                raise ImportError(f"{name}: {error}; pip install 'solami_hf[eval]' brings it") from None
+        return self._modules[name]
+
+    def compute(self, name: str, **inputs) -> dict:
+        """What the module of a metric computes."""
+        return self.module(name).compute(**inputs)
+
+    def _motion(self, motion: Medium) -> dict:
+        frames = motion_of(motion)
+        features = kinetic_set([check_joints(joints_of(motion), "motion")], frames.fps)
+        return {"kinetic": features[0].tolist(), "seconds": frames.duration}
+
+    def _feet(self, motion: Medium) -> dict:
+        module = self.module("foot_skating")
+        return _figures(module.compute(predictions=[joints_of(motion)], fps=motion_of(motion).fps))
+
+    def _likeness(self, motion: Medium, reference: Medium) -> dict:
+        joints = {"predictions": [joints_of(motion)], "references": [joints_of(reference)]}
+        poses = {"predictions": [motion_of(motion).poses], "references": [motion_of(reference).poses]}
+        position, rotation = self.module("motion_mpjpe"), self.module("rotation_error")
+        upstream = rotation.compute(**joints, mode="upstream")
+        return {
+            **_figures(position.compute(**joints)),
+            **_figures(rotation.compute(**poses)),
+            "angle_error": upstream["angle_error"],
+            "frames": min(motion_of(motion).num_frames, motion_of(reference).num_frames),
+        }
+
+    def _sound(self, sound: Medium) -> dict:
+        samples = sound_of(sound)
+        found = {"seconds": len(samples) / 16000}
+        if self._transcriber is not None:
+            found["transcript"] = self._transcriber([samples])[0]
+        return found
+
+    @cached_property
+    def _transcriber(self):
+        from ..asr import HubTranscriber, Transcriber
+
+        if self.asr:
+            return HubTranscriber(self.asr, device=_device())
+        return self._optional("speech recognition", lambda: Transcriber(threads=1))
+
+    def _voices(self, sound: Medium, reference: Medium) -> dict:
+        if self._speaker is None:
+            return {}
+        samples = [sound_of(sound), sound_of(reference)]
+        if not all(clip.any() for clip in samples):
+            raise ValueError("is silent, or its reference is; silence is like no voice")
+        first, second = self._speaker(samples)
+        return {"similarity": float(np.dot(first, second))}
+
+    @cached_property
+    def _speaker(self):
+        from ..speaker import SpeakerEmbedder, XVectorEmbedder
+
+        if self.speaker_model:
+            return XVectorEmbedder(self.speaker_model, device=_device())
+        return self._optional("voice similarity", SpeakerEmbedder)
+
+    def _optional(self, what: str, load: Callable):
+        try:
+            return load()
+        except ImportError as error:
+            self.missing[what] = str(error)
+            logger.warning("without %s: %s", what, error)
+            return None
+
+
+def _device() -> str:
+    """Of this process, for models of the Hub."""
+    import torch
+
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def _figures(result: dict) -> dict:
+    """What a module measured, without how much of it there was."""
+    return {name: value for name, value in result.items() if name not in ("valid", "num_predictions", "mode")}
+
+
+class Parts:
+    """Values of parts by `Part`.
+
+    Args:
+        folder: where they are kept.
+        measures: what measures them.
+    """
+
+    def __init__(self, folder: str | Path, measures: Measures):
+        self.folder, self.measures = Path(folder), measures
+        self._values: dict[str, dict] = {}
+
+    def __getitem__(self, part: Part) -> dict:
+        return self._values[self._key(part)]
+
+    def compute(self, wanted: Iterable[Part]) -> None:
+        """Measures what is not there yet: this process its share, then all wait and read the others'."""
+        rank, world, wait = processes()
+        self._read()
+        known = set(self._values)
+        # By name, so that all processes have the same list; what shares a medium lies together for the cache of media.
+        parts = {self._key(part): part for part in dict.fromkeys(wanted)}
+        todo = {key: part for key, part in parts.items() if key not in known}
+        mine = list(todo.items())[rank::world]
+        wait()  # nobody writes before all have read, or the shares would differ
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / f"{rank}.jsonl", "ab+") as file:
+            _end_line(file)
+            for key, part in tqdm(mine, desc="measure", unit="part", disable=True if rank else None):
+                line = {"part": key, "value": self.measures.measure(part)}
+                file.write((json.dumps(line) + "\n").encode())
+                file.flush()
+        wait()
+        self._read()
+
+    def _key(self, part: Part) -> str:
+        identities = [medium.identity for medium in part.media]
+        return content_hash([__version__, part.what, identities, self.measures.settings(part.what)])
+
+    def _read(self) -> None:
+        for path in sorted(self.folder.glob("*.jsonl")):
+            for _, row in json_lines(path):
+                if not isinstance(row, BadRow):  # torn when a run was killed
+                    self._values[row["part"]] = row["value"]
+
+
+def _end_line(file) -> None:
+    """Ends a line that a killed run has left open."""
+    if file.seek(0, 2) and file.seek(-1, 2) is not None and file.read(1) != b"\n":
+        file.write(b"\n")

@@ -1,0 +1,205 @@
+"""The answers of a results folder (`solami generate`) as pairs: what the model made, and what was hoped for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from ...processing.manifest import BadRow, json_lines
+from ...processing.synthesize.writers import content_hash
+
+RESULTS, RUN, VERSION = "results.jsonl", "run.json", 1
+COLUMNS = (
+    "task", "id", "round", "seed", "condition", "text", "body", "hand", "speech", "valid", "reason", "error", "motion",
+    "audio", "reference_text", "reference_motion", "reference_audio", "seconds",
+)  # fmt: skip
+PARTS = {"t2m": ("motion",), "m2m": ("motion",), "m2t": ("text",), "s2t": ("text",), "t2s": ("audio",),
+         "s2s": ("audio",), "chat": ("motion", "audio", "text")}  # fmt: skip
+"""What an answer of each task consists of."""
+NOISE = {"radians": 0.03, "metres": 0.01, "frames": 15, "decibels": -20.0}
+"""The noise on jittered references: on every joint and the place, with so many frames from one value to the next; of
+sound, below its own loudness."""
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A motion or a sound: a file, or the codes of one where no file was written.
+
+    Args:
+        kind: "motion" or "audio".
+        path: the file.
+        codes: body and hand codes, or speech codes; used without `path`.
+        codec: folder or Hub id with the codecs that `codes` belong to.
+        noise: seed of the noise that is put on it (`media.load`), None for none.
+    """
+
+    kind: str
+    path: Path | None = None
+    codes: tuple = ()
+    codec: str = ""
+    noise: int | None = None
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash that changes when the content does; of a file, with its size and the time it was written."""
+        if self.path is None:
+            content = [self.codec, self.codes]
+        else:
+            status = self.path.stat()
+            content = [str(self.path.resolve()), status.st_size, status.st_mtime_ns]
+        return content_hash([self.kind, content, self.noise if self.noise is None else [self.noise, NOISE]])
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"the codes of a {self.kind}" if self.path is None else str(self.path)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One answer and what was hoped for.
+
+    Args:
+        item: the clip or dialogue that it belongs to; what a bootstrap draws.
+        round: of a dialogue.
+        valid: whether the answer was well formed.
+        motion, audio, text: the answer; None where it has none. `text` is what it says, in writing.
+        reference_motion, reference_audio, reference_texts: what was hoped for.
+        row: the row of `results.jsonl`.
+    """
+
+    item: str
+    round: int
+    valid: bool
+    motion: Medium | None
+    audio: Medium | None
+    text: str | None
+    reference_motion: Medium | None
+    reference_audio: Medium | None
+    reference_texts: tuple[str, ...]
+    row: dict = field(repr=False, compare=False)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells an answer from the others of its repetition and condition."""
+        return self.row["id"], self.round
+
+    @property
+    def reference(self) -> Pair:
+        """The reference as if it were the answer."""
+        text = self.reference_texts[0] if self.reference_texts else None
+        return replace(self, valid=True, motion=self.reference_motion, audio=self.reference_audio, text=text)
+
+    def against(self, other: Pair) -> Pair:
+        """This answer measured against another's reference, under the other's name."""
+        mine = {name: getattr(self, name) for name in ("valid", "motion", "audio", "text")}
+        return replace(other, **mine)
+
+
+class Results:
+    """A results folder.
+
+    Args:
+        folder: with `results.jsonl` and `run.json`.
+        data: the data's folder, where it is no longer where `run.json` says.
+
+    Attributes:
+        run: what `run.json` says; `task`: one of `PARTS`.
+
+    Raises:
+        FileNotFoundError: there are no results.
+        ValueError: another version, an unknown task, a damaged row, or no rows.
+    """
+
+    def __init__(self, folder: str | Path, data: str | Path | None = None):
+        self.folder = Path(folder)
+        for name in (RUN, RESULTS):
+            if not (self.folder / name).is_file():
+                raise FileNotFoundError(
+                    f"{self.folder} holds no results: there is no {name}; make some with `solami generate`"
+                )
+        self.run = json.loads((self.folder / RUN).read_text(encoding="utf-8"))
+        if self.run.get("version") != VERSION or self.run.get("task") not in PARTS:
+            raise ValueError(
+                f"{self.folder / RUN} tells of version {self.run.get('version')} and task {self.run.get('task')!r}, "
+                f"expected version {VERSION} and one of: {', '.join(PARTS)}"
+            )
+        self.task = self.run["task"]
+        self.data = Path(data if data is not None else self.run.get("input") or "")
+        self.rows = list(_rows(self.folder / RESULTS))
+        if not self.rows:
+            raise ValueError(f"{self.folder / RESULTS} has no answers yet; let `solami generate` finish")
+
+    @property
+    def name(self) -> str:
+        """Of the model: the folder of its checkpoint."""
+        return Path(str(self.run.get("checkpoint") or self.folder)).name
+
+    @property
+    def conditions(self) -> list[str]:
+        """Those that there are answers of, `given` first."""
+        return sorted({row["condition"] for row in self.rows}, key=lambda name: (name != "given", name))
+
+    def repetitions(self, condition: str) -> list[list[Pair]]:
+        """The pairs of a condition, one list a seed, each by id and round."""
+        seeds: dict[int, list[Pair]] = {}
+        for row in self.rows:
+            if row["condition"] == condition:
+                seeds.setdefault(row["seed"], []).append(self._pair(row))
+        return [sorted(seeds[seed], key=lambda pair: pair.key) for seed in sorted(seeds)]
+
+    def _pair(self, row: dict) -> Pair:
+        motion, audio = self._media(row, "", self.folder) if row["valid"] else (None, None)
+        parts = PARTS[self.task]
+        reference_motion, reference_audio = self._media(row, "reference_", self.data)
+        text = row["text"] if row["valid"] and (self.task in ("m2t", "s2t") or row["text"]) else None
+        return Pair(
+            item=row["id"].split("#")[0],
+            round=row["round"],
+            valid=row["valid"],
+            motion=motion if "motion" in parts else None,
+            audio=audio if "audio" in parts else None,
+            text=text,
+            reference_motion=reference_motion if "motion" in parts else None,
+            reference_audio=reference_audio if "audio" in parts else None,
+            reference_texts=tuple(row["reference_text"] or ()),
+            row=row,
+        )
+
+    def _media(self, row: dict, prefix: str, folder: Path) -> tuple[Medium | None, Medium | None]:
+        body, hand, speech = (row.get(f"{prefix}{name}") for name in ("body", "hand", "speech"))
+        codes = {"motion": (tuple(body), tuple(hand)) if body and hand else (), "audio": tuple(speech or ())}
+        found = []
+        for kind in ("motion", "audio"):
+            medium, name = None, row[f"{prefix}{kind}"]
+            if name:
+                medium = Medium(kind, self._file(folder, name))
+            elif codes[kind]:
+                medium = Medium(kind, codes=codes[kind], codec=str(self.run.get("checkpoint")))
+            found.append(medium)
+        return found[0], found[1]
+
+    def _file(self, folder: Path, name: str) -> Path:
+        path = folder / name  # an absolute name stays as it is
+        if not path.is_file() and not Path(name).is_file():
+            raise FileNotFoundError(
+                f"{self.folder / RESULTS} names {path}, which is not there; --data names the data's folder"
+            )
+        return path if path.is_file() else Path(name)
+
+
+def _rows(path: Path) -> Iterator[dict]:
+    """Rows of the file; a last line that was never finished is left out."""
+    bad = None
+    for number, row in json_lines(path):
+        if bad is not None:
+            raise ValueError(f"{path}: {bad.id} {bad.reason}")
+        if isinstance(row, BadRow):
+            bad = row
+            continue
+        if missing := [name for name in COLUMNS if name not in row]:
+            raise ValueError(f"{path}:{number} lacks {', '.join(missing)}; was it written by `solami generate`?")
+        yield row

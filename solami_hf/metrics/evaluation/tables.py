@@ -1,0 +1,175 @@
+"""Evaluations as tables in the paper's layout, in Markdown and HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+
+import jinja2
+import yaml
+
+from .views import VIEWS
+
+PAPER = ("fid", "diversity", "pa_mpjpe", "rotation_error", "similarity", "relevance", "consistency", "total")
+"""The columns of the paper's table; the others follow in a second one."""
+TASKS = {
+    "chat": "Conversation",
+    "t2m": "Text to motion",
+    "m2t": "Motion to text",
+    "m2m": "Motion to motion",
+    "t2s": "Text to speech",
+    "s2t": "Speech to text",
+    "s2s": "Speech to speech",
+}
+CONDITIONS = {
+    "given": "as given: the references' history",
+    "own_history": "the model's own answers as history",
+    "no_history": "without history",
+    "other_audio": "another user's sound",
+    "other_motion": "another user's motion",
+}
+_ARROWS = {"higher": " ↑", "lower": " ↓"}
+
+
+@dataclass
+class Table:
+    """Rows of cells under headings; `rows` are the first cell and the others, `legend` explains the columns."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+    notes: list[str] = field(default_factory=list)
+    legend: list[tuple[str, str]] = field(default_factory=list)
+
+
+@cache
+def explained() -> dict[str, dict]:
+    """Every figure by name, in order: `name`, `better`, `meaning`, `scale`."""
+    return yaml.safe_load(resources.files(__package__).joinpath("figures.yaml").read_text(encoding="utf-8"))
+
+
+def tables_of(evaluation: dict) -> list[Table]:
+    """The tables of one evaluation (`run.evaluate_results`)."""
+    title, views = TASKS[evaluation["task"]], {view: dict(row) for view, row in evaluation["views"].items()}
+    views["answers"] |= evaluation["latency"]
+    names = [name for name in explained() if any(name in row for row in views.values())]
+    labels = {view: evaluation["model"] if view == "answers" else view for view in views}
+    paper = [name for name in names if name in PAPER]
+    further = [name for name in names if name not in PAPER]
+    if len(paper) < 3:  # a task that the paper has no table for
+        paper, further = names, []
+    tables = []
+    for heading, some in ((f"{title}: {evaluation['model']}", paper), ("Further figures", further)):
+        if some:
+            tables.append(_matrix(heading, some, {labels[view]: row for view, row in views.items()}))
+    tables[0].notes += _notes(evaluation)
+    tables[-1].notes += [
+        f"{view}: {meaning}." for view, meaning in VIEWS.items() if view in views and view != "answers"
+    ]
+    return tables + _control_tables(evaluation)
+
+
+def _matrix(title: str, names: list[str], rows: dict[str, dict]) -> Table:
+    columns = [explained()[name]["name"] + _ARROWS.get(explained()[name]["better"], "") for name in names]
+    cells = [
+        (label, [_cell(row.get(name), explained()[name].get("scale", 1)) for name in names])
+        for label, row in rows.items()
+    ]
+    legend = [(column, explained()[name]["meaning"]) for column, name in zip(columns, names, strict=True)]
+    return Table(title, columns, cells, legend=legend)
+
+
+def _control_tables(evaluation: dict) -> list[Table]:
+    conditions = evaluation.get("conditions") or {}
+    if len(conditions) < 2:
+        return []
+    names = [name for name in explained() if any(name in row for row in conditions.values())]
+    tables = [_matrix("Controls", names, {CONDITIONS.get(name, name): row for name, row in conditions.items()})]
+    scores = evaluation["controls"]
+    if scores:
+        right = [name for name in ("right_line", "nearest_line") if any(name in row for row in scores.values())]
+        table = _matrix("Listening and watching", right, {f"{name} score": row for name, row in scores.items()})
+        table.notes.append(
+            "Points: right answers minus right answers to another user's sound (listening) or motion (watching), over "
+            "the same rounds. 0 means that the model has not listened, or not watched."
+        )
+        table.legend = []
+        tables.append(table)
+    return tables
+
+
+def _notes(evaluation: dict) -> list[str]:
+    counts = evaluation["counts"]
+    notes = [
+        f"{counts['answers']} answers to {counts['items']} items in {counts['repetitions']} repetition(s); "
+        f"{counts['failed']} failed ({100 * counts['failure_rate']:.1f} %), {counts['unusable_inputs']} of them for "
+        "their input. Cells: mean ± standard deviation over repetitions (95 % bootstrap interval over items)."
+    ]
+    if evaluation["latency"] and evaluation["batch_size"] > 1:
+        notes.append(
+            f"Times are those of batches of up to {evaluation['batch_size']} answers; a live turn's need "
+            "`solami generate --batch_size 1`."
+        )
+    if "judge" in evaluation:
+        notes.append(_judge_note(evaluation["judge"]))
+    notes += [
+        f"Not judged: {what} ({how} times)." if isinstance(how, int) else f"Left out: {what}, as {how}."
+        for what, how in evaluation["left_out"].items()
+    ]
+    return notes
+
+
+def _judge_note(judge: dict) -> str:
+    model = judge["judge"].get("model") if isinstance(judge["judge"], dict) else judge["judge"]
+    agreed = judge["agreement"].get("answers", {}).get("relevance", {})
+    text = (
+        f"Judge: {model}, {judge['repeats']} marks an answer, {judge['requests']} requests ({judge['from_cache']} "
+        f"from the cache), {judge['prompt_tokens']} + {judge['completion_tokens']} tokens, "
+        f"{judge['failed_marks']} marks failed"
+    )
+    if judge.get("cost") is not None:
+        text += f", cost {judge['cost']:.4g} ({judge['paid']:.4g} in this run)"
+    if agreed.get("exact") is not None:
+        alpha = "" if agreed["alpha"] is None else f", alpha {agreed['alpha']:.2f}"
+        text += f"; repeats agree on relevance in {100 * agreed['exact']:.0f} % of pairs{alpha}"
+    return text + "."
+
+
+def _cell(summary: dict | None, scale: float = 1) -> str:
+    if summary is None or summary["mean"] != summary["mean"]:
+        return ""
+    text = _number(summary["mean"] * scale)
+    if summary["std"] is not None:
+        text += f" ± {_number(summary['std'] * scale)}"
+    if summary["low"] is not None:
+        text += f" ({_number(summary['low'] * scale)} to {_number(summary['high'] * scale)})"
+    return text
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def as_markdown(tables: list[Table]) -> str:
+    """The tables, one under the other."""
+    sections = []
+    for table in tables:
+        lines = [f"## {table.title}", "", *(f"{note}\n" for note in table.notes)]
+        lines += [f"| | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
+        lines += [f"| {_escaped(label)} | {' | '.join(cells)} |" for label, cells in table.rows]
+        lines += ["", *(f"- {name}: {meaning}" for name, meaning in table.legend)]
+        sections.append("\n".join(lines).rstrip() + "\n")
+    return "\n".join(sections)
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def as_html(title: str, tables: list[Table]) -> str:
+    """A page of its own, in the dress of the report page."""
+    style = resources.files("solami_hf.report").joinpath("style.css").read_text(encoding="utf-8")
+    page = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(page)
+    return template.render(title=title, style=style, tables=tables)

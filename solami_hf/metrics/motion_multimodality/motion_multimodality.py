@@ -1,0 +1,85 @@
+"""How different the motions are that a model makes for one and the same prompt."""
+
+import collections
+
+import datasets
+import evaluate
+import numpy as np
+from solami_hf.metrics.metric_base import DirectMetric
+from solami_hf.metrics.motion_math import (
+    FPS,
+    check_counts,
+    check_fps,
+    checked_motions,
+    counts,
+    diversity,
+    kinetic_set,
+    standardize,
+)
+
+CITATION = """\
+@inproceedings{guo2022generating,
+  title = {Generating Diverse and Natural 3D Human Motions from Text},
+  author = {Guo, Chuan and others},
+  booktitle = {CVPR},
+  year = {2022}
+}
+"""
+
+INPUTS = """\
+predictions: list of joint positions, each (T, 55, 3) in metres, y up, SMPL-X joint order; None where there is none.
+references: a real motion for each, in the same form; their features' mean and deviation are the scale.
+prompts: list of strings; predictions of the same prompt are compared with each other.
+"""
+
+
+class MotionMultimodality(DirectMetric):
+    """See README.md beside this file.
+
+    >>> import evaluate, numpy
+    >>> from solami_hf.metrics import folder_of
+    >>> random = numpy.random.default_rng(0)
+    >>> walk, wave, jump, spin = [numpy.cumsum(random.normal(size=(20, 55, 3)), axis=0) * 0.01 for _ in range(4)]
+    >>> real, prompts = [walk, wave, jump, spin], ["walk", "walk", "jump", "jump"]
+    >>> metric = evaluate.load(folder_of("motion_multimodality"))
+    >>> result = metric.compute(predictions=[walk, walk, jump, jump], references=real, prompts=prompts)
+    >>> result["multimodality"], result["num_prompts"]
+    (0.0, 2)
+    >>> metric.compute(predictions=real, references=real, prompts=prompts)["multimodality"] > 10
+    True
+    """
+
+    def _info(self):
+        joints = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
+        return evaluate.MetricInfo(
+            description="Mean distance of kinetic features of motions for the same prompt. Higher is more varied.",
+            citation=CITATION,
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {"predictions": joints, "references": joints, "prompts": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions, references, prompts, mode="corrected", fps=FPS, reference_fps=None):
+        if mode != "corrected":
+            raise ValueError(f"`mode` is {mode!r}, expected 'corrected': the original has no such metric")
+        fps = check_fps(fps, reference_fps)
+        check_counts(predictions, references)
+        real = kinetic_set(checked_motions(references, "references"), fps)
+        if len(real) < 2:
+            raise ValueError("got 1 reference, expected at least 2 for a deviation")
+        made = standardize(kinetic_set(checked_motions(predictions, "predictions", missing=True), fps), real)
+        groups = collections.defaultdict(list)
+        present = (prompt for prompt, motion in zip(prompts, predictions, strict=True) if motion is not None)
+        for prompt, features in zip(present, made, strict=True):
+            groups[prompt].append(features)
+        distances = [diversity(np.stack(group)) for group in groups.values() if len(group) > 1]
+        if not distances:
+            raise ValueError(
+                f"none of the {len(set(prompts))} `prompts` has two motions, expected several predictions for a prompt"
+            )
+        return {
+            "multimodality": float(np.mean(distances)),
+            "num_prompts": len(distances),
+            **counts(predictions, mode),
+        }

@@ -1,0 +1,92 @@
+"""Metric modules as a user loads them, and real motion and speech to judge."""
+
+import importlib.util
+
+import evaluate
+import numpy as np
+import pytest
+
+from solami_hf.metrics import folder_of
+
+
+@pytest.fixture(scope="session")
+def load(tmp_path_factory):
+    """Loads each module once, with its cache out of the user's home."""
+    cache, modules = str(tmp_path_factory.mktemp("evaluate")), {}
+
+    def loader(name):
+        if name not in modules:
+            modules[name] = evaluate.load(folder_of(name), cache_dir=cache)
+        return modules[name]
+
+    return loader
+
+
+@pytest.fixture
+def motions():
+    """Three random walks of different lengths, (T, 55, 3)."""
+    rng = np.random.default_rng(3)
+    return [np.cumsum(rng.normal(size=(frames, 55, 3)), axis=0) * 0.01 for frames in (12, 20, 9)]
+
+
+@pytest.fixture(scope="session")
+def mocap():
+    """65 takes of thirteen recorded actions: `SmplxMotion`s that stand on the floor."""
+    if importlib.util.find_spec("pybullet_data") is None:
+        pytest.skip("needs the recordings of the pybullet package (extra `demo`)")
+    from solami_hf.demo.mocap import SOURCES, make_mocap
+
+    rng = np.random.default_rng(0)
+    return [make_mocap(action, rng)[0] for action in SOURCES for _ in range(5)]
+
+
+@pytest.fixture(scope="session")
+def mocap_joints(mocap):
+    """Their joint positions, float64 (T, 55, 3)."""
+    from solami_hf.processing.smplx_body import joint_positions
+
+    return [joint_positions(motion).astype(np.float64) for motion in mocap]
+
+
+@pytest.fixture(scope="session")
+def spoken():
+    """Speech at 16 kHz and what is said: [(samples, text)], synthesized, and recorded where Debian's clips are."""
+    hibari = pytest.importorskip("hibari")
+    from solami_hf.demo.judged_voices import LIBRIVOX, read_voice
+    from solami_hf.processing.audio import resample
+
+    texts = ["Please wave your hand and take a bow.", "We could walk to the harbour tomorrow morning."]
+    speak = hibari.Hibari()
+    clips = [(resample(np.ravel(speak(text)).astype(np.float32), 24_000, 16_000), text) for text in texts]
+    if LIBRIVOX.is_dir():
+        speech = read_voice("librivox", 1, 16_000, 3.0).speech
+        clips.append((np.asarray(speech[0]), speech.texts[0]))
+    return clips
+
+
+@pytest.fixture(scope="session")
+def tiny_xvector(tmp_path_factory):
+    """The folder of a WavLM with an x-vector head, a few thousand random weights."""
+    import torch
+    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("xvector")
+    config = WavLMConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(16, 16, 16),
+        conv_kernel=(10, 8, 8),
+        conv_stride=(5, 8, 8),
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        tdnn_dim=(16, 16, 16),
+        tdnn_kernel=(5, 3, 1),
+        tdnn_dilation=(1, 2, 1),
+        xvector_output_dim=8,
+    )
+    WavLMForXVector(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return str(folder)
