@@ -18,14 +18,19 @@ COMMANDS = {
     "prepare": ("solami_hf.processing.prepare:main", "raw motion, speech or chat folders to token datasets"),
     "convert": ("solami_hf.processing.convert:main", "the original's checkpoints, and motion files between formats"),
     "init": ("solami_hf.training.init:main", "a language model and the codecs to one folder to train"),
-    "add-voice": ("solami_hf.processing.voices:main", "add a voice to a checkpoint, from 3 to 10 s of speech"),
+    "add-voice": ("solami_hf.processing.add_voice:main", "add a voice to a checkpoint, from 3 to 10 s of speech"),
     "train-motion-vq": ("solami_hf.training.motion_vq:main", "train the body, hand and transform tokenizers"),
     "train-speech-codec": ("solami_hf.training.speech_codec:main", "train the speech codec"),
     "train-soundstorm": ("solami_hf.training.soundstorm:main", "train the acoustic model on a codec's codes"),
     "pretrain": ("solami_hf.training.pretrain:main", "align motion, speech and text on six tasks"),
     "sft": ("solami_hf.training.sft:main", "tune on multi-turn conversations with characters"),
     "merge": ("solami_hf.training.merge:main", "a LoRA adapter and its base to one folder"),
+    "generate": ("solami_hf.generation.generate:main", "answers to many files or dialogues, as a results folder"),
     "chat": ("solami_hf.generation.chat:main", "talk to a character with wav and motion files"),
+    "evaluate": ("solami_hf.metrics.evaluation.command:main", "figures, sanity rows and controls of such answers"),
+    "export": ("solami_hf.hub_cards.export:main", "a checkpoint, codec or adapter to a folder for the Hub"),
+    "push": ("solami_hf.hub_cards.push:main", "a checkpoint, adapter, data set or metric to the Hub"),
+    "doctor": ("solami_hf.hub_cards.doctor:main", "whether a folder or repository is complete, and how to mend it"),
 }
 
 # What bad input raises in the library. Anything else is a fault of ours and keeps its traceback.

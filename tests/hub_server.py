@@ -1,7 +1,8 @@
 """A small Hub on this machine, for tests that push and pull over HTTP: repositories in memory, the endpoints that
-`huggingface_hub` and `datasets` call, nothing else.
+`huggingface_hub`, `datasets` and `evaluate` call, nothing else.
 
     with hub_server() as hub:
+        hub.faults.append(Fault("PUT /lfs", status=503, times=2))
         subprocess.run([...], env=os.environ | hub.environment(tmp_path))
 
 The libraries read `HF_ENDPOINT` when they are imported, so what talks to it is a process of its own.
@@ -13,6 +14,8 @@ import base64
 import hashlib
 import json
 import re
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +24,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+sys.path.append(str(Path(__file__).parent))
+import hub_card_rules  # noqa: E402
+
 LFS_SUFFIXES = (".parquet", ".safetensors", ".npz", ".wav", ".bin")
+OWNER = "x"
+"""The token that may read and write everything; any other one is a stranger's."""
 
 
 @dataclass
@@ -29,41 +37,62 @@ class Repo:
     """One repository: a snapshot of all files for each commit."""
 
     private: bool
+    gated: bool = False  # everybody sees that it is there, only its owner gets its files
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)  # branch or tag -> commit
+    branches: dict[str, str] = field(default_factory=dict)  # name -> commit
+    tags: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, files: dict[str, bytes]) -> str:
-        """Makes `files` the state of main; the new commit's hash."""
+    def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
+        """Makes `files` the state of a branch; the new commit's hash."""
         sha = hashlib.sha1(f"{len(self.commits)}{sorted(files)}".encode()).hexdigest()
         self.commits[sha] = files
-        self.names["main"] = sha
+        self.branches[branch] = sha
         return sha
 
     def resolve(self, revision: str) -> tuple[str, dict[str, bytes]]:
         """Commit and files of a branch, tag or commit; KeyError when there is none."""
-        sha = self.names.get(revision.removeprefix("refs/heads/"), revision)
+        names = self.tags | self.branches
+        sha = names.get(revision.removeprefix("refs/heads/"), revision)
         return sha, self.commits[sha]
 
 
+@dataclass
+class Fault:
+    """What goes wrong with the next `times` requests whose "METHOD /path" begins with `request`.
+
+    The server answers `status`; without one it hangs up in the middle.
+    """
+
+    request: str
+    status: int | None = None
+    times: int = 1
+
+
 class Hub:
-    """State of the server. `requests` are all that were made, as "METHOD /path"."""
+    """State of the server. `requests` are all that were made, as "METHOD /path"; `faults` those that go wrong."""
 
     def __init__(self):
         self.repos: dict[tuple[str, str], Repo] = {}
         self.objects: dict[str, bytes] = {}  # sha256 -> what was uploaded
         self.requests: list[str] = []
+        self.faults: list[Fault] = []
         self.url = ""
 
-    def environment(self, home: Path) -> dict[str, str]:
-        """Variables of a process that is to talk to this Hub as a user who is logged in."""
+    def files(self, repo: str, kind: str = "models", revision: str = "main") -> dict[str, bytes]:
+        """The files of a repository."""
+        return self.repos[kind, repo].resolve(revision)[1]
+
+    def environment(self, home: Path, token: str = OWNER) -> dict[str, str]:
+        """Variables of a process that is to talk to this Hub as the user of a token."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_TOKEN": "x",
+            "HF_TOKEN": token,
             "HF_HOME": str(home),
             "HF_HUB_OFFLINE": "0",
             "HF_DATASETS_OFFLINE": "0",
+            "HF_EVALUATE_OFFLINE": "0",
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
@@ -121,8 +150,18 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(parts.path)
         self.query = parse_qs(parts.query)
         self.hub.requests.append(f"{method} {path}")
+        fault = next((f for f in self.hub.faults if f.times and f"{method} {path}".startswith(f.request)), None)
+        if fault:
+            fault.times -= 1
+            if fault.status is None:
+                self.rfile.read1(1000)  # of what the client sends, a part arrives
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
         self.body = self._read_body()
         try:
+            if fault:
+                raise _Refused(fault.status, "", "the Hub is out of order, says the test")
             for methods, pattern, function in _ROUTES:
                 match = re.fullmatch(pattern, path)
                 if match and method in methods.split():
@@ -159,9 +198,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _repo(self, kind: str, repo: str) -> Repo:
         found = self.hub.repos.get((kind or "models", repo))
-        if found is None or (found.private and not self.headers.get("Authorization")):
+        if found is None or (found.private and not self._is_owner()):
             raise _Refused(404, "RepoNotFound", f"there is no repository {repo}")
         return found
+
+    def _is_owner(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {OWNER}"
 
     def _files(self, kind: str, repo: str, revision: str | None) -> tuple[str, dict[str, bytes]]:
         try:
@@ -171,14 +213,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def whoami(self):
         """Who the token belongs to."""
-        if not self.headers.get("Authorization"):
-            raise _Refused(401, "", "not logged in")
+        if not self._is_owner():
+            raise _Refused(401, "", "Invalid credentials in Authorization header")
         token = {"accessToken": {"displayName": "test", "role": "write"}, "type": "access_token"}
         self._send(200, {"type": "user", "name": "me", "fullname": "Me", "orgs": [{"name": "org"}], "auth": token})
 
     def validate_yaml(self):
-        """Every card is fine."""
-        self._send(200, {"errors": [], "warnings": []})
+        """Whether the head of a card is as the Hub wants it."""
+        wish = json.loads(self.body)
+        errors = [{"message": message} for message in hub_card_rules.faults(wish["content"], wish["repoType"])]
+        self._send(400 if errors else 200, {"errors": errors, "warnings": []})
 
     def create(self):
         """A new repository with an empty first commit."""
@@ -199,18 +243,29 @@ class _Handler(BaseHTTPRequestHandler):
         sha, files = self._files(kind, repo, revision)
         siblings = [{"rfilename": name} for name in sorted(files)]
         known = {"id": repo, "sha": sha, "private": self._repo(kind, repo).private, "siblings": siblings}
-        self._send(200, {**known, "_id": sha, "tags": [], "downloads": 0, "likes": 0, "gated": False})
+        gated = "manual" if self._repo(kind, repo).gated else False
+        self._send(200, {**known, "_id": sha, "tags": [], "downloads": 0, "likes": 0, "gated": gated})
 
     def refs(self, kind: str, repo: str):
         """Branches and tags."""
-        names = self._repo(kind, repo).names
-        branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": c} for n, c in names.items()]
-        self._send(200, {"branches": branches, "tags": [], "converts": []})
+        found = self._repo(kind, repo)
+        branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": c} for n, c in found.branches.items()]
+        tags = [{"name": n, "ref": f"refs/tags/{n}", "targetCommit": c} for n, c in found.tags.items()]
+        self._send(200, {"branches": branches, "tags": tags, "converts": []})
 
     def tag(self, kind: str, repo: str, revision: str):
         """A name for a revision."""
-        sha, _ = self._files(kind, repo, revision)
-        self._repo(kind, repo).names[json.loads(self.body)["tag"]] = sha
+        self._name(self._repo(kind, repo).tags, json.loads(self.body)["tag"], self._files(kind, repo, revision)[0])
+
+    def branch(self, kind: str, repo: str, revision: str):
+        """A new branch, beginning at a revision."""
+        start = json.loads(self.body or b"{}").get("startingPoint")
+        self._name(self._repo(kind, repo).branches, revision, self._files(kind, repo, start)[0])
+
+    def _name(self, names: dict[str, str], name: str, sha: str) -> None:
+        if name in names:
+            raise _Refused(409, "", f"{name} exists")
+        names[name] = sha
         self._send(200, {})
 
     def tree(self, kind: str, repo: str, revision: str, path: str = ""):
@@ -242,12 +297,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def preupload(self, kind: str, repo: str, revision: str):
         """Whether files travel inside the commit or on their own."""
-        self._files(kind, repo, revision)
-        modes = [
-            {"path": f["path"], "uploadMode": "lfs" if f["path"].endswith(LFS_SUFFIXES) else "regular"}
-            for f in json.loads(self.body)["files"]
-        ]
-        self._send(200, {"files": [{**mode, "shouldIgnore": False} for mode in modes]})
+        _, there = self._files(kind, repo, revision)
+        answers = []
+        for path in (wanted["path"] for wanted in json.loads(self.body)["files"]):
+            mode = "lfs" if path.endswith(LFS_SUFFIXES) else "regular"
+            known = {"oid": _etag(path, there[path])} if path in there else {}
+            answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **known})
+        self._send(200, {"files": answers})
 
     def lfs_batch(self, repo: str, kind: str = ""):
         """Where large files are to be sent; nothing for those that are here."""
@@ -287,7 +343,7 @@ class _Handler(BaseHTTPRequestHandler):
                 del files[value["path"]]
             elif item["key"] == "deletedFolder":
                 files = {name: data for name, data in files.items() if not name.startswith(value["path"])}
-        sha = self._repo(kind, repo).commit(files)
+        sha = self._repo(kind, repo).commit(files, revision)
         self._send(200, {"commitUrl": f"{self.hub.url}/{repo}/commit/{sha}", "commitOid": sha, "success": True})
 
     # ---- downloads
@@ -295,6 +351,8 @@ class _Handler(BaseHTTPRequestHandler):
     def resolve(self, repo: str, revision: str, file: str, kind: str = ""):
         """A file, or the part of it that a `Range` asks for."""
         sha, files = self._files(kind, repo, revision)
+        if self._repo(kind, repo).gated and not self._is_owner():
+            raise _Refused(403, "GatedRepo", f"access to {repo} is restricted; ask its authors")
         if file not in files:
             raise _Refused(404, "EntryNotFound", f"there is no file {file}")
         data = files[file]
@@ -339,6 +397,7 @@ _ROUTES = [
     ("POST", rf"{_API}/preupload/{_REVISION}", _Handler.preupload),
     ("POST", rf"{_API}/commit/{_REVISION}", _Handler.commit),
     ("POST", rf"{_API}/tag/{_REVISION}", _Handler.tag),
+    ("POST", rf"{_API}/branch/{_REVISION}", _Handler.branch),
     ("POST", rf"{_PREFIX}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
     ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", _Handler.lfs_put),
     ("POST", r"/lfs-verify", _Handler.lfs_verify),

@@ -1,21 +1,48 @@
 """Cards for the Hub, filled with what was measured and with nothing else.
 
-A section appears only when something was passed for it, so a card cannot claim what nobody measured.
+A section appears only when something was passed for it, so a card cannot claim what nobody measured. What a folder
+says of itself is gathered by `card_facts`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+import jinja2
+from huggingface_hub import (
+    DatasetCard,
+    DatasetCardData,
+    EvalResult,
+    ModelCard,
+    ModelCardData,
+    SpaceCard,
+    SpaceCardData,
+)
 
 _FOLDER = Path(__file__).parent
 _TAGS = ["solami", "smpl-x", "human-motion"]
+# Kind -> tags, library, and the task that results are listed under.
 _MODEL_KINDS = {
-    "model": ("model_card.md", ["speech", "multimodal", *_TAGS]),
-    "motion_codec": ("motion_codec_card.md", ["motion-tokenizer", "vq-vae", *_TAGS]),
+    "model": (["speech", "multimodal", *_TAGS], "transformers", "any-to-any"),
+    "motion_codec": (["motion-tokenizer", "vq-vae", *_TAGS], "transformers", "feature-extraction"),
+    "speech_codec": (["speech-tokenizer", "speech-codec", "solami"], "transformers", "audio-to-audio"),
+    "acoustic_model": (["soundstorm", "text-to-speech", "solami"], "transformers", "audio-to-audio"),
+    "adapter": (["speech", "multimodal", "lora", *_TAGS], "peft", "any-to-any"),
 }
+# Shares of answers that can be played: what is missing to 1 has failed.
+_VALIDITY = ("valid", "answer_validity")
+_EVALUATION = "Evaluation"
+
+
+@dataclass(frozen=True)
+class _Table:
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
+    note: str = ""
 
 
 def _shown(value: Any) -> str:
@@ -42,12 +69,18 @@ def model_card(
     *,
     kind: str = "model",
     description: str = "",
+    modalities: Sequence[Sequence[Any]] = (),
     facts: Mapping[str, Any] | None = None,
+    codecs: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
+    plot: str = "",
     results: Mapping[str, float] | None = None,
     evaluated_on: str = "",
+    eval_results: Sequence[EvalResult] = (),
     limits: Sequence[str] = (),
     license: str | None = None,
+    inherited: Mapping[str, str] | None = None,
     language: str = "en",
     base_model: str | None = None,
     datasets: Sequence[str] = (),
@@ -56,14 +89,21 @@ def model_card(
 
     Args:
         model_id: Hub id or name of the folder, used in the example code.
-        kind: "model" or "motion_codec".
+        kind: "model", "motion_codec", "speech_codec", "acoustic_model" or "adapter".
         description: a paragraph on what is special here.
+        modalities: rows of what it reads and writes: direction, what, format, codes a second, number of codes.
         facts: name to value, what the model is (parameters, codebook sizes, ...).
+        codecs: codec to id, revision and fingerprint.
+        data: name to value, what it was trained on.
         training: name to value, how it was trained (steps, seconds, hardware, ...).
+        plot: name of an image of the loss beside the card, see `loss_plot.write_loss_plot`.
         results: metric name to measured number; also written as machine-readable results when `evaluated_on` is given.
         evaluated_on: the data that `results` were measured on.
+        eval_results: measured results that name their own data, as `solami evaluate` gives them.
         limits: sentences.
-        license, language, base_model, datasets: the Hub's metadata.
+        license: an id of the Hub.
+        inherited: what it was made of (base model, data, codecs, voices) to the licence that comes with it.
+        language, base_model, datasets: the Hub's metadata.
 
     Returns:
         Markdown with a YAML head.
@@ -74,46 +114,100 @@ def model_card(
     _check_id(model_id, "model_id")
     if kind not in _MODEL_KINDS:
         raise ValueError(f"`kind` is {kind!r}, expected one of: {', '.join(_MODEL_KINDS)}")
-    template, tags = _MODEL_KINDS[kind]
+    tags, library, task = _MODEL_KINDS[kind]
     title = model_id.rsplit("/", 1)[-1]
-    measured = _measured(results or {}, evaluated_on, title, kind)
-    data = ModelCardData(
+    measured = [_apart(result) for result in _measured(results or {}, evaluated_on, task) + list(eval_results)]
+    head = ModelCardData(
         language=language,
         license=license,
-        library_name="transformers",
+        library_name=library,
         tags=tags,
         base_model=base_model,
         datasets=list(datasets) or None,
-        **measured,
+        **({"base_model_relation": "adapter"} if kind == "adapter" and base_model else {}),
+        **({"eval_results": measured, "model_name": title} if measured else {}),
     )
+    pairs = {"What it is": (facts, "facts"), "Codecs": (codecs, "codecs"), "Training data": (data, "data")}
+    pairs["Training"] = (training, "training")
+    tables = [_Table(name, ("", ""), _rows(*pair)) for name, pair in pairs.items()]
+    heads = ("", "what", "format", "codes a second", "codes")
+    tables.insert(0, _Table("What it reads and writes", heads, [[_shown(v) for v in row] for row in modalities]))
+    note = "Codes mean something only to the codecs that made them."
+    tables += [_evaluation(eval_results), _Table("Measured", ("metric", "value"), _rows(results, "results"))]
+    tables = [_Table(t.title, t.columns, t.rows, note) if t.title == "Codecs" else t for t in tables if t.rows]
     card = ModelCard.from_template(
-        data,
-        template_path=str(_FOLDER / template),
+        head,
+        template_str=_template(f"{kind}_card.md") + _template("card_sections.md"),
         title=title,
         model_id=model_id,
+        base_model=base_model,
         description=description.strip(),
-        facts=_rows(facts, "facts"),
-        training=_rows(training, "training"),
-        results=_rows(results, "results"),
-        evaluated_on=evaluated_on,
+        tables=tables,
+        plot=plot,
+        evaluated_on=evaluated_on if results else "",
         limits=[_shown(limit) for limit in limits],
+        license=license,
+        inherited=_rows(inherited, "inherited"),
     )
     return str(card)
 
 
-def _measured(results: Mapping[str, float], evaluated_on: str, title: str, kind: str) -> dict[str, Any]:
-    """The machine-readable results of a card's head; nothing where it is not known what they were measured on."""
+def _template(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _measured(results: Mapping[str, float], evaluated_on: str, task: str) -> list[EvalResult]:
+    """The machine-readable results of a card's head; none where it is not known what they were measured on."""
     for name, value in results.items():
         if not isinstance(value, Real) or value != value:
             raise ValueError(f"`results` holds {value!r} for {name!r}, expected a measured number")
-    if not (results and evaluated_on):
-        return {}
-    task = "text-generation" if kind == "model" else "feature-extraction"
-    measured = [
+    if not evaluated_on:
+        return []
+    return [
         EvalResult(task, "custom", dataset_name=evaluated_on, metric_type=name, metric_value=float(value))
         for name, value in results.items()
     ]
-    return {"eval_results": measured, "model_name": title}
+
+
+def _apart(result: EvalResult) -> EvalResult:
+    """The result under a type of its own: huggingface_hub gives all of one type the name of the first data set."""
+    if result.dataset_type != "custom":
+        return result
+    slug = re.sub(r"[^a-z0-9]+", "-", result.dataset_name.lower()).strip("-")
+    return replace(result, dataset_type=slug or "custom")
+
+
+def _evaluation(eval_results: Sequence[EvalResult]) -> _Table:
+    rows = []
+    for result in eval_results:
+        settings = ", ".join(f"{key} {_shown(value)}" for key, value in (result.metric_args or {}).items())
+        task = f"{result.task_name}, " if result.task_name else ""
+        split = f", {result.dataset_split}" if result.dataset_split else ""
+        name, value = result.metric_name or result.metric_type, result.metric_value
+        rows.append([*map(_shown, (name, value, f"{task}{result.dataset_name}{split}")), settings])
+        if result.metric_type in _VALIDITY and isinstance(value, Real):
+            rows.append(["Failed answers", f"{1 - value:.1%}", rows[-1][2], ""])
+    return _Table(_EVALUATION, ("metric", "value", "on", "settings"), rows)
+
+
+def with_results(card: str, eval_results: Sequence[EvalResult]) -> str:
+    """A model card with these results in its head and as its table of them, in place of those that it had.
+
+    Raises:
+        ValueError: the card's head is no YAML.
+    """
+    known = ModelCard(card)
+    known.data.eval_results = [_apart(result) for result in eval_results]
+    title = re.search(r"^# (.+)$", known.text, re.MULTILINE)
+    known.data.model_name = known.data.model_name or (title[1] if title else "model")
+    section = jinja2.Template(_template("card_sections.md")).render(tables=[_evaluation(eval_results)])
+    before, _, after = known.text.partition(f"\n## {_EVALUATION}\n")
+    if after:
+        after = "".join(re.findall(r"\n## .*", after, re.DOTALL)[:1])
+    else:
+        before, after = re.fullmatch(r"(.*?)(\n## (?:Limits|Licence)\n.*|)", known.text, re.DOTALL).groups()
+    known.text = f"{before.rstrip()}\n\n{section.strip()}\n{after}"
+    return str(known)
 
 
 def dataset_card(
@@ -158,12 +252,57 @@ def dataset_card(
     data = DatasetCardData(language=language, license=license, pretty_name=title, tags=_TAGS, **found)
     card = DatasetCard.from_template(
         data,
-        template_path=str(_FOLDER / "dataset_card.md"),
+        template_str=_template("dataset_card.md"),
         title=title,
         description=description.strip(),
         codecs=_rows(codecs, "codecs"),
         splits=_rows(splits, "splits"),
         columns=_rows(columns, "columns"),
         sources=[_shown(source) for source in sources],
+    )
+    return str(card)
+
+
+def metric_card(
+    metric_id: str,
+    *,
+    description: str,
+    parts: Mapping[str, str],
+    call: str = "predictions=predictions, references=references",
+    emoji: str = "📏",
+) -> str:
+    """The README.md of a metric's folder, which is a Space that `evaluate.load` reads.
+
+    Args:
+        metric_id: Hub id or name of the folder.
+        description: one sentence on what it measures; it is also the Space's description.
+        parts: heading to Markdown: inputs, output (range, which way is better), published values, limits.
+        call: the arguments of the example.
+        emoji: shown on the Space.
+
+    Returns:
+        Markdown with the YAML head of a Gradio Space.
+
+    Raises:
+        ValueError: for an empty id or description, or `parts` that is no dict.
+    """
+    _check_id(metric_id, "metric_id")
+    if not description.strip():
+        raise ValueError("`description` is empty, expected a sentence on what the metric measures")
+    if not isinstance(parts, Mapping):
+        raise ValueError(f"`parts` is a {type(parts).__name__}, expected a dict of heading to Markdown")
+    title = metric_id.rsplit("/", 1)[-1].replace("_", " ").capitalize()
+    data = SpaceCardData(
+        title=title, sdk="gradio", app_file="app.py", tags=["evaluate", "metric"], emoji=emoji, colorFrom="indigo",
+        colorTo="yellow", pinned=False, description=description.strip(),
+    )  # fmt: skip
+    card = SpaceCard.from_template(
+        data,
+        template_str=_template("metric_card.md"),
+        title=title,
+        model_id=metric_id,
+        description=description.strip(),
+        call=call,
+        parts=[(heading, text.strip()) for heading, text in parts.items()],
     )
     return str(card)

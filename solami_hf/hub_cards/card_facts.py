@@ -1,0 +1,190 @@
+"""What a folder says of the model in it, for its card: formats and rates, sizes, codecs, voices."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from .cards import model_card
+
+_KINDS = {
+    "solami_motion_vq": "motion_codec",
+    "solami_speech_codec": "speech_codec",
+    "solami_soundstorm": "acoustic_model",
+}
+_ANSWERS = {"motion_speech": "motion and speech", "text_motion_speech": "text, then motion and speech"}
+_MOTION = "SMPL-X without face, {:g} frames a second"
+_SPEECH = "mono, {:g} kHz"
+
+
+def card_of_folder(folder: str | Path, model_id: str | None = None, **sections: Any) -> str:
+    """The card of a model, adapter, codec or acoustic model, from what lies in its folder.
+
+    Args:
+        folder: what `save_pretrained` wrote.
+        model_id: Hub id, by default the folder's name.
+        sections: of `cards.model_card`: `training`, `results`, `eval_results`, `limits`, `license`, ... They come
+            before what the folder says.
+
+    Raises:
+        ValueError: see `model_card`; or a file that is no JSON.
+    """
+    folder = Path(folder)
+    config, adapter = _json(folder / "config.json"), _json(folder / "adapter_config.json")
+    if adapter and not config:
+        kind, found = "adapter", _adapter(adapter)
+    else:
+        kind = _KINDS.get(config.get("model_type", ""), "model")
+        found = _READERS[kind](folder, config)
+    found["facts"]["weights"] = _weights(folder)
+    name = model_id or folder.resolve().name
+    found["facts"] = {key: value for key, value in found["facts"].items() if value not in (None, "", [])}
+    return model_card(name, kind=kind, **{**found, **sections})
+
+
+def _json(path: Path) -> dict:
+    """A JSON file, empty where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); save the model again") from None
+
+
+def _weights(folder: Path) -> str:
+    """Number and dtype of the weights, from the heads of the files."""
+    count, kinds = 0, set()
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (the file is no dict)
+                part = file.get_slice(name)
+                if part.get_dtype() != "BOOL":
+                    count += math.prod(part.get_shape())
+                    kinds.add(part.get_dtype())
+    return f"{count / 1e6:.4g} million, {', '.join(sorted(kinds))}" if count else ""
+
+
+def _model(folder: Path, config: Mapping) -> dict:
+    """A language model with its processor. Stock configs of other decoders carry the same layout as ours."""
+    sizes = {name: span["size"] for name, span in (config.get("modalities") or {}).items()}
+    rates, levels = config.get("frame_rates") or {}, config.get("speech_levels", 1)
+    formats = {"speech": _SPEECH.format(config.get("sampling_rate", 16000) / 1000)}
+    formats |= dict.fromkeys(("body", "hand"), _MOTION.format(config.get("fps", 30)))
+    formats["trans"] = "where the user stands and faces"
+    rows = [
+        ("hears" if name == "speech" else "sees", name, formats[name], rates.get(name, "1 a motion"), sizes[name])
+        for name in formats
+        if name in sizes
+    ]
+    answer, interleaved = config.get("answer_format"), config.get("interleaved")
+    order = ", in chunks of equal time" if interleaved else ""
+    if sizes and answer:
+        rows.append(("answers", _ANSWERS.get(answer, answer) + order, "of the same formats", "", ""))
+    processor = _json(folder / "processor_config.json")
+    facts = {
+        "architecture": (config.get("architectures") or [None])[0],
+        "answer format": f"`{answer}`{order}" if answer else None,
+        "layers": config.get("num_hidden_layers") or config.get("n_layer"),
+        "width": config.get("hidden_size") or config.get("n_embd"),
+        "context": config.get("max_position_embeddings") or config.get("n_positions"),
+        "vocabulary": config.get("vocab_size"),
+        "levels of speech codes": levels if levels > 1 else None,
+        "characters": ", ".join(known["name"] for known in (processor.get("characters") or {}).values()),
+        "voices": ", ".join(sorted(_json(folder / "voices" / "voices.json"))),
+    }
+    return {"modalities": rows, "facts": facts, "codecs": _codecs(folder, config.get("codecs") or {})}
+
+
+def _codecs(folder: Path, fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """Codec -> what it is and its fingerprint; they lie in subfolders, so this repository's revision is theirs."""
+    found = {}
+    for name in ("motion_codec", "speech_codec", "acoustic_model"):
+        config = _json(folder / name / "config.json")
+        if config:
+            fingerprint = fingerprints.get(name.removesuffix("_codec"))
+            marked = f", fingerprint `{fingerprint}`" if fingerprint else ""
+            found[name.replace("_", " ")] = f"`{name}/` of the same revision, {config.get('model_type')}{marked}"
+    return found
+
+
+def _motion_codec(folder: Path, _) -> dict:
+    from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
+
+    config = SolamiMotionVQConfig.from_pretrained(folder)
+    sizes = {"body": config.body_code_num, "hand": config.hand_code_num}
+    form = _MOTION.format(config.fps)
+    rows = [("both ways", part, form, config.frame_rate, size) for part, size in sizes.items()]
+    rows.append(
+        ("both ways", "place and facing", "of one person, as another sees it", "1 a motion", config.transform_code_num)
+    )
+    facts = {
+        "quantizer": {"ema": "codebooks of moving averages", "fsq": "finite scalar quantization"}[config.quantizer],
+        "width, body and hand": f"{config.body_width}, {config.hand_width}",
+        "codebook width, body and hand": f"{config.body_code_dim}, {config.hand_code_dim}",
+        "streaming": "yes, its convolutions look back only" if config.causal else "no, it reads whole clips",
+        "statistics": "inside, as buffers of the model",
+    }
+    return {"modalities": rows, "facts": facts}
+
+
+def _speech_codec(folder: Path, _) -> dict:
+    from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
+
+    config = SolamiSpeechCodecConfig.from_pretrained(folder)
+    form = f"{_SPEECH.format(config.sampling_rate / 1000)}, {config.num_quantizers} levels"
+    direction = "both ways" if config.bidirectional else "forwards"
+    facts = {
+        "levels for the language model": config.lm_levels,
+        "samples of a code": config.hop_length,
+        "filters, latent width": f"{config.num_filters}, {config.hidden_size}",
+        "encoder's LSTM": f"{config.num_lstm_layers} layers, {direction}",
+    }
+    rates = (f"{config.frame_rate:g} of each level", f"{config.codebook_size} of each level")
+    return {"modalities": [("both ways", "speech", form, *rates)], "facts": facts}
+
+
+def _acoustic_model(folder: Path, _) -> dict:
+    from ..modeling.configuration_soundstorm import SolamiSoundStormConfig
+
+    config = SolamiSoundStormConfig.from_pretrained(folder)
+    last = config.num_quantizers - 1
+    rows = [
+        ("reads", "level 0 of speech, all levels of a voice", "codes", "", config.num_semantic_codes),
+        ("writes", f"levels 1 to {last}", "codes", "", f"{config.codebook_size} of each level"),
+    ]
+    facts = {
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "longest prompt and speech": f"{config.max_frames} frames",
+    }
+    return {"modalities": rows, "facts": facts}
+
+
+def _adapter(config: Mapping) -> dict:
+    base, targets = config.get("base_model_name_or_path"), config.get("target_modules")
+    kept = config.get("modules_to_save") or []
+    facts = {
+        "method": config.get("peft_type"),
+        "rank, alpha": f"{config['r']}, {config.get('lora_alpha')}" if config.get("r") else None,
+        "layers": ", ".join(sorted(targets)) if isinstance(targets, list) else targets,
+        "trained whole": ", ".join(kept),
+        "rows of new tokens": "trained" if config.get("trainable_token_indices") else None,
+        "of the base at revision": config.get("revision"),
+    }
+    # A folder of this machine is no base that others have.
+    known = isinstance(base, str) and base.count("/") == 1 and not Path(base).exists() and base[0] not in "./"
+    return {"facts": facts, "base_model": base if known else None}
+
+
+_READERS = {
+    "model": _model,
+    "motion_codec": _motion_codec,
+    "speech_codec": _speech_codec,
+    "acoustic_model": _acoustic_model,
+}

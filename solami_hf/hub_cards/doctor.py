@@ -1,0 +1,143 @@
+"""`solami doctor FOLDER_OR_REPOSITORY`: whether it is complete and coherent, and how to mend what is not.
+
+    solami doctor runs/sft
+    solami doctor org/solami --revision v1 --json
+
+Checkpoints, codecs, adapters, data sets and metrics are told apart by what lies in them. The exit code is 1 when there
+is a problem; notes are no problems. Code from the folder runs only where it is this version's own, or is trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from . import doctor_checks, doctor_code
+from .export import with_flags
+from .push_plan import files_of, kind_of, missing
+from .push_refusals import Finding, refusals
+
+logger = logging.getLogger(__name__)
+
+_LEFT_BY_TRAINING = ("checkpoint-*/*", "adapter/*", "training_args.*", "history.json", "runs/*")
+# What a damaged file raises when somebody reads it: that is a finding, not the end of the examination.
+_FAULTS = (ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError, ImportError)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found: kind of the repository, and findings by the name of the check; an empty list is a clean bill."""
+
+    source: str
+    kind: str
+    checks: dict[str, list[Finding]]
+
+    @property
+    def problems(self) -> list[Finding]:
+        """All findings that are no notes."""
+        return [finding for found in self.checks.values() for finding in found if not finding.is_note]
+
+
+def examine(
+    source: str | Path, revision: str | None = None, trust_remote_code: bool = False, examine_code: bool = True
+) -> Examination:
+    """Examines a folder, or a repository on the Hub, which is downloaded.
+
+    Args:
+        source: a folder, or `owner/name`.
+        revision: of a repository.
+        trust_remote_code: run code in it that is not this version's own, to see whether it loads.
+        examine_code: load it in a process of its own, as somebody without solami_hf does; takes some seconds.
+
+    Raises:
+        FileNotFoundError: no such folder. ValueError: it is no repository of ours.
+        RepositoryNotFoundError, RevisionNotFoundError: no such repository, for this user.
+    """
+    folder = Path(source) if Path(source).exists() else _download(str(source), revision)
+    kind = kind_of(folder)
+    checks: dict[str, Callable[[], list[Finding]]] = {
+        "files": lambda: missing(folder, kind),
+        "fit to be shared": lambda: _unfit(folder),
+        **{name: _of(check, folder) for name, check in doctor_checks.CHECKS[kind].items()},
+    }
+    if kind in ("checkpoint", "codec") and examine_code:
+        checks["remote code"] = lambda: doctor_code.check_code(folder, trust_remote_code)
+    checks["card"] = lambda: doctor_checks.check_card(folder, kind, None if folder == Path(source) else str(source))
+    return Examination(str(source), kind, {name: _careful(check) for name, check in checks.items()})
+
+
+def _unfit(folder: Path) -> list[Finding]:
+    """What must not be pushed; of what a training leaves beside its result, that it stays here."""
+    names = files_of(folder)
+    left = [name for name in names if any(fnmatch(name, pattern) for pattern in _LEFT_BY_TRAINING)]
+    found = refusals(folder, sorted(set(names) - set(left)))
+    if left:
+        told = f"{len(left)} files of the training, such as {left[0]}"
+        found.append(Finding(".", told, "`solami export` and `solami push` leave them out", is_note=True))
+    return found
+
+
+def _of(check: Callable[[Path], list[Finding]], folder: Path) -> Callable[[], list[Finding]]:
+    return lambda: check(folder)
+
+
+def _careful(check: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return check()
+    except _FAULTS as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        return [Finding("all of it", f"cannot be checked: {told}", "mend that first, and examine it again")]
+
+
+def _download(repo_id: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if repo_id.count("/") != 1 or repo_id[0] in "./~":
+        raise FileNotFoundError(f"there is no folder {repo_id}")
+    for repo_type in ("model", "dataset", "space"):
+        try:
+            return Path(snapshot_download(repo_id, repo_type=repo_type, revision=revision))
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError as error:
+            last = error
+    raise last
+
+
+@dataclass
+class DoctorArguments:
+    """What is examined."""
+
+    source: str = field(metadata={"help": "Folder, or OWNER/NAME on the Hub (also accepted as the first word)."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a repository."})
+    json: bool = field(default=False, metadata={"help": "Write the findings as one JSON object."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run code of the repository that is not this version's own."}
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; the exit code is 1 when there is a problem."""
+    from trl import TrlParser
+
+    argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--source")
+    (args,) = TrlParser(dataclass_types=[DoctorArguments], prog="solami doctor").parse_args_and_config(argv)
+    done = examine(args.source, args.revision, args.trust_remote_code)
+    if args.json:
+        checks = {name: [asdict(finding) for finding in found] for name, found in done.checks.items()}
+        answer = {"source": done.source, "kind": done.kind, "problems": len(done.problems), "checks": checks}
+        sys.stdout.write(json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
+    else:
+        for name, found in done.checks.items():
+            wrong = [finding for finding in found if not finding.is_note]
+            logger.info("%-7s %s", "PROBLEM" if wrong else "ok", name)
+            for finding in found:
+                logger.info("        %s%s", "note: " if finding.is_note else "", finding)
+        logger.info("%s: %s with %d problems", done.source, done.kind, len(done.problems))
+    return 1 if done.problems else 0

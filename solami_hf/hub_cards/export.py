@@ -1,0 +1,190 @@
+"""A checkpoint, codec or adapter as a clean Hub repository: what loads it anywhere, and nothing else.
+
+    solami export runs/sft out/solami
+
+A run's folder also has checkpoints, optimizer states and paths of this machine; those stay here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..processing.whole_file import whole_file, whole_folder
+from .card_facts import card_of_folder
+from .push_plan import CODEC_TYPES, read_json
+from .push_refusals import refusals
+
+logger = logging.getLogger(__name__)
+
+MAX_SHARD_SIZE = "5GB"
+_KEPT = ("README.md", "report.html", "LICENSE", "NOTICE", "*.svg", "*.png")
+
+
+def export_checkpoint(
+    source: str | Path,
+    output: str | Path,
+    model_id: str | None = None,
+    max_shard_size: str = MAX_SHARD_SIZE,
+    dtype: str = "auto",
+) -> None:
+    """Writes a checkpoint with its processor, or a codec, as one folder, whole or not at all.
+
+    Besides weights, configs, tokenizer, template, codecs, acoustic model and voices it holds the code that loads them
+    with `trust_remote_code=True`, and in `config.json` the fingerprints of the codecs.
+
+    Args:
+        source: folder or hub id of a language model with its processor, or of a motion codec, speech codec or
+            acoustic model.
+        output: the folder to write; it must not exist yet.
+        model_id: `owner/name` on the Hub, for the card.
+        max_shard_size: of a file of weights.
+        dtype: of the weights, by default the one that they have.
+
+    Raises:
+        OSError: there is nothing to load. FileExistsError: there is something at `output`.
+        ValueError: a checkpoint without layout, processor or codecs, or with codecs that it was not trained with.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(source)
+    with whole_folder(output) as folder:
+        if config.model_type in CODEC_TYPES:
+            AutoModel.from_pretrained(source, dtype=dtype).save_pretrained(folder, max_shard_size=max_shard_size)
+        else:
+            _write_checkpoint(source, folder, max_shard_size, dtype)
+        _complete(source, folder, model_id)
+
+
+def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dtype: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from ..modeling.configuration_solami import require_layout
+    from ..processing.fingerprints import codec_fingerprint
+    from ..processing.processing_solami import SolamiProcessor
+
+    processor = SolamiProcessor.from_pretrained(source)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    require_layout(model.config)
+    codecs = {name: codec_fingerprint(getattr(processor, f"{name}_codec")) for name in ("motion", "speech")}
+    known = getattr(model.config, "codecs", None) or codecs
+    if known != codecs:
+        raise ValueError(
+            f"{source} was trained with the codecs {known}, but its folder has {codecs}; put back those that made its "
+            "training data"
+        )
+    model.config.codecs, model.config.answer_format = codecs, processor.answer_format
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    processor.save_pretrained(folder)
+
+
+def _complete(source: str | Path, folder: Path, model_id: str | None) -> None:
+    """Adds card, page, plots and licence of a local source, without those that tell of this machine; else a new card.
+
+    The name that a card bears and uses in its examples becomes the one on the Hub.
+    """
+    source = Path(source)
+    for path in sorted({path for pattern in _KEPT for path in source.glob(pattern)}):
+        shutil.copyfile(path, folder / path.name)
+        if found := refusals(folder, [path.name]):
+            logger.warning("%s is left out: %s", path.name, found[0])
+            (folder / path.name).unlink()
+    card, name = folder / "README.md", source.resolve().name
+    if card.is_file() and model_id:
+        text, title = card.read_text(encoding="utf-8"), model_id.rsplit("/", 1)[-1]
+        for line in ("\n# {}\n", "\n- name: {}\n"):
+            text = text.replace(line.format(name), line.format(title), 1)
+        _write_text(card, text.replace(f'"{name}"', f'"{model_id}"'))
+    if not card.is_file():
+        _write_text(card, card_of_folder(folder, model_id or name))
+
+
+def export_adapter(
+    source: str | Path, output: str | Path, base: str | None = None, model_id: str | None = None
+) -> None:
+    """Writes a PEFT adapter as a Hub repository: its weights, its configuration with the id of its base, its card.
+
+    Args:
+        source: folder of an adapter, or of a run that has one in `adapter/`.
+        output: the folder to write; it must not exist yet.
+        base: Hub id of the model that it was trained on; needed where the adapter names a folder of this machine.
+        model_id: `owner/name` on the Hub, for the card.
+
+    Raises:
+        FileNotFoundError: no adapter there. FileExistsError: there is something at `output`.
+        ValueError: the base is a folder, or the weights are a pickle.
+    """
+    found = next((path for path in (Path(source), Path(source) / "adapter") if _is_adapter(path)), None)
+    if found is None:
+        raise FileNotFoundError(f"there is no adapter_config.json in {source} or in its folder adapter/")
+    config = read_json(found / "adapter_config.json")
+    config["base_model_name_or_path"] = base = base or config.get("base_model_name_or_path")
+    if not base or Path(base).is_absolute() or Path(base).exists() or base.count("/") != 1:
+        raise ValueError(f"{found} names {base!r} as its base, which others do not have; pass --base OWNER/NAME")
+    if not (found / "adapter_model.safetensors").is_file():
+        raise ValueError(f"{found} has no adapter_model.safetensors; save the adapter with PEFT's save_pretrained")
+    with whole_folder(output) as folder:
+        _write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+        shutil.copyfile(found / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+        _complete(found, folder, model_id)
+        _name_base(folder / "README.md", base, model_id or found.resolve().name)
+
+
+def _name_base(card: Path, base: str, name: str) -> None:
+    """Puts the base's id into an adapter's card; an empty form, as PEFT leaves it, becomes a card of ours."""
+    from huggingface_hub import ModelCard
+
+    if "[More Information Needed]" in card.read_text(encoding="utf-8"):
+        _write_text(card, card_of_folder(card.parent, name))
+        return
+    known = ModelCard.load(card)
+    known.data.base_model = base
+    _write_text(card, str(known))
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
+
+
+def _write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@dataclass
+class ExportArguments:
+    """A checkpoint, and the folder for the Hub that is made of it."""
+
+    source: str = field(metadata={"help": "Checkpoint, run, codec or adapter (also accepted as the first word)."})
+    output: str = field(metadata={"help": "Folder to write (also the second word); it must not exist yet."})
+    base: str | None = field(default=None, metadata={"help": "Hub id of an adapter's base, where it names a folder."})
+    max_shard_size: str = field(default=MAX_SHARD_SIZE, metadata={"help": "Largest file of weights."})
+    dtype: str = field(default="auto", metadata={"help": "float32, bfloat16, float16, or auto: as they are."})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `solami export`; returns the exit code."""
+    from trl import TrlParser
+
+    argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--source", "--output")
+    (args,) = TrlParser(dataclass_types=[ExportArguments], prog="solami export").parse_args_and_config(argv)
+    folder = Path(args.source)
+    if _is_adapter(folder) and not (folder / "config.json").is_file():
+        export_adapter(args.source, args.output, args.base)
+    else:
+        export_checkpoint(args.source, args.output, max_shard_size=args.max_shard_size, dtype=args.dtype)
+    logger.info("wrote %s", args.output)
+    return 0
+
+
+def with_flags(argv: list[str], *flags: str) -> list[str]:
+    """A command line whose first words, up to the first option, get these names."""
+    words = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
+    if words > len(flags):
+        raise ValueError(f"unexpected words {argv[len(flags) : words]}; expected at most {', '.join(flags)}")
+    named = [part for flag, word in zip(flags, argv[:words], strict=False) for part in (flag, word)]
+    return named + argv[words:]
