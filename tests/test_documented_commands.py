@@ -67,6 +67,8 @@ def check_command(line: str, whole: bool) -> None:
         check_solami(rest, whole)
     elif program == "trl":
         check_trl(rest)
+    elif program == "transformers":
+        assert importlib.util.find_spec(f"transformers.cli.{rest[0]}"), f"no such command: {rest[0]}"
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
         assert set(rest) <= set(targets), f"no such target: {rest}"
@@ -220,6 +222,7 @@ def check_signature(module, call: ast.Call) -> None:
         "solami merge --output x",
         "solami sft --config no_such_recipe.yaml --model m --data d",
         "trl sft --no_such_option 1",
+        "transformers no_such_command",
         "make no_such_target",
         'pip install -e ".[no_such_extra]"',
         "python benchmarks/no_such_file.py",
