@@ -88,8 +88,9 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"solami {command}: interrupted\n")
         return 130
     except Exception as error:
-        # A recipe that is no YAML raises yaml's own error, told by its module: importing yaml here is not worth it.
-        users_fault = isinstance(error, USER_ERRORS) or type(error).__module__.startswith("yaml")
+        # A recipe that is no YAML and weights that are cut off raise their library's own error, told by its module:
+        # importing these here is not worth it.
+        users_fault = isinstance(error, USER_ERRORS) or type(error).__module__.startswith(("yaml", "safetensors"))
         if not users_fault or os.environ.get("SOLAMI_DEBUG") == "1":
             raise
         sys.stderr.write(f"solami {command}: error: {_message(error)}\n")

@@ -6,6 +6,7 @@ import sys
 import types
 
 import pytest
+from safetensors import SafetensorError
 
 from solami_hf import cli
 
@@ -69,6 +70,7 @@ def test_none_is_success(command):
         (KeyError("no character 'x'"), "solami demo: error: no character 'x'\n"),
         (FileNotFoundError(2, "No such file", "a.npz"), "solami demo: error: [Errno 2] No such file: 'a.npz'\n"),
         (ValueError(), "solami demo: error: ValueError\n"),
+        (SafetensorError("a file ends early"), "solami demo: error: a file ends early\n"),
     ],
 )
 def test_a_users_mistake_is_one_line(command, capsys, monkeypatch, error, line):
