@@ -33,8 +33,8 @@ class AnswerGrammar(LogitsProcessor):
     """Forbids every token after which no valid answer could follow; see `processing.answers` for what is valid.
 
     Body and hand get equally many codes (where the motion codec is bound there is no hand), spans begin and end in
-    their places (in chunks of equal time when interleaved), speech consists of whole frames, and the answer ends within
-    `max_new_tokens`.
+    their places (in chunks of equal time when interleaved), speech consists of whole frames, and the answer ends
+    within `max_new_tokens`.
 
     Args:
         config: anything with `modalities` and `markers` (`SolamiConfig`, or another decoder's with the layout).

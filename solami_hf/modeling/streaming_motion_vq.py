@@ -75,11 +75,13 @@ class MotionVQDecoderStream:
         """
         if self._finished:
             raise ValueError("this stream is finished; make a new MotionVQDecoderStream for the next answer")
+        parts = self.model.config.parts
         given = [body_codes] if hand_codes is None else [body_codes, hand_codes]
-        shapes, parts = [tuple(codes.shape) for codes in given], self.model.config.parts
-        if len(given) != len(parts) or len(set(shapes)) > 1 or body_codes.ndim != 2:
-            wanted = " and ".join(f"{part}_codes" for part in parts)
-            raise ValueError(f"the codes given have the shapes {shapes}, expected (batch, n) of {wanted}")
+        if len(given) != len(parts) or any(codes.shape != given[-1].shape or codes.ndim != 2 for codes in given):
+            told = (
+                f"{name}_codes has shape {tuple(c.shape)}" for name, c in zip(("body", "hand"), given, strict=False)
+            )
+            raise ValueError(f"{' and '.join(told)}, expected (batch, n) for {' and '.join(parts)}")
         codes = torch.stack(given).to(self.model.device)
         if self._codes is not None:
             if self._codes.shape[1] != codes.shape[1]:

@@ -106,8 +106,8 @@ def render_chat_batch(
     """One batch of `render_chats`; the samples have the order of the dialogues.
 
     A dialogue is rejected when a role is unknown, a system turn does not come first, a code lies outside its codebook,
-    body and hand differ in length, there are hand codes but no tokens for them (the layout of a bound motion codec), or
-    a text holds reserved tokens.
+    body and hand differ in length, there are hand codes but no tokens for them (the layout of a bound motion codec),
+    or a text holds reserved tokens.
     """
     batch = _Batch(table, renderer, answer_format == "text_motion_speech", systems or {})
     kept = batch.choose(max_length)

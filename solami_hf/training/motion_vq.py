@@ -246,11 +246,8 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
         logger.warning("The manifest in %s has no motion of the split test: nothing will be evaluated.", args.data)
     transforms = read_transforms(clips, args.random_transforms, torch.Generator().manual_seed(training_args.seed))
     model = SolamiMotionVQModel(config)
-    model.set_statistics(
-        *feature_statistics(clips, args.rotation_std_floor, args.representation),
-        transforms.mean(0),
-        transforms.std(0, correction=0),
-    )
+    statistics = feature_statistics(clips, args.rotation_std_floor, args.representation)
+    model.set_statistics(*statistics, transforms.mean(0), transforms.std(0, correction=0))
     logger.info("Training on %d clips, testing on %d, %d transforms.", len(clips), len(test_clips), len(transforms))
     return MotionVQTrainer(
         model=model,

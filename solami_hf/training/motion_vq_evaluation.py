@@ -52,7 +52,8 @@ def reconstruct(
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
     """What the tokenizers give back of motions (B, T, 315): features, mask, codes. It ends with the last whole code.
 
-    The codes (N,) of body and hand (of a bound tokenizer the body's) are those of all clips in a row; there are none while the quantizers are bypassed.
+    The codes (N,) of body and hand (of a bound tokenizer the body's) are those of all clips in a row; there are none
+    while the quantizers are bypassed.
     """
     if not model.body.quantizer.bypass:
         codes = model.encode(values, mask)
