@@ -78,10 +78,9 @@ class MotionVQDecoderStream:
         parts = self.model.config.parts
         given = [body_codes] if hand_codes is None else [body_codes, hand_codes]
         if len(given) != len(parts) or any(codes.shape != given[-1].shape or codes.ndim != 2 for codes in given):
-            told = (
-                f"{name}_codes has shape {tuple(c.shape)}" for name, c in zip(("body", "hand"), given, strict=False)
-            )
-            raise ValueError(f"{' and '.join(told)}, expected (batch, n) for {' and '.join(parts)}")
+            names = ("body_codes", "hand_codes")[: len(given)]
+            told = " and ".join(f"{n} has shape {tuple(c.shape)}" for n, c in zip(names, given, strict=True))
+            raise ValueError(f"{told}, expected (batch, n) for {' and '.join(parts)}")
         codes = torch.stack(given).to(self.model.device)
         if self._codes is not None:
             if self._codes.shape[1] != codes.shape[1]:

@@ -26,9 +26,8 @@ def tiny(**options) -> SolamiMotionVQModel:
 
 def clips(batch: int = 2, frames: int = 21) -> torch.Tensor:
     """Raw features (batch, frames, 315) of random poses."""
-    return smplx_to_features(
-        torch.cat([torch.randn(batch, frames + 1, 3), 0.4 * torch.randn(batch, frames + 1, 156)], -1)
-    )
+    way, poses = torch.randn(batch, frames + 1, 3), 0.4 * torch.randn(batch, frames + 1, 156)
+    return smplx_to_features(torch.cat([way, poses], dim=-1))
 
 
 @torch.no_grad()
@@ -88,7 +87,7 @@ def test_the_networks_see_the_representation(representation):
     out = model(values)
     assert out.motion_values.shape == (2, 20, 315)
     scale = model.std.clamp_min(model.config.std_floor)
-    if representation != "local_rotation":  # rotations out of a network are made proper, so the loss differs slightly
+    if representation != "local_rotation":  # what the network says is made into rotations
         columns = out.motion_values[..., 9:].unflatten(-1, (51, 6))
         torch.testing.assert_close(columns[..., :3].norm(dim=-1), torch.ones(2, 20, 51), atol=1e-4, rtol=0)
         return
