@@ -33,7 +33,7 @@ OWN = "full, after pretraining"  # the demo's
 
 def ways(demo: Demo, args: argparse.Namespace) -> dict[str, tuple[Path, list[str]]]:
     """Name -> the folder that it starts from, and options beside the recipe's."""
-    rank = ["--lora_r", str(args.lora_r), "--lora_alpha", str(2 * args.lora_r), "--lora_dropout", "0"]
+    rank = ["--lora_r", str(args.lora_r), "--lora_alpha", str(args.lora_r), "--lora_dropout", "0"]
     rates = ["--learning_rate", str(args.lora_rate), "--lora_beside_rate", str(args.beside_rate)]
     lora = ["--use_lora", "true", "--lora_target_modules", "all-linear", *rank, *rates]
     return {
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", default="runs/stages", help="folder to train and measure in")
     parser.add_argument("--lora-rate", type=float, default=5e-3, help="learning rate of LoRA")
     parser.add_argument("--beside-rate", type=float, default=1.5e-3, help="of embedding and head beside it")
-    parser.add_argument("--lora-r", type=int, default=16, help="rank of LoRA; alpha is twice as much")
+    parser.add_argument("--lora-r", type=int, default=64, help="rank of LoRA, and alpha")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     results: dict[str, list[dict]] = {OWN: []}

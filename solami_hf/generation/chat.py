@@ -73,16 +73,16 @@ def main(argv: list[str] | None = None) -> int:
     (args,) = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
     from transformers import set_seed
 
+    from .folder_run import Decoding
     from .session import DialogueSession
 
     users = None if args.turns is None else [user_message(word) for word in args.turns]
+    sampling = Decoding(args.max_new_tokens, args.temperature, args.top_p).sampling
     pipeline = args.load_pipeline(args.max_new_tokens)
-    system = args.system or (pipeline.processor.character_system(args.character) if args.character else None)
-    session = DialogueSession(pipeline, system=system, voice=args.voice)
+    session = DialogueSession(pipeline, args.character, args.system, args.voice)
     known = pipeline.processor.characters.get(args.character, {})
     recorder = Recorder(args.output, known.get("name", "Character"), args.pages)
     set_seed(args.seed)
-    sampling = dict(do_sample=True, temperature=args.temperature, top_p=args.top_p) if args.temperature > 0 else {}
     if users is None:
         console(session, recorder, sys.stdin, sys.stdout, **sampling)
     else:

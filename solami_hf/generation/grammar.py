@@ -136,7 +136,10 @@ class AnswerGrammar(LogitsProcessor):
             forbidden = self._forbidden_ids(keys[0])
         else:
             forbidden = torch.stack([self._forbidden_ids(key) for key in keys])
-        return scores.masked_fill(forbidden, float("-inf"))
+        scores = scores.masked_fill(forbidden, float("-inf"))
+        # Rows of which other processors (a least length, no repetitions) have left nothing: here they do not count
+        empty = scores.amax(dim=1, keepdim=True) == float("-inf")
+        return scores.masked_fill(empty & ~forbidden, 0.0) if empty.any() else scores
 
     def _prepare(self, size: int, device) -> None:
         """The kind of each id of a vocabulary of `size`, made once."""

@@ -126,6 +126,8 @@ class SolamiPipeline:
         for messages in conversations:
             if not messages or messages[-1].get("role") != "user":
                 raise ValueError("a conversation to answer must end with the user's turn")
+            for message in messages:
+                check_content(message.get("content"), self.processor.speech_codec.config.sampling_rate)
         voices = [voice or self.processor.voice_of(messages) for messages in conversations]
         for name in set(voices) - {None}:  # fail now, not after the answer
             self.processor.voices.prompt(name, self.processor.speech_codec)
@@ -169,10 +171,17 @@ class SolamiPipeline:
         }[target_type]
         sample = self.processor._renderer.task(instruction, source, target)
         ids = sample["input_ids"][sample["labels"] < 0].tolist()
-        limit = self.model.config.max_position_embeddings - (max_new_tokens or self.max_new_tokens)
+        limit = self.room_for_prompt(max_new_tokens or self.max_new_tokens)
         if len(ids) > limit:
             raise ValueError(f"the input needs {len(ids)} tokens, more than the {limit} that leave room for an answer")
         return ids
+
+    def room_for_prompt(self, max_new_tokens: int) -> int:
+        """Tokens of the context that an answer of so many leaves; ValueError where it leaves none."""
+        context = self.model.config.max_position_embeddings
+        if max_new_tokens >= context:
+            raise ValueError(f"max_new_tokens={max_new_tokens} fill the context of {context} tokens; lower it")
+        return context - max_new_tokens
 
     @torch.inference_mode()
     def generate_prompts(
@@ -184,6 +193,8 @@ class SolamiPipeline:
             prompts: as `chat_prompt` or `task_prompt` gives them.
             answer_format: one of `answers.FORMATS`, by default the processor's.
         """
+        if not prompts:
+            return []
         rows = {"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}
         padded = pad_left(rows, self.processor.tokenizer.pad_token_id)
         return self._generate(*map(torch.tensor, padded.values()), answer_format=answer_format, **generate_kwargs)
@@ -235,8 +246,8 @@ class SolamiPipeline:
 
     def _fit(self, messages: list[dict], max_new_tokens: int) -> list[int]:
         _check_roles(messages)
-        check_not_empty(messages[-1])
-        limit = self.model.config.max_position_embeddings - max_new_tokens
+        check_turn(messages[-1])
+        limit = self.room_for_prompt(max_new_tokens)
         ids: list[int] = []
 
         def fits(kept):
@@ -259,10 +270,39 @@ class SolamiPipeline:
         return Reply(text, motion, audio, rate, answer.valid, answer)
 
 
-def check_not_empty(message: dict) -> None:
-    """ValueError for a user's turn, its media as codes, without words, motion or sound."""
+def check_content(content, sampling_rate: int) -> None:
+    """ValueError for a message's content that is neither a string nor blocks that hold what their type says.
+
+    Args:
+        content: of a message, media raw or as codes.
+        sampling_rate: Hz that arrays of sound have; files carry their own.
+    """
+    if isinstance(content, str):
+        return
+    if not isinstance(content, (list, tuple)):
+        raise ValueError(f"a message's content is a string or a list of blocks, got {type(content).__name__}")
+    for block in content:
+        if not isinstance(block, dict) or block.get("type") not in block:
+            told = sorted(block) if isinstance(block, dict) else type(block).__name__
+            raise ValueError(f'a content block is like {{"type": "audio", "audio": ...}}, got {told}')
+        media, rate = block[block["type"]], block.get("sampling_rate", sampling_rate)
+        if block["type"] == "audio" and (rate != sampling_rate or (isinstance(media, dict) and "codes" not in media)):
+            told = f"{rate} Hz" if rate != sampling_rate else sorted(media)
+            raise ValueError(
+                f'audio is a file, an array at {sampling_rate} Hz or {{"codes": ...}}, got {told}; for other arrays '
+                "there is processing.audio.read_audio(array, source_rate=...)"
+            )
+
+
+def check_turn(message: dict) -> None:
+    """ValueError for a user's turn, its media as codes, without words, motion or sound, or with half a motion."""
+    filled = False
     for block in sorted_blocks(message["content"]):
         content = block[block["type"]]
-        if any(content.values()) if isinstance(content, dict) else content:
-            return
-    raise ValueError("the user's turn is empty; give it text, motion or audio")
+        if block["type"] == "motion":
+            body, hand = (len(content.get(name) or ()) for name in ("body", "hand"))
+            if body != hand:
+                raise ValueError(f"a motion has as many codes of the body as of the hands, got {body} and {hand}")
+        filled |= any(content.values()) if isinstance(content, dict) else bool(str(content).strip())
+    if not filled:
+        raise ValueError("the user's turn is empty; give it text, motion or audio")

@@ -12,7 +12,6 @@ a low-water mark, and prefills the rest once; the next many turns are then cheap
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import logging
 import threading
@@ -22,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import DynamicCache, StoppingCriteria
 
-from ..processing.fingerprints import codec_fingerprint
+from ..processing.fingerprints import codec_fingerprint, model_fingerprint
 from ..processing.whole_file import whole_file
-from .pipeline import Reply, SolamiPipeline, check_not_empty
+from .pipeline import Reply, SolamiPipeline, check_content, check_turn
 from .streaming import LOOKAHEAD, Event, stream_answer
 
 logger = logging.getLogger(__name__)
@@ -210,7 +209,7 @@ class DialogueSession:
                 for i, layer in enumerate(self._cache.layers):
                     tensors |= {f"{i}.keys": layer.keys.contiguous(), f"{i}.values": layer.values.contiguous()}
                 with whole_file(folder / CACHE_FILE) as temporary:
-                    save_file(tensors, temporary, {"model": _model_fingerprint(self.pipeline.model)})
+                    save_file(tensors, temporary, {"model": model_fingerprint(self.pipeline.model)})
 
     @classmethod
     def load(cls, folder: str | Path, pipeline: SolamiPipeline) -> DialogueSession:
@@ -220,13 +219,16 @@ class DialogueSession:
 
         Raises:
             FileNotFoundError: no session there.
-            ValueError: the session's codes or ids mean something else in this pipeline.
+            ValueError: the session's codes or ids mean something else in this pipeline, or its file is damaged.
         """
         path = Path(folder) / STATE_FILE
         if not path.is_file():
             raise FileNotFoundError(f"no session in {folder}: there is no {STATE_FILE}")
-        state, layout = json.loads(path.read_text(encoding="utf-8")), pipeline.model.config
-        processor = pipeline.processor
+        try:
+            state = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is damaged, it is no session that was saved ({error})") from None
+        layout, processor = pipeline.model.config, pipeline.processor
         for name, it in (("markers", layout), ("modalities", layout), ("interleaved", processor)):
             if state.get(name, False) != getattr(it, name):
                 raise ValueError(f"the session in {folder} was made with another vocabulary or format ({name} differ)")
@@ -242,13 +244,17 @@ class DialogueSession:
             session._rounds.append(Round(past["user"], user_ids, past["answer_ids"]))
         session._first = state["first"]
         if (Path(folder) / CACHE_FILE).is_file():
-            session._load_cache(Path(folder) / CACHE_FILE)
+            try:
+                session._load_cache(Path(folder) / CACHE_FILE)
+            except SafetensorError as error:
+                logger.warning("%s is damaged (%s); the conversation is read again", CACHE_FILE, error)
+                session._forget(0)
         return session
 
     def _load_cache(self, path: Path) -> None:
         device = self.pipeline.model.device
         with safe_open(path, "pt", device=str(device)) as file:
-            if file.metadata().get("model") != _model_fingerprint(self.pipeline.model):
+            if file.metadata().get("model") != model_fingerprint(self.pipeline.model):
                 logger.warning("%s is of another model; the conversation is read again", path)
                 return
             self._cached = file.get_tensor("ids").tolist()
@@ -297,8 +303,10 @@ class DialogueSession:
         message = turn if isinstance(turn, dict) and "role" in turn else {"role": "user", "content": turn}
         if message["role"] != "user":
             raise ValueError(f"a session answers the user, got a message of role {message['role']!r}")
-        ((encoded,),) = self.pipeline.processor.encode_media([[message]])
-        check_not_empty(encoded)
+        processor = self.pipeline.processor
+        check_content(message.get("content"), processor.speech_codec.config.sampling_rate)
+        ((encoded,),) = processor.encode_media([[message]])
+        check_turn(encoded)
         return encoded
 
     def _context(self, first: int) -> list[int]:
@@ -309,7 +317,7 @@ class DialogueSession:
 
     def _first_fitting(self, turn: int, answer: int) -> int:
         """The round that the context begins with so that a turn and its answer of so many tokens fit behind it."""
-        limit = self.pipeline.model.config.max_position_embeddings - answer
+        limit = self.pipeline.room_for_prompt(answer)
         sizes = [len(past.user_ids) + len(past.answer_ids) + len(self._between) for past in self._rounds]
         if len(self._system_ids) + turn > limit:
             raise ValueError(
@@ -385,15 +393,6 @@ def _shared(cache: DynamicCache) -> DynamicCache:
 def _codecs(processor) -> dict[str, str]:
     """Fingerprints of what made the codes."""
     return {name: codec_fingerprint(getattr(processor, name)) for name in ("motion_codec", "speech_codec")}
-
-
-def _model_fingerprint(model) -> str:
-    """A short hash of names, shapes and a few values of all weights: other weights, other keys and values."""
-    digest = hashlib.sha256(f"{model.dtype} {type(model).__name__}".encode())
-    for name, weight in sorted(model.named_parameters()):
-        values = weight.detach().reshape(-1)[:: max(1, weight.numel() // 16)]
-        digest.update(f"{name} {tuple(weight.shape)}".encode() + values.float().cpu().numpy().astype("<f4").tobytes())
-    return digest.hexdigest()[:16]
 
 
 __all__ = ["DialogueSession"]

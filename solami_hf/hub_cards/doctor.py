@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from . import doctor_checks, doctor_code
 from .export import with_flags
 from .push_plan import files_of, kind_of, missing
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _LEFT_BY_TRAINING = ("checkpoint-*/*", "adapter/*", "training_args.*", "history.json", "runs/*")
 # What a damaged file raises when somebody reads it: that is a finding, not the end of the examination.
-_FAULTS = (ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError, ImportError)
+_FAULTS = (ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError, ImportError, SafetensorError)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 SAMPLING_RATE = 16_000
 MIN_SAMPLES = 160
+LOUDEST = 100.0  # a codec may go beyond 1, but not that far
 WHISPER_SECONDS = 30
 SHA256 = {
     "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
@@ -48,7 +49,7 @@ def check_audio(audio: Any, name: str) -> np.ndarray:
     """Mono samples as float32 (T,).
 
     Raises:
-        ValueError: for more than one channel, integers, or values that are NaN or infinite.
+        ValueError: for more than one channel, integers, or values that are NaN, infinite or far from -1..1.
     """
     samples = np.asarray(audio)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
@@ -58,6 +59,11 @@ def check_audio(audio: Any, name: str) -> np.ndarray:
         )
     if not np.isfinite(samples).all():
         raise ValueError(f"`{name}` holds NaN or infinite samples")
+    if samples.size and (peak := np.abs(samples).max()) > LOUDEST:
+        raise ValueError(
+            f"`{name}` has samples up to {peak:.4g}, expected mono float samples within -1..1: divide those of "
+            "16 bits by 32768"
+        )
     return samples.astype(np.float32)
 
 

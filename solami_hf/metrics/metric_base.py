@@ -1,6 +1,7 @@
 """What our metrics have in common as `evaluate` modules."""
 
 import abc
+from collections.abc import Mapping, Set
 from typing import Any
 
 import datasets
@@ -20,6 +21,12 @@ predictions: list of joint positions, each (T, 55, 3) in metres, y up, SMPL-X jo
 references: list of joint positions of the same number of motions; lengths may differ within a pair.
 mode: "corrected" (default), or "upstream" for the original's way, faults included.
 """
+
+
+def check_list(values: Any, name: str) -> None:
+    """Raises ValueError for what is no list of items: one string would be taken for a list of letters."""
+    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
+        raise ValueError(f"`{name}` is {type(values).__name__}, expected a list with an item for each example")
 
 
 class DirectMetric(evaluate.Metric, abc.ABC):
@@ -46,11 +53,20 @@ class DirectMetric(evaluate.Metric, abc.ABC):
         missing = [name for name, value in inputs.items() if value is None]
         if missing:
             raise ValueError(f"`{missing[0]}` is missing; this metric needs {', '.join(inputs)}")
+        for name, value in inputs.items():
+            check_list(value, name)
         sizes = {name: len(value) for name, value in inputs.items()}
         if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
             found = " and ".join(f"{size} `{name}`" for name, size in sizes.items())
             raise ValueError(f"got {found}, expected one or more of each, and as many of one as of the other")
         return self._compute(**inputs, **{name: value for name, value in options.items() if name not in inputs})
+
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **options: Any) -> None:
+        """Keep a batch for `compute()`; lists, like those of `compute`."""
+        given = {"predictions": predictions, "references": references, **options}
+        for name in self._feature_names():
+            check_list(given.get(name), name)
+        super().add_batch(predictions=predictions, references=references, **options)
 
     def _infer_feature_from_batch(self, batch: dict[str, Any]) -> Any:
         """The form of a batch shows in its first items that are there."""

@@ -26,6 +26,7 @@ LEAST_SHARE = 0.01
 MOTIONS_AT_ONCE = 256
 UPSTREAM_EPS = 1e-10
 UPSTREAM_PAIRS = 50
+UPSTREAM_MISSING = -2.0
 # The original leaves pelvis and hips out of its "angle error".
 UPSTREAM_ANGLE_JOINTS = slice(3, NUM_JOINTS)
 # Index of each joint's parent, as in `solami_hf.processing.smplx_body`: this file travels to the Hub without it.
@@ -52,7 +53,10 @@ def check_fps(fps: float | Sequence[float], reference_fps: float | Sequence[floa
     Raises:
         ValueError: for different rates, and for a rate that is not above 0.
     """
-    rates = {float(rate) for given in (fps, reference_fps) if given is not None for rate in np.ravel(given)}
+    given = np.concatenate([np.ravel(fps), np.ravel(fps if reference_fps is None else reference_fps)])
+    if given.dtype.kind not in "fiu":
+        raise ValueError(f"`fps` is {fps!r} and `reference_fps` {reference_fps!r}, expected frames a second")
+    rates = {float(rate) for rate in given}
     if len(rates) != 1:
         raise ValueError(
             f"`fps` and `reference_fps` hold the rates {sorted(rates)}, expected one for all motions: resample them "
@@ -74,9 +78,12 @@ def check_joints(
     """
     expected = f"expected (T, {NUM_JOINTS}, 3): joint {what} of one motion"
     try:
-        array = np.asarray(joints, dtype=np.float64)
-    except (TypeError, ValueError):
+        array = np.asarray(joints)
+    except (TypeError, ValueError):  # rows of different lengths, a tensor of a GPU
         raise ValueError(f"`{name}` is no array of numbers, {expected}") from None
+    if array.dtype.kind not in "fiu":  # text of digits is no number either
+        raise ValueError(f"`{name}` is no array of numbers, {expected}")
+    array = array.astype(np.float64, copy=False)
     if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
         raise ValueError(f"`{name}` has shape {array.shape}, {expected}")
     if len(array) < min_frames:
@@ -305,12 +312,28 @@ def diversity_upstream(
 # --- errors between paired motions, per frame ----------------------------------------------------------------------
 
 
-def position_error(prediction: np.ndarray, reference: np.ndarray, align_joint: int | None = 0) -> np.ndarray:
-    """Mean distance of the joints in each frame, (T,) metres, with `align_joint` (None: nothing) at the origin."""
+def joint_distances(
+    prediction: np.ndarray, reference: np.ndarray, align_joint: int | Sequence[int] | None = 0
+) -> np.ndarray:
+    """Distance of each joint (T, J) in metres, with `align_joint`, or the mean of several, at the origin (or None)."""
     if align_joint is not None:
-        prediction = prediction - prediction[:, align_joint, None]
-        reference = reference - reference[:, align_joint, None]
-    return np.linalg.norm(prediction - reference, axis=-1).mean(axis=-1)
+        joints = np.atleast_1d(align_joint)
+        prediction, reference = (m - m[:, joints].mean(axis=1, keepdims=True) for m in (prediction, reference))
+    return np.linalg.norm(prediction - reference, axis=-1)
+
+
+def position_error(
+    prediction: np.ndarray, reference: np.ndarray, align_joint: int | Sequence[int] | None = 0, upstream: bool = False
+) -> np.ndarray:
+    """Mean of `joint_distances` in each frame, (T,) metres.
+
+    With `upstream` without joints whose reference has x = -2.0, the original's mark for a missing one (ValueError for
+    a frame of such joints).
+    """
+    counted = reference[..., 0] != UPSTREAM_MISSING if upstream else np.ones(reference.shape[:2], bool)
+    if not counted.any(axis=-1).all():
+        raise ValueError(f"a reference has a frame without joints: all have x = {UPSTREAM_MISSING}, for missing")
+    return (joint_distances(prediction, reference, align_joint) * counted).sum(axis=-1) / counted.sum(axis=-1)
 
 
 def similarity_align(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

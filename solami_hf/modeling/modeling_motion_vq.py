@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_motion_vq import SolamiMotionVQConfig
 from .motion_representation import raw_features, represent
@@ -71,6 +72,8 @@ class SolamiMotionVQOutput(ModelOutput):
             where no mask came in.
         body_perplexity, hand_perplexity, transform_perplexity: effective number of codes in the batch.
         body_usage, hand_usage: share of the codebook that the batch uses, in [0, 1].
+        hidden_states: of the body's encoder, `(batch, frames, body_width)` before its stages and behind each of them,
+            with half the frames each time; `None` unless asked for.
 
     What is the hand's is `None` where the tokenizer is bound.
     """
@@ -93,6 +96,7 @@ class SolamiMotionVQOutput(ModelOutput):
     transform_perplexity: torch.FloatTensor | None = None
     body_usage: torch.FloatTensor | None = None
     hand_usage: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
 def _keep(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -365,6 +369,8 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
     those of what `represent` gives. `hand` is `None` where `config.bound`.
     """
 
+    _can_record_outputs = {"hidden_states": OutputRecorder(EncoderStage, layer_name="body.encoder")}
+
     def __init__(self, config: SolamiMotionVQConfig):
         super().__init__(config)
         self.body = MotionVQVAE(config, "body")
@@ -510,12 +516,13 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         latents = self.transform.quantizer.decode(transform_codes).to(self.dtype)
         return self._denormalise_transform(self.transform.decoder(latents))
 
-    @can_return_tuple
+    @capture_outputs
     def forward(
         self,
         motion_values: torch.Tensor,
         padding_mask: torch.Tensor | None = None,
         transform: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
     ) -> SolamiMotionVQOutput:
         """Reconstruction and loss; in training mode also moves the codebooks. `return_dict=False` gives a tuple.
 
@@ -523,6 +530,7 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
             motion_values: (B, T, 315) raw features.
             padding_mask: (B, T) bool, True = real, padding on the right.
             transform: (B, 5), or `None` to leave the transform tokenizer out.
+            output_hidden_states: whether the output has them; by default what the config says.
 
         Raises:
             ValueError: as in `encode` and `encode_transform`.

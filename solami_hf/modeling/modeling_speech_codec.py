@@ -17,10 +17,11 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_speech_codec import SolamiSpeechCodecConfig
-from .quantizers import add_over_ranks, fixed_normal, take_from_first_rank
+from .quantizers import Float32Buffers, add_over_ranks, fixed_normal, take_from_first_rank
 
 # Samples of the clips that go through the network together, on a CPU and elsewhere: so many share one reading of the
 # LSTM's weights. On a GPU two minutes take about 3 GB at the original's width.
@@ -65,6 +66,7 @@ class SolamiSpeechCodecOutput(ModelOutput):
         audio_values (`torch.FloatTensor` of shape `(batch, 1, samples)`): reconstruction, as long as the input.
         audio_codes (`torch.LongTensor` of shape `(batch, num_quantizers, frames)`): codes; None if not quantized.
         semantic_values (`torch.FloatTensor` of shape `(batch, frames, semantic_size)`): projection of level 0.
+        hidden_states (`tuple(torch.FloatTensor)`): `(batch, channels, time)` around the encoder's residual blocks.
     """
 
     loss: torch.FloatTensor | None = None
@@ -73,6 +75,7 @@ class SolamiSpeechCodecOutput(ModelOutput):
     audio_values: torch.FloatTensor | None = None
     audio_codes: torch.LongTensor | None = None
     semantic_values: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
 class SpeechCodecWeightNorm(nn.Module):
@@ -348,7 +351,7 @@ def residual_blocks(config: SolamiSpeechCodecConfig, channels: int) -> list[nn.M
     ]
 
 
-class SpeechCodecCodebook(nn.Module):
+class SpeechCodecCodebook(Float32Buffers, nn.Module):
     """One level: a codebook that follows running means of what is assigned to its codes (VQ-VAE, appendix A.1).
 
     On several ranks (torch.distributed) a step counts the vectors of all of them, and codes are replaced by rank 0's.
@@ -469,6 +472,8 @@ class SolamiSpeechCodecModel(PreTrainedModel):
     base_model_prefix = "speech_codec"
     main_input_name = "input_values"
     input_modalities = "audio"
+    _keep_in_fp32_modules_strict = ["codebook", "code_counts", "initialised"]
+    _can_record_outputs = {"hidden_states": OutputRecorder(SpeechCodecResidualBlock, layer_name="encoder")}
 
     def __init__(self, config: SolamiSpeechCodecConfig):
         super().__init__(config)
@@ -573,12 +578,13 @@ class SolamiSpeechCodecModel(PreTrainedModel):
     def _part_samples(self) -> int:
         return _PART_SAMPLES[self.device.type != "cpu"]
 
-    @can_return_tuple
+    @capture_outputs
     def forward(
         self,
         input_values: torch.Tensor,
         num_quantizers: int | torch.Tensor | None = None,
         quantize: bool = True,
+        output_hidden_states: bool | None = None,
     ) -> SolamiSpeechCodecOutput:
         """Reconstructs speech of one length with the losses of training; moves the codebooks in training mode.
         `return_dict=False` gives a tuple.
@@ -587,6 +593,7 @@ class SolamiSpeechCodecModel(PreTrainedModel):
             input_values: (batch, 1, samples) float waveform at `config.sampling_rate`; no padding.
             num_quantizers: levels to decode from, one number or (batch,) integers; all if None.
             quantize: False decodes the latents themselves, for the first steps of training.
+            output_hidden_states: whether the output has them; by default what the config says.
 
         Raises:
             ValueError: wrong shape, an empty clip, NaN or infinite samples.

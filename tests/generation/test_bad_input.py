@@ -29,12 +29,32 @@ def test_one_medium_is_enough(talker, messages):
     assert reply.valid and reply.motion is not None and reply.audio is not None
 
 
+def test_no_conversation_has_no_answer(talker):
+    assert talker.respond([]) == talker.run_task("Do.", [], "motion") == []
+
+
 @pytest.mark.parametrize(
     ("messages", "told"),
     [
         ([], "must end with the user's turn"),
         ([{"role": "assistant", "content": "hi"}], "must end with the user's turn"),
         (turn(), "turn is empty"),
+        ([{"role": "user", "content": " \n"}], "turn is empty"),
+        ([{"role": "user", "content": None}], "a string or a list of blocks, got NoneType"),
+        ([{"role": "user"}], "a string or a list of blocks, got NoneType"),
+        (turn({"type": "audio", "path": "hello.wav"}), r"a content block is like .*, got \['path', 'type'\]"),
+        (turn({"audio": "hello.wav"}), r"a content block is like .*, got \['audio'\]"),
+        (
+            turn({"type": "audio", "audio": [0.0] * 99, "sampling_rate": 44100}),
+            "an array at 16000 Hz .*, got 44100 Hz",
+        ),
+        (
+            turn({"type": "audio", "audio": {"array": [0.0], "sampling_rate": 8000}}),
+            r"got \['array', 'sampling_rate'\]",
+        ),
+        (turn("hello.wav"), "a content block is like .*, got str"),
+        (turn(motion(hand=[3])), "as many codes of the body as of the hands, got 2 and 1"),
+        (turn(motion(hand=None)), "as many codes of the body as of the hands, got 2 and 0"),
         ([{"role": "user", "content": ""}], "turn is empty"),
         ([{"role": "narrator", "content": "x"}, *turn(motion())], "role must be system, user or assistant"),
         (turn({"type": "text", "text": ""}, speech()), "turn is empty"),
@@ -56,6 +76,18 @@ def test_unknown_names(talker):
         DialogueSession(talker, character="bob")
     with pytest.raises(ValueError, match="unknown voice 'Link'; this checkpoint has no voices"):
         talker(turn(motion()), voice="Link")
+
+
+def test_an_answer_as_long_as_the_context(talker):
+    context = talker.model.config.max_position_embeddings
+    told = f"max_new_tokens={context} fill the context of {context} tokens; lower it"
+    for asked in (
+        lambda: talker(turn(motion()), max_new_tokens=context),
+        lambda: DialogueSession(talker).answer("hi", max_new_tokens=context),
+        lambda: talker.run_task("Do.", [{"type": "text", "text": "waves"}], "motion", max_new_tokens=context),
+    ):
+        with pytest.raises(ValueError, match=told):
+            asked()
 
 
 def test_the_longest_answer_of_a_call_counts(talker):

@@ -159,6 +159,19 @@ def test_probabilities_keep_their_ratios():
     assert torch.equal(scores, given)
 
 
+def test_what_other_processors_forbid_does_not_stop_an_answer(tiny_model):
+    """A least length or no repetitions may leave nothing of what the grammar allows; then the grammar decides."""
+    config = tiny_model.config
+    prompts = torch.tensor([[5, 6, config.markers["mmgpt"]]] * 3)
+    for others in ({"min_new_tokens": 200}, {"no_repeat_ngram_size": 1}):
+        grammar = AnswerGrammar(config, "motion_speech", max_seconds=0.6)
+        output = tiny_model.generate(
+            prompts, attention_mask=torch.ones_like(prompts), do_sample=True, max_new_tokens=201,
+            logits_processor=[grammar], **others,
+        )  # fmt: skip
+        assert all(parse_answer(row, config, "motion_speech").valid for row in output[:, 3:].tolist())
+
+
 def test_only_the_newest_answer_counts():
     grammar = AnswerGrammar(make_config(), min_seconds=0, max_seconds=1.0)
     body, hand = (MODALITIES[name]["first_id"] for name in ("body", "hand"))

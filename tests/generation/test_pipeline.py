@@ -133,6 +133,13 @@ def test_command_and_its_errors(tiny_model, tiny_processor, small_motion, small_
     assert len(json.loads((tmp_path / "out" / "chat.json").read_text())) == 2
     with pytest.raises(ValueError, match="unknown character 'bob'; this checkpoint plays \\['ada'\\]"):
         main([*options, "--character", "bob", "--turns", turn])
+    for wrong, told in (
+        (["--temperature", "-1"], "temperature is -1.0"),
+        (["--temperature", "1", "--top_p", "0"], "top_p 0.0"),
+        (["--character", "ada", "--system", "You are me."], "not both"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            main([*options, *wrong, "--turns", turn])
     with pytest.raises(FileNotFoundError, match="gone.wav"):
         main([*options, "--turns", f"{tmp_path}/gone.wav"])
     characters = json.loads((tmp_path / "model/processor_config.json").read_text())

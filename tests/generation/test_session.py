@@ -224,14 +224,31 @@ def test_sessions_of_other_models_and_codecs(pipeline, tmp_path, caplog):
             DialogueSession.load(tmp_path, pipeline)
 
 
+def test_damaged_sessions(pipeline, tmp_path, caplog):
+    session = DialogueSession(pipeline, character="ada")
+    play(session, range(2))
+    session.save(tmp_path, cache=True)
+    (tmp_path / "cache.safetensors").write_bytes((tmp_path / "cache.safetensors").read_bytes()[:-9])
+    restored = DialogueSession.load(tmp_path, pipeline)
+    assert "is damaged" in caplog.text and restored._cached == []
+    assert play(restored, [2])[0].answer.text_ids == play(session, [2])[0].answer.text_ids
+    for broken in ('{"markers": ', "[1]", "null", "{}"):
+        (tmp_path / "session.json").write_text(broken)
+        with pytest.raises(ValueError, match="is damaged|another vocabulary"):
+            DialogueSession.load(tmp_path, pipeline)
+
+
 def test_bad_turns(pipeline):
     session = DialogueSession(pipeline, character="ada")
     play(session, [0])
     before = session.context_ids
     silent = [{"type": "text", "text": ""}, {"type": "audio", "audio": {"codes": []}}]
-    for empty in ("", [], silent, {"role": "user", "content": ""}):
+    for empty in ("", "  ", [], silent, {"role": "user", "content": ""}):
         with pytest.raises(ValueError, match="turn is empty"):
             session.answer(empty)
+    for other in (None, 5, ["hi"], [{"type": "audio", "path": "a.wav"}]):
+        with pytest.raises(ValueError, match="a string or a list of blocks|a content block is like"):
+            session.answer(other)
     with pytest.raises(ValueError, match="of role 'assistant'"):
         session.answer({"role": "assistant", "content": "hi"})
     with pytest.raises(ValueError, match="probably made by another codec"):

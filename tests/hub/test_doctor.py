@@ -44,6 +44,10 @@ def change(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
 @pytest.mark.slow
 def test_a_whole_checkpoint_has_no_problem_and_its_code_loads(whole, capsys):
     assert cli.main(["doctor", str(whole), "--json"]) == 0
@@ -83,6 +87,8 @@ def _unlike(config, name, **values):
         ("card", lambda f: (f / "README.md").write_text("---\nlicense: [a\n---\n# x {{ title }}"), "its head is not"),
         ("card", lambda f: (f / "README.md").write_text("---\nlicense: mit\n---\n# x {{ t }}"), "holds '{{ t }}'"),
         ("vocabulary", lambda f: (f / "config.json").write_text("{}"), "cannot be checked"),
+        ("vocabulary", lambda f: _cut(f / "model.safetensors"), "cannot be checked: Error while deserializing"),
+        ("codecs", lambda f: _cut(f / "motion_codec" / "model.safetensors"), "cannot be checked: Error while"),
     ],
 )  # fmt: skip
 def test_what_is_broken_is_found(whole, check, break_it, told):

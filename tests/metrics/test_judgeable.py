@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from solami_hf.metrics import NAMES
+
 PAIRED = ("motion_fid", "motion_diversity", "motion_mpjpe", "rotation_error")
 MOTION = (*PAIRED, "foot_skating", "motion_multimodality")
 
@@ -42,6 +44,7 @@ def test_good_motion_passes(load, standing, name):
         (lambda motion: motion[:0], "has 0 frames"),
         (lambda motion: motion[..., :2], r"has shape \(20, 55, 2\)"),
         (lambda motion: [[["x"]]], "is no array of numbers"),
+        (lambda motion: motion.astype(str), "is no array of numbers"),
     ],
 )
 def test_bad_predictions(load, standing, name, spoil, message):
@@ -73,6 +76,22 @@ def test_empty_missing_and_rates(load, standing, name):
         compute(module, standing, None)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("given", ["hello", {"a": "hello"}, {"hello"}, 5])
+def test_what_is_no_list(load, name, given):
+    columns = {key: given for key in load(name)._feature_names()}
+    with pytest.raises(ValueError, match=rf"`predictions` is {type(given).__name__}, expected a list"):
+        load(name).compute(**columns)
+    with pytest.raises(ValueError, match=rf"`predictions` is {type(given).__name__}, expected a list"):
+        load(name).add_batch(**columns)
+
+
+@pytest.mark.parametrize("rate", ["fast", "30", None, True])
+def test_rates_that_are_no_numbers(load, standing, rate):
+    with pytest.raises(ValueError, match="expected frames a second"):
+        load("motion_fid").compute(predictions=standing, references=standing, fps=rate)
+
+
 @pytest.mark.parametrize("name", ["motion_fid", "motion_diversity", "motion_multimodality"])
 def test_a_single_motion_has_no_distribution(load, standing, name):
     with pytest.raises(ValueError, match="got 1 .*expected at least 2"):
@@ -90,11 +109,20 @@ def test_upstream_where_the_original_has_nothing(load, standing):
             compute(load(name), standing, standing, mode="upstream")
 
 
+def test_prompts_and_answers_that_are_no_text(load, standing):
+    with pytest.raises(ValueError, match=r"`prompts\[1\]` is NoneType"):
+        load("motion_multimodality").compute(predictions=standing, references=standing, prompts=["a", None, "a"])
+    context = [{"role": "user", "content": "hi"}]
+    with pytest.raises(ValueError, match=r"`predictions\[0\]` is float, expected what the character said"):
+        load("dialogue_judge").compute(predictions=[1.0], contexts=[context], model="nobody")
+
+
 def test_a_body_in_the_air(load, standing):
     with pytest.raises(ValueError, match=r"no foot stays within 5 cm of the floor at height -3.0 m; .*`floor`"):
         load("foot_skating").compute(predictions=standing, floor=-3.0)
-    with pytest.raises(ValueError, match="`floor` is nan"):
-        load("foot_skating").compute(predictions=standing, floor=float("nan"))
+    for floor in (float("nan"), "low"):
+        with pytest.raises(ValueError, match=f"`floor` is {floor!r}"):
+            load("foot_skating").compute(predictions=standing, floor=floor)
     assert load("foot_skating").compute(predictions=[m + [0, 2, 0] for m in standing], floor=2.0)["contact"] > 0.4
 
 
@@ -105,6 +133,7 @@ def test_a_body_in_the_air(load, standing):
         (np.full(16000, np.nan), "holds NaN"),
         (np.zeros((2, 16000)), r"has shape \(2, 16000\)"),
         (np.zeros(16000, np.int16), "type int16"),
+        (np.full(16000, 2000.0), "samples up to 2000, expected .* within -1..1"),
         (np.zeros(0), "(empty|0 samples)"),
     ],
 )
@@ -135,7 +164,7 @@ def test_texts_that_cannot_be_judged(load):
     with pytest.raises(ValueError, match="`normalizer` is 'mine', expected one of: whisper_english"):
         wer.compute(predictions=["hello"], references=["hello"], normalizer="mine")
     texts = ["a person walks", "a man jumps high"]
-    for references, name in (([["a"], []], 1), (["...", "a"], 0), ([None, "a"], 0)):
+    for references, name in (([["a"], []], 1), (["...", "a"], 0), ([None, "a"], 0), ([5, "a"], 0)):
         with pytest.raises(ValueError, match=rf"`references\[{name}\]` is .*at least one word"):
             caption.compute(predictions=texts, references=references)
     with pytest.raises(ValueError, match=r"`predictions\[0\]` is float, expected a caption"):
@@ -155,3 +184,14 @@ def test_answers_that_are_no_booleans(load):
             load("answer_validity").compute(predictions=[answer])
     with pytest.raises(ValueError, match="got 0 `predictions`"):
         load("answer_validity").compute(predictions=[])
+
+
+def test_collected_answers_that_are_no_booleans(load):
+    validity = load("answer_validity")
+    with pytest.raises(ValueError, match=r"`predictions\[1\]` is 'False', expected True"):
+        validity.add_batch(predictions=[True, "False"])
+    with pytest.raises(ValueError, match="is 'False', expected True"):
+        validity.add(prediction="False")
+    validity.add_batch(predictions=[])
+    with pytest.raises(ValueError, match="got 0 `predictions`"):
+        validity.compute()

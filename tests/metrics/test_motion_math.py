@@ -120,10 +120,28 @@ def test_joints_that_hardly_move_do_not_decide():
     np.testing.assert_allclose(found[0, 6:], -0.9 * still / 2 / (0.01 * np.array([1.0, 0.1, 10.0])))
 
 
-@pytest.mark.parametrize(("align", "name"), [(0, "fn/mpjpe_align0"), (None, "fn/mpjpe_align_none")])
+@pytest.mark.parametrize(
+    ("align", "name"), [(0, "fn/mpjpe_align0"), (None, "fn/mpjpe_align_none"), ((1, 2), "fn/mpjpe_align_01_2")]
+)
 def test_position_error_is_the_originals(functions, align, name):
     error = mm.position_error(functions["fn/rst"], functions["fn/ref"], align)
     np.testing.assert_allclose(error, functions[name], rtol=1e-5)
+
+
+def test_joints_marked_as_missing_are_left_out_as_by_the_original(functions, load):
+    ref, rst = functions["fn/ref"].astype(np.float64), functions["fn/rst"].astype(np.float64)
+    distances = mm.joint_distances(rst, ref)
+    np.testing.assert_allclose(distances.ravel(), functions["fn/mpjpe_not_samplewise"], rtol=1e-5)
+    masked = ref.copy()
+    masked[3, 10:20, 0] = -2.0
+    error = mm.position_error(rst, masked, None, upstream=True)
+    np.testing.assert_allclose(error, functions["fn/mpjpe_masked"], rtol=1e-5)
+    mpjpe = load("motion_mpjpe").compute(predictions=[rst], references=[masked], mode="upstream")["mpjpe"]
+    distances[3, 10:20] = np.nan
+    assert mpjpe == pytest.approx(1000 * np.nanmean(distances, axis=1).mean())
+    masked[5, :, 0] = -2.0
+    with pytest.raises(ValueError, match="frame without joints: all have x = -2.0"):
+        mm.position_error(rst, masked, upstream=True)
 
 
 def test_procrustes_error_is_the_originals(functions):

@@ -97,6 +97,8 @@ def test_saved_and_loaded_in_every_dtype(model_class, dtype, tmp_path):
     assert loaded.dtype == dtype and loaded.state_dict().keys() == model.state_dict().keys()
     for name, value in model.state_dict().items():
         assert loaded.state_dict()[name].dtype == value.dtype and torch.equal(loaded.state_dict()[name], value), name
+    buffers = {buffer.dtype for buffer in loaded.buffers()} if model_class in CODECS else set()
+    assert buffers <= {torch.float32, torch.bool}  # codebooks and statistics keep their digits
     loaded.save_pretrained(tmp_path / "again")
     again = model_class.from_pretrained(tmp_path / "again", dtype="auto")
     assert again.dtype == dtype and again.config.to_diff_dict() == loaded.config.to_diff_dict()
@@ -140,6 +142,26 @@ def test_buffers_are_rebuilt_where_a_model_starts_without_memory(model_class):
         untouched = dict(model_class(config_of(model_class)).named_buffers())
     for name, buffer in model.named_buffers():
         assert torch.equal(buffer, untouched[name]), name
+
+
+@pytest.mark.parametrize("model_class", CODECS, ids=lambda c: c.__name__)
+def test_codecs_give_the_hidden_states_of_their_encoder(model_class):
+    model, inputs = build(model_class), inputs_of(model_class)
+    assert model(**inputs).hidden_states is None
+    states = model(**inputs, output_hidden_states=True).hidden_states
+    by_hand = []
+    layers = model.body.encoder["stages"] if model_class is SolamiMotionVQModel else model.encoder.layers
+    hooks = [layer.register_forward_hook(lambda _, args, output: by_hand.append(output)) for layer in layers]
+    out = model(**inputs, output_hidden_states=True, return_dict=False)
+    for hook in hooks:
+        hook.remove()
+    assert all(any(torch.equal(state, known) for known in by_hand) for state in states[1:]) and len(states) == 3
+    assert equal(out[-1], states) and states[0].shape[0] == 2
+    model.config.output_hidden_states = True
+    out = model(**inputs)
+    out.hidden_states[0].retain_grad()
+    out.loss.backward()
+    assert out.hidden_states[0].grad.abs().sum() > 0
 
 
 @every_class

@@ -6,7 +6,7 @@ import numbers
 import datasets
 import evaluate
 import numpy as np
-from solami_hf.metrics.metric_base import CITATION, DirectMetric
+from solami_hf.metrics.metric_base import CITATION, DirectMetric, check_list
 from solami_hf.metrics.motion_math import check_mode
 
 Z_95 = 1.959963984540054
@@ -30,13 +30,23 @@ class AnswerValidity(DirectMetric):
             features=datasets.Features({"predictions": datasets.Value("bool")}),
         )
 
+    def add(self, *, prediction=None, **options):
+        """Keep one answer for `compute()`."""
+        _check_answers([prediction])  # a bool column would take any text for True
+        super().add(prediction=prediction, **options)
+
+    def add_batch(self, *, predictions=None, **options):
+        """Keep answers for `compute()`."""
+        check_list(predictions, "predictions")
+        _check_answers(predictions)
+        super().add_batch(predictions=predictions, **options)
+
     def _compute(self, predictions, mode="corrected"):
         check_mode(mode)
-        for i, valid in enumerate(predictions):
-            is_bool = isinstance(valid, (bool, np.bool_)) or (isinstance(valid, numbers.Integral) and valid in (0, 1))
-            if valid is not None and not is_bool:
-                raise ValueError(f"`predictions[{i}]` is {valid!r}, expected True, False, or None for no answer")
+        _check_answers(predictions)
         count = len(predictions)
+        if not count:
+            raise ValueError("got 0 `predictions`, expected one or more")
         share = sum(bool(valid) for valid in predictions) / count
         # Wilson's interval: sensible also where every answer is valid.
         centre = share + Z_95**2 / (2 * count)
@@ -49,3 +59,10 @@ class AnswerValidity(DirectMetric):
             "num_predictions": count,
             "mode": mode,
         }
+
+
+def _check_answers(predictions):
+    for i, valid in enumerate(predictions):
+        is_bool = isinstance(valid, (bool, np.bool_)) or (isinstance(valid, numbers.Integral) and valid in (0, 1))
+        if valid is not None and not is_bool:
+            raise ValueError(f"`predictions[{i}]` is {valid!r}, expected True, False, or None for no answer")

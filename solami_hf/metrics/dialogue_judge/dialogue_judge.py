@@ -119,6 +119,8 @@ def _questions(predictions, references, contexts, with_reference):
     for i, (answer, reference, context) in enumerate(zip(predictions, references, contexts, strict=True)):
         if answer is None:
             continue
+        if not isinstance(answer, str):
+            raise ValueError(f"`predictions[{i}]` is {type(answer).__name__}, expected what the character said")
         bad = [m for m in context if m.get("role") not in ("system", "user", "assistant") or "content" not in m]
         if bad or not any(m["role"] == "user" for m in context):
             raise ValueError(

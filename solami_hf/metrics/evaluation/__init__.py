@@ -1,5 +1,5 @@
 """`solami evaluate`: all figures of a results folder, with intervals, sanity rows and controls.
 
 solami evaluate pretrain RESULTS...     the six tasks
-solami evaluate chat RESULTS            dialogues
+solami evaluate chat RESULTS...         dialogues, a model or several side by side
 """

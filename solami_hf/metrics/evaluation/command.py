@@ -11,6 +11,9 @@ score: right answers minus right answers to another user's sound or motion.
         --conditions given other_audio other_motion no_history own_history
     solami evaluate chat RESULTS --judge_base_url http://localhost:8000/v1 --judge_model Qwen/Qwen2.5-7B-Instruct
     solami evaluate pretrain RESULTS/t2m RESULTS/m2t RESULTS/s2t --card CKPT
+    solami evaluate chat RESULTS OTHER_MODELS_RESULTS --output COMPARISON
+
+Results of several models on the same inputs also stand in one table, a row a model.
 
 Writes evaluation.json, evaluation.md and evaluation.html. Stopped and run again, it goes on where it was; on several
 processes: `accelerate launch --num_processes 2 -m solami_hf.metrics.evaluation chat RESULTS`.
@@ -40,7 +43,7 @@ class EvaluateArguments:
     results: list[str] = field(
         metadata={
             "help": "Results folders of `solami generate`, or a folder of such folders; also accepted as the words "
-            "after the kind. One folder for chat."
+            "after the kind. Several models on the same inputs are shown side by side."
         }
     )
     output: str | None = field(
@@ -124,7 +127,8 @@ def run(args: EvaluateArguments) -> Path:
 
     Raises:
         FileNotFoundError: no results, or no references where the results say.
-        ValueError: results of a task that `kind` does not mean, two of one task, or what cannot be measured.
+        ValueError: results of a task that `kind` does not mean, two of one task on different inputs, or what cannot
+            be measured.
         OSError: the judge cannot be reached.
     """
     from .parts import Measures, Parts
@@ -133,18 +137,20 @@ def run(args: EvaluateArguments) -> Path:
 
     folders = [folder for name in args.results for folder in _results_in(Path(name))]
     opened = [Results(folder, args.data) for folder in folders]
-    _check_tasks(args.kind, opened)
+    _check_tasks(args, opened)
+    names = model_names(opened)
     output = Path(args.output) if args.output else Path(args.results[0]) / "evaluation"
     parts = Parts(output / "parts", Measures(args.asr, args.speaker_model))
     bert = {"model_id": args.bertscore_model} if args.bertscore_model else None
     options = Options(args.seed, _judge(args, output), args.judge_repeats, bert)
     found = []
-    for results in opened:
+    for results, name in zip(opened, names, strict=True):
         if is_first_process():
             logger.info("%s: %s, %d answers", results.folder, results.task, len(results.rows))
             if not results.run.get("finished", True):
                 logger.warning("%s is not finished; what is there is measured", results.folder)
-        found.append(evaluate_results(results, parts, options))
+        evaluation = evaluate_results(results, parts, options)
+        found.append(evaluation and {**evaluation, "model": name})
     if is_first_process():
         write(args, output, found)
     return output
@@ -159,16 +165,38 @@ def _results_in(folder: Path) -> list[Path]:
     return inside
 
 
-def _check_tasks(kind: str, opened: list) -> None:
-    tasks = [results.task for results in opened]
+def _check_tasks(args: EvaluateArguments, opened: list) -> None:
+    if len({results.folder.resolve() for results in opened}) < len(opened):
+        raise ValueError("a results folder is named twice")
+    first: dict = {}
     for results in opened:
-        if results.task not in KINDS[kind]:
+        if results.task not in KINDS[args.kind]:
             raise ValueError(
-                f"{results.folder} holds answers of the task {results.task}, but `{kind}` means "
-                f"{', '.join(KINDS[kind])}"
+                f"{results.folder} holds answers of the task {results.task}, but `{args.kind}` means "
+                f"{', '.join(KINDS[args.kind])}"
             )
-        if tasks.count(results.task) > 1:
-            raise ValueError(f"there are several results of the task {results.task}; evaluate one at a time")
+        other = first.setdefault(results.task, results)
+        if any(other.run.get(name) != results.run.get(name) for name in ("inputs", "split", "items")):
+            raise ValueError(
+                f"{other.folder} and {results.folder} answer different inputs of the task {results.task}, so one "
+                "table would not compare them; evaluate them one at a time"
+            )
+        if other is not results and args.card:
+            raise ValueError(f"{args.card} is the card of one model, but there are several; evaluate one at a time")
+
+
+def model_names(opened: list) -> list[str]:
+    """A name for the model of each results folder, with as much of its path as tells it from others of its task.
+
+    Args:
+        opened: `results.Results`.
+    """
+    paths = [Path(str(results.run.get("checkpoint") or results.folder)) for results in opened]
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-length:]) for path in paths]
+        if len({(results.task, name) for results, name in zip(opened, names, strict=True)}) == len(opened):
+            return names
+    return [str(results.folder) for results in opened]  # one model, answering in different ways
 
 
 def _judge(args: EvaluateArguments, output: Path):
@@ -186,18 +214,21 @@ def _judge(args: EvaluateArguments, output: Path):
 def write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
     """`evaluation.json`, `.md` and `.html`, and the model card's figures where `card` names a folder."""
     from .card import eval_results, model_index, update_card
-    from .tables import as_html, as_markdown, tables_of
+    from .tables import as_html, as_markdown, side_by_side, tables_of
 
-    tables = [table for evaluation in found for table in tables_of(evaluation)]
-    measured = [result for evaluation in found for result in eval_results(evaluation)]
-    content = {"kind": args.kind, "evaluations": found, "model_index": model_index(found[0]["model"], measured)}
+    tables = side_by_side(found) + [table for evaluation in found for table in tables_of(evaluation)]
+    by_model: dict[str, list] = {}
+    for evaluation in found:
+        by_model.setdefault(evaluation["model"], []).extend(eval_results(evaluation))
+    index = [entry for model, measured in by_model.items() for entry in model_index(model, measured)]
+    content = {"kind": args.kind, "evaluations": found, "model_index": index}
     texts = {
         "json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
         "md": as_markdown(tables),
-        "html": as_html(f"{found[0]['model']}: {args.kind}", tables),
+        "html": as_html(f"{', '.join(by_model)}: {args.kind}", tables),
     }
     for suffix, text in texts.items():
         with whole_file(output / f"evaluation.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     if args.card:
-        update_card(args.card, measured)
+        update_card(args.card, [result for measured in by_model.values() for result in measured])

@@ -66,9 +66,16 @@ class Figures:
         self.lines, self.bert = list(lines), bert or {}
         self.left_out: dict[str, str] = {}
 
-    def of(self, pairs: list[Pair]) -> dict[str, Estimate]:
-        """The estimates by name; a figure that cannot be had for these pairs is left out, with a reason."""
+    def of(self, pairs: list[Pair], scale_of: list[Pair] | None = None) -> dict[str, Estimate]:
+        """The estimates by name; a figure that cannot be had for these pairs is left out, with a reason.
+
+        Args:
+            pairs: one repetition.
+            scale_of: pairs whose references are the scale of FID and diversity; `pairs` when None. One scale for all
+                rows of a table, because half of a few references may hardly have any spread to divide by.
+        """
         kinds = PARTS[self.task]
+        self._scale_of = pairs if scale_of is None else scale_of
         flags = [pair.valid for pair in pairs]
         share = self.compute("answer_validity", predictions=flags)["valid"]
         found: dict[str, Estimate] = {"valid": Ratio([p.item for p in pairs], flags, value=share)}
@@ -78,7 +85,7 @@ class Figures:
         for group in groups:
             try:
                 found.update({name: estimate for name, estimate in group(pairs) if estimate.count})
-            except ImportError as error:
+            except (ImportError, ValueError) as error:  # one reference that cannot be judged costs no other figure
                 self.left_out[str(error)] = "figures"
         return found
 
@@ -126,24 +133,31 @@ class Figures:
         yield "jitter", _weighted([(i, v["jitter"], v["num_frames"] - 3) for i, v in feet])
 
     def _sets(self, pairs):
-        rows, made, real = [], [], []
-        for pair in pairs:
-            if not (pair.motion and pair.reference_motion):
-                continue
-            values = [self._value("motion", medium) for medium in (pair.motion, pair.reference_motion)]
-            if all(values):
-                rows.append(pair.item)
-                made.append(values[0]["kinetic"])
-                real.append(values[1]["kinetic"])
-        if len(rows) < 2:
+        rows, made = self._kinetic([pair for pair in pairs if pair.reference_motion], "motion")
+        all_rows, real = self._kinetic(pairs, "reference_motion")
+        if len(rows) < 2 or len(all_rows) < 2:
             return
-        made, real = np.array(made), np.array(real)
-        yield "fid_upstream", OfSets(rows, made, real, fid_upstream, draws=0)
-        # As the modules do it: the references' scale for both sides. It stays the same in all draws, because a draw
-        # that repeats a few references would hardly have any spread to divide by.
-        made, real = (motion_math.standardize(side, real) for side in (made, real))
-        yield "fid", OfSets(rows, made, real, motion_math.frechet_distance, FID_DRAWS)
+        # The original leaves out both sides of a pair without a prediction; the modules compare with all references.
+        both = self._kinetic([p for p in pairs if p.motion and self._value("motion", p.motion)], "reference_motion")[1]
+        if len(both) == len(made):
+            yield "fid_upstream", OfSets(rows, made, both, fid_upstream, draws=0)
+        # The references' scale for both sides. It stays the same in all draws, because a draw that repeats a few
+        # references would hardly have any spread to divide by.
+        scale = self._kinetic(self._scale_of, "reference_motion")[1]
+        made, real = (motion_math.standardize(side, scale) for side in (made, real))
+        yield "fid", OfSets(rows, made, real, motion_math.frechet_distance, FID_DRAWS, all_rows)
         yield "diversity", mean_distance(rows, made)
+
+    def _kinetic(self, pairs, side: str) -> tuple[list[str], np.ndarray]:
+        """Items and features of the motions of one side that are there and can be judged."""
+        rows, found = [], []
+        for pair in pairs:
+            medium = getattr(pair, side)
+            value = self._value("motion", medium) if medium else None
+            if value:
+                rows.append(pair.item)
+                found.append(value["kinetic"])
+        return rows, np.array(found)
 
     def _sound(self, pairs):
         heard = [(pair, self._value("sound", pair.audio).get("transcript")) for pair in pairs if pair.audio]
@@ -159,11 +173,12 @@ class Figures:
         yield "similarity", _mean([(item, value) for item, value in alike if value is not None])
 
     def _wer(self, rows: list[tuple[str, str, str]]) -> Ratio:
-        rows = [row for row in rows if any(c.isalnum() for c in row[2])]
-        if not rows:
+        counted = word_errors([said for _, said, _ in rows], [text for _, _, text in rows])
+        kept = [i for i, (_, words) in enumerate(counted) if words]  # of "Hmm." the normalisation leaves nothing
+        if not kept:
             return Ratio([], [])
-        items, said, texts = zip(*rows, strict=True)
-        errors, words = word_errors(said, texts).T
+        items, said, texts = zip(*(rows[i] for i in kept), strict=True)
+        errors, words = counted[kept].T
         value = self.compute("speech_wer", predictions=list(said), references=list(texts))["wer"]
         return Ratio(items, errors, words, value)
 

@@ -62,10 +62,11 @@ class OfSets:
     """A figure of two sets of rows, such as an FID, computed anew for every draw.
 
     Args:
-        rows: the item that each row belongs to.
+        rows: the item that each row of `first` belongs to.
         first, second: (rows, features), e.g. of predictions and references.
         figure: `figure(first, second)` -> number.
         draws: of the draws that are asked for, how many are computed; the figure is dear.
+        second_rows: the item of each row of `second`; those of `first` when None.
     """
 
     rows: Sequence[str]
@@ -73,9 +74,11 @@ class OfSets:
     second: np.ndarray
     figure: Callable[[np.ndarray, np.ndarray], float]
     draws: int = 100
+    second_rows: Sequence[str] | None = None
 
     def __post_init__(self):
-        self.items, self._index = _numbered(self.rows)
+        self.items, index = _numbered([*self.rows, *(self.rows if self.second_rows is None else self.second_rows)])
+        self._first, self._second = np.split(index, [len(self.rows)])
         self.count = len(self.rows)
         self.value = self.figure(self.first, self.second)
 
@@ -83,9 +86,12 @@ class OfSets:
         """See `Estimate`; NaN for draws beyond `draws`."""
         found = np.full(len(weights), np.nan)
         for i, weight in enumerate(weights[: self.draws]):
-            rows = np.repeat(np.arange(self.count), weight[self._index].astype(int))
+            first, second = (
+                side.repeat(weight[index].astype(int), axis=0)
+                for side, index in ((self.first, self._first), (self.second, self._second))
+            )
             try:
-                found[i] = self.figure(self.first[rows], self.second[rows])
+                found[i] = self.figure(first, second)
             except ValueError:  # of a few items, a draw may hold too few different ones
                 continue
         return found

@@ -95,7 +95,7 @@ def _views(views: list[dict[str, list[Pair]]], figures: Figures, options: Option
     for repetition in views:
         for view, pairs in repetition.items():
             if pairs:
-                found.setdefault(view, []).append(figures.of(pairs))
+                found.setdefault(view, []).append(figures.of(pairs, repetition["answers"]))
     return found
 
 

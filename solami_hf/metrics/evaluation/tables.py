@@ -29,18 +29,26 @@ CONDITIONS = {
     "other_audio": "another user's sound",
     "other_motion": "another user's motion",
 }
+ENOUGH_MOTIONS = 1000
+_CELLS = "Cells: mean ± standard deviation over repetitions (95 % bootstrap interval over items)."
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
 @dataclass
 class Table:
-    """Rows of cells under headings; `rows` are the first cell and the others, `legend` explains the columns."""
+    """Rows of cells under headings.
+
+    Args:
+        rows: each the first cell and the others; the first `own` of them are models, the others to compare with.
+        legend: explains the columns.
+    """
 
     title: str
     columns: list[str]
     rows: list[tuple[str, list[str]]]
     notes: list[str] = field(default_factory=list)
     legend: list[tuple[str, str]] = field(default_factory=list)
+    own: int = 1
 
 
 @cache
@@ -51,23 +59,51 @@ def explained() -> dict[str, dict]:
 
 def tables_of(evaluation: dict) -> list[Table]:
     """The tables of one evaluation (`run.evaluate_results`)."""
-    title, views = TASKS[evaluation["task"]], {view: dict(row) for view, row in evaluation["views"].items()}
-    views["answers"] |= evaluation["latency"]
-    names = [name for name in explained() if any(name in row for row in views.values())]
-    labels = {view: evaluation["model"] if view == "answers" else view for view in views}
+    model, views = evaluation["model"], evaluation["views"]
+    rows = {model if view == "answers" else view: row for view, row in views.items()}
+    rows[model] = {**views["answers"], **evaluation["latency"]}
+    tables = _paper_first(f"{TASKS[evaluation['task']]}: {model}", rows)
+    tables[0].notes += _notes(evaluation)
+    tables[-1].notes += _view_notes(views)
+    return tables + _control_tables(evaluation)
+
+
+def side_by_side(evaluations: list[dict]) -> list[Table]:
+    """Tables of the tasks that several models have answered: a row a model, then the first one's sanity rows."""
+    tables = []
+    for task in dict.fromkeys(evaluation["task"] for evaluation in evaluations):
+        models = [evaluation for evaluation in evaluations if evaluation["task"] == task]
+        if len(models) < 2:
+            continue
+        rows = {}
+        for one in models:
+            scores = {f"{score}_score": row.get("right_line") for score, row in one.get("controls", {}).items()}
+            scores = {name: summary for name, summary in scores.items() if summary}
+            rows[one["model"]] = {**one["views"]["answers"], **one["latency"], **scores}
+        views = models[0]["views"]
+        of_references = {view: views[view] for view in ("halves", "jittered") if view in views}
+        found = _paper_first(f"{TASKS[task]}: {len(models)} models", {**rows, **of_references}, len(models))
+        found[0].notes += [f"{one['model']}: {_counted(one['counts'])}" for one in models] + [_CELLS]
+        found[-1].notes += _view_notes(of_references)
+        tables += found
+    return tables
+
+
+def _paper_first(title: str, rows: dict[str, dict], own: int = 1) -> list[Table]:
+    """The paper's columns, then all others, of rows of summaries."""
+    names = [name for name in explained() if any(name in row for row in rows.values())]
     paper = [name for name in names if name in PAPER]
     further = [name for name in names if name not in PAPER]
     if len(paper) < 3:  # a task that the paper has no table for
         paper, further = names, []
-    tables = []
-    for heading, some in ((f"{title}: {evaluation['model']}", paper), ("Further figures", further)):
-        if some:
-            tables.append(_matrix(heading, some, {labels[view]: row for view, row in views.items()}))
-    tables[0].notes += _notes(evaluation)
-    tables[-1].notes += [
-        f"{view}: {meaning}." for view, meaning in VIEWS.items() if view in views and view != "answers"
-    ]
-    return tables + _control_tables(evaluation)
+    tables = [_matrix(heading, some, rows) for heading, some in ((title, paper), ("Further figures", further)) if some]
+    for table in tables:
+        table.own = own
+    return tables
+
+
+def _view_notes(views) -> list[str]:
+    return [f"{view}: {meaning}." for view, meaning in VIEWS.items() if view in views and view != "answers"]
 
 
 def _matrix(title: str, names: list[str], rows: dict[str, dict]) -> Table:
@@ -100,12 +136,15 @@ def _control_tables(evaluation: dict) -> list[Table]:
 
 
 def _notes(evaluation: dict) -> list[str]:
-    counts = evaluation["counts"]
     notes = [
-        f"{counts['answers']} answers to {counts['items']} items in {counts['repetitions']} repetition(s); "
-        f"{counts['failed']} failed ({100 * counts['failure_rate']:.1f} %), {counts['unusable_inputs']} of them for "
-        "their input. Cells: mean ± standard deviation over repetitions (95 % bootstrap interval over items)."
+        f"{_counted(evaluation['counts'])} {_CELLS}",
     ]
+    fid = evaluation["views"]["answers"].get("fid")
+    if fid and fid["count"] < ENOUGH_MOTIONS * evaluation["counts"]["repetitions"]:
+        notes.append(
+            f"The FID stands on {fid['count'] / evaluation['counts']['repetitions']:.0f} motions a repetition. Under "
+            f"about {ENOUGH_MOTIONS} it depends much on their number: look at the rows below it, not at other papers'."
+        )
     if evaluation["latency"] and evaluation["batch_size"] > 1:
         notes.append(
             f"Times are those of batches of up to {evaluation['batch_size']} answers; a live turn's need "
@@ -118,6 +157,14 @@ def _notes(evaluation: dict) -> list[str]:
         for what, how in evaluation["left_out"].items()
     ]
     return notes
+
+
+def _counted(counts: dict) -> str:
+    return (
+        f"{counts['answers']} answers to {counts['items']} items in {counts['repetitions']} repetition(s); "
+        f"{counts['failed']} failed ({100 * counts['failure_rate']:.1f} %), {counts['unusable_inputs']} of them for "
+        "their input."
+    )
 
 
 def _judge_note(judge: dict) -> str:

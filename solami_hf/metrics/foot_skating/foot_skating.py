@@ -1,5 +1,7 @@
 """Feet that slide on the floor, joints under it, and motion that trembles."""
 
+import numbers
+
 import datasets
 import evaluate
 import numpy as np
@@ -48,8 +50,8 @@ class FootSkating(DirectMetric):
         if mode != "corrected":
             raise ValueError(f"`mode` is {mode!r}, expected 'corrected': the original has no such metric")
         fps = check_fps(fps)
-        if not np.isfinite(floor):
-            raise ValueError(f"`floor` is {floor}, expected its height in metres")
+        if not isinstance(floor, numbers.Real) or not np.isfinite(floor):
+            raise ValueError(f"`floor` is {floor!r}, expected its height in metres")
         motions = (
             check_joints(motion, f"predictions[{i}]", MIN_FRAMES)
             for i, motion in enumerate(predictions)

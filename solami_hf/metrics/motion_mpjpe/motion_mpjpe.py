@@ -37,7 +37,7 @@ class MotionMpjpe(MotionMetric):
         check_counts(predictions, references)
         upstream = mode == "upstream"
         errors = {
-            "mpjpe": position_error,
+            "mpjpe": lambda a, b: position_error(a, b, upstream=upstream),
             "pa_mpjpe": lambda a, b: procrustes_error(a, b, upstream),
             "accel": acceleration_error,
             **({"angle_error": angle_error_upstream} if upstream else {"bone_angle": bone_angle}),

@@ -65,6 +65,9 @@ class MotionMultimodality(DirectMetric):
             raise ValueError(f"`mode` is {mode!r}, expected 'corrected': the original has no such metric")
         fps = check_fps(fps, reference_fps)
         check_counts(predictions, references)
+        for i, prompt in enumerate(prompts):
+            if not isinstance(prompt, str):
+                raise ValueError(f"`prompts[{i}]` is {type(prompt).__name__}, expected a string")
         real = kinetic_set(checked_motions(references, "references"), fps)
         if len(real) < 2:
             raise ValueError("got 1 reference, expected at least 2 for a deviation")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from solami_hf.metrics import folder_of
+from solami_hf.metrics import motion_math as mm
 from solami_hf.metrics.evaluation import parts as parts_module
 from solami_hf.metrics.evaluation.command import EvaluateArguments, main, run
 from solami_hf.metrics.evaluation.figures import Figures
@@ -34,8 +35,11 @@ def test_figures_are_those_of_the_metric_modules(t2m):
     (found,) = measured("pretrain", t2m)
     figures = found["views"]["answers"]
     first, second = Results(t2m).repetitions("given")
-    for pairs, number in ((first, 0), (second[:7], 1)):
-        made, real = ([joints_of(getattr(p, name)) for p in pairs] for name in ("motion", "reference_motion"))
+    for pairs, number in ((first, 0), (second, 1)):  # in the second repetition one answer is missing
+        made, real = (
+            [medium and joints_of(medium) for medium in (getattr(p, name) for p in pairs)]
+            for name in ("motion", "reference_motion")
+        )
         for module, names in (
             ("motion_fid", ["fid"]),
             ("motion_diversity", ["diversity"]),
@@ -238,6 +242,29 @@ def test_tables_and_card(chat, t2m, tmp_path):
     assert text.count("# Mine\n") == text.count("\n## Evaluation\n") == 1 and "Listening score" in text
 
 
+def test_all_rows_have_the_scale_of_all_references(t2m, monkeypatch):
+    asked, of = [], Figures.of
+    monkeypatch.setattr(Figures, "of", lambda self, *pairs: asked.append((self, *pairs)) or of(self, *pairs))
+    measured("pretrain", t2m)
+    figures, half, everybody = next(call for call in asked if len(call[1]) == 4)  # the row of halves
+    real = mm.kinetic_set([joints_of(pair.reference_motion) for pair in everybody])
+    made = mm.kinetic_set([joints_of(pair.motion) for pair in half])
+    assert len(real) == 8
+    assert of(figures, half, everybody)["diversity"].value == pytest.approx(mm.diversity(mm.standardize(made, real)))
+
+
+def test_a_reference_without_words_costs_no_other_figure(write_results):
+    lines = [("no", "no no no"), ("Hmm", "Hmm."), ("all of it", "all of it")]
+    rows = [{"id": f"s{i}", "text": text, "reference_text": [hoped]} for i, (text, hoped) in enumerate(lines)]
+    (transcripts,) = measured("pretrain", write_results("s2t", rows, "s2t"))
+    wer = transcripts["views"]["answers"]["wer"]
+    assert wer["mean"] == pytest.approx(2 / 6) and wer["count"] == 2
+    rows = [{"id": f"m{i}", "text": "a", "reference_text": [text]} for i, text in enumerate(["一个人挥手", "a man"])]
+    (captions,) = measured("pretrain", write_results("m2t", rows, "m2t"))
+    assert captions["views"]["answers"]["valid"]["mean"] == 1 and "bleu_1" not in captions["views"]["answers"]
+    assert any("at least one word" in reason for reason in captions["left_out"])
+
+
 def test_what_was_measured_is_not_measured_again(t2m, monkeypatch):
     (first,) = measured("pretrain", t2m)
     lines = (t2m / "evaluation/parts/0.jsonl").read_bytes()
@@ -290,7 +317,7 @@ def test_bad_input(t2m, chat, tmp_path):
         run(EvaluateArguments("chat", [str(tmp_path / "nothing")]))
     with pytest.raises(ValueError, match="answers of the task t2m, but `chat` means chat"):
         run(EvaluateArguments("chat", [str(t2m)]))
-    with pytest.raises(ValueError, match="several results of the task t2m"):
+    with pytest.raises(ValueError, match="a results folder is named twice"):
         run(EvaluateArguments("pretrain", [str(t2m), str(t2m)]))
     with pytest.raises(ValueError, match="Got 'stage3', expected one of: pretrain, chat"):
         EvaluateArguments("stage3", ["x"])
