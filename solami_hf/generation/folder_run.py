@@ -150,11 +150,11 @@ def _latency(ids: list[int], times: list[float], config) -> dict:
         places = np.flatnonzero((ids[:count] >= span["first_id"]) & (ids[:count] < span["first_id"] + span["size"]))
         return times[places[needed - 1]] if len(places) >= needed else None
 
-    body, hand = moment("body", 1), moment("hand", 1)
+    motion = [moment(name, 1) for name in ("body", "hand") if name in config.modalities]
     return {
         "num_tokens": count,
         "first_token_seconds": times[0],
-        "first_motion_seconds": None if body is None or hand is None else max(body, hand),
+        "first_motion_seconds": None if None in motion else max(motion),
         "first_audio_seconds": moment("speech", config.speech_levels),
         "seconds": times[count - 1],
     }

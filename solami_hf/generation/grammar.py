@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from ..processing.answers import FORMATS
+from ..processing.answers import FORMATS, parts_of
 from ..processing.interleaving import CHUNK_SECONDS, Chunks
 
 # Kinds of tokens; those of the speech levels follow one another from SPEECH on.
@@ -32,8 +32,9 @@ OVER = np.iinfo(np.int64).max
 class AnswerGrammar(LogitsProcessor):
     """Forbids every token after which no valid answer could follow; see `processing.answers` for what is valid.
 
-    Body and hand get equally many codes, spans begin and end in their places (in chunks of equal time when
-    interleaved), speech consists of whole frames, and the answer ends within `max_new_tokens`.
+    Body and hand get equally many codes (where the motion codec is bound there is no hand), spans begin and end in
+    their places (in chunks of equal time when interleaved), speech consists of whole frames, and the answer ends
+    within `max_new_tokens`.
 
     Args:
         config: anything with `modalities` and `markers` (`SolamiConfig`, or another decoder's with the layout).
@@ -71,7 +72,8 @@ class AnswerGrammar(LogitsProcessor):
             raise ValueError(f"answer_format must be one of {sorted(FORMATS)}, got {answer_format!r}")
         interleaved = getattr(config, "interleaved", False) if interleaved is None else interleaved
         self.answer_format, self.interleaved = answer_format, interleaved
-        self.has_text, self.parts = FORMATS[answer_format]
+        self.has_text, self.parts = parts_of(config, answer_format)
+        self._per_code = 2 if "hand" in self.parts else 1  # tokens of a step of motion
         self.modalities, self.markers, self.not_text = config.modalities, config.markers, list(not_text)
         self.levels = getattr(config, "speech_levels", 1)
         chunks = Chunks.of(config, chunk_seconds)
@@ -105,7 +107,7 @@ class AnswerGrammar(LogitsProcessor):
         (self.least_motion, motion), (self.least_speech, speech) = bounds["motion"], bounds["speech"]
         # Markers of the spans, and <eos>
         self._markers_of_media = 2 * len(self.parts) + 1 if self.parts else 0
-        media = self._markers_of_media + 2 * self.least_motion + self.least_speech
+        media = self._markers_of_media + self._per_code * self.least_motion + self.least_speech
         shortest = media + (2 if self.has_text else 0)
         if budget < shortest:
             raise ValueError(
@@ -115,10 +117,10 @@ class AnswerGrammar(LogitsProcessor):
         words = budget - media - 1 if max_text_tokens is None else min(max_text_tokens, budget - media - 1)
         self.most_words = words if self.has_text else 0
         room = budget - self._markers_of_media - (2 if self.has_text else 0)
-        self.most_motion = min(motion, (room - self.least_speech) // 2) if motion else 0
-        self.most_speech = min(speech, room - 2 * self.least_motion) // self.levels * self.levels
+        self.most_motion = min(motion, (room - self.least_speech) // self._per_code) if motion else 0
+        self.most_speech = min(speech, room - self._per_code * self.least_motion) // self.levels * self.levels
         longest = (self.most_words + 1 if self.has_text else 0) + self._markers_of_media
-        self.max_tokens = min(budget, longest + 2 * self.most_motion + self.most_speech)
+        self.max_tokens = min(budget, longest + self._per_code * self.most_motion + self.most_speech)
 
     # ---- logits
 
@@ -229,8 +231,8 @@ class AnswerGrammar(LogitsProcessor):
         whole = -(-(speech + 1) // self.levels) * self.levels
         speech_needed = np.where(after_frame | ended.get("speech", True), speech, whole)
         room = self.max_tokens - counts[:, TEXT] - counts[:, EOT] - self._markers_of_media
-        most_body = (room - np.maximum(speech_needed, self.least_speech)) // 2
-        most_speech = room - 2 * np.maximum(body_needed, self.least_motion)
+        most_body = (room - np.maximum(speech_needed, self.least_speech)) // self._per_code
+        most_speech = room - self._per_code * np.maximum(body_needed, self.least_motion)
         allowed[:, EOBO] = rows & after_body & (codes["body"] >= self.least_motion)
         allowed[:, EOSP] = rows & after_frame & (speech >= self.least_speech)
         must_end = after_body & (codes["body"] >= np.minimum(most_body, self.most_motion))

@@ -147,7 +147,7 @@ class _Turn:
 
         columns = self._columns(user, other) | {"seed": seed, "condition": condition}
         before = self.dialogue.turns[: self.place + 1] if condition != "no_history" else [user]
-        length = sum(2 * len(turn.get("body") or ()) + len(turn.get("speech") or ()) for turn in before)
+        length = sum(len(turn.get(name) or ()) for turn in before for name in ("body", "hand", "speech"))
         return Job(columns, prompt, length, None, voice or self.voice)
 
     def _user(self, condition: str, other: _Turn | None) -> dict:

@@ -10,9 +10,10 @@
     reply = event.reply                                       # AnswerEnd: the whole answer, valid or not
 
 The model writes in a thread of its own; whoever asks for events decodes. In `interleaved` answers motion and sound
-advance together; in `sequential` ones words come first, then motion once the hand's codes follow the body's, then
-sound. The codes are those of `session.answer`; what the media differ by is told in `streaming_media`. Where both
-threads compute on all cores of a CPU they hinder each other (`benchmarks/generation_streaming.py`: `stream_whole`).
+advance together; in `sequential` ones words come first, then motion once the hand's codes follow the body's (at once
+where the motion codec is bound), then sound. The codes are those of `session.answer`; what the media differ by is told
+in `streaming_media`. Where both threads compute on all cores of a CPU they hinder each other
+(`benchmarks/generation_streaming.py`: `stream_whole`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..modeling.vocabulary import BRACKETS
 from ..processing.answers import FORMATS, PARTS
 from ..processing.interleaving import CHUNK_SECONDS
 from ..processing.motion import SmplxMotion
@@ -135,8 +137,10 @@ class AnswerDecoder:
             self._levels * max(1, int(seconds * speech.frame_rate + 1e-6))
             for seconds in (FIRST_SPEECH_SECONDS, CHUNK_SECONDS)
         ]
-        self._waiting: dict[str, list[int]] = {name: [] for name in PARTS}
-        self._speech_codes, self._ended = 0, {"eoha": False, "eosp": False}
+        self._waiting: dict[str, list[int]] = {name: [] for name in PARTS if name in self._modalities}
+        self._moving = [name for name in ("body", "hand") if name in self._waiting]
+        self._motion_end = BRACKETS[self._moving[-1]][1]
+        self._speech_codes, self._ended = 0, {self._motion_end: False, "eosp": False}
         self.motions: list[SmplxMotion] = []
         self.sounds: list[np.ndarray] = []
 
@@ -147,8 +151,8 @@ class AnswerDecoder:
             self._sort(token, text)
         if was_in_text:
             yield from self._words.push(text, last=not self._in_text)
-        if self._pairs() >= self._least_motion or self._ended["eoha"]:
-            yield from self._move(last=self._ended["eoha"])
+        if self._steps() >= self._least_motion or self._ended[self._motion_end]:
+            yield from self._move(last=self._ended[self._motion_end])
         if len(self._waiting["speech"]) >= self._least_speech[bool(self.sounds)] or self._ended["eosp"]:
             yield from self._speak(last=self._ended["eosp"])
 
@@ -200,18 +204,19 @@ class AnswerDecoder:
         elif self._in_text:
             text.append(token)
 
-    def _pairs(self) -> int:
-        return min(len(self._waiting["body"]), len(self._waiting["hand"]))
+    def _steps(self) -> int:
+        """Codes of motion whose parts are all there."""
+        return min(len(self._waiting[name]) for name in self._moving)
 
     def _take(self, name: str, count: int) -> list[int]:
         taken, self._waiting[name] = self._waiting[name][:count], self._waiting[name][count:]
         return taken
 
     def _move(self, last: bool) -> Iterator[MotionPiece]:
-        stream, pairs = self._motion, self._pairs()
+        stream, steps = self._motion, self._steps()
         if stream is None:  # it has ended
             return
-        pieces = [stream.push(self._take("body", pairs), self._take("hand", pairs))]
+        pieces = [stream.push(*(self._take(name, steps) for name in self._moving))]
         if last:
             pieces.append(stream.finish())
             self._motion = None

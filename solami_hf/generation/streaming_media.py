@@ -46,9 +46,10 @@ class MotionPieces:
         self._stream, self._fps = MotionVQDecoderStream(codec, lookahead), codec.config.fps
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None  # features of the last frame, and where it stands
 
-    def push(self, body, hand) -> SmplxMotion | None:
-        """The frames that became known with the next codes (n,) of each; None where there are none."""
-        codes = (torch.as_tensor(np.asarray(part, dtype=np.int64))[None] for part in (body, hand))
+    def push(self, *codes) -> SmplxMotion | None:
+        """The frames that became known with the next codes (n,) of body and hand, or of the body alone where the codec
+        is bound; None where there are none."""
+        codes = (torch.as_tensor(np.asarray(part, dtype=np.int64))[None] for part in codes)
         return self._motion(self._stream.decode(*codes))
 
     def finish(self) -> SmplxMotion | None:

@@ -25,7 +25,7 @@ in length, and `parse_response` then says that the answer is not valid.
 from __future__ import annotations
 
 from ..modeling.vocabulary import BRACKETS, MARKERS, MODALITY_FORMATS
-from ..processing.answers import FORMATS
+from ..processing.answers import FORMATS, parts_of
 from .request_grammar import answers_so_far, grammar_of
 
 ARGUMENT = "solami_answer"
@@ -96,7 +96,7 @@ def answer_regex(config, answer_format: str | None = None) -> str:
     Raises:
         ValueError: an interleaved format, or several levels of speech codes, which take turns.
     """
-    has_text, parts = FORMATS[answer_format or config.answer_format]
+    has_text, parts = parts_of(config, answer_format or config.answer_format)
     if parts and (getattr(config, "interleaved", False) or getattr(config, "speech_levels", 1) > 1):
         raise ValueError("no regular expression tells interleaved answers or levels; use SolamiLogitsProcessor")
     pieces = ["[^<>]+" + (MARKERS["eot"] if parts else "")] if has_text else []

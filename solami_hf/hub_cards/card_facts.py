@@ -113,20 +113,29 @@ def _codecs(folder: Path, fingerprints: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+_REPRESENTATIONS = {
+    "local_rotation": "rotations relative to the parent",
+    "global_rotation": "rotations relative to the pelvis",
+    "joints": "positions relative to the pelvis",
+}
+
+
 def _motion_codec(folder: Path, _) -> dict:
     from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
 
     config = SolamiMotionVQConfig.from_pretrained(folder)
-    sizes = {"body": config.body_code_num, "hand": config.hand_code_num}
-    form = _MOTION.format(config.fps)
-    rows = [("both ways", part, form, config.frame_rate, size) for part, size in sizes.items()]
+    form, sizes = _MOTION.format(config.fps), config.modality_sizes
+    rows = [("both ways", part, form, config.frame_rate, sizes[part]) for part in config.parts]
     rows.append(
         ("both ways", "place and facing", "of one person, as another sees it", "1 a motion", config.transform_code_num)
     )
+    parts = " and ".join(config.parts)
     facts = {
         "quantizer": {"ema": "codebooks of moving averages", "fsq": "finite scalar quantization"}[config.quantizer],
-        "width, body and hand": f"{config.body_width}, {config.hand_width}",
-        "codebook width, body and hand": f"{config.body_code_dim}, {config.hand_code_dim}",
+        "body and hand": "bound: the body's codes tell both" if config.bound else "a tokenizer and codebook each",
+        "sees joints as": _REPRESENTATIONS[config.representation],
+        f"width, {parts}": ", ".join(str(getattr(config, f"{part}_width")) for part in config.parts),
+        f"codebook width, {parts}": ", ".join(str(getattr(config, f"{part}_code_dim")) for part in config.parts),
         "streaming": "yes, its convolutions look back only" if config.causal else "no, it reads whole clips",
         "statistics": "inside, as buffers of the model",
     }

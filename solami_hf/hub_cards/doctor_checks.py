@@ -124,8 +124,7 @@ def check_codecs(folder: Path) -> list[Finding]:
 
 
 def _sizes(config, motion, speech) -> list[Finding]:
-    sizes = {"body": motion.body_code_num, "hand": motion.hand_code_num, "trans": motion.transform_code_num}
-    sizes["speech"] = speech.lm_levels * speech.codebook_size
+    sizes = {**motion.modality_sizes, "speech": speech.lm_levels * speech.codebook_size}
     found = []
     for name, size in sizes.items():
         span = config.modalities.get(name, {}).get("size", 0)
@@ -173,6 +172,7 @@ def check_template(folder: Path) -> list[Finding]:
 
     processor = SolamiProcessor.from_pretrained(folder)
     motion = {"body": [0, 1], "hand": [1, 0], "trans": [0]}
+    motion = {name: codes for name, codes in motion.items() if name in processor.modalities}
     user = [{"type": "motion", "motion": motion}, {"type": "audio", "audio": {"codes": [0, 1]}}]
     answer = [{"type": "text", "text": "Hello there!"}] if processor.answer_format.startswith("text") else []
     messages = [

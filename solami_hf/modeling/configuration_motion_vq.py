@@ -8,6 +8,9 @@ _ACTIVATIONS = ("relu", "gelu", "silu")
 _NORMS = (None, "group")
 _LOSS_MODES = ("corrected", "upstream")
 _QUANTIZERS = ("ema", "fsq")
+_REPRESENTATIONS = ("local_rotation", "global_rotation", "joints")
+# Features of `joints`: the root's nine, and positions of 21 body joints, jaw and eyes; then of 30 finger joints
+_BODY_OF_JOINTS, _HAND_OF_JOINTS = 9 + 3 * 24, 3 * 30
 _LARGEST_LEVEL = 8
 
 
@@ -18,6 +21,11 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         features_size (`int`): motion features a frame; the body reads the first `body_features_size` of them, the hand
             the rest.
         body_features_size (`int`): see above.
+        bound (`bool`): one tokenizer, with one codebook, for all features, instead of one each for body and hand. Its
+            codes are `body` codes, its sizes those of the body; there are no hand codes.
+        representation (`str`): what the networks see of the features, see `motion_representation`: "local_rotation"
+            as they come, "global_rotation" relative to the pelvis, or "joints", positions on the free body. Raw
+            features go in and come out in each.
         body_code_num, hand_code_num (`int`): codes of each codebook.
         body_code_dim, hand_code_dim (`int`): width of a codebook vector.
         body_width, hand_width (`int`): channels of the convolutions.
@@ -39,7 +47,7 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         dead_code_threshold (`float`): a code whose averaged count a step falls below is replaced in training.
         random_restart (`bool`): replace a dead code by a random vector of the batch. `False` takes the one of the same
             index, as the original does: those of the batch's first clips only.
-        velocity_features (`int`): the first features, which count again in the loss.
+        velocity_features (`int`): the first raw features, which count again in the loss; of "joints" their positions.
         feature_weight, velocity_weight, commitment_weight (`float`): weights in the loss.
         loss_mode (`str`): "corrected", or "upstream": the original adds the commitment of body and hand twice and
             that of the transform never.
@@ -55,6 +63,8 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         self,
         features_size: int = 315,
         body_features_size: int = 135,
+        bound: bool = False,
+        representation: str = "local_rotation",
         body_code_num: int = 512,
         body_code_dim: int = 512,
         body_width: int = 512,
@@ -92,6 +102,8 @@ class SolamiMotionVQConfig(PreTrainedConfig):
     ):
         self.features_size = features_size
         self.body_features_size = body_features_size
+        self.bound = bound
+        self.representation = representation
         self.body_code_num = body_code_num
         self.body_code_dim = body_code_dim
         self.body_width = body_width
@@ -140,9 +152,16 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         for part in ("body", "hand"):
             if getattr(self, f"{part}_norm") == "group" and getattr(self, f"{part}_width") % 32:
                 raise ValueError(f"`{part}_width` is {getattr(self, f'{part}_width')}, expected a multiple of 32.")
-        for name, allowed in (("loss_mode", _LOSS_MODES), ("quantizer", _QUANTIZERS)):
+        known = {"loss_mode": _LOSS_MODES, "quantizer": _QUANTIZERS, "representation": _REPRESENTATIONS}
+        for name, allowed in known.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}, expected one of {allowed}.")
+        sizes = (self.features_size, self.body_features_size)
+        if self.representation != "local_rotation" and sizes != (315, 135):
+            raise ValueError(
+                f"`features_size` and `body_features_size` are {sizes}, expected (315, 135): only these features can "
+                f"be told as {self.representation!r}."
+            )
         for part in ("body", "hand"):
             levels, codes = getattr(self, f"{part}_fsq_levels"), getattr(self, f"{part}_code_num")
             if self.quantizer == "fsq" and (math.prod(levels) != codes or min(levels) < 2):
@@ -166,8 +185,35 @@ class SolamiMotionVQConfig(PreTrainedConfig):
 
     @property
     def hand_features_size(self) -> int:
-        """Features that the hand tokenizer reads."""
+        """Raw features of the hands."""
         return self.features_size - self.body_features_size
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The tokenizers of a frame's features: body and hand, or, bound, the body's alone."""
+        return ("body",) if self.bound else ("body", "hand")
+
+    @property
+    def input_sizes(self) -> dict[str, int]:
+        """Features that each of `parts` reads, in the representation."""
+        sizes = self.body_features_size, self.hand_features_size
+        if self.representation == "joints":
+            sizes = _BODY_OF_JOINTS, _HAND_OF_JOINTS
+        return {"body": sum(sizes)} if self.bound else dict(zip(self.parts, sizes, strict=True))
+
+    @property
+    def velocity_size(self) -> int:
+        """`velocity_features` in the representation: positions have half as many values as rotations."""
+        if self.representation != "joints":
+            return self.velocity_features
+        whole = max(self.velocity_features - 9, 0) // 2 + min(self.velocity_features, 9)
+        return whole if self.velocity_features <= 135 else whole + 9  # jaw and eyes
+
+    @property
+    def modality_sizes(self) -> dict[str, int]:
+        """Number of codes of `body`, `hand` and `trans`; of `hand` 0 where it is bound."""
+        hand = 0 if self.bound else self.hand_code_num
+        return {"body": self.body_code_num, "hand": hand, "trans": self.transform_code_num}
 
     @property
     def frames_per_code(self) -> int:

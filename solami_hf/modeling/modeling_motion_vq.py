@@ -2,8 +2,9 @@
 
 After SOLAMI (arXiv 2412.00174), whose networks are those of T2M-GPT (arXiv 2301.06052). A padded batch gives the codes
 that each clip gives alone: whatever lies behind a clip's end is zero before every convolution, as at the end of a
-lone clip. With `config.causal` every convolution looks back only, so codes can be made and read while the motion goes
-on (see [`MotionVQCache`]).
+lone clip. With `config.bound` one VQ-VAE, the body's, reads the hands' features too, and there are no hand codes. With
+`config.causal` every convolution looks back only, so codes can be made and read while the motion goes on (see
+[`MotionVQCache`]).
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_motion_vq import SolamiMotionVQConfig
+from .motion_representation import raw_features, represent
 from .quantizers import EmaQuantizer, FiniteScalarQuantizer, Float32Buffers, fixed_normal, perplexity, usage
 
 _ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
@@ -30,7 +32,8 @@ class SolamiMotionVQEncoderOutput(ModelOutput):
 
     Args:
         body_codes (`torch.LongTensor` of shape `(batch, frames // 4)`): -1 behind a clip's end.
-        hand_codes (`torch.LongTensor` of shape `(batch, frames // 4)`): -1 behind a clip's end.
+        hand_codes (`torch.LongTensor` of shape `(batch, frames // 4)`): -1 behind a clip's end; `None` of a bound
+            tokenizer.
         code_mask (`torch.BoolTensor` of shape `(batch, frames // 4)`): True = real.
     """
 
@@ -71,6 +74,8 @@ class SolamiMotionVQOutput(ModelOutput):
         body_usage, hand_usage: share of the codebook that the batch uses, in [0, 1].
         hidden_states: of the body's encoder, `(batch, frames, body_width)` before its stages and behind each of them,
             with half the frames each time; `None` unless asked for.
+
+    What is the hand's is `None` where the tokenizer is bound.
     """
 
     loss: torch.FloatTensor | None = None
@@ -258,7 +263,7 @@ class MotionVQVAE(nn.Module):
 
     def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
-        features, causal = getattr(config, f"{part}_features_size"), config.causal
+        features, causal = config.input_sizes[part], config.causal
         width, code_dim = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim")
         self.encoder = nn.ModuleDict(
             {
@@ -360,7 +365,8 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
 
     `mean`, `std` (315,) and `transform_mean`, `transform_std` (5,) are persistent buffers: raw features go in and come
     out. A standard deviation below `config.std_floor` counts as that floor. They and the codebooks stay in float32
-    whatever the dtype of the networks.
+    whatever the dtype of the networks. With another `config.representation` than local rotations, `mean` and `std` are
+    those of what `represent` gives. `hand` is `None` where `config.bound`.
     """
 
     _can_record_outputs = {"hidden_states": OutputRecorder(EncoderStage, layer_name="body.encoder")}
@@ -368,18 +374,29 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
     def __init__(self, config: SolamiMotionVQConfig):
         super().__init__(config)
         self.body = MotionVQVAE(config, "body")
-        self.hand = MotionVQVAE(config, "hand")
+        self.hand = None if config.bound else MotionVQVAE(config, "hand")
         self.transform = TransformVQ(config)
-        self.register_buffer("mean", torch.zeros(config.features_size))
-        self.register_buffer("std", torch.ones(config.features_size))
+        size = sum(config.input_sizes.values())
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
         self.register_buffer("transform_mean", torch.zeros(config.transform_features_size))
         self.register_buffer("transform_std", torch.ones(config.transform_features_size))
         self.post_init()
 
     @property
     def quantizers(self) -> dict[str, EmaQuantizer | FiniteScalarQuantizer]:
-        """The three quantizers by name: body, hand, transform. The transform's is always an [`EmaQuantizer`]."""
-        return {"body": self.body.quantizer, "hand": self.hand.quantizer, "transform": self.transform.quantizer}
+        """The quantizers by name: body, hand, transform. The transform's is always an [`EmaQuantizer`]."""
+        parts = {name: part.quantizer for name, part in self.parts.items()}
+        return {**parts, "transform": self.transform.quantizer}
+
+    @property
+    def parts(self) -> dict[str, MotionVQVAE]:
+        """The VQ-VAEs by name: body and hand, or, bound, the body's alone."""
+        return {name: getattr(self, name) for name in self.config.parts}
+
+    def represent(self, motion_values: torch.Tensor) -> torch.Tensor:
+        """Raw features (..., 315) as the networks see them, not normalised: see `motion_representation`."""
+        return represent(motion_values, self.config.representation)
 
     @torch.no_grad()
     def set_statistics(self, mean, std, transform_mean=None, transform_std=None) -> None:
@@ -425,51 +442,61 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
                     f"A chunk has {motion_values.shape[1]} frames, expected a multiple of "
                     f"{self.config.frames_per_code}: keep the rest for the next chunk."
                 )
-        body, hand = self.latents(values, masks, cache)
-        code_mask = self._code_mask(body, masks)
-        codes = [
-            part.quantizer.encode(latents.flatten(0, 1)).view(latents.shape[:2]).masked_fill(~code_mask, -1)
-            for part, latents in ((self.body, body), (self.hand, hand))
-        ]
-        return SolamiMotionVQEncoderOutput(body_codes=codes[0], hand_codes=codes[1], code_mask=code_mask)
+        codes = {}
+        for (name, part), latents in zip(self.parts.items(), self.latents(values, masks, cache), strict=True):
+            code_mask = self._code_mask(latents, masks)
+            found = part.quantizer.encode(latents.flatten(0, 1)).view(latents.shape[:2])
+            codes[f"{name}_codes"] = found.masked_fill(~code_mask, -1)
+        return SolamiMotionVQEncoderOutput(**codes, code_mask=code_mask)
 
     def decode(
         self,
         body_codes: torch.Tensor,
-        hand_codes: torch.Tensor,
+        hand_codes: torch.Tensor | None = None,
         code_mask: torch.Tensor | None = None,
         cache: MotionVQCache | None = None,
     ) -> SolamiMotionVQDecoderOutput:
         """Motions of codes; clips of a batch never touch.
 
         Args:
-            body_codes, hand_codes: (B, T') integers.
+            body_codes, hand_codes: (B, T') integers. A bound tokenizer takes body codes alone.
             code_mask: (B, T') bool, True = real; padding is on the right. `None`: every code is real.
             cache: of a stream whose next chunk the codes are; for causal tokenizers.
 
         Raises:
-            ValueError: shapes that differ, no codes, a real code outside its codebook, or a cache that does not fit.
+            ValueError: shapes that differ, no codes, a real code outside its codebook, hand codes for a bound
+                tokenizer or none for another, or a cache that does not fit.
         """
-        _check_codes(body_codes, self.config.body_code_num, "body_codes", 2, code_mask)
-        _check_codes(hand_codes, self.config.hand_code_num, "hand_codes", 2, code_mask)
-        if body_codes.shape != hand_codes.shape:
-            raise ValueError(
-                f"`body_codes` has shape {tuple(body_codes.shape)} and `hand_codes` {tuple(hand_codes.shape)}, "
-                "expected the same."
-            )
-        if code_mask is not None:
-            _lengths(code_mask, body_codes.shape, "code_mask")
-            body_codes, hand_codes = (c.masked_fill(~code_mask, 0) for c in (body_codes, hand_codes))
+        codes = self._checked_codes(body_codes, hand_codes, code_mask)
         masks = self._decoder_masks(code_mask)
         if cache is not None:
             self._check_stream(masks, "code_mask")
-        body = self.body.quantizer.decode(body_codes).to(self.dtype)
-        hand = self.hand.quantizer.decode(hand_codes).to(self.dtype)
-        values = torch.cat([self.body.decode(body, masks, cache), self.hand.decode(hand, masks, cache)], dim=-1)
+        latents = {name: part.quantizer.decode(codes[name]).to(self.dtype) for name, part in self.parts.items()}
+        values = torch.cat([part.decode(latents[name], masks, cache) for name, part in self.parts.items()], dim=-1)
         padding_mask = masks[0]
         if padding_mask is None:
             padding_mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         return SolamiMotionVQDecoderOutput(self._denormalise(values, masks[0]), padding_mask)
+
+    def _checked_codes(self, body_codes, hand_codes, code_mask) -> dict[str, torch.Tensor]:
+        """Part -> its codes (B, T'), those behind a clip's end 0."""
+        if (hand_codes is None) != self.config.bound:
+            told = "takes body codes alone" if self.config.bound else "needs hand codes too"
+            raise ValueError(f"`hand_codes` is {type(hand_codes).__name__}, but this tokenizer {told}.")
+        _check_codes(body_codes, self.config.body_code_num, "body_codes", 2, code_mask)
+        codes = {"body": body_codes}
+        if hand_codes is not None:
+            _check_codes(hand_codes, self.config.hand_code_num, "hand_codes", 2, code_mask)
+            codes["hand"] = hand_codes
+            if body_codes.shape != hand_codes.shape:
+                raise ValueError(
+                    f"`body_codes` has shape {tuple(body_codes.shape)} and `hand_codes` {tuple(hand_codes.shape)}, "
+                    "expected the same."
+                )
+        if code_mask is not None:
+            _lengths(code_mask, body_codes.shape, "code_mask")
+            codes = {name: values.masked_fill(~code_mask, 0) for name, values in codes.items()}
+        return codes
 
     def encode_transform(self, transform: torch.Tensor) -> torch.Tensor:
         """Codes (B,) of transforms (B, 5), see `solami_hf.processing.motion_features.relative_transform`.
@@ -509,11 +536,11 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
             ValueError: as in `encode` and `encode_transform`.
         """
         values, masks = self.normalise(motion_values, padding_mask)
-        latents = dict(zip(("body", "hand"), self.latents(values, masks), strict=True))
+        latents = dict(zip(self.parts, self.latents(values, masks), strict=True))
         out = SolamiMotionVQOutput(code_mask=self._code_mask(latents["body"], masks))
         decoder_masks = self._decoder_masks(None if masks[-1] is None else out.code_mask)
         decoded, commitments = [], []
-        for name, part in (("body", self.body), ("hand", self.hand)):
+        for name, part in self.parts.items():
             real = latents[name][out.code_mask]
             quantized, commitment, codes = part.quantizer(real)
             commitments.append(commitment)
@@ -530,8 +557,8 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         real = out.code_mask.repeat_interleave(self.config.frames_per_code, dim=1)
         error = F.smooth_l1_loss(decoded.float(), values[:, :frames].float(), reduction="none")[real]
         out.feature_loss = error.mean()
-        out.velocity_loss = error[:, : self.config.velocity_features].mean()
-        out.commitment_loss = commitments[0] + commitments[1]
+        out.velocity_loss = error[:, : self.config.velocity_size].mean()
+        out.commitment_loss = sum(commitments)
         out.motion_values, out.padding_mask = self._denormalise(decoded, real), real
         if transform is not None:
             self._forward_transform(transform, out)
@@ -581,7 +608,7 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
                 masks = [_mask(lengths >> level, frames >> level) for level in range(len(masks))]
         if shortest < least:
             raise ValueError(f"A clip of `motion_values` has {shortest} frames, expected at least {least} (one code).")
-        values = (motion_values - self.mean).div_(self.std.clamp_min(self.config.std_floor))
+        values = (self.represent(motion_values) - self.mean).div_(self.std.clamp_min(self.config.std_floor))
         if masks[0] is not None:
             values.masked_fill_(~masks[0][..., None], 0.0)
         if not values.sum(dtype=torch.float64).isfinite():
@@ -590,11 +617,12 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
 
     def latents(
         self, values: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unquantised body and hand latents (B, T', D) of what `normalise` gives."""
-        body, hand = values.split([self.config.body_features_size, self.config.hand_features_size], dim=-1)
+    ) -> tuple[torch.Tensor, ...]:
+        """Unquantised latents (B, T', D) of body and hand, or of the body alone, of what `normalise` gives."""
+        pieces = values.split(list(self.config.input_sizes.values()), dim=-1)
         # contiguous: convolutions keep the layout of what they get, see `MotionConv1d`
-        return self.body.encode(body.contiguous(), masks, cache), self.hand.encode(hand.contiguous(), masks, cache)
+        pairs = zip(self.parts.values(), pieces, strict=True)
+        return tuple(part.encode(piece.contiguous(), masks, cache) for part, piece in pairs)
 
     def _check_stream(self, masks: list[torch.Tensor | None], name: str) -> None:
         if not self.config.causal:
@@ -615,6 +643,7 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
 
     def _denormalise(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         values = values * self.std.clamp_min(self.config.std_floor) + self.mean
+        values = raw_features(values, self.config.representation)
         return values if mask is None else values.masked_fill(~mask[..., None], 0.0)
 
     def normalise_transform(self, transform: torch.Tensor) -> torch.Tensor:

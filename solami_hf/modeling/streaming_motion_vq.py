@@ -9,7 +9,7 @@ tokenizer and real codes the joints are off by 20, 8.4, 3.8, 1.4 and 0.4 mm on a
 see the whole window, so with them the two differ a little everywhere.
 
     stream = MotionVQDecoderStream(model)
-    for body_codes, hand_codes in chunks:       # (1, n) each, any n
+    for body_codes, hand_codes in chunks:       # (1, n) each, any n; a bound tokenizer has no hand codes
         show(stream.decode(body_codes, hand_codes))
     show(stream.finish())
 """
@@ -26,7 +26,7 @@ LOOKAHEAD = 2
 def decoder_reach(config: SolamiMotionVQConfig) -> int:
     """Codes on each side that a frame of a tokenizer's decoder depends on, its norms aside."""
     reach = 0
-    for part in ("body", "hand"):
+    for part in config.parts:
         dilations = [
             getattr(config, f"{part}_dilation_growth_rate") ** k for k in range(getattr(config, f"{part}_depth"))
         ]
@@ -55,16 +55,17 @@ class MotionVQDecoderStream:
         self.model, self.lookahead = model, 0 if model.config.causal else lookahead
         self._cache = MotionVQCache() if model.config.causal else None
         self._reach = decoder_reach(model.config)
-        self._codes: torch.Tensor | None = None  # (2, batch, n): what is still looked back at, and what waits
+        self._codes: torch.Tensor | None = None  # (parts, batch, n): what is still looked back at, and what waits
         self._past = 0  # codes among these whose frames are given out
         self._finished = False
 
     @torch.no_grad()
-    def decode(self, body_codes: torch.Tensor, hand_codes: torch.Tensor) -> torch.Tensor:
+    def decode(self, body_codes: torch.Tensor, hand_codes: torch.Tensor | None = None) -> torch.Tensor:
         """The frames that became known with these codes.
 
         Args:
-            body_codes, hand_codes: (batch, n) integers, the next codes; n may be 0.
+            body_codes, hand_codes: (batch, n) integers, the next codes; n may be 0. A bound tokenizer takes body codes
+                alone.
 
         Returns:
             Raw features (batch, frames, features_size); after n codes in all, those of n - lookahead codes in all.
@@ -74,12 +75,13 @@ class MotionVQDecoderStream:
         """
         if self._finished:
             raise ValueError("this stream is finished; make a new MotionVQDecoderStream for the next answer")
-        if body_codes.shape != hand_codes.shape or body_codes.ndim != 2:
-            raise ValueError(
-                f"body_codes has shape {tuple(body_codes.shape)} and hand_codes {tuple(hand_codes.shape)}, expected "
-                "(batch, n) for both"
-            )
-        codes = torch.stack([body_codes, hand_codes]).to(self.model.device)
+        parts = self.model.config.parts
+        given = [body_codes] if hand_codes is None else [body_codes, hand_codes]
+        if len(given) != len(parts) or any(codes.shape != given[-1].shape or codes.ndim != 2 for codes in given):
+            names = ("body_codes", "hand_codes")[: len(given)]
+            told = " and ".join(f"{n} has shape {tuple(c.shape)}" for n, c in zip(names, given, strict=True))
+            raise ValueError(f"{told}, expected (batch, n) for {' and '.join(parts)}")
+        codes = torch.stack(given).to(self.model.device)
         if self._codes is not None:
             if self._codes.shape[1] != codes.shape[1]:
                 raise ValueError(f"the chunk has {codes.shape[1]} streams, expected {self._codes.shape[1]} as before")
@@ -106,10 +108,10 @@ class MotionVQDecoderStream:
             return torch.zeros(codes.shape[1], 0, config.features_size, device=codes.device)
         if self._cache is not None:
             self._codes = codes[:, :, :0]
-            return self.model.decode(codes[0], codes[1], cache=self._cache).motion_values
+            return self.model.decode(*codes, cache=self._cache).motion_values
         unknown = 0 if self._finished else max(0, self._reach - self.lookahead)
         guessed = torch.cat([codes, codes[:, :, -1:].expand(-1, -1, unknown)], dim=2)
-        values, frames = self.model.decode(guessed[0], guessed[1]).motion_values, config.frames_per_code
+        values, frames = self.model.decode(*guessed).motion_values, config.frames_per_code
         end = self._past + count
         begin = max(0, end - self._reach)
         self._codes = codes[:, :, begin:]

@@ -38,11 +38,16 @@ BRACKETS = {"speech": ("sosp", "eosp"), "body": ("sobo", "eobo"), "hand": ("soha
 
 
 def check_sizes(sizes: dict[str, int] | None) -> dict[str, int]:
-    """Code counts of all four modalities, defaults filled in; ValueError for an unknown name or a count below 1."""
+    """Code counts of all modalities, defaults filled in; ValueError for an unknown name or a count below 1.
+
+    `hand` may be 0, and is left out then: the codes of a bound motion codec are all `body` codes.
+    """
     sizes = {**DEFAULT_SIZES, **(sizes or {})}
     unknown = set(sizes) - set(MODALITY_FORMATS)
     if unknown:
         raise ValueError(f"unknown modalities {sorted(unknown)}; expected among {sorted(MODALITY_FORMATS)}")
+    if sizes["hand"] == 0:
+        del sizes["hand"]
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"modality {name!r} needs a positive number of codes, got {size!r}")
@@ -137,7 +142,8 @@ def add_modality_tokens(model, tokenizer=None, sizes=None, speech_codec=None, an
         model: any decoder of `AutoModelForCausalLM`.
         tokenizer (*optional*): the model's own, not extended yet: it is extended in place, and the new ids follow its
             last one. Without it they follow the model's last row, in the same order.
-        sizes (`dict`, *optional*): number of codes per modality, by default the paper's.
+        sizes (`dict`, *optional*): number of codes per modality, by default the paper's; 0 of `hand` for a bound
+            motion codec.
         speech_codec (*optional*): a codec or its config, which decides about the speech codes.
         answer_format (`str`): see `SolamiConfig`.
 

@@ -25,7 +25,8 @@ class Answer:
 
     Attributes:
         text_ids (`list[int]`): ids of the transcript, empty in the `motion_speech` format.
-        body, hand (`np.ndarray` of shape `(n,)`): motion codes, 7.5 a second.
+        body, hand (`np.ndarray` of shape `(n,)`): motion codes, 7.5 a second. Of a bound motion codec, whose
+            layout has no `hand`, there are body codes alone.
         speech (`np.ndarray` of shape `(m,)`): semantic speech codes, 50 a second.
         valid (`bool`): the ids follow the answer format exactly, from the first to the end token.
         reason (`str`): what was wrong, empty for a valid answer.
@@ -37,6 +38,12 @@ class Answer:
     speech: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     valid: bool = False
     reason: str = ""
+
+
+def parts_of(config, answer_format: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether words come first in an answer, and the parts behind them that the layout of `config` has tokens for."""
+    has_text, parts = FORMATS[answer_format]
+    return has_text, tuple(name for name in parts if name in config.modalities)
 
 
 def parse_answer(ids, config, answer_format: str | None = None, interleaved: bool | None = None) -> Answer:
@@ -52,7 +59,7 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         `Answer`; the codes that could be read are there even when it is invalid.
     """
     answer_format = answer_format or config.answer_format
-    has_text, parts = FORMATS[answer_format]
+    has_text, parts = parts_of(config, answer_format)
     if interleaved if interleaved is not None else getattr(config, "interleaved", False):
         from .interleaving import parse_interleaved
 
@@ -91,7 +98,7 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         setattr(answer, name, codes[inside])
     if expected_start != len(ids):
         problems.append("tokens after the last span")
-    if len(answer.body) != len(answer.hand):
+    if "hand" in parts and len(answer.body) != len(answer.hand):
         problems.append(f"{len(answer.body)} body codes but {len(answer.hand)} hand codes")
     answer.valid, answer.reason = not problems, "; ".join(problems)
     return answer

@@ -106,7 +106,8 @@ def render_chat_batch(
     """One batch of `render_chats`; the samples have the order of the dialogues.
 
     A dialogue is rejected when a role is unknown, a system turn does not come first, a code lies outside its codebook,
-    body and hand differ in length, or a text holds reserved tokens.
+    body and hand differ in length, there are hand codes but no tokens for them (the layout of a bound motion codec),
+    or a text holds reserved tokens.
     """
     batch = _Batch(table, renderer, answer_format == "text_motion_speech", systems or {})
     kept = batch.choose(max_length)
@@ -165,8 +166,12 @@ class _Batch:
         role, bad = self.role, []
         bad.append((role < 0, "role must be system, user or assistant"))
         bad.append(((role == SYSTEM) & ~self.first, "a system turn must be the first turn, and the only one"))
-        bad.append((self.count["body"] != self.count["hand"], "body and hand have different numbers of codes"))
+        if "hand" in self.layout.modalities:
+            bad.append((self.count["body"] != self.count["hand"], "body and hand have different numbers of codes"))
         for name in STREAMS:
+            if name not in self.layout.modalities:
+                bad.append((self.count[name] > 0, f"{name} codes have no tokens here; another codec made them"))
+                continue
             size, values = self.layout.modalities[name]["size"], self.values[name]
             if len(values) and (values.min() < 0 or values.max() >= size):
                 turn = np.repeat(np.arange(len(role)), self.count[name])[(values < 0) | (values >= size)]
@@ -304,7 +309,8 @@ class _Batch:
                 out[place[present]] = first
                 out[(place + count + 1)[present]] = last
                 place = place + present
-            target = self._copy(out, name, turns, place, self.layout.modalities[name]["first_id"])
+            first_id = self.layout.modalities.get(name, {}).get("first_id", 0)  # without tokens, without codes
+            target = self._copy(out, name, turns, place, first_id)
             if chunk is not None and bracketed:
                 # Text comes before all of it, so chunks count from 1 here.
                 chunk[target] = 1 + self.renderer.chunks.of_codes(name, target - np.repeat(place, count))

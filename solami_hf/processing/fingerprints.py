@@ -10,7 +10,8 @@ import torch
 def codec_fingerprint(codec) -> str:
     """A short hash of a codec's weights and buffers; two codecs with the same one give the same codes.
 
-    Where the language model reads several levels of a speech codec, their number is part of it.
+    Where the language model reads several levels of a speech codec, their number is part of it; and what the networks
+    of a motion codec see, where these are not the features as they come.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(codec.state_dict().items()):
@@ -19,6 +20,9 @@ def codec_fingerprint(codec) -> str:
     levels = getattr(codec.config, "lm_levels", 1)
     if levels != 1:
         digest.update(f"{levels} levels".encode())
+    representation = getattr(codec.config, "representation", "local_rotation")
+    if representation != "local_rotation":
+        digest.update(representation.encode())
     return digest.hexdigest()[:16]
 
 

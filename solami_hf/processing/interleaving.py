@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..modeling.vocabulary import BRACKETS
-from .answers import FORMATS, PARTS, Answer, parse_answer
+from .answers import PARTS, Answer, parse_answer, parts_of
 
 CHUNK_SECONDS = 0.4
 """The shortest time in which the paper's rates have whole codes: 3 of body, 3 of hand, 20 of speech."""
@@ -100,7 +100,7 @@ def parse_interleaved(ids, config, answer_format: str | None = None, chunk_secon
         `Answer`; the codes that could be read are there even when it is invalid.
     """
     ids = np.asarray(ids, dtype=np.int64).reshape(-1)
-    has_text, parts = FORMATS[answer_format or config.answer_format]
+    has_text, parts = parts_of(config, answer_format or config.answer_format)
     ends = np.flatnonzero(ids == config.markers["eos"])
     end, begin = (ends[0] if len(ends) else len(ids)), 0
     if has_text and parts:
@@ -121,7 +121,7 @@ def _part_of(ids: np.ndarray, config) -> np.ndarray:
     """0, 1, 2 for tokens of body, hand, speech and their markers, 3 for all others."""
     part = np.full(len(ids), len(PARTS))
     for number, name in enumerate(PARTS):
-        span = config.modalities[name]
+        span = config.modalities.get(name, {"first_id": 0, "size": 0})  # a bound motion codec has no hand codes
         inside = (ids >= span["first_id"]) & (ids < span["first_id"] + span["size"])
         part[inside | np.isin(ids, [config.markers[marker] for marker in BRACKETS[name]])] = number
     return part

@@ -14,6 +14,7 @@ rotations bends the hands where there are 51 joints; here it is the exact invers
 
 import torch
 
+from ..modeling.kinematics import global_rotations, local_rotations, on_the_tree
 from .rotations import (
     axis_angle_to_matrix,
     heading_angle,
@@ -22,7 +23,7 @@ from .rotations import (
     rotation_6d_to_matrix,
     rotation_y,
 )
-from .smplx_body import JOINTS_OF_PARAMS, SMPLX_PARENTS, Body, global_rotations, place_joints
+from .smplx_body import JOINTS_OF_PARAMS, Body, place_joints
 
 # widths without and with jaw and eyes
 _PARAMS_SIZES = tuple(JOINTS_OF_PARAMS)
@@ -93,7 +94,7 @@ def features_to_joints(features: torch.Tensor, rotations: str = "local", body: B
     finite everywhere.
     """
     pelvis, root, joints = _pelvis_and_rotations(features, rotations)
-    local = _on_the_tree(joints, _joints(joints))
+    local = on_the_tree(joints, _joints(joints))
     return place_joints(pelvis, torch.cat([root[..., None, :, :], local[..., 1:, :, :]], dim=-3), body)
 
 
@@ -116,26 +117,17 @@ def _pelvis_and_rotations(features: torch.Tensor, rotations: str) -> tuple[torch
 def _relative_to_pelvis(local: torch.Tensor) -> torch.Tensor:
     """Rotations (..., J, 3, 3) of the 51 or 54 joints below the pelvis, from relative to the parent to the pelvis."""
     joints = _joints(local)
-    return global_rotations(_on_the_tree(local, joints))[..., joints, :, :]
+    return global_rotations(on_the_tree(local, joints))[..., joints, :, :]
 
 
 def _relative_to_parents(turned: torch.Tensor) -> torch.Tensor:
     """The inverse of `_relative_to_pelvis`."""
     joints = _joints(turned)
-    parents = _on_the_tree(turned, joints)[..., [SMPLX_PARENTS[joint] for joint in joints], :, :]
-    return parents.transpose(-1, -2) @ turned
+    return local_rotations(on_the_tree(turned, joints))[..., joints, :, :]
 
 
 def _joints(rotations: torch.Tensor) -> list[int]:
     return list(JOINTS_OF_PARAMS[6 + 3 * rotations.shape[-3]][1:])
-
-
-def _on_the_tree(rotations: torch.Tensor, joints: list[int]) -> torch.Tensor:
-    """Rotations (..., 55, 3, 3) of all joints; the pelvis and those that are not told are not turned."""
-    whole = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
-    whole = whole.repeat(*rotations.shape[:-3], len(SMPLX_PARENTS), 1, 1)
-    whole[..., joints, :, :] = rotations
-    return whole
 
 
 def facing_rotation(params: torch.Tensor, joints: torch.Tensor | None = None) -> torch.Tensor:

@@ -96,8 +96,13 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
             sizes[name] = 1 + max((int(i) for i in re.findall(pattern, text)), default=-1)
         motion, speech = self._codecs["motion_codec"], self._codecs["speech_codec"]
         if motion is not None:
-            config = motion.config
-            known = {"body": config.body_code_num, "hand": config.hand_code_num, "trans": config.transform_code_num}
+            if sizes["body"] and motion.config.bound == bool(sizes["hand"]):
+                bound, has = ("is", "has") if motion.config.bound else ("is not", "lacks")
+                raise ValueError(
+                    f"the motion codec {bound} bound, but the tokenizer has body tokens and {has} hand tokens; start "
+                    "from a tokenizer without, or use the codec that they were made for"
+                )
+            known = motion.config.modality_sizes
             sizes = {**sizes, **{name: size for name, size in known.items() if not sizes[name]}}
         if speech is not None:
             needed = self.speech_levels * speech.config.codebook_size
@@ -107,7 +112,8 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
                     f"the tokenizer has {sizes['speech']} speech tokens, but the speech codec needs {needed}; start "
                     "from a tokenizer without speech tokens, or use the codec that they were made for"
                 )
-        return {name: size for name, size in sizes.items() if size}
+        # Body codes without hand codes are those of a bound motion codec; what else is missing gets the paper's size
+        return {name: size for name, size in sizes.items() if size or (name == "hand" and sizes["body"])}
 
     def _rates(self) -> dict[str, float]:
         """Codes a second of the codecs that are given, the paper's for the others."""
@@ -166,7 +172,8 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
             batch_size: clips encoded together.
 
         Returns:
-            one `{"body": (n,), "hand": (n,), "trans": (1,)}` of int arrays per motion, `n = (frames - 1) // 4`.
+            one `{"body": (n,), "hand": (n,), "trans": (1,)}` of int arrays per motion, `n = (frames - 1) // 4`; `hand`
+            is empty where the motion codec is bound.
             `trans` is the place and facing of the first frame seen by a character who stands at the origin and faces
             +Z; `body` and `hand` are those of the motion turned to face +Z itself.
 
@@ -191,7 +198,9 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
 
         def encode(batch):
             output = self.motion_codec.encode(*pad_right(batch))
-            codes = zip(output.body_codes.numpy(), output.hand_codes.numpy(), batch, strict=True)
+            body = output.body_codes.numpy()
+            hand = body[:, :0] if output.hand_codes is None else output.hand_codes.numpy()
+            codes = zip(body, hand, batch, strict=True)
             return [{"body": body[: len(f) // 4], "hand": hand[: len(f) // 4]} for body, hand, f in codes]
 
         encoded = map_in_batches(features, len, batch_size, encode, most_steps=MOTION_BATCH_FRAMES)
@@ -201,11 +210,22 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
 
     @torch.no_grad()
     def decode_motion(self, codes: dict) -> SmplxMotion:
-        """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z."""
-        body, hand = (torch.as_tensor(np.asarray(codes[name], dtype=np.int64))[None] for name in ("body", "hand"))
-        if body.numel() == 0 or body.shape != hand.shape:
-            raise ValueError(f"motion codes need equally many body and hand codes, got {body.numel()}, {hand.numel()}")
-        features = self.motion_codec.decode(body, hand).motion_values[0]
+        """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z.
+
+        Of a bound motion codec there are body codes alone; `hand` is empty, `None`, or not there.
+
+        Raises:
+            ValueError: no codes, numbers of body and hand codes that do not fit, or a code outside its codebook.
+        """
+        body, hand = (
+            torch.as_tensor(np.asarray([] if values is None else values, dtype=np.int64))[None]
+            for values in (codes["body"], codes.get("hand"))
+        )
+        bound = self.motion_codec.config.bound
+        if body.numel() == 0 or hand.numel() != (0 if bound else body.numel()):
+            wanted = "body codes alone, as its codec is bound" if bound else "equally many body and hand codes"
+            raise ValueError(f"a motion needs {wanted}, got {body.numel()} body and {hand.numel()} hand codes")
+        features = self.motion_codec.decode(body, None if bound else hand).motion_values[0]
         return SmplxMotion.from_params(features_to_smplx(features).numpy(), fps=self.motion_codec.config.fps)
 
     # ---- messages

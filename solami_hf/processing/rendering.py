@@ -73,8 +73,11 @@ class TokenRenderer:
         """Ids of a span of codes, with its begin and end tokens where the modality has them.
 
         Raises:
-            ValueError: a code is outside the modality's codebook.
+            ValueError: a code is outside the modality's codebook, or there are no tokens for the modality.
         """
+        if modality not in self.layout.modalities:
+            known = ", ".join(self.layout.modalities)
+            raise ValueError(f"{modality} codes have no tokens here, only {known}; another codec made them")
         codes, span = np.asarray(codes, dtype=np.int64).reshape(-1), self.layout.modalities[modality]
         if len(codes) and (codes.min() < 0 or codes.max() >= span["size"]):
             raise ValueError(

@@ -7,16 +7,12 @@ Representations in Neural Networks", CVPR 2019). Every function keeps dtype and 
 
 import torch
 
-
-def _check_last(tensor: torch.Tensor, shape: tuple[int, ...], name: str) -> None:
-    if tuple(tensor.shape[-len(shape) :]) != shape:
-        expected = ", ".join(str(size) for size in shape)
-        raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, expected (..., {expected}).")
+from ..modeling.rotation_6d import check_last, matrix_to_rotation_6d, rotation_6d_to_matrix
 
 
 def axis_angle_to_quaternion(axis_angle: torch.Tensor) -> torch.Tensor:
     """Unit quaternions (..., 4) of axis-angle vectors (..., 3) in radians; exact and differentiable at zero."""
-    _check_last(axis_angle, (3,), "axis_angle")
+    check_last(axis_angle, (3,), "axis_angle")
     squared = axis_angle.square().sum(-1, keepdim=True)
     small = squared < 1e-8
     angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
@@ -28,7 +24,7 @@ def axis_angle_to_quaternion(axis_angle: torch.Tensor) -> torch.Tensor:
 
 def quaternion_to_axis_angle(quaternion: torch.Tensor) -> torch.Tensor:
     """Axis-angle vectors (..., 3) with angles in [0, pi] of quaternions (..., 4), which need not be normalised."""
-    _check_last(quaternion, (4,), "quaternion")
+    check_last(quaternion, (4,), "quaternion")
     quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
     real, imaginary = quaternion[..., :1], quaternion[..., 1:]
     squared = imaginary.square().sum(-1, keepdim=True)
@@ -41,7 +37,7 @@ def quaternion_to_axis_angle(quaternion: torch.Tensor) -> torch.Tensor:
 
 def quaternion_to_matrix(quaternion: torch.Tensor) -> torch.Tensor:
     """Rotation matrices (..., 3, 3) of quaternions (..., 4); a zero quaternion gives the identity."""
-    _check_last(quaternion, (4,), "quaternion")
+    check_last(quaternion, (4,), "quaternion")
     w, x, y, z = quaternion.unbind(-1)
     squared = quaternion.square().sum(-1)
     scale = torch.where(squared > 0, 2 / squared.clamp_min(torch.finfo(squared.dtype).tiny), torch.zeros_like(squared))
@@ -59,7 +55,7 @@ def matrix_to_quaternion(matrix: torch.Tensor) -> torch.Tensor:
     Of the four formulas, each of which divides by another component, the one of a component that is at least 1/2 is
     taken, so half turns are exact as well.
     """
-    _check_last(matrix, (3, 3), "matrix")
+    check_last(matrix, (3, 3), "matrix")
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
     below = m22 < 0  # x or y is large, else z or w
     first = torch.where(below, m00 > m11, m00 < -m11)  # x of the former, z of the latter
@@ -92,38 +88,6 @@ def matrix_to_axis_angle(matrix: torch.Tensor) -> torch.Tensor:
     return quaternion_to_axis_angle(matrix_to_quaternion(matrix))
 
 
-def matrix_to_rotation_6d(matrix: torch.Tensor) -> torch.Tensor:
-    """The first, then the second column (..., 6) of rotation matrices (..., 3, 3)."""
-    _check_last(matrix, (3, 3), "matrix")
-    return torch.cat([matrix[..., 0], matrix[..., 1]], dim=-1)
-
-
-def _unit(vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The normalised vector and where it was too short to have a direction."""
-    norm = vector.norm(dim=-1, keepdim=True)
-    degenerate = norm < 1e-8
-    return vector / torch.where(degenerate, torch.ones_like(norm), norm), degenerate
-
-
-def rotation_6d_to_matrix(rotation_6d: torch.Tensor) -> torch.Tensor:
-    """Rotation matrices (..., 3, 3) of any six values (..., 6), by Gram-Schmidt.
-
-    A network can predict columns of length zero or parallel ones. They get the nearest sensible axis instead of NaN:
-    all zeros give the identity.
-    """
-    _check_last(rotation_6d, (6,), "rotation_6d")
-    eye = torch.eye(3, dtype=rotation_6d.dtype, device=rotation_6d.device)
-    first, degenerate = _unit(rotation_6d[..., :3])
-    first = torch.where(degenerate, eye[0], first)
-    second, _ = _unit(rotation_6d[..., 3:])
-    second, degenerate = _unit(second - (first * second).sum(-1, keepdim=True) * first)
-    # where both columns are parallel, take the axis that is least parallel to the first; y comes first
-    fallback = torch.where(first[..., 1:2].abs() < 0.9, eye[1], eye[2])
-    fallback, _ = _unit(fallback - (first * fallback).sum(-1, keepdim=True) * first)
-    second = torch.where(degenerate, fallback, second)
-    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
-
-
 def axis_angle_to_rotation_6d(axis_angle: torch.Tensor) -> torch.Tensor:
     """6D values (..., 6) of axis-angle vectors (..., 3)."""
     return matrix_to_rotation_6d(axis_angle_to_matrix(axis_angle))
@@ -136,8 +100,8 @@ def rotation_6d_to_axis_angle(rotation_6d: torch.Tensor) -> torch.Tensor:
 
 def quaternion_multiply(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Hamilton product (..., 4): the rotation `right`, then `left`."""
-    _check_last(left, (4,), "left")
-    _check_last(right, (4,), "right")
+    check_last(left, (4,), "left")
+    check_last(right, (4,), "right")
     lw, lv, rw, rv = left[..., :1], left[..., 1:], right[..., :1], right[..., 1:]
     lv, rv = torch.broadcast_tensors(lv, rv)
     real = lw * rw - (lv * rv).sum(-1, keepdim=True)
@@ -146,8 +110,8 @@ def quaternion_multiply(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor
 
 def quaternion_slerp(start: torch.Tensor, end: torch.Tensor, fraction: torch.Tensor) -> torch.Tensor:
     """Unit quaternions (..., 4) at `fraction` (..., 1) in [0, 1] of the shorter way from `start` to `end`."""
-    _check_last(start, (4,), "start")
-    _check_last(end, (4,), "end")
+    check_last(start, (4,), "start")
+    check_last(end, (4,), "end")
     cosine = (start * end).sum(-1, keepdim=True)
     end = torch.where(cosine < 0, -end, end)
     cosine = cosine.abs().clamp(max=1)
@@ -174,7 +138,7 @@ def heading_angle(matrix: torch.Tensor) -> torch.Tensor:
     This innermost y rotation is what SOLAMI's features call heading; for a tilted body it differs from the yaw of the
     facing direction by up to 101 degrees. At b = +-90 degrees, where only a + c is defined, a is taken as zero.
     """
-    _check_last(matrix, (3, 3), "matrix")
+    check_last(matrix, (3, 3), "matrix")
     m00, m01, m02 = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
     locked = m00.square() + m02.square() < 1e-12
     sign = -m01.sign()

@@ -1,7 +1,8 @@
 """SMPL-X's 55 joints: names, parents, rest skeletons and forward kinematics.
 
 A rest skeleton stands in a T-pose: metres, y up, facing +z, left is +x, the pelvis at the origin. The package carries
-a small free body (`free_body.py`; `body/README.md` is its card); `load_body` takes that of an SMPL-X model file.
+a small free body (`modeling/free_body.py`; `body/README.md` is its card); `load_body` takes that of an SMPL-X model
+file.
 """
 
 import zipfile
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .free_body import REST, SOLE
+from ..modeling.free_body import REST, SOLE
+from ..modeling.kinematics import SMPLX_PARENTS, place_on_tree
 from .motion import NUM_JOINTS, NUM_PARAMS, PARAM_JOINTS, SmplxMotion
 from .rotations import axis_angle_to_matrix
 
@@ -26,19 +28,6 @@ SMPLX_JOINT_NAMES: tuple[str, ...] = (
     *(f"{s}_{f}{i}" for s in ("left", "right") for f in _FINGERS for i in (1, 2, 3)),
 )
 """The 55 joints in SMPL-X order."""
-
-_FINGER_PARENTS = tuple(
-    wrist if i == 0 else first + 3 * finger + i - 1
-    for wrist, first in ((20, 25), (21, 40))
-    for finger in range(5)
-    for i in range(3)
-)
-SMPLX_PARENTS: tuple[int, ...] = (
-    *(-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15),
-    *_FINGER_PARENTS,
-)
-"""Index of each joint's parent; -1 for the pelvis."""
-
 
 JOINTS_OF_PARAMS = {NUM_PARAMS: PARAM_JOINTS, 3 + 3 * NUM_JOINTS: tuple(range(NUM_JOINTS))}
 """Width of parameters -> joints whose rotations follow the translation: 159 without jaw and eyes, 168 with them."""
@@ -174,30 +163,6 @@ def standing_height() -> float:
     return -free_body().sole
 
 
-@lru_cache(maxsize=1)
-def _levels() -> tuple[tuple[tuple[list[int], list[int]], ...], list[int]]:
-    """The tree by depth, so that a level is one batched product.
-
-    Each level below the pelvis is its joints and where their parents stand in the level above. Then where each joint
-    stands when all levels are put one after another.
-    """
-    levels, order, above = [], [0], [0]
-    while len(order) < NUM_JOINTS:
-        joints = [j for j in range(NUM_JOINTS) if SMPLX_PARENTS[j] in above]
-        levels.append((joints, [above.index(SMPLX_PARENTS[j]) for j in joints]))
-        order, above = order + joints, joints
-    return tuple(levels), [order.index(j) for j in range(NUM_JOINTS)]
-
-
-def global_rotations(local: torch.Tensor) -> torch.Tensor:
-    """Rotations (..., 55, 3, 3) relative to the world of those relative to each joint's parent."""
-    levels, order = _levels()
-    found = [local[..., :1, :, :]]
-    for joints, parents in levels:
-        found.append(found[-1][..., parents, :, :] @ local[..., joints, :, :])
-    return torch.cat(found, dim=-3)[..., order, :, :]
-
-
 def _pelvis_and_poses(motion: "SmplxMotion | np.ndarray | torch.Tensor") -> tuple[torch.Tensor, torch.Tensor]:
     """Splits a motion or its parameters into pelvis positions (..., 3) and rotations (..., 55, 3)."""
     if isinstance(motion, SmplxMotion):
@@ -244,11 +209,4 @@ def joint_positions(
 def place_joints(pelvis: torch.Tensor, local: torch.Tensor, body: Body | None = None) -> torch.Tensor:
     """Joint positions (..., 55, 3) in metres of the pelvis' (..., 3) and rotations (..., 55, 3, 3) to the parents."""
     rest = torch.as_tensor((body or free_body()).rest, dtype=local.dtype, device=local.device)
-    bones = (rest - rest[list(SMPLX_PARENTS)])[..., None]
-    levels, order = _levels()
-    turned, places = local[..., :1, :, :], [pelvis[..., None, :]]
-    for joints, parents in levels:
-        above = turned[..., parents, :, :]
-        places.append(places[-1][..., parents, :] + (above @ bones[joints]).squeeze(-1))
-        turned = above @ local[..., joints, :, :]
-    return torch.cat(places, dim=-2)[..., order, :]
+    return place_on_tree(pelvis, local, rest)

@@ -22,7 +22,10 @@ def phrasings(task: str) -> tuple[str, ...]:
 
 
 def motion_block(row: dict) -> dict:
-    """A content block with the body and hand codes of a `motion` row (tasks leave the transform out)."""
+    """A content block with the body and hand codes of a `motion` row (tasks leave the transform out).
+
+    There are no hand codes in the rows of a bound motion codec.
+    """
     return {"type": "motion", "motion": {"body": row["body"], "hand": row["hand"]}}
 
 

@@ -42,7 +42,8 @@ SCHEMAS = {
 }
 CODECS_OF = {"motion": ("motion",), "speech": ("speech",), "chat": ("motion", "speech")}
 COLUMNS = {
-    "motion": "`body`, `hand` (7.5 codes/s), `trans` (one), `text` (captions), `partner_id`, `num_frames` (30/s)",
+    "motion": "`body`, `hand` (7.5 codes/s; no `hand` codes of a bound codec), `trans` (one), `text` (captions), "
+    "`partner_id`, `num_frames` (30/s)",
     "speech": "`turns` of `text`, `speech` (codes), `speaker`",
     "chat": "`topic`, `character`, `turns` of `role`, `text`, `motion_text`, `body`, `hand`, `trans`, `speech`",
 }

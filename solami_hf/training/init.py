@@ -82,9 +82,7 @@ def init(args: InitArguments) -> None:
         speech = load_speech_codec(args.speech_codec, lm_levels=args.speech_levels)
         acoustic = SolamiSoundStormModel.from_pretrained(args.acoustic_model) if args.acoustic_model else None
         tokenizer = AutoTokenizer.from_pretrained(args.backbone)
-        codes = motion.config
-        sizes = {"body": codes.body_code_num, "hand": codes.hand_code_num, "trans": codes.transform_code_num}
-        layout = {"sizes": sizes, "speech_codec": speech, "answer_format": args.answer_format}
+        layout = {"sizes": motion.config.modality_sizes, "speech_codec": speech, "answer_format": args.answer_format}
         # First the model: it looks at the tokenizer's length to tell old rows from new ones
         model = extend_backbone(args.backbone, tokenizer, **layout)
         processor = SolamiProcessor(

@@ -61,6 +61,10 @@ class MotionVQArguments:
     code_num: int = field(default=512, metadata={"help": "Codes of body and of hand."})
     transform_code_num: int = field(default=256, metadata={"help": "Codes of the transform."})
     quantizer: str = field(default="ema", metadata={"help": "Body and hand: ema (a codebook) or fsq (fixed steps)."})
+    bound: bool = field(default=False, metadata={"help": "One tokenizer and one codebook for body and hand together."})
+    representation: str = field(
+        default="local_rotation", metadata={"help": "What it sees: local_rotation, global_rotation, or joints."}
+    )
     causal: bool = field(default=False, metadata={"help": "Convolutions look back only, for streaming."})
     loss_mode: str = field(default="corrected", metadata={"help": "corrected, or upstream for the original's sum."})
     window: int = field(default=64, metadata={"help": "Frames of a training window (30 a second)."})
@@ -106,6 +110,8 @@ class MotionVQArguments:
         return SolamiMotionVQConfig(
             **parts,
             quantizer=self.quantizer,
+            bound=self.bound,
+            representation=self.representation,
             causal=self.causal,
             loss_mode=self.loss_mode,
             velocity_features=self.velocity_features,
@@ -150,7 +156,8 @@ class MotionVQTrainer(ResumableTrainer):
         outputs = model(**inputs)
         warm = self.accelerator.unwrap_model(model).body.quantizer.bypass
         for name in _LOGGED_LOSSES + (() if warm else _LOGGED_CODES):
-            self.parts[name].append(outputs[name].detach().float())
+            if name in outputs:  # a bound tokenizer has no hand
+                self.parts[name].append(outputs[name].detach().float())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
@@ -177,7 +184,7 @@ def start_codebooks(
 
     Quantizers without a codebook are left alone. On several ranks all have to call this; rank 0's result counts.
     """
-    latents: dict[str, list[torch.Tensor]] = {"body": [], "hand": []}
+    latents: dict[str, list[torch.Tensor]] = {name: [] for name in model.parts}
     enough, chosen = args.kmeans_vectors * model.config.frames_per_code, []
     for i in torch.randperm(len(clips)).tolist():
         if enough <= 0:
@@ -186,10 +193,8 @@ def start_codebooks(
         enough -= len(clips[i].features)
     for values, mask in padded_batches(chosen, 32):
         values, masks = model.normalise(values.to(model.device), mask.to(model.device))
-        body, hand = model.latents(values, masks)
-        real = masks[-1] if masks[-1] is not None else torch.ones(body.shape[:2], dtype=torch.bool, device=body.device)
-        latents["body"].append(body[real])
-        latents["hand"].append(hand[real])
+        for name, part in zip(latents, model.latents(values, masks), strict=True):
+            latents[name].append(part.flatten(0, 1) if masks[-1] is None else part[masks[-1]])
     vectors = {name: torch.cat(parts) for name, parts in latents.items()}
     vectors["transform"] = model.transform.encoder(model.normalise_transform(transforms.to(model.device)))
     for name, quantizer in codebooks(model).items():
@@ -241,9 +246,8 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
         logger.warning("The manifest in %s has no motion of the split test: nothing will be evaluated.", args.data)
     transforms = read_transforms(clips, args.random_transforms, torch.Generator().manual_seed(training_args.seed))
     model = SolamiMotionVQModel(config)
-    model.set_statistics(
-        *feature_statistics(clips, args.rotation_std_floor), transforms.mean(0), transforms.std(0, correction=0)
-    )
+    statistics = feature_statistics(clips, args.rotation_std_floor, args.representation)
+    model.set_statistics(*statistics, transforms.mean(0), transforms.std(0, correction=0))
     logger.info("Training on %d clips, testing on %d, %d transforms.", len(clips), len(test_clips), len(transforms))
     return MotionVQTrainer(
         model=model,

@@ -8,9 +8,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..modeling.motion_representation import represent
 from ..processing.manifest import read_manifest
 from ..processing.motion_features import motion_to_features, relative_transform
 from ..processing.motion_files import read_motion
+
+BONE_LENGTH = 0.25
+"""Metres, between that of a thigh and of a finger; see `feature_statistics`."""
 
 
 @dataclass
@@ -120,13 +124,17 @@ def read_transforms(clips: list[MotionClip], random_number: int, generator: torc
     return torch.cat(parts)
 
 
-def feature_statistics(clips: list[MotionClip], rotation_std_floor: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation (315,) over all frames, in double precision.
+def feature_statistics(
+    clips: list[MotionClip], rotation_std_floor: float, representation: str = "local_rotation"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation (315,) over all frames, in double precision; (171,) in the representation `joints`.
 
     Rotation features vary by up to 2; a deviation below `rotation_std_floor` is noise of a joint that hardly moves.
-    Dividing by it would spend the codebook on it, so it is raised. Velocities and height are small by nature.
+    Dividing by it would spend the codebook on it, so it is raised. Velocities and height are small by nature. Of a
+    joint's position it is raised to what such a turn moves at the end of a bone of `BONE_LENGTH`.
     """
-    frames = torch.cat([clip.features for clip in clips]).double()
+    frames = torch.cat([represent(clip.features, representation) for clip in clips]).double()
     mean, std = frames.mean(0), frames.std(0, correction=0)
-    std[3:] = std[3:].clamp_min(rotation_std_floor)
+    std[3:9] = std[3:9].clamp_min(rotation_std_floor)
+    std[9:] = std[9:].clamp_min(rotation_std_floor * (BONE_LENGTH if representation == "joints" else 1))
     return mean.float(), std.float()

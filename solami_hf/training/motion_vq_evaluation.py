@@ -30,7 +30,8 @@ def evaluate_motion_vq(model: SolamiMotionVQModel, clips: list[MotionClip], batc
         `root_mpjpe` (mm, body and fingers with the pelvis at the origin in every frame), `hand_mpjpe` (mm, fingers
         relative to their wrist), `accel` (mm per frame squared, mean length of the difference of the joints'
         accelerations); then `body_codes_used`, `hand_codes_used` (share of the codebook), `body_perplexity`,
-        `hand_perplexity` (effective number of codes over all clips), and `clips`. Empty where no clip was given.
+        `hand_perplexity` (effective number of codes over all clips), and `clips`. Empty where no clip was given. A
+        bound tokenizer has no hand codes.
     """
     if not clips:
         return {}
@@ -51,12 +52,13 @@ def reconstruct(
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
     """What the tokenizers give back of motions (B, T, 315): features, mask, codes. It ends with the last whole code.
 
-    The codes (N,) of body and hand are those of all clips in a row; there are none while the quantizers are bypassed.
+    The codes (N,) of body and hand (of a bound tokenizer the body's) are those of all clips in a row; there are none
+    while the quantizers are bypassed.
     """
     if not model.body.quantizer.bypass:
         codes = model.encode(values, mask)
         out = model.decode(codes.body_codes, codes.hand_codes, codes.code_mask)
-        ids = {"body": codes.body_codes[codes.code_mask], "hand": codes.hand_codes[codes.code_mask]}
+        ids = {part: codes[f"{part}_codes"][codes.code_mask] for part in model.parts}
         return out.motion_values, out.padding_mask, ids
     whole = mask.sum(-1) // model.config.frames_per_code * model.config.frames_per_code
     frames = int(whole.max())
@@ -88,7 +90,8 @@ def _add_errors(model: SolamiMotionVQModel, values: torch.Tensor, mask: torch.Te
     for part, ids in codes.items():
         totals.update((part, code) for code in ids.tolist())
     scale = model.std.clamp_min(model.config.std_floor)
-    error = F.smooth_l1_loss(result / scale, target / scale, reduction="none").mean(-1)
+    seen = [model.represent(motion) / scale for motion in (result, target)]
+    error = F.smooth_l1_loss(*seen, reduction="none").mean(-1)
     positions = [features_to_joints(motion.float()) for motion in (result, target)]
     for name, errors in {"reconstruction_error": error, **joint_errors(*positions)}.items():
         # an acceleration takes three frames, so its last one decides whether it is real
@@ -101,7 +104,7 @@ def _means(totals: Counter, model: SolamiMotionVQModel) -> dict[str, float]:
     """The figures of `evaluate_motion_vq` from its sums."""
     names = [name for name in totals if isinstance(name, str)]
     means = {name: totals[name] / totals[name, "frames"] for name in names if totals[name, "frames"]}
-    for part in ("body", "hand"):
+    for part in model.parts:
         counts = [n for key, n in totals.items() if isinstance(key, tuple) and key[0] == part]
         if counts:
             shares = [count / sum(counts) for count in counts]

@@ -78,7 +78,7 @@ def test_other_types_of_weights_and_misuse():
     stream = MotionVQDecoderStream(model)
     with pytest.raises(ValueError, match="got no codes"):
         stream.finish()
-    with pytest.raises(ValueError, match=r"body_codes has shape \(1, 2\) and hand_codes \(1, 1\)"):
+    with pytest.raises(ValueError, match=r"body_codes has shape \(1, 2\) and hand_codes has shape \(1, 1\)"):
         stream.decode(codes[0, :, :2], codes[1, :, :1])
     stream.decode(*codes)
     with pytest.raises(ValueError, match="has 2 streams, expected 1"):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.processing import free_body as free_body_module
+from solami_hf.modeling import free_body as free_body_module
 from solami_hf.processing.motion import SmplxMotion
 from solami_hf.processing.smplx_body import (
     SMPLX_JOINT_NAMES,

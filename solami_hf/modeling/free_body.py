@@ -1,4 +1,4 @@
-"""The free body's rest skeleton, made by `body/build_body.py`; `body/README.md` says from what.
+"""The free body's rest skeleton, made by `processing/body/build_body.py`; the README beside it says from what.
 
 A module and no JSON file, since code that travels to the Hub can bring other code along, but no data.
 """
