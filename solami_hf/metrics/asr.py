@@ -5,6 +5,7 @@ carries it. That package is a re-upload, so its files are compared with pinned d
 format holds arrays only and runs no code. `HubTranscriber` is any speech recogniser of the Hub.
 """
 
+import abc
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +68,24 @@ def check_audio(audio: Any, name: str) -> np.ndarray:
     return samples.astype(np.float32)
 
 
-class Transcriber:
+class _Recogniser(abc.ABC):
+    """Clips to texts, one by one."""
+
+    def __call__(self, audio: Sequence[Any]) -> list[str]:
+        """Texts of mono clips at 16 kHz; a clip under 10 ms gives an empty text.
+
+        Raises:
+            ValueError: for samples that `check_audio` refuses.
+        """
+        clips = [check_audio(samples, f"audio[{i}]") for i, samples in enumerate(audio)]
+        return [self._transcribe(samples) if len(samples) >= MIN_SAMPLES else "" for samples in clips]
+
+    @abc.abstractmethod
+    def _transcribe(self, samples: np.ndarray) -> str:
+        """The text of a clip of 10 ms or more."""
+
+
+class Transcriber(_Recogniser):
     """English speech recognition, deterministic: beam search at temperature 0, every clip for itself.
 
     Args:
@@ -88,24 +106,14 @@ class Transcriber:
             str(folder), device="cpu", compute_type="float32", cpu_threads=threads, local_files_only=True
         )
 
-    def __call__(self, audio: Sequence[Any]) -> list[str]:
-        """Texts of mono clips at 16 kHz; a clip under 10 ms gives an empty text.
-
-        Raises:
-            ValueError: for samples that `check_audio` refuses.
-        """
-        return [self._transcribe(check_audio(samples, f"audio[{i}]")) for i, samples in enumerate(audio)]
-
     def _transcribe(self, samples: np.ndarray) -> str:
-        if len(samples) < MIN_SAMPLES:
-            return ""
         segments, _ = self._model.transcribe(
             samples, language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False
         )
         return " ".join(segment.text.strip() for segment in segments).strip()
 
 
-class HubTranscriber:
+class HubTranscriber(_Recogniser):
     """Speech recognition by any model of the Hub that transformers' pipeline takes: Whisper, CTC, ...
 
     Greedy and clip by clip, so that a text does not depend on what else is transcribed.
@@ -127,17 +135,7 @@ class HubTranscriber:
         greedy = {"generate_kwargs": {"do_sample": False, "num_beams": 1}}
         self._options = greedy if self._pipeline.model.can_generate() else {}
 
-    def __call__(self, audio: Sequence[Any]) -> list[str]:
-        """Texts of mono clips at 16 kHz; a clip under 10 ms gives an empty text.
-
-        Raises:
-            ValueError: for samples that `check_audio` refuses.
-        """
-        return [self._transcribe(check_audio(samples, f"audio[{i}]")) for i, samples in enumerate(audio)]
-
     def _transcribe(self, samples: np.ndarray) -> str:
-        if len(samples) < MIN_SAMPLES:
-            return ""
         options = dict(self._options)
         if self._pipeline.type == "seq2seq_whisper" and len(samples) > WHISPER_SECONDS * SAMPLING_RATE:
             options["return_timestamps"] = True  # which is how it goes on after its window

@@ -80,7 +80,7 @@ class DirectMetric(evaluate.Metric, abc.ABC):
 
 
 class MotionMetric(DirectMetric):
-    """An `evaluate.Metric` over pairs of joint positions."""
+    """An `evaluate.Metric` over pairs of joint positions, or of what else each joint has three numbers of."""
 
     description = ""
     citation = CITATION

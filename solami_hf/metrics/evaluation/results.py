@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from ...processing.manifest import BadRow, json_lines
+from ...processing.results import RESULTS, RUN, VERSION
 from ...processing.synthesize.writers import content_hash
 
-RESULTS, RUN, VERSION = "results.jsonl", "run.json", 1
 COLUMNS = (
     "task", "id", "round", "seed", "condition", "text", "body", "hand", "speech", "valid", "reason", "error", "motion",
     "audio", "reference_text", "reference_motion", "reference_audio", "seconds",

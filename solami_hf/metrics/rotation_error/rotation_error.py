@@ -1,9 +1,7 @@
 """How far the joints of paired motions are turned from each other."""
 
-import datasets
-import evaluate
 import numpy as np
-from solami_hf.metrics.metric_base import CITATION, DirectMetric
+from solami_hf.metrics.metric_base import MotionMetric
 from solami_hf.metrics.motion_math import (
     FPS,
     angle_error_upstream,
@@ -26,7 +24,7 @@ mode: "corrected" (default), or "upstream" for the original's "angle error", whi
 """
 
 
-class RotationError(DirectMetric):
+class RotationError(MotionMetric):
     """See README.md beside this file.
 
     >>> import evaluate, numpy
@@ -39,14 +37,8 @@ class RotationError(DirectMetric):
     {'rotation_error': 1.731, 'root': 0.0, 'body': 4.286, 'hands': 0.0}
     """
 
-    def _info(self):
-        rotations = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
-        return evaluate.MetricInfo(
-            description="Mean geodesic angle between the joints of paired motions, degrees. Lower is better.",
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": rotations, "references": rotations}),
-        )
+    description = "Mean geodesic angle between the joints of paired motions, degrees. Lower is better."
+    inputs = INPUTS
 
     def _compute(self, predictions, references, mode="corrected", fps=FPS, reference_fps=None):
         check_mode(mode)
