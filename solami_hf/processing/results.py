@@ -33,6 +33,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -104,18 +105,24 @@ def read_run(folder: Path) -> dict:
     return {name: value for name, value in run.items() if name != "version"}
 
 
-def whole_rows(path: Path) -> list[dict]:
-    """The rows of a file but for a last line that was not written to its end; ValueError for a damaged line."""
+def whole_rows(path: Path, required: Collection[str] = FEATURES) -> list[dict]:
+    """The rows of a file but for a last line that was not written to its end, with None for columns that are missing.
+
+    Raises:
+        ValueError: a damaged line, or one that lacks a column of `required`.
+    """
     if not path.is_file():
         return []
     *lines, _ = path.read_bytes().split(b"\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line.decode("utf-8"))
-            rows.append({name: row[name] for name in FEATURES})
-        except (ValueError, KeyError, TypeError) as error:
+            row = dict(json.loads(line.decode("utf-8")))
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{path}:{number} is damaged ({error}); remove the folder and run again") from None
+        if missing := [name for name in required if name not in row]:
+            raise ValueError(f"{path}:{number} lacks {', '.join(missing)}; was it written by `solami generate`?")
+        rows.append({name: row.get(name) for name in FEATURES})
     return rows
 
 

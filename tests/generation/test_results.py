@@ -76,7 +76,7 @@ def test_other_runs_are_refused(tmp_path):
     with ResultsWriter(tmp_path, {**SETTINGS, "seeds": [0, 1]}, keys("ab", "c")) as writer:  # more repetitions
         assert writer.next_batch == 1
     (tmp_path / "results.jsonl").write_text("{}\n")
-    with pytest.raises(ValueError, match="results.jsonl:1 is damaged"):
+    with pytest.raises(ValueError, match="results.jsonl:1 lacks task, id"):
         read_results(tmp_path)
     (tmp_path / "run.json").unlink()
     with pytest.raises(FileNotFoundError, match="no run.json"):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from ...processing.manifest import BadRow, json_lines
-from ...processing.results import RESULTS, RUN, VERSION
+from ...processing.results import RESULTS, RUN, read_run, whole_rows
 from ...processing.synthesize.writers import content_hash
 
 COLUMNS = (
@@ -121,15 +118,14 @@ class Results:
                 raise FileNotFoundError(
                     f"{self.folder} holds no results: there is no {name}; make some with `solami generate`"
                 )
-        self.run = json.loads((self.folder / RUN).read_text(encoding="utf-8"))
-        if self.run.get("version") != VERSION or self.run.get("task") not in PARTS:
+        self.run = read_run(self.folder)
+        if self.run.get("task") not in PARTS:
             raise ValueError(
-                f"{self.folder / RUN} tells of version {self.run.get('version')} and task {self.run.get('task')!r}, "
-                f"expected version {VERSION} and one of: {', '.join(PARTS)}"
+                f"{self.folder / RUN} tells of task {self.run.get('task')!r}, expected one of: {', '.join(PARTS)}"
             )
         self.task = self.run["task"]
         self.data = Path(data if data is not None else self.run.get("input") or "")
-        self.rows = list(_rows(self.folder / RESULTS))
+        self.rows = whole_rows(self.folder / RESULTS, COLUMNS)
         if not self.rows:
             raise ValueError(f"{self.folder / RESULTS} has no answers yet; let `solami generate` finish")
 
@@ -189,17 +185,3 @@ class Results:
                 f"{self.folder / RESULTS} names {path}, which is not there; --data names the data's folder"
             )
         return path if path.is_file() else Path(name)
-
-
-def _rows(path: Path) -> Iterator[dict]:
-    """Rows of the file; a last line that was never finished is left out."""
-    bad = None
-    for number, row in json_lines(path):
-        if bad is not None:
-            raise ValueError(f"{path}: {bad.id} {bad.reason}")
-        if isinstance(row, BadRow):
-            bad = row
-            continue
-        if missing := [name for name in COLUMNS if name not in row]:
-            raise ValueError(f"{path}:{number} lacks {', '.join(missing)}; was it written by `solami generate`?")
-        yield row

@@ -328,13 +328,13 @@ def test_bad_input(t2m, chat, tmp_path):
     (t2m / "results.jsonl").write_text(whole[:-30])
     assert len(Results(t2m).rows) == 15  # a killed run's last line
     (t2m / "results.jsonl").write_text(whole[:200] + "\n" + whole)
-    with pytest.raises(ValueError, match="results.jsonl:1 is not JSON"):
+    with pytest.raises(ValueError, match="results.jsonl:1 is damaged"):
         Results(t2m)
     (t2m / "results.jsonl").write_text("")
     with pytest.raises(ValueError, match="has no answers yet"):
         Results(t2m)
     (t2m / "run.json").write_text('{"version": 2, "task": "t2m"}')
-    with pytest.raises(ValueError, match="tells of version 2"):
+    with pytest.raises(ValueError, match="has results of version 2"):
         Results(t2m)
 
 
