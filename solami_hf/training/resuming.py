@@ -101,7 +101,7 @@ class AveragedWeights(TrainerCallback):
         path = Path(folder) / AVERAGES_FILE
         if not path.is_file():
             raise ValueError(f"{folder} was trained without averaged weights; go on with `averaging_decay` 0")
-        self.averages = load_file(path, device=str(device))
+        self.averages = {name: value.to(device) for name, value in load_file(path).items()}  # "cpu:0" is refused
         self.steps = int(self.averages.pop("steps"))
 
     @contextmanager

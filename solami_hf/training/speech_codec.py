@@ -1,8 +1,10 @@
-"""Trains a speech codec from scratch: `solami train-speech-codec`.
+"""Trains a speech codec: `solami train-speech-codec`.
 
     solami train-speech-codec --data tts --output_dir runs/codec                # synthetic speech, as packaged
     solami train-speech-codec --data recordings/ --output_dir runs/codec        # your own
     solami train-speech-codec --config recipes/speech_codec_paper.yaml --data LibriSpeech/ --output_dir runs/codec
+    solami train-speech-codec --start_from codec/ --data mine/ --output_dir runs/codec   # goes on from a trained one
+    solami train-speech-codec --start_from codec/ --decoder_only true --acoustic_model acoustic/ --data mine/ ...
 
 What makes a small codec train fast on a CPU: every layer starts with orthogonal weights and unit-variance output; a
 short unquantized warm-up, after which k-means over the residuals fills all codebooks at once; levels are dropped at
@@ -21,6 +23,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments, set_seed
 
+from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from .resuming import save_run
 from .semantic_distillation import SemanticTeacher
@@ -29,6 +32,8 @@ from .speech_codec_data import RandomCrops, speech_data
 from .speech_codec_evaluation import clips_to_measure
 from .speech_codec_start import codebooks_filled, start_with_unit_variance
 from .speech_codec_trainer import SpeechCodecTrainer, TimeLimit
+from .speech_decoder import SpeechDecoderTrainer
+from .speech_decoder_data import DecoderWindows, own_and_filled
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +73,7 @@ def train_speech_codec(args: SpeechCodecArguments, training_args: TrainingArgume
 
 
 def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -> SpeechCodecTrainer:
-    """A trainer with a new codec on the data of `args`; raises as `train_speech_codec`."""
+    """A trainer with a new or a given codec on the data of `args`; raises as `train_speech_codec`."""
     if training_args.max_steps <= args.unquantized_steps:
         raise ValueError(
             f"max_steps is {training_args.max_steps}, expected more than the {args.unquantized_steps} "
@@ -76,33 +81,52 @@ def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -
         )
     if training_args.n_gpu > 1:  # copies of the model, whose codebooks Trainer would throw away after each step
         raise ValueError(f"one process sees {training_args.n_gpu} GPUs, expected 1: start one for each with torchrun")
-    teacher, rate = None, args.to_config().sampling_rate
+    device, seed = training_args.device, training_args.seed
+    given = SolamiSpeechCodecModel.from_pretrained(args.start_from, dtype=torch.float32) if args.start_from else None
+    config = given.config if given else args.to_config()
+    teacher = None
     if args.semantic_teacher:
-        teacher = SemanticTeacher(args.semantic_teacher, args.semantic_layer, rate, training_args.device)
-    config = args.to_config(teacher.size) if teacher else args.to_config()
+        teacher = SemanticTeacher(args.semantic_teacher, args.semantic_layer, config.sampling_rate, device)
+        if given is None:
+            config = args.to_config(teacher.size)
+        elif config.semantic_size != teacher.size:
+            raise ValueError(
+                f"{args.semantic_teacher} is {teacher.size} wide, but {args.start_from} learnt from a teacher of "
+                f"{config.semantic_size}: name that one, or none"
+            )
     with training_args.main_process_first(desc="preparing speech"):
         recordings, held_out = speech_data(
-            args.data, training_args.output_dir, rate, args.sentences, args.held_out, args.voices, training_args.seed,
-            args.shift_voices,
+            args.data, training_args.output_dir, config.sampling_rate, args.sentences, args.held_out, args.voices,
+            seed, args.shift_voices,
         )  # fmt: skip
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
-    window = round(args.window_seconds * config.frame_rate) * config.hop_length
-    crops = RandomCrops(recordings, window, training_args.max_steps * batch, training_args.seed)
-    torch.manual_seed(training_args.seed)
-    model = SolamiSpeechCodecModel(config)
-    some = torch.stack([crops[index]["input_values"] for index in range(64)])
-    start_with_unit_variance(model, some[:16])
+    frames, count = round(args.window_seconds * config.frame_rate), training_args.max_steps * batch
+    windows = RandomCrops(recordings, frames * config.hop_length, count, seed)
+    some = torch.stack([windows[index]["input_values"] for index in range(64)])
     if teacher is not None:
-        teacher.measure(some.to(training_args.device).split(16), window // config.hop_length)
-    return SpeechCodecTrainer(
+        teacher.measure(some.to(device).split(16), frames)
+    if args.decoder_only:
+        cache = Path(training_args.output_dir) / "filled_codes.npz"
+        codes = own_and_filled(recordings, given, args.acoustic_model, cache, device, training_args.bf16)
+        windows = DecoderWindows(recordings, *codes, frames, count, seed, config.hop_length, args.filled_share)
+    torch.manual_seed(seed)
+    model = given or new_codec(config, some[:16])
+    return (SpeechDecoderTrainer if args.decoder_only else SpeechCodecTrainer)(
         model=model,
         args=training_args,
-        train_dataset=crops,
+        train_dataset=windows,
         callbacks=[TimeLimit(args.max_minutes)] if args.max_minutes else [],
         codec_arguments=args,
-        clips=clips_to_measure(held_out, args.eval_clips, rate),
+        clips=clips_to_measure(held_out, args.eval_clips, config.sampling_rate),
         teacher=teacher,
     )
+
+
+def new_codec(config: SolamiSpeechCodecConfig, values: torch.Tensor) -> SolamiSpeechCodecModel:
+    """A codec at random, scaled to waveforms (batch, 1, samples)."""
+    model = SolamiSpeechCodecModel(config)
+    start_with_unit_variance(model, values)
+    return model
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -22,6 +22,9 @@ class SpeechCodecArguments:
     sentences: int = field(default=2200, metadata={"help": "Sentences that each voice speaks for training."})
     held_out: int = field(default=120, metadata={"help": "Further sentences (or recordings) kept for measuring."})
     eval_clips: int = field(default=16, metadata={"help": "Held-out clips measured with each checkpoint; 0 for none."})
+    start_from: str | None = field(
+        default=None, metadata={"help": "Trained codec to go on from, by hub id or folder: its sizes and codebooks."}
+    )
     window_seconds: float = field(default=0.9, metadata={"help": "Length of the windows trained on, in seconds."})
     num_filters: int = field(default=16, metadata={"help": "Channels after the first convolution."})
     hidden_size: int = field(default=128, metadata={"help": "Width of the quantized latent."})
@@ -40,6 +43,19 @@ class SpeechCodecArguments:
     kmeans_windows: int = field(default=384, metadata={"help": "Windows whose latents fill the codebooks."})
     first_level_share: float = field(default=0.1, metadata={"help": "Share of windows decoded from level 0 alone."})
     all_levels_share: float = field(default=0.8, metadata={"help": "Share of windows decoded from all levels."})
+    decoder_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Tune only the decoder of `start_from`: encoder and codebooks stay, and with them all codes, "
+            "token data sets and voices."
+        },
+    )
+    acoustic_model: str | None = field(
+        default=None, metadata={"help": "With decoder_only: what it fills in behind level 0 is decoded, too."}
+    )
+    filled_share: float = field(
+        default=0.6, metadata={"help": "Share of windows with the levels that the acoustic model fills in."}
+    )
     averaging_decay: float = field(
         default=0.998, metadata={"help": "Decay of the running averages of the weights; 0 for none."}
     )
@@ -69,6 +85,13 @@ class SpeechCodecArguments:
         ):
             if not 0 <= getattr(self, name) <= max(0, 1 - other):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0 and both at most 1 together")
+        for name, other in (("decoder_only", "start_from"), ("acoustic_model", "decoder_only")):
+            if getattr(self, name) and not getattr(self, other):
+                raise ValueError(f"{name} is for tuning the decoder of a trained codec: give {other}, too")
+        if self.start_from:
+            self.unquantized_steps = 0  # its codebooks are filled
+        if not 0 <= self.filled_share <= 1:
+            raise ValueError(f"filled_share is {self.filled_share}, expected 0 to 1")
         if self.window_seconds < 0.2:
             raise ValueError(f"window_seconds is {self.window_seconds}, expected at least 0.2 (the mel windows)")
         if not 0 <= self.averaging_decay < 1:

@@ -9,6 +9,7 @@ from torch import distributed
 from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 
+from ..modeling.modeling_speech_codec import SolamiSpeechCodecOutput
 from .resuming import AveragedWeights, ResumableTrainer
 from .semantic_distillation import SemanticTeacher, distillation_loss
 from .speech_codec_adversary import Adversary
@@ -73,7 +74,7 @@ class SpeechCodecTrainer(ResumableTrainer):
             self._fill_codebooks(codec)
         # the last number keeps it apart from the random numbers of a window
         levels = self._levels.draw(len(values), (self.args.seed, step, self.args.process_index, 1))
-        output = model(values, num_quantizers=levels.to(values.device), quantize=quantize)
+        output = self.reconstruct(model, inputs, levels.to(values.device), quantize)
         mel = self.mel_loss(output.audio_values, values)
         parts = {"mel": mel, "waveform": output.reconstruction_loss, "commitment": output.commitment_loss}
         loss = output.loss + weights.mel_weight * mel
@@ -93,6 +94,10 @@ class SpeechCodecTrainer(ResumableTrainer):
         for name, value in parts.items():
             self.parts[name].append(torch.as_tensor(value, device=values.device).detach().float())
         return (loss, output) if return_outputs else loss
+
+    def reconstruct(self, model, inputs, levels: torch.Tensor, quantize: bool) -> SolamiSpeechCodecOutput:
+        """What the model makes of a batch, each clip from so many levels (batch,)."""
+        return model(inputs["input_values"], num_quantizers=levels, quantize=quantize)
 
     def _adversarial_parts(self, values: torch.Tensor, made: torch.Tensor) -> dict[str, torch.Tensor]:
         """The discriminator's turn, then what it tells the codec."""

@@ -107,6 +107,16 @@ def test_averages_of_three_steps():
     assert layer.weight.item() == 40
 
 
+def test_averages_are_read_on_any_rank(tmp_path):
+    layer, averages = nn.Linear(2, 1), AveragedWeights(0.5)
+    averages.on_step_end(None, None, None, model=layer)
+    averages.save(tmp_path)
+    again = AveragedWeights(0.5)
+    again.load(tmp_path, torch.device("cpu", 0))  # so a rank without a GPU names its device
+    assert again.steps == 1
+    assert all(torch.equal(value, layer.state_dict()[name]) for name, value in again.averages.items())
+
+
 def test_averages_before_the_first_step_are_the_weights():
     layer = nn.Linear(1, 1)
     own = layer.weight.item()
