@@ -1,41 +1,22 @@
 """The processor's speech side with codecs of other libraries' classes, with several levels, and with voices."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import AutoProcessor, DacConfig, DacModel
+from transformers import AutoProcessor
 
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.modeling.speech_codec_adapter import SpeechCodecAdapter
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.token_data import load_tokens, write_token_dataset
 
-
-def own_codec(**change):
-    sizes = dict(num_filters=2, hidden_size=8, semantic_size=4, codebook_size=16, num_quantizers=3, num_lstm_layers=1)
-    return SolamiSpeechCodecModel(SolamiSpeechCodecConfig(**sizes | change)).eval()
-
-
-def dac():
-    config = DacConfig(
-        encoder_hidden_size=4, decoder_hidden_size=16, downsampling_ratios=[4, 5, 8], n_codebooks=3, codebook_size=32,
-        codebook_dim=4,
-    )  # fmt: skip
-    return DacModel(config).eval()
-
-
-def soundstorm():
-    config = SolamiSoundStormConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, head_dim=8, intermediate_size=32,
-        conv_channels=16, conv_kernel_size=3, num_quantizers=3, codebook_size=16, num_semantic_codes=16,
-    )  # fmt: skip
-    return SolamiSoundStormModel(config).eval()
+sys.path.append(str(Path(__file__).parents[1]))
+from small_speech import dac, own_codec, soundstorm  # noqa: E402
 
 
 class RecordingAcousticModel:
