@@ -2,12 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from .configuration_motion_vq import SolamiMotionVQConfig
 from .modeling_motion_vq import SolamiMotionVQModel
+
+if TYPE_CHECKING:
+    from .modeling_soundstorm import SolamiSoundStormModel
+    from .modeling_speech_codec import SolamiSpeechCodecModel
 
 
 def convert_motion_vq(
@@ -68,18 +73,18 @@ def convert_motion_vq(
     return model.eval()
 
 
-def convert_speech_codec(*args, **kwargs):
+def convert_speech_codec(config_json: str | Path, checkpoint: str | Path) -> "SolamiSpeechCodecModel":
     """See `solami_hf.modeling.convert_speech_codec.convert_speech_codec`, which this calls."""
     from .convert_speech_codec import convert_speech_codec as convert
 
-    return convert(*args, **kwargs)
+    return convert(config_json, checkpoint)
 
 
-def convert_soundstorm(*args, **kwargs):
+def convert_soundstorm(checkpoint: str | Path, config: str | Path | dict | None = None) -> "SolamiSoundStormModel":
     """See `solami_hf.modeling.convert_soundstorm.convert_soundstorm`, which this calls."""
     from .convert_soundstorm import convert_soundstorm as convert
 
-    return convert(*args, **kwargs)
+    return convert(checkpoint, config)
 
 
 def _load_state(path: str | Path, prefix: str) -> dict[str, torch.Tensor]:
