@@ -29,7 +29,7 @@ from ..modeling.modeling_soundstorm import SolamiSoundStormModel
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..processing.audio import limit_loudness, resample
 from ..processing.batching import map_in_batches, pad_right
-from ..processing.fingerprints import codec_fingerprint
+from ..processing.fingerprints import model_fingerprint
 from ..processing.whole_file import whole_file
 from ..training.speech_codec_data import Recordings
 from . import judged_voices
@@ -106,8 +106,8 @@ class Pair:
 
     def __init__(self, codec: SolamiSpeechCodecModel, acoustic: SolamiSoundStormModel | None, steps: int = 4):
         self.codec, self.acoustic, self.steps = codec.eval(), acoustic and acoustic.eval(), steps
-        self.fingerprint = codec_fingerprint(codec)
-        self.acoustic_fingerprint = None if acoustic is None else f"{codec_fingerprint(acoustic)} {steps} steps"
+        self.fingerprint = model_fingerprint(codec)  # of all of it: a tuned decoder gives other sounds
+        self.acoustic_fingerprint = None if acoustic is None else f"{model_fingerprint(acoustic)} {steps} steps"
 
     @torch.no_grad()
     def encode(self, clips: list[np.ndarray]) -> list[torch.Tensor]:

@@ -27,6 +27,8 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
         codebook_decay (`float`): share of the old codebook statistics that one training step keeps.
         dead_code_share (`float`): a code is replaced in training once it is used less than this share of the average.
         commitment_weight (`float`): weight of the commitment loss in the model's `loss`.
+        codes_fingerprint (`str`, *optional*): of a codec whose decoder alone was tuned, the fingerprint
+            (`codec_fingerprint`) of the codec before: it gives the same codes.
 
     Raises:
         ValueError: a size that is not positive, more `lm_levels` than levels, or a decay outside [0, 1).
@@ -55,6 +57,7 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
         codebook_decay: float = 0.99,
         dead_code_share: float = 0.02,
         commitment_weight: float = 0.25,
+        codes_fingerprint: str | None = None,
         **kwargs,
     ):
         sizes = {
@@ -89,6 +92,7 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
         self.codebook_decay = codebook_decay
         self.dead_code_share = dead_code_share
         self.commitment_weight = commitment_weight
+        self.codes_fingerprint = codes_fingerprint
         super().__init__(**kwargs)
 
     @property

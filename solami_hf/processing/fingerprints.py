@@ -11,8 +11,11 @@ def codec_fingerprint(codec) -> str:
     """A short hash of a codec's weights and buffers; two codecs with the same one give the same codes.
 
     Where the language model reads several levels of a speech codec, their number is part of it; and what the networks
-    of a motion codec see, where these are not the features as they come.
+    of a motion codec see, where these are not the features as they come. A speech codec whose decoder alone was tuned
+    keeps that of before (`codes_fingerprint` of its configuration).
     """
+    if kept := getattr(codec.config, "codes_fingerprint", None):
+        return kept
     digest = hashlib.sha256()
     for name, tensor in sorted(codec.state_dict().items()):
         digest.update(name.encode())

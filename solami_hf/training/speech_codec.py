@@ -84,6 +84,8 @@ def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -
     device, seed = training_args.device, training_args.seed
     given = SolamiSpeechCodecModel.from_pretrained(args.start_from, dtype=torch.float32) if args.start_from else None
     config = given.config if given else args.to_config()
+    if not args.decoder_only:
+        config.codes_fingerprint = None  # the codes will be others
     teacher = None
     if args.semantic_teacher:
         teacher = SemanticTeacher(args.semantic_teacher, args.semantic_layer, config.sampling_rate, device)

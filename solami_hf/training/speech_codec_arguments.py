@@ -88,6 +88,8 @@ class SpeechCodecArguments:
         for name, other in (("decoder_only", "start_from"), ("acoustic_model", "decoder_only")):
             if getattr(self, name) and not getattr(self, other):
                 raise ValueError(f"{name} is for tuning the decoder of a trained codec: give {other}, too")
+        if self.decoder_only and self.semantic_teacher:
+            raise ValueError("semantic_teacher teaches level 0, which stays with decoder_only: leave one of them out")
         if self.start_from:
             self.unquantized_steps = 0  # its codebooks are filled
         if not 0 <= self.filled_share <= 1:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel, SolamiSpeechCodecOutput
+from ..processing.fingerprints import codec_fingerprint
 from .speech_codec_trainer import SpeechCodecTrainer
 
 
@@ -16,6 +17,7 @@ class SpeechDecoderTrainer(SpeechCodecTrainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.model.config.codes_fingerprint = codec_fingerprint(self.model)
         self.model.requires_grad_(False)
         self.model.decoder.requires_grad_(True)
         if self.args.world_size > 1:  # DistributedDataParallel only knows whole passes of the model

@@ -12,6 +12,7 @@ from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
 from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.training.speech_codec import train_speech_codec
 from solami_hf.training.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
 from solami_hf.training.speech_codec_data import Recordings
@@ -140,6 +141,9 @@ def test_the_decoder_alone_learns(folders, acoustic):
     changed = {name for name, value in before.items() if not torch.equal(value, tuned[name])}
     assert changed and all(name.startswith("decoder.") for name in changed), changed
     assert (folders / "run" / "filled_codes.npz").exists() == acoustic
+    codec = SolamiSpeechCodecModel.from_pretrained(folders / "codec")
+    exported = SolamiSpeechCodecModel.from_pretrained(folders / "run" / "codec")
+    assert codec_fingerprint(exported) == codec_fingerprint(codec) != ""
     log = json.loads((folders / "run" / "codec" / "history.json").read_text())["log"]
     assert [row["step"] for row in log if "mel" in row] == [1, 2, 3, 4]
     # stopped after half and started again, it ends at the same weights
@@ -160,6 +164,7 @@ def test_filled_windows_are_decoded_from_all_levels(codec):
 
 def test_a_trained_codec_is_gone_on_from(folders):
     tuned = tune(folders, averaging_decay=0.0)
+    assert codec_fingerprint(tuned) != codec_fingerprint(SolamiSpeechCodecModel.from_pretrained(folders / "codec"))
     start = load_file(folders / "codec" / "model.safetensors")
     assert tuned.config.num_filters == 2  # its sizes, not those that the options say
     for name, value in tuned.named_parameters():
@@ -168,10 +173,11 @@ def test_a_trained_codec_is_gone_on_from(folders):
             assert 0 < (value - start[name]).abs().max() < 0.01, name
 
 
-def test_bad_options(folders):
+def test_bad_options():
     for bad, match in (
         ({"decoder_only": True}, "decoder_only is for tuning .*: give start_from, too"),
         ({"acoustic_model": "a", "start_from": "b"}, "acoustic_model is for tuning .*: give decoder_only, too"),
+        ({"decoder_only": True, "start_from": "a", "semantic_teacher": "b"}, "semantic_teacher teaches level 0"),
         ({"filled_share": 1.5}, "filled_share is 1.5, expected 0 to 1"),
     ):
         with pytest.raises(ValueError, match=match):
