@@ -1,7 +1,8 @@
-"""`solami init BACKBONE --motion_codec DIR --speech_codec DIR_OR_ID --output DIR`: where training begins.
+"""`solami init BACKBONE --motion_codec DIR --output DIR`: where training begins.
 
 A language model and the codecs become one folder for `solami prepare`, `pretrain` and `sft`: the model with rows for
-the modality tokens, its tokenizer with these tokens, chat template, codecs, characters.
+the modality tokens, its tokenizer with these tokens, chat template, codecs, characters. Without `--speech_codec` it
+speaks with the codec, the acoustic model and the voices that the package carries.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class InitArguments:
         metadata={"help": "Folder or hub id of a decoder: Llama, GPT-2, Qwen, ... (also accepted as the first word)."}
     )
     motion_codec: str = field(metadata={"help": "Folder or hub id of a SolamiMotionVQModel."})
-    speech_codec: str = field(
-        metadata={"help": "Folder or hub id of ours, or of a codec of transformers (Mimi, ...)."}
-    )
     output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
+    speech_codec: str | None = field(
+        default=None,
+        metadata={"help": "Folder or hub id of ours, or of a codec of transformers (Mimi, ...); packaged by default."},
+    )
     acoustic_model: str | None = field(default=None, metadata={"help": "Folder or hub id of a SoundStorm."})
     speech_levels: int | None = field(
         default=None, metadata={"help": "Levels of the speech codec that the language model reads."}
@@ -68,8 +70,6 @@ def init(args: InitArguments) -> None:
 
     from ..modeling.backbones import extend_backbone
     from ..modeling.modeling_motion_vq import SolamiMotionVQModel
-    from ..modeling.modeling_soundstorm import SolamiSoundStormModel
-    from ..modeling.speech_codec_adapter import load_speech_codec
     from ..processing.processing_solami import SolamiProcessor
 
     for name in ("backbone", "motion_codec", "speech_codec", "acoustic_model"):
@@ -79,26 +79,44 @@ def init(args: InitArguments) -> None:
     with whole_folder(args.output) as folder:
         characters = read_characters(args.characters) if args.characters else None
         motion = SolamiMotionVQModel.from_pretrained(args.motion_codec)
-        speech = load_speech_codec(args.speech_codec, lm_levels=args.speech_levels)
-        acoustic = SolamiSoundStormModel.from_pretrained(args.acoustic_model) if args.acoustic_model else None
+        speech = read_speech(args)
         tokenizer = AutoTokenizer.from_pretrained(args.backbone)
-        layout = {"sizes": motion.config.modality_sizes, "speech_codec": speech, "answer_format": args.answer_format}
+        layout = {
+            "sizes": motion.config.modality_sizes,
+            "speech_codec": speech["speech_codec"],
+            "answer_format": args.answer_format,
+        }
         # First the model: it looks at the tokenizer's length to tell old rows from new ones
         model = extend_backbone(args.backbone, tokenizer, **layout)
         processor = SolamiProcessor(
             tokenizer,
             motion,
-            speech,
             characters=characters,
             answer_format=args.answer_format,
-            acoustic_model=acoustic,
             interleaved=args.interleaved,
+            **speech,
         )
         model.config.interleaved = args.interleaved
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     added = sum(span["size"] for span in processor.modalities.values()) + len(processor.markers)
     logger.info("%s with %d modality tokens and markers is in %s", type(model).__name__, added, args.output)
+
+
+def read_speech(args: InitArguments) -> dict:
+    """What `SolamiProcessor` takes for speech; ValueError for an acoustic model or levels of no given codec."""
+    if args.speech_codec is None:
+        from ..processing.packaged_speech import packaged_speech
+
+        if args.acoustic_model or args.speech_levels:
+            raise ValueError("acoustic_model and speech_levels belong to a speech codec: give speech_codec, too")
+        return packaged_speech()
+    from ..modeling.modeling_soundstorm import SolamiSoundStormModel
+    from ..modeling.speech_codec_adapter import load_speech_codec
+
+    codec = load_speech_codec(args.speech_codec, lm_levels=args.speech_levels)
+    acoustic = SolamiSoundStormModel.from_pretrained(args.acoustic_model) if args.acoustic_model else None
+    return {"speech_codec": codec, "acoustic_model": acoustic}
 
 
 def read_characters(path: str | Path) -> dict[str, dict]:

@@ -1,6 +1,6 @@
 """Trains a speech codec: `solami train-speech-codec`.
 
-    solami train-speech-codec --data tts --output_dir runs/codec                # synthetic speech, as packaged
+    solami train-speech-codec --data tts --output_dir runs/codec                # synthetic speech, one voice
     solami train-speech-codec --data recordings/ --output_dir runs/codec        # your own
     solami train-speech-codec --config recipes/speech_codec_paper.yaml --data LibriSpeech/ --output_dir runs/codec
     solami train-speech-codec --start_from codec/ --data mine/ --output_dir runs/codec   # goes on from a trained one
@@ -12,7 +12,7 @@ random (most often all but the first, which is what the language model writes); 
 of the weights. With `--semantic_teacher` level 0 also learns what an audio encoder hears
 (https://arxiv.org/abs/2308.16692), and with `--adversarial_weight` a discriminator takes part.
 
-Recipes beside this file: `recipes/speech_codec_small.yaml` (7.4 MB, two CPU cores) and
+Recipes beside this file: `recipes/speech_codec_small.yaml` (7.9 MB, two CPU cores) and
 `recipes/speech_codec_paper.yaml` (SpeechTokenizer's sizes).
 """
 

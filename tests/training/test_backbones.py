@@ -111,6 +111,19 @@ def test_a_folder_without_the_tokens_is_refused(tmp_path, tiny_processor, option
     assert "(gpt2) has no modality tokens; make a folder that has them with `solami init`" in capsys.readouterr().err
 
 
+def test_it_speaks_with_the_packaged_codec(tmp_path, tiny_tokenizer, tiny_codecs, capsys):
+    for part, name in ((gpt2(len(tiny_tokenizer)), "base"), (tiny_tokenizer, "base"), (tiny_codecs[0], "motion")):
+        part.save_pretrained(tmp_path / name)
+    start = ["init", str(tmp_path / "base"), "--motion_codec", str(tmp_path / "motion")]
+    assert cli.main([*start, "--output", str(tmp_path / "start")]) == 0
+    processor = AutoProcessor.from_pretrained(tmp_path / "start")
+    assert processor.modalities["speech"]["size"] == 1024 and "heart" in processor.voices.names
+    wave = processor.decode_speech(list(range(20)), voice="heart")
+    assert wave.shape == (6400,)
+    assert cli.main([*start, "--speech_levels", "2", "--output", str(tmp_path / "other")]) == 2
+    assert "speech_levels belong to a speech codec" in capsys.readouterr().err
+
+
 def test_bad_starts(tmp_path, tiny_codecs, capsys):
     tiny_codecs[0].save_pretrained(tmp_path / "motion")
     (tmp_path / "bad.json").write_text('{"ada": {"name": "Ada"}}')

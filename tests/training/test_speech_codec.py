@@ -119,7 +119,7 @@ def test_recipes_can_be_read(recipe, tmp_path):
         assert training_args.learning_rate == 1e-4 and args.window_seconds == 3
     else:
         assert config.hidden_size == 128 and len(args.voices) >= 4 and args.data[0] == "tts"
-        assert training_args.max_steps == 9000
+        assert training_args.max_steps == 22000
 
 
 def test_levels_are_drawn_by_their_share_and_seed():
