@@ -23,10 +23,10 @@ def dac() -> DacModel:
     return DacModel(config).eval()
 
 
-def soundstorm() -> SolamiSoundStormModel:
-    """For the codes of `own_codec`."""
+def soundstorm(levels: int = 3, codes: int = 16) -> SolamiSoundStormModel:
+    """By default for the codes of `own_codec`."""
     config = SolamiSoundStormConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, head_dim=8, intermediate_size=32,
-        conv_channels=16, conv_kernel_size=3, num_quantizers=3, codebook_size=16, num_semantic_codes=16,
+        conv_channels=16, conv_kernel_size=3, num_quantizers=levels, codebook_size=codes, num_semantic_codes=codes,
     )  # fmt: skip
     return SolamiSoundStormModel(config).eval()

@@ -32,6 +32,7 @@ from ..processing.batching import map_in_batches, pad_right
 from ..processing.fingerprints import model_fingerprint
 from ..processing.whole_file import whole_file
 from ..training.speech_codec_data import Recordings
+from ..training.speech_decoder_data import fill_batch
 from . import judged_voices
 from .judged_voices import NAMES, Voice
 from .speech_quality_figures import summarize, tables, targets
@@ -137,16 +138,10 @@ class Pair:
 
         Greedy, as `SolamiProcessor.decode_speech` does it.
         """
-
-        def fill(batch):
-            semantic, mask = pad_right([speech[:, 0] for speech, _ in batch])
-            prompt, prompt_mask = pad_right([prompt for _, prompt in batch])
-            filled = self.acoustic.generate(
-                semantic, prompt.transpose(1, 2), self.steps, code_mask=mask, prompt_mask=prompt_mask
-            )
-            return [levels[:, real].T for levels, real in zip(filled, mask, strict=True)]
-
-        return map_in_batches(list(zip(codes, prompts, strict=True)), lambda item: len(item[0]), _BATCH, fill)
+        items = list(zip(codes, prompts, strict=True))
+        return map_in_batches(
+            items, lambda item: len(item[0]), _BATCH, lambda batch: fill_batch(self.acoustic, batch, self.steps)
+        )
 
 
 def clips_of(recordings: Recordings) -> list[np.ndarray]:

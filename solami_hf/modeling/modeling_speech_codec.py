@@ -532,9 +532,7 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         lengths = mask_lengths(padding_mask, (batch, samples), "padding_mask", input_values.device)
         frames = -(-lengths // self.config.hop_length)
         code_mask = torch.arange(int(frames.max()), device=frames.device) < frames[:, None]
-        codes = torch.zeros(
-            batch, levels - first_quantizer, code_mask.shape[1], dtype=torch.long, device=input_values.device
-        )
+        codes = input_values.new_zeros((batch, levels - first_quantizer, code_mask.shape[1]), dtype=torch.long)
         for rows, longest, clips in passes(lengths, self._pass_samples):
             latents = self.encoder(input_values[rows, :, :longest].to(self.dtype), clips, self._part_samples)
             codes[rows, :, : latents.shape[-1]] = self.quantizer.encode(latents, levels, first_quantizer)

@@ -57,24 +57,45 @@ def own_and_filled(
         logger.info("using the codes in %s", cache)
         return own, filled
     longest = round(PROMPT_SECONDS * codec.config.frame_rate)
-    clips = [torch.from_numpy(own[index].astype(np.int64)) for index in range(len(own))]
-    prompts = [clips[index - 1 if index else min(1, len(clips) - 1)][:, :longest] for index in range(len(clips))]
+    clips = [torch.from_numpy(own[index].astype(np.int64)).T for index in range(len(own))]
+    prompts = [clips[index - 1 if index else min(1, len(clips) - 1)][:longest] for index in range(len(clips))]
 
     def fill(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> list[np.ndarray]:
-        semantic, mask = pad_right([clip[0] for clip, _ in batch])
-        prompt, prompt_mask = pad_right([prompt.T for _, prompt in batch])
-        inputs = [semantic.to(device), prompt.transpose(1, 2).to(device)]
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
-            codes = acoustic.generate(*inputs, code_mask=mask.to(device), prompt_mask=prompt_mask.to(device))
-        return [levels[:, real].numpy().astype(np.int16) for levels, real in zip(codes.cpu(), mask, strict=True)]
+            return [codes.T.numpy().astype(np.int16) for codes in fill_batch(acoustic, batch)]
 
     filled = map_in_batches(
-        list(zip(clips, prompts, strict=True)), lambda item: item[0].shape[1] + longest, 64, fill,
+        list(zip(clips, prompts, strict=True)), lambda item: len(item[0]) + longest, 64, fill,
         progress=lambda batches: tqdm(batches, desc="filling in levels", unit="batch"), most_steps=_BATCH_FRAMES,
     )  # fmt: skip
     filled = SpeechCodes.join([filled], fingerprint, made_from)
     filled.save(cache)
     return own, filled
+
+
+def fill_batch(
+    acoustic: SolamiSoundStormModel, batch: list[tuple[torch.Tensor, torch.Tensor]], steps: int = 4
+) -> list[torch.Tensor]:
+    """Level 0 of each clip with the levels that the acoustic model makes of it, greedily, in the voice of its prompt.
+
+    Args:
+        batch: clips and their prompts, integers (frames, levels) both; of a clip level 0 alone is read.
+        steps: of `SolamiSoundStormModel.generate`.
+
+    Returns:
+        Codes (frames, levels) of each clip, on the CPU.
+    """
+    semantic, mask = pad_right([clip[:, 0] for clip, _ in batch])
+    prompt, prompt_mask = pad_right([prompt for _, prompt in batch])
+    device = acoustic.device
+    codes = acoustic.generate(
+        semantic.to(device),
+        prompt.transpose(1, 2).to(device),
+        steps,
+        code_mask=mask.to(device),
+        prompt_mask=prompt_mask.to(device),
+    )
+    return [levels[:, real].T for levels, real in zip(codes.cpu(), mask, strict=True)]
 
 
 class DecoderWindows(Dataset):
@@ -96,8 +117,8 @@ class DecoderWindows(Dataset):
         self.window, self.count, self.seed = window, count, seed
         self.hop_length, self.filled_share = hop_length, filled_share
         # whole frames of sound: the last code of a clip stands for less
-        self.frames = np.diff(recordings.ends, prepend=0) // hop_length
-        places = np.maximum(0, self.frames - window + 1)
+        frames = np.diff(recordings.ends, prepend=0) // hop_length
+        places = np.maximum(0, frames - window + 1)
         if not places.any():
             raise ValueError(f"no clip is as long as a window of {window} frames: give a shorter window_seconds")
         self.places = np.cumsum(places)

@@ -1,15 +1,19 @@
 """The codec, the acoustic model and the voices that the package carries, and the script that puts them there."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.processing.packaged_speech import FOLDER, packaged_speech
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.voices import Voices
 from solami_hf.training import packaged_speech as packing
+
+sys.path.append(str(Path(__file__).parents[1]))
+from small_speech import soundstorm  # noqa: E402
 
 
 def hum(samples: int, pitch: float) -> np.ndarray:
@@ -39,10 +43,7 @@ def test_speaks_in_every_voice(tiny_tokenizer):
 
 def test_packing_copies_models_and_makes_voices(tmp_path, tiny_codecs, monkeypatch):
     codec = tiny_codecs[1]
-    acoustic = SolamiSoundStormModel(SolamiSoundStormConfig(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, head_dim=8, intermediate_size=8, conv_channels=8,
-        conv_kernel_size=3, codebook_size=32, num_semantic_codes=32,
-    ))  # fmt: skip
+    acoustic = soundstorm(levels=8, codes=32)
     codec.save_pretrained(tmp_path / "codec")
     acoustic.save_pretrained(tmp_path / "acoustic")
     monkeypatch.setattr(packing, "speak", lambda voice, text: (hum(44100, 200 if voice == "heart" else 90), 22050))

@@ -1,6 +1,8 @@
 """Tuning a trained codec: as a whole, and its decoder alone to what an acoustic model fills in."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +10,6 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.training.speech_codec import train_speech_codec
@@ -19,29 +18,16 @@ from solami_hf.training.speech_codec_data import Recordings
 from solami_hf.training.speech_decoder import SpeechDecoderTrainer, latents_of
 from solami_hf.training.speech_decoder_data import DecoderWindows, own_and_filled
 
-STORM = {
-    "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 8, "intermediate_size": 8,
-    "conv_channels": 8, "conv_kernel_size": 3,
-}  # fmt: skip
-
-
-def tiny_storm(levels=3, codes=8):
-    torch.manual_seed(1)
-    sizes = {"num_quantizers": levels, "codebook_size": codes, "num_semantic_codes": codes}
-    return SolamiSoundStormModel(SolamiSoundStormConfig(**STORM, **sizes))
+sys.path.append(str(Path(__file__).parents[1]))
+from small_speech import own_codec, soundstorm  # noqa: E402
 
 
 @pytest.fixture
 def codec():
-    torch.manual_seed(0)
-    codec = SolamiSpeechCodecModel(
-        SolamiSpeechCodecConfig(
-            num_filters=2, hidden_size=8, codebook_size=8, num_quantizers=3, num_lstm_layers=1, semantic_size=8
-        )
-    )
+    codec = own_codec()
     for level in codec.quantizer.levels:
-        level.set_codes(0.1 * torch.randn(8, 8), torch.ones(8))
-    return codec.eval()
+        level.set_codes(0.1 * torch.randn(16, 8), torch.ones(16))
+    return codec
 
 
 @pytest.fixture
@@ -54,7 +40,7 @@ def recordings():
 @pytest.fixture
 def folders(tmp_path, codec):
     codec.save_pretrained(tmp_path / "codec")
-    tiny_storm().save_pretrained(tmp_path / "acoustic")
+    soundstorm().save_pretrained(tmp_path / "acoustic")
     (tmp_path / "data").mkdir()
     for index in range(4):
         values = 0.1 * np.random.default_rng(index).standard_normal(8000)
@@ -74,7 +60,7 @@ def tune(folders, name="run", steps=4, **options):
 
 
 def test_filled_codes_keep_level_0_and_are_kept(codec, recordings, tmp_path):
-    storm, cache = tiny_storm(), tmp_path / "filled.npz"
+    storm, cache = soundstorm(), tmp_path / "filled.npz"
     storm.save_pretrained(tmp_path / "acoustic")
     own, filled = own_and_filled(recordings, codec, str(tmp_path / "acoustic"), cache)
     assert [clip.shape[1] for clip in (own[0], own[3])] == [15, 24]
@@ -82,7 +68,7 @@ def test_filled_codes_keep_level_0_and_are_kept(codec, recordings, tmp_path):
     with torch.no_grad():  # the clip before is the prompt; the first one has the second
         for index, prompt in ((2, 1), (0, 1)):
             codes = [torch.from_numpy(own[clip].astype(np.int64))[None] for clip in (index, prompt)]
-            expected = storm.eval().generate(codes[0][:, 0], codes[1])
+            expected = storm.generate(codes[0][:, 0], codes[1])
             assert np.array_equal(filled[index], expected[0].numpy())
     written = cache.stat().st_mtime_ns
     again = own_and_filled(recordings, codec, str(tmp_path / "acoustic"), cache)[1]
@@ -95,13 +81,13 @@ def test_filled_codes_keep_level_0_and_are_kept(codec, recordings, tmp_path):
 
 
 def test_an_acoustic_model_of_other_codes_is_refused(codec, recordings, tmp_path):
-    tiny_storm(levels=2).save_pretrained(tmp_path / "acoustic")
-    with pytest.raises(ValueError, match="has 2 levels of 8 codes, expected 3 of 8 as the speech codec"):
+    soundstorm(levels=2).save_pretrained(tmp_path / "acoustic")
+    with pytest.raises(ValueError, match="has 2 levels of 16 codes, expected 3 of 16 as the speech codec"):
         own_and_filled(recordings, codec, str(tmp_path / "acoustic"), tmp_path / "filled.npz")
 
 
 def test_windows_are_sound_and_its_own_codes(codec, recordings, tmp_path):
-    tiny_storm().save_pretrained(tmp_path / "acoustic")
+    soundstorm().save_pretrained(tmp_path / "acoustic")
     own, filled = own_and_filled(recordings, codec, str(tmp_path / "acoustic"), tmp_path / "filled.npz")
     windows = DecoderWindows(recordings, own, filled, 6, 10, seed=1, hop_length=320, filled_share=0.5)
     kinds = set()
