@@ -179,7 +179,7 @@ class ResumableTrainer(Trainer):
             self.averages.load(checkpoint, self.args.device)
         if checkpoint and (state := finished_state(checkpoint, self.args)):
             # Trainer would take one step too many
-            self.model.load_state_dict(type(self.model).from_pretrained(checkpoint).state_dict())
+            self._load_from_checkpoint(checkpoint)
             self.state = state
         else:
             self.train(resume_from_checkpoint=checkpoint)

@@ -1,0 +1,224 @@
+"""The same sentences in several voices: what a codec learns from whose level 0 shall not know who speaks."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel, run_layers
+from ..processing.batching import map_in_batches, pad_right
+from .soundstorm_data import SpeechCodes
+from .speech_codec_data import Recordings
+from .speech_sentences import sentences
+from .speech_voices import speak_all
+
+logger = logging.getLogger(__name__)
+
+HEAD_LAYERS = 3  # of the encoder: the LSTM, an activation, and the convolution to the latents
+CONTEXT = 20  # frames that the LSTM reads before a window
+BEHIND = 3  # frames behind it that the last convolution reads
+_BATCH_SAMPLES = 800_000
+OWN, WORDS, EXCHANGED = range(3)  # what a window is decoded from, see `ExchangeWindows`
+
+
+@dataclass
+class ParallelSpeech:
+    """
+    Args:
+        names: of the voices.
+        recordings: of each voice, the same sentences in the same order.
+        features: of each voice and clip what the encoder's head reads, (frames, channels) in half precision.
+        warps: see `speech_alignment.align`.
+        units: of each voice and clip what level 0 shall be, (frames,).
+    """
+
+    names: list[str]
+    recordings: list[Recordings]
+    features: list[list[torch.Tensor]]
+    warps: dict[tuple[int, int, int], np.ndarray]
+    units: list[list[torch.Tensor]]
+
+
+def speak_parallel(voices: list[str], count: int, sampling_rate: int, seed: int, folder: Path) -> list[Recordings]:
+    """`count` sentences by every voice, at speeds of their own; kept in `folder` as one .npz file a voice."""
+    texts = sentences(count, seed)
+    spoken = []
+    for index, voice in enumerate(voices):
+        path = folder / f"parallel_{voice}.npz"
+        if path.is_file():
+            logger.info("using the speech in %s", path)
+            spoken.append(Recordings.load(path))
+            if spoken[-1].texts != texts:
+                raise ValueError(f"{path} has other sentences; remove it to synthesize anew")
+            continue
+        clips = speak_all(texts, [voice], sampling_rate, seed + 1 + index, vary=True)[0]
+        spoken.append(Recordings.join(clips, texts))
+        folder.mkdir(parents=True, exist_ok=True)
+        spoken[-1].save(path)
+    return spoken
+
+
+@torch.no_grad()
+def features_of(codec: SolamiSpeechCodecModel, recordings: Recordings) -> list[torch.Tensor]:
+    """What the head of the codec's encoder reads of each clip: (frames, channels), half precision."""
+    body = codec.encoder.layers[:-HEAD_LAYERS]
+
+    def compute(clips: list[np.ndarray]) -> list[torch.Tensor]:
+        values, mask = pad_right([torch.from_numpy(clip) for clip in clips])
+        lengths = mask.sum(1)
+        hidden = run_layers(body, values[:, None], lengths).transpose(1, 2).half()
+        frames = -(-lengths // codec.config.hop_length)
+        return [clip[:count].clone() for clip, count in zip(hidden, frames.tolist(), strict=True)]
+
+    clips = [recordings[index] for index in range(len(recordings))]
+    return map_in_batches(
+        clips, len, 16, compute, progress=lambda batches: tqdm(batches, desc="encoding speech", unit="batch"),
+        most_steps=_BATCH_SAMPLES,
+    )  # fmt: skip
+
+
+def run_head(codec: SolamiSpeechCodecModel, features: torch.Tensor) -> torch.Tensor:
+    """Features (batch, frames, channels) to latents (batch, frames, size)."""
+    return run_layers(codec.encoder.layers[-HEAD_LAYERS:], features.transpose(1, 2), None).transpose(1, 2)
+
+
+@torch.no_grad()
+def exchanged_codes(
+    codec: SolamiSpeechCodecModel, speech: ParallelSpeech, target: int, codec_name: str, share: float, seed: int
+) -> SpeechCodes:
+    """Each clip of a voice as codes, and behind a `share` of them the clip again with level 0 of another voice, warped
+    into its time, and the further levels that make it the target's: what an acoustic model learns to exchange from."""
+    generator = np.random.default_rng((seed, target))
+    latents = [[run_head(codec, clip.float()[None])[0] for clip in clips] for clips in speech.features]
+    first, clips = codec.quantizer.levels[0], []
+    for index, own in enumerate(latents[target]):
+        clips.append(behind_level_0(codec, own, first.encode(own)))
+        if generator.random() < share:
+            source = int(generator.choice([voice for voice in range(len(latents)) if voice != target]))
+            path = torch.from_numpy(speech.warps[source, target, index])
+            clips.append(behind_level_0(codec, own, first.encode(latents[source][index])[path]))
+    return SpeechCodes.join([clips], codec_name)
+
+
+def behind_level_0(codec: SolamiSpeechCodecModel, latents: torch.Tensor, units: torch.Tensor) -> np.ndarray:
+    """Codes of all levels, int16 (levels, frames), of latents (frames, size) of which level 0 says `units`."""
+    levels = codec.quantizer.levels
+    codes, residual = [units], latents - levels[0].decode(units)
+    for level in levels[1:]:
+        codes.append(level.encode(residual))
+        residual = residual - level.decode(codes[-1])
+    return torch.stack(codes).numpy().astype(np.int16)
+
+
+class ExchangeWindows(Dataset):
+    """Windows of a voice, each with the same words of one that may be another. An item is that of its number alone.
+
+    Of `PATTERN`, an item's number says what it is decoded from: OWN, the voice's own levels; WORDS, level 0 of the
+    source alone, with a vector that says whose voice it shall be; EXCHANGED, level 0 of another voice, with the
+    further levels that are left to say.
+
+    Args:
+        clips: numbers of the sentences to draw from.
+        window: frames of a window.
+        count: nominal number of windows.
+        others: recordings of no known voice and their features, of which every twelfth window is, decoded from its own
+            levels; or None.
+    """
+
+    PATTERN = (*[OWN] * 4, *[WORDS] * 5, *[EXCHANGED] * 2, None)
+
+    def __init__(
+        self, speech: ParallelSpeech, clips: range, window: int, count: int, seed: int, hop_length: int,
+        others: tuple[Recordings, list[torch.Tensor]] | None = None,
+    ):  # fmt: skip
+        self.speech, self.window, self.count, self.seed, self.hop_length = speech, window, count, seed, hop_length
+        self.others = others
+        self.length = CONTEXT + window + BEHIND
+        self.source_length = self.length + CONTEXT  # speaks more slowly
+        self.clips = [
+            index for index in clips if all(len(voice[index]) >= self.source_length for voice in speech.features)
+        ]
+        self.long_others = [i for i, clip in enumerate(others[1]) if len(clip) > self.length] if others else []
+        if not self.clips:
+            raise ValueError(
+                f"no sentence is as long as {self.source_length} frames in all voices: give a shorter window_seconds"
+            )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        """`kind`, `voice`, `input_values` (1, samples), and of the window and its source the `features` (frames,
+        channels) that the head reads, the `places` (window,) in them and `units` (window,), -100 if not known."""
+        generator = np.random.default_rng((self.seed, number))
+        kind = self.PATTERN[number % len(self.PATTERN)]
+        if kind is None:
+            if self.long_others:
+                return self._other(generator)
+            kind = OWN
+        while True:
+            item = self._draw(generator, kind)
+            if item is not None:
+                return item
+
+    def _draw(self, generator: np.random.Generator, kind: int) -> dict[str, torch.Tensor] | None:
+        """None where the source speaks too slowly there."""
+        speech, voices = self.speech, len(self.speech.names)
+        index, target, source = int(generator.choice(self.clips)), *map(int, generator.integers(voices, size=2))
+        if kind == EXCHANGED and source == target:
+            source = (target + 1 + int(generator.integers(voices - 1))) % voices
+        values = speech.recordings[target][index]
+        start = int(generator.integers(len(values) // self.hop_length - self.window + 1))
+        path = np.arange(start, start + self.window)
+        item = self._window(speech.features[target][index], path, self.length)
+        units = speech.units[target][index][path]
+        if source != target:
+            path = speech.warps[source, target, index][path]
+        other = self._window(speech.features[source][index], path, self.source_length)
+        if other is None:
+            return None
+        return {
+            "kind": torch.tensor(kind),
+            "voice": torch.tensor(target),
+            "input_values": self._samples(values, start),
+            "features": item[0],
+            "places": item[1],
+            "units": units,
+            "source_features": other[0],
+            "source_places": other[1],
+            "source_units": speech.units[source][index][path],
+        }
+
+    def _other(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        recordings, features = self.others
+        index = int(generator.choice(self.long_others))
+        start = int(generator.integers(len(recordings[index]) // self.hop_length - self.window + 1))
+        path = np.arange(start, start + self.window)
+        found, places = self._window(features[index], path, self.length)
+        unknown = torch.full((self.window,), -100)
+        return {
+            "kind": torch.tensor(OWN),
+            "voice": torch.tensor(0),
+            "input_values": self._samples(recordings[index], start),
+            "features": found,
+            "places": places,
+            "units": unknown,
+            "source_features": torch.nn.functional.pad(found, (0, 0, 0, self.source_length - self.length)),
+            "source_places": places,
+            "source_units": unknown,
+        }
+
+    def _window(
+        self, features: torch.Tensor, path: np.ndarray, length: int
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        first = max(0, min(int(path[0]) - CONTEXT, len(features) - length))
+        if path[-1] - first >= length:
+            return None
+        return features[first : first + length], torch.from_numpy(path - first)
+
+    def _samples(self, values: np.ndarray, start: int) -> torch.Tensor:
+        return torch.from_numpy(values[start * self.hop_length : (start + self.window) * self.hop_length])[None]

@@ -1,0 +1,230 @@
+"""Teaching level 0 of a codec to say the same in every voice: alignment, units, windows, and a whole small run."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
+
+from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.processing.fingerprints import codec_fingerprint
+from solami_hf.training.parallel_speech import (
+    EXCHANGED,
+    OWN,
+    ExchangeWindows,
+    ParallelSpeech,
+    exchanged_codes,
+    features_of,
+    run_head,
+    speak_parallel,
+)
+from solami_hf.training.soundstorm_data import SpeechCodes
+from solami_hf.training.speech_alignment import align, warp
+from solami_hf.training.speech_codec_data import Recordings
+from solami_hf.training.speech_sentences import sentences
+from solami_hf.training.speech_units import shared_units
+from solami_hf.training.voice_exchange import (
+    VoiceExchangeArguments,
+    VoiceExchangeTrainingArguments,
+    exchange_voices,
+)
+from solami_hf.training.voice_exchange_start import read_through, teach_units
+
+sys.path.append(str(Path(__file__).parents[1]))
+from small_speech import own_codec  # noqa: E402
+
+SENTENCES = 4
+
+
+def voice(pitch: float, speed: float) -> Recordings:
+    """The same "words", three tones each, by a voice of its own pitch and speed."""
+    clips = []
+    for index in range(SENTENCES):
+        rng = np.random.default_rng(index)
+        tones = [
+            np.sin(2 * np.pi * pitch * rng.choice([220, 440, 880]) * np.arange(int(11000 / speed)) / 16000)
+            for _ in range(3)
+        ]
+        clips.append(0.2 * np.concatenate(tones) + 0.01 * rng.standard_normal(3 * int(11000 / speed)))
+    return Recordings.join(clips, sentences(SENTENCES, 42))
+
+
+@pytest.fixture
+def codec():
+    torch.manual_seed(0)
+    codec = own_codec(bidirectional=False)
+    for level in codec.quantizer.levels:
+        level.set_codes(0.1 * torch.randn(16, 8), torch.ones(16))
+    return codec
+
+
+@pytest.fixture
+def speech(codec):
+    recordings = [voice(1.0, 1.0), voice(1.2, 0.9)]
+    features = [features_of(codec, spoken) for spoken in recordings]
+    warps = align([[clip.float() for clip in clips] for clips in features])
+    units = [[torch.arange(len(clip)) % 16 for clip in clips] for clips in features]
+    return ParallelSpeech(["low", "high"], recordings, features, warps, units)
+
+
+def test_warping_finds_the_frames_that_say_the_same():
+    words = torch.eye(6)
+    short, long = words[[0, 1, 2, 3, 4, 5]], words[[0, 0, 1, 2, 2, 2, 3, 4, 5, 5]]
+    paths = warp([(short, long), (long, short), (short, short)])
+    assert paths[0].tolist() == [0, 0, 1, 2, 2, 2, 3, 4, 5, 5]
+    assert torch.equal(long[paths[1]], short)
+    assert paths[2].tolist() == list(range(6))
+
+
+def test_voices_with_other_sentences_are_not_aligned():
+    with pytest.raises(ValueError, match="the voices speak 1 or 2 sentences"):
+        align([[torch.eye(3)], [torch.eye(3)] * 2])
+
+
+def test_units_are_what_the_voices_share():
+    torch.manual_seed(0)
+    words, said = 3 * torch.randn(5, 12), [torch.randint(0, 5, (60,)) for _ in range(8)]
+    words[:, -2:] = 0
+    offsets = torch.zeros(3, 12)
+    offsets[:, -2:] = 4 * torch.randn(3, 2)  # who speaks, in directions of its own
+    latents = [[words[said[i]] + offset + 0.3 * torch.randn(60, 12) for i in range(8)] for offset in offsets]
+    same = {(a, b, i): np.arange(60) for i in range(8) for a in range(3) for b in range(3) if a != b}
+    units = shared_units(latents, same, 8)
+    for clips in zip(*units.labels, strict=True):
+        assert all(torch.equal(clips[0], labels) for labels in clips[1:])
+    of_words = set(zip(torch.cat(said).tolist(), torch.cat(units.labels[0]).tolist(), strict=True))
+    assert len({unit for _, unit in of_words}) == len(of_words)  # none stands for two words
+    used = units.counts > 0
+    assert units.codebook[used][:, -2:].std(0).max() < 0.5 < units.codebook[used][:, :-2].std(0).min()
+
+
+def test_the_decoder_reads_new_latents_as_it_read_the_old(codec):
+    old = torch.randn(1, 8, 6)
+    matrix = torch.nn.Linear(8, 8)
+    new = torch.linalg.solve(matrix.weight, old[0] - matrix.bias[:, None])[None]
+    with torch.no_grad():
+        expected = codec.decoder(old)
+        read_through(codec, matrix)
+        # at the edges convolutions reflect, which is the same before and behind a map of each frame
+        torch.testing.assert_close(codec.decoder(new), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_windows_are_those_of_their_numbers(speech):
+    windows = ExchangeWindows(speech, range(SENTENCES), 10, 100, 7, 320)
+    kinds = set()
+    for number in range(24):
+        item, again = windows[number], windows[number]
+        assert all(torch.equal(item[name], again[name]) for name in item)
+        target = speech.recordings[int(item["voice"])]
+        values = item["input_values"][0].numpy()
+        at = [i for i in range(SENTENCES) if values[:100].tobytes() in target[i].tobytes()]
+        assert len(at) == 1 and item["features"].shape == (33, 32) and item["source_features"].shape == (53, 32)
+        found = speech.features[int(item["voice"])][at[0]]
+        assert any(torch.equal(item["features"], found[i : i + 33]) for i in range(len(found)))
+        kinds.add(int(item["kind"]))
+        if item["kind"] == EXCHANGED:
+            others = speech.features[1 - int(item["voice"])][at[0]]
+            assert any(torch.equal(item["source_features"], others[i : i + 53]) for i in range(len(others)))
+    assert kinds == {0, 1, 2}
+
+
+def test_every_twelfth_window_is_of_others(codec, speech):
+    recordings = voice(2.0, 1.0)
+    others = recordings, features_of(codec, recordings)
+    item = ExchangeWindows(speech, range(SENTENCES), 10, 100, 7, 320, others)[11]
+    assert item["kind"] == OWN and (item["units"] == -100).all()
+    with pytest.raises(ValueError, match="no sentence is as long as 243 frames"):
+        ExchangeWindows(speech, range(SENTENCES), 200, 100, 7, 320)
+
+
+def test_codes_to_exchange_have_level_0_of_another_voice(codec, speech):
+    codes = exchanged_codes(codec, speech, 1, "name", 1.0, 0)
+    assert len(codes) == 2 * SENTENCES and codes.codec == "name" and codes.codes.shape[0] == 3
+    for index in range(SENTENCES):
+        own, exchanged = codes[2 * index], codes[2 * index + 1]
+        expected = codec.encode(torch.from_numpy(speech.recordings[1][index])[None, None]).audio_codes[0].numpy()
+        assert (own == expected).mean() > 0.95  # features are kept in half precision
+        with torch.no_grad():
+            theirs = run_head(codec, speech.features[0][index].float()[None])[0]
+        first = codec.quantizer.levels[0].encode(theirs).numpy()
+        np.testing.assert_array_equal(exchanged[0], first[speech.warps[0, 1, index]])
+    assert len(exchanged_codes(codec, speech, 1, "name", 0.0, 0)) == SENTENCES
+
+
+def test_the_encoder_learns_units(codec, speech, caplog):
+    with torch.no_grad():
+        latents = [[run_head(codec, clip.float()[None])[0] for clip in clips] for clips in speech.features]
+    units = shared_units(latents, speech.warps, 16)
+    codec.train()
+
+    def right() -> float:
+        with torch.no_grad():
+            found = [
+                torch.cdist(run_head(codec, clip.float()[None])[0], units.codebook).argmin(1) == label
+                for clips, labels in zip(speech.features, units.labels, strict=True)
+                for clip, label in zip(clips, labels, strict=True)
+            ]
+        return float(torch.cat(found).float().mean())
+
+    before = right()
+    teach_units(codec, speech, latents, units, range(SENTENCES), 120, 0)
+    assert right() > before + 0.1
+
+
+@pytest.fixture
+def folders(tmp_path, codec):
+    codec.save_pretrained(tmp_path / "start")
+    config = Wav2Vec2BertConfig(
+        vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        conv_depthwise_kernel_size=3, position_embeddings_type="rotary", add_adapter=False,
+    )  # fmt: skip
+    Wav2Vec2BertModel(config).save_pretrained(tmp_path / "teacher")
+    SeamlessM4TFeatureExtractor().save_pretrained(tmp_path / "teacher")
+    (tmp_path / "run").mkdir()
+    for name, spoken in {"heart": voice(1.0, 1.0), "slt": voice(1.2, 0.9)}.items():
+        spoken.save(tmp_path / "run" / f"parallel_{name}.npz")
+    return tmp_path
+
+
+def run(folders, steps: int = 4, **options):
+    arguments = VoiceExchangeArguments(
+        start_from=str(folders / "start"), semantic_teacher=str(folders / "teacher"), voices=["heart", "slt"],
+        sentences=SENTENCES, window_seconds=0.2, unit_steps=3, **options,
+    )  # fmt: skip
+    training = VoiceExchangeTrainingArguments(
+        output_dir=str(folders / "run"), max_steps=steps, per_device_train_batch_size=12, save_steps=2,
+        logging_steps=1, use_cpu=True, disable_tqdm=True, warmup_steps=0, learning_rate=1e-2,
+    )  # fmt: skip
+    return exchange_voices(arguments, training)
+
+
+def test_a_run_gives_a_codec_and_codes_to_learn_from(folders, codec):
+    before = {name: value.clone() for name, value in codec.state_dict().items()}
+    run(folders)
+    written = SolamiSpeechCodecModel.from_pretrained(folders / "run" / "codec", dtype=torch.float32)
+    assert set(written.state_dict()) == set(before)
+    after = written.state_dict()
+    changed = {name for name, value in after.items() if not torch.allclose(value, before[name], atol=1e-3)}
+    assert {name.split(".")[0] for name in changed} == {"encoder", "decoder", "quantizer"}
+    assert not any(name.startswith(("encoder.layers.0.", "encoder.layers.1.")) for name in changed)
+    for name in ("heart", "slt"):
+        codes = SpeechCodes.load(folders / "run" / f"codes_{name}.npz")
+        assert codes.codec == codec_fingerprint(written) and len(codes) == 2 * SENTENCES
+    again = run(folders)  # nothing is left to train
+    for name, value in again.state_dict().items():
+        torch.testing.assert_close(value, written.state_dict()[name], rtol=0, atol=0)
+
+
+def test_other_sentences_in_the_folder_are_refused(folders):
+    with pytest.raises(ValueError, match="has other sentences; remove it"):
+        speak_parallel(["heart"], SENTENCES + 1, 16000, 42, folders / "run")
+
+
+def test_what_cannot_be_exchanged_is_refused(folders):
+    with pytest.raises(ValueError, match="expected two or more to exchange"):
+        VoiceExchangeArguments(start_from="a", semantic_teacher="b", voices=["heart", "heart"])
+    own_codec().save_pretrained(folders / "start")
+    with pytest.raises(ValueError, match="reads both ways"):
+        run(folders)
