@@ -43,9 +43,15 @@ class ParallelSpeech:
     units: list[list[torch.Tensor]]
 
 
-def speak_parallel(voices: list[str], count: int, sampling_rate: int, seed: int, folder: Path) -> list[Recordings]:
-    """`count` sentences by every voice, at speeds of their own; kept in `folder` as one .npz file a voice."""
-    texts = sentences(count, seed)
+def speak_parallel(
+    voices: list[str], count: int, sampling_rate: int, seed: int, folder: Path, left_out: frozenset[str] = frozenset()
+) -> list[Recordings]:
+    """`count` sentences by every voice, at speeds of their own; kept in `folder` as one .npz file a voice.
+
+    Raises:
+        ValueError: the folder has other sentences.
+    """
+    texts = [text for text in sentences(count + len(left_out), seed) if text not in left_out][:count]
     spoken = []
     for index, voice in enumerate(voices):
         path = folder / f"parallel_{voice}.npz"
@@ -88,20 +94,46 @@ def run_head(codec: SolamiSpeechCodecModel, features: torch.Tensor) -> torch.Ten
 
 @torch.no_grad()
 def exchanged_codes(
-    codec: SolamiSpeechCodecModel, speech: ParallelSpeech, target: int, codec_name: str, share: float, seed: int
+    codec: SolamiSpeechCodecModel, speech: ParallelSpeech, target: int, codec_name: str, seed: int
 ) -> SpeechCodes:
-    """Each clip of a voice as codes, and behind a `share` of them the clip again with level 0 of another voice, warped
-    into its time, and the further levels that make it the target's: what an acoustic model learns to exchange from."""
+    """Each clip of a voice as codes, and behind it the clip again with level 0 of another voice, warped into its time,
+    and the further levels that make it the target's: what an acoustic model learns to exchange from."""
     generator = np.random.default_rng((seed, target))
     latents = [[run_head(codec, clip.float()[None])[0] for clip in clips] for clips in speech.features]
     first, clips = codec.quantizer.levels[0], []
     for index, own in enumerate(latents[target]):
         clips.append(behind_level_0(codec, own, first.encode(own)))
-        if generator.random() < share:
-            source = int(generator.choice([voice for voice in range(len(latents)) if voice != target]))
-            path = torch.from_numpy(speech.warps[source, target, index])
-            clips.append(behind_level_0(codec, own, first.encode(latents[source][index])[path]))
+        source = int(generator.choice([voice for voice in range(len(latents)) if voice != target]))
+        path = torch.from_numpy(speech.warps[source, target, index])
+        clips.append(behind_level_0(codec, own, first.encode(latents[source][index])[path]))
     return SpeechCodes.join([clips], codec_name)
+
+
+def exchanged_speech(folder: Path, count: int, held_out: int) -> tuple[Recordings, SpeechCodes, Recordings]:
+    """What `voice_exchange` has written: of each voice at most `count` clips, every one twice, their codes, own and
+    exchanged in turn, and clips held out: of each voice the last, `held_out` in all.
+
+    Raises:
+        FileNotFoundError: the folder has no such codes, or not the speech to them.
+        ValueError: speech and codes are not of the same clips.
+    """
+    paths = sorted(folder.glob("codes_*.npz"))
+    if not paths:
+        raise FileNotFoundError(f"{folder} has no codes_*.npz, expected a folder of voice_exchange")
+    clips, texts, kept, codes = [], [], [], []
+    for path in paths:
+        spoken = Recordings.load(folder / path.name.replace("codes_", "parallel_", 1))
+        both = SpeechCodes.load(path)
+        if len(both) != 2 * len(spoken):
+            raise ValueError(f"{path} has {len(both)} clips, expected {2 * len(spoken)}, two of each that is spoken")
+        border = len(spoken) - min(-(-held_out // len(paths)), len(spoken) // 2)
+        kept += [(spoken[index], spoken.texts[index]) for index in range(border, len(spoken))]
+        for index in range(2 * min(border, count)):
+            clips.append(spoken[index // 2])
+            texts.append(spoken.texts[index // 2])
+            codes.append(both[index])
+    rest = Recordings.join([clip for clip, _ in kept], [text for _, text in kept])
+    return Recordings.join(clips, texts), SpeechCodes.join([codes], both.codec), rest
 
 
 def behind_level_0(codec: SolamiSpeechCodecModel, latents: torch.Tensor, units: torch.Tensor) -> np.ndarray:

@@ -25,6 +25,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from .parallel_speech import exchanged_speech
 from .resuming import save_run
 from .semantic_distillation import SemanticTeacher
 from .speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
@@ -97,10 +98,14 @@ def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -
                 f"{config.semantic_size}: name that one, or none"
             )
     with training_args.main_process_first(desc="preparing speech"):
-        recordings, held_out = speech_data(
-            args.data, training_args.output_dir, config.sampling_rate, args.sentences, args.held_out, args.voices,
-            seed, args.shift_voices,
-        )  # fmt: skip
+        own = None
+        if args.exchange:
+            recordings, own, held_out = exchanged_speech(Path(args.exchange), args.sentences, args.held_out)
+        else:
+            recordings, held_out = speech_data(
+                args.data, training_args.output_dir, config.sampling_rate, args.sentences, args.held_out, args.voices,
+                seed, args.shift_voices,
+            )  # fmt: skip
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
     frames, count = round(args.window_seconds * config.frame_rate), training_args.max_steps * batch
     windows = RandomCrops(recordings, frames * config.hop_length, count, seed)
@@ -109,7 +114,7 @@ def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -
         teacher.measure(some.to(device).split(16), frames)
     if args.decoder_only:
         cache = Path(training_args.output_dir) / "filled_codes.npz"
-        codes = own_and_filled(recordings, given, args.acoustic_model, cache, device, training_args.bf16)
+        codes = own_and_filled(recordings, given, args.acoustic_model, cache, device, training_args.bf16, own)
         windows = DecoderWindows(recordings, *codes, frames, count, seed, config.hop_length, args.filled_share)
     torch.manual_seed(seed)
     model = given or new_codec(config, some[:16])

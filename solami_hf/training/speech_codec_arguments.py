@@ -53,6 +53,12 @@ class SpeechCodecArguments:
     acoustic_model: str | None = field(
         default=None, metadata={"help": "With decoder_only: what it fills in behind level 0 is decoded, too."}
     )
+    exchange: str | None = field(
+        default=None,
+        metadata={
+            "help": "With decoder_only: folder of a voice_exchange run, to take its speech and codes for `data`."
+        },
+    )
     filled_share: float = field(
         default=0.6, metadata={"help": "Share of windows with the levels that the acoustic model fills in."}
     )
@@ -85,7 +91,11 @@ class SpeechCodecArguments:
         ):
             if not 0 <= getattr(self, name) <= max(0, 1 - other):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0 and both at most 1 together")
-        for name, other in (("decoder_only", "start_from"), ("acoustic_model", "decoder_only")):
+        for name, other in (
+            ("decoder_only", "start_from"),
+            ("acoustic_model", "decoder_only"),
+            ("exchange", "decoder_only"),
+        ):
             if getattr(self, name) and not getattr(self, other):
                 raise ValueError(f"{name} is for tuning the decoder of a trained codec: give {other}, too")
         if self.decoder_only and self.semantic_teacher:

@@ -28,17 +28,25 @@ def own_and_filled(
     cache: Path,
     device="cpu",
     bf16: bool = False,
+    own: SpeechCodes | None = None,
 ) -> tuple[SpeechCodes, SpeechCodes]:
     """The codec's codes of each clip, and the same level 0 with the levels that an acoustic model (a folder or hub id)
     makes of it; without one, the codec's codes twice.
 
     The prompt of a clip is the one before it, mostly of the same voice. The filled codes are kept in `cache`.
 
+    Args:
+        own: codes to take for the codec's, of `exchanged_speech`: there two clips in turn say the same, and the prompt
+            is the first of the two before.
+
     Raises:
-        ValueError: the acoustic model is of other codes than the codec's.
+        ValueError: the acoustic model or the codes are not of this codec.
     """
-    fingerprint = codec_fingerprint(codec)
-    own = SpeechCodes.join([encode(recordings, codec, device)], fingerprint)
+    fingerprint, back = codec_fingerprint(codec), 1 if own is None else 2
+    if own is None:
+        own = SpeechCodes.join([encode(recordings, codec, device)], fingerprint)
+    elif own.codec != fingerprint:
+        raise ValueError(f"the exchanged codes are of the codec {own.codec}, expected {fingerprint}, `start_from`")
     if acoustic_model is None:
         return own, own
     acoustic = SolamiSoundStormModel.from_pretrained(acoustic_model, dtype=torch.float32).to(device).eval()
@@ -58,7 +66,9 @@ def own_and_filled(
         return own, filled
     longest = round(PROMPT_SECONDS * codec.config.frame_rate)
     clips = [torch.from_numpy(own[index].astype(np.int64)).T for index in range(len(own))]
-    prompts = [clips[index - 1 if index else min(1, len(clips) - 1)][:longest] for index in range(len(clips))]
+    starts = [index // back * back for index in range(len(clips))]
+    before = [start - back if start else min(back, len(clips) - 1) for start in starts]
+    prompts = [clips[index][:longest] for index in before]
 
     def fill(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> list[np.ndarray]:
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):

@@ -4,6 +4,8 @@
         --voices heart slt rms awb --output_dir runs/exchange
     solami train-soundstorm --config soundstorm_small.yaml --data runs/exchange/codes_*.npz \
         --speech_codec runs/exchange/codec --output_dir runs/acoustic
+    solami train-speech-codec --start_from runs/exchange/codec --decoder_only true --acoustic_model runs/acoustic \
+        --exchange runs/exchange --output_dir runs/tuned
 
 All voices speak the same sentences. Their frames are aligned by what the teacher hears; what aligned frames have in
 common becomes the codebook of level 0 (`speech_units`). The head of the encoder learns to find these units in every
@@ -11,7 +13,7 @@ voice, and the decoder to speak them: from all levels; from level 0 of any voice
 wanted; and from level 0 of another voice with the levels that turn it. The layers of the encoder before its LSTM stay.
 
 `OUTPUT_DIR/codec` gets the codec, whose codes are new ones, and `OUTPUT_DIR/codes_VOICE.npz` what an acoustic model
-learns from: the clips of each voice, a share of them once more with level 0 of another voice.
+learns from: the clips of each voice, and each once more with level 0 of another voice.
 """
 
 import logging
@@ -57,6 +59,10 @@ class VoiceExchangeArguments:
         default_factory=lambda: ["heart", "slt", "rms", "awb"], metadata={"help": "Offline voices."}
     )
     sentences: int = field(default=1400, metadata={"help": "Sentences that all of them speak."})
+    leave_out: str | None = field(
+        default=None,
+        metadata={"help": "Text file with sentences that they shall not speak, one a line: those to judge by."},
+    )
     data: list[str] = field(
         default_factory=list, metadata={"help": "Folders of recordings of others, a twelfth of all."}
     )
@@ -64,13 +70,10 @@ class VoiceExchangeArguments:
     unit_steps: int = field(default=1600, metadata={"help": "Steps in which the encoder learns the units at first."})
     unit_weight: float = field(default=0.2, metadata={"help": "Weight of the units' cross entropy afterwards."})
     averaging_decay: float = field(default=0.998, metadata={"help": "Decay of the running averages of the weights."})
-    exchanged_share: float = field(default=1.0, metadata={"help": "Share of clips whose exchanged codes are written."})
 
     def __post_init__(self):
         if len(set(self.voices)) < 2:
             raise ValueError(f"voices is {self.voices}, expected two or more to exchange")
-        if not 0 <= self.exchanged_share <= 1:
-            raise ValueError(f"exchanged_share is {self.exchanged_share}, expected 0 to 1")
 
 
 @dataclass
@@ -155,7 +158,10 @@ def prepare(
 ) -> tuple[ParallelSpeech, SharedUnits, list[list[torch.Tensor]]]:
     """Speech of all voices, aligned and with its units, and the codec's latents as they were."""
     rate, hop = codec.config.sampling_rate, codec.config.hop_length
-    spoken = speak_parallel(args.voices, args.sentences, rate, training_args.seed, Path(training_args.output_dir))
+    lines = Path(args.leave_out).read_text(encoding="utf-8").splitlines() if args.leave_out else []
+    spoken = speak_parallel(
+        args.voices, args.sentences, rate, training_args.seed, Path(training_args.output_dir), frozenset(lines)
+    )
     teacher = SemanticTeacher(args.semantic_teacher, args.semantic_layer, rate)
     warps = align([states_of(recordings, teacher, hop) for recordings in spoken])
     features = [features_of(codec, recordings) for recordings in spoken]
@@ -212,7 +218,7 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
     codec = SolamiSpeechCodecModel.from_pretrained(folder / "codec", dtype=torch.float32).eval()
     name = codec_fingerprint(codec)
     for target, voice in enumerate(args.voices):
-        codes = exchanged_codes(codec, speech, target, name, args.exchanged_share, training_args.seed)
+        codes = exchanged_codes(codec, speech, target, name, training_args.seed)
         codes.save(folder / f"codes_{voice}.npz")
     logger.info("wrote the codec to %s, and codes of %d voices", folder / "codec", len(args.voices))
     return codec

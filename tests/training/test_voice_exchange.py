@@ -10,19 +10,24 @@ from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Ve
 
 from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.fingerprints import codec_fingerprint
+from solami_hf.training import parallel_speech
 from solami_hf.training.parallel_speech import (
     EXCHANGED,
     OWN,
     ExchangeWindows,
     ParallelSpeech,
     exchanged_codes,
+    exchanged_speech,
     features_of,
     run_head,
     speak_parallel,
 )
 from solami_hf.training.soundstorm_data import SpeechCodes
 from solami_hf.training.speech_alignment import align, warp
+from solami_hf.training.speech_codec import train_speech_codec
+from solami_hf.training.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
 from solami_hf.training.speech_codec_data import Recordings
+from solami_hf.training.speech_decoder_data import own_and_filled
 from solami_hf.training.speech_sentences import sentences
 from solami_hf.training.speech_units import shared_units
 from solami_hf.training.voice_exchange import (
@@ -33,7 +38,7 @@ from solami_hf.training.voice_exchange import (
 from solami_hf.training.voice_exchange_start import read_through, teach_units
 
 sys.path.append(str(Path(__file__).parents[1]))
-from small_speech import own_codec  # noqa: E402
+from small_speech import own_codec, soundstorm  # noqa: E402
 
 SENTENCES = 4
 
@@ -140,7 +145,7 @@ def test_every_twelfth_window_is_of_others(codec, speech):
 
 
 def test_codes_to_exchange_have_level_0_of_another_voice(codec, speech):
-    codes = exchanged_codes(codec, speech, 1, "name", 1.0, 0)
+    codes = exchanged_codes(codec, speech, 1, "name", 0)
     assert len(codes) == 2 * SENTENCES and codes.codec == "name" and codes.codes.shape[0] == 3
     for index in range(SENTENCES):
         own, exchanged = codes[2 * index], codes[2 * index + 1]
@@ -150,7 +155,6 @@ def test_codes_to_exchange_have_level_0_of_another_voice(codec, speech):
             theirs = run_head(codec, speech.features[0][index].float()[None])[0]
         first = codec.quantizer.levels[0].encode(theirs).numpy()
         np.testing.assert_array_equal(exchanged[0], first[speech.warps[0, 1, index]])
-    assert len(exchanged_codes(codec, speech, 1, "name", 0.0, 0)) == SENTENCES
 
 
 def test_the_encoder_learns_units(codec, speech, caplog):
@@ -217,9 +221,47 @@ def test_a_run_gives_a_codec_and_codes_to_learn_from(folders, codec):
         torch.testing.assert_close(value, written.state_dict()[name], rtol=0, atol=0)
 
 
+def test_the_decoder_is_tuned_on_what_was_exchanged(folders):
+    run(folders)
+    recordings, codes, held_out = exchanged_speech(folders / "run", 2, 2)
+    assert len(recordings) == len(codes) == 2 * 2 * 2 and len(held_out) == 2
+    np.testing.assert_array_equal(recordings[0], recordings[1])
+    assert codes[0][0].tolist() != codes[1][0].tolist()
+    soundstorm().save_pretrained(folders / "acoustic")
+    arguments = SpeechCodecArguments(
+        start_from=str(folders / "run" / "codec"), decoder_only=True, acoustic_model=str(folders / "acoustic"),
+        exchange=str(folders / "run"), sentences=2, held_out=2, window_seconds=0.2, eval_clips=2,
+    )  # fmt: skip
+    training = SpeechCodecTrainingArguments(
+        output_dir=str(folders / "tuned"), max_steps=2, per_device_train_batch_size=2, use_cpu=True, disable_tqdm=True
+    )
+    train_speech_codec(arguments, training)
+    filled = SpeechCodes.load(folders / "tuned" / "filled_codes.npz")
+    np.testing.assert_array_equal(filled.codes[0], codes.codes[0])  # level 0 stays, own and exchanged
+    assert not np.array_equal(filled.codes[1:], codes.codes[1:])
+    start = SolamiSpeechCodecModel.from_pretrained(folders / "start", dtype=torch.float32)
+    with pytest.raises(ValueError, match="the exchanged codes are of the codec .*, `start_from`"):
+        own_and_filled(recordings, start, None, folders / "none.npz", own=codes)
+    with pytest.raises(FileNotFoundError, match="has no codes_.*, expected a folder of voice_exchange"):
+        exchanged_speech(folders / "start", 2, 2)
+
+
 def test_other_sentences_in_the_folder_are_refused(folders):
     with pytest.raises(ValueError, match="has other sentences; remove it"):
         speak_parallel(["heart"], SENTENCES + 1, 16000, 42, folders / "run")
+
+
+def test_sentences_to_judge_by_are_not_spoken(tmp_path, monkeypatch):
+    said = []
+
+    def speak_all(texts, voices, *_, **__):
+        said.append((voices, texts))
+        return [np.zeros(10)] * len(texts), voices
+
+    monkeypatch.setattr(parallel_speech, "speak_all", speak_all)
+    usual = sentences(5, 42)
+    speak_parallel(["heart", "slt"], 4, 16000, 42, tmp_path, frozenset(usual[:1]))
+    assert [voices for voices, _ in said] == [["heart"], ["slt"]] and said[0][1] == said[1][1] == usual[1:]
 
 
 def test_what_cannot_be_exchanged_is_refused(folders):
