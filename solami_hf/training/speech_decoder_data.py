@@ -36,13 +36,12 @@ def own_and_filled(
     The prompt of a clip is the one before it, mostly of the same voice. The filled codes are kept in `cache`.
 
     Args:
-        own: codes to take for the codec's, of `exchanged_speech`: there two clips in turn say the same, and the prompt
-            is the first of the two before.
+        own: codes to take for the codec's, of `exchanged_speech`.
 
     Raises:
         ValueError: the acoustic model or the codes are not of this codec.
     """
-    fingerprint, back = codec_fingerprint(codec), 1 if own is None else 2
+    fingerprint = codec_fingerprint(codec)
     if own is None:
         own = SpeechCodes.join([encode(recordings, codec, device)], fingerprint)
     elif own.codec != fingerprint:
@@ -66,9 +65,7 @@ def own_and_filled(
         return own, filled
     longest = round(PROMPT_SECONDS * codec.config.frame_rate)
     clips = [torch.from_numpy(own[index].astype(np.int64)).T for index in range(len(own))]
-    starts = [index // back * back for index in range(len(clips))]
-    before = [start - back if start else min(back, len(clips) - 1) for start in starts]
-    prompts = [clips[index][:longest] for index in before]
+    prompts = [clips[index - 1 if index else min(1, len(clips) - 1)][:longest] for index in range(len(clips))]
 
     def fill(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> list[np.ndarray]:
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
