@@ -28,6 +28,8 @@ from transformers import TrainingArguments, set_seed
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..processing.fingerprints import codec_fingerprint
 from .parallel_speech import (
+    HEAD_LAYERS,
+    OWN,
     WORDS,
     ExchangeWindows,
     ParallelSpeech,
@@ -103,7 +105,7 @@ class VoiceExchangeTrainer(ResumableTrainer):
         levels, values, kind = model.quantizer.levels, inputs["input_values"], inputs["kind"]
         latents = self._latents(model, inputs, "")
         theirs = self._latents(model, inputs, "source_")
-        words, exchanged = (kind == WORDS)[:, None, None], (kind != 0)[:, None, None]
+        words, exchanged = (kind == WORDS)[:, None, None], (kind != OWN)[:, None, None]
         with torch.no_grad():
             first = levels[0].encode(torch.where(exchanged, theirs, latents).flatten(0, 1)).view(latents.shape[:2])
             total = self._with_further_levels(model, latents.detach(), levels[0].decode(first), words)
@@ -189,15 +191,15 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
         recordings = Recordings.concatenate([read_recordings(path, codec.config.sampling_rate) for path in args.data])
         others = recordings, features_of(codec, recordings)
     clips = range(args.sentences)
-    codec.quantizer.levels[0].set_codes(units.codebook, units.counts)
+    window = round(args.window_seconds * codec.config.frame_rate)
+    size = training_args.train_batch_size * training_args.gradient_accumulation_steps
+    codec.quantizer.levels[0].set_codes(units.codebook, units.counts * size * window / units.counts.sum())
     codec.train()
     bf16 = bool(training_args.bf16)
     teach_units(codec, speech, latents, units, clips, args.unit_steps, training_args.seed, bf16)
-    window = round(args.window_seconds * codec.config.frame_rate)
-    size = training_args.train_batch_size * training_args.gradient_accumulation_steps
     voices = fill_behind_level_0(codec, speech, clips, size * window, training_args.seed)
     codec.exchange = Scaffold(voices, units.codebook)
-    codec.encoder.layers[:-3].requires_grad_(False)
+    codec.encoder.layers[:-HEAD_LAYERS].requires_grad_(False)
     codec.semantic_projection.requires_grad_(False)
     trainer = VoiceExchangeTrainer(
         model=codec,
