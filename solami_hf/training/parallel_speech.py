@@ -93,16 +93,22 @@ def run_head(codec: SolamiSpeechCodecModel, features: torch.Tensor) -> torch.Ten
 
 
 @torch.no_grad()
+def latents_of_voices(codec: SolamiSpeechCodecModel, features: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+    """Latents (frames, size) of each voice and clip, of what `features_of` gave."""
+    return [[run_head(codec, clip.float()[None])[0] for clip in clips] for clips in features]
+
+
+@torch.no_grad()
 def exchanged_codes(
-    codec: SolamiSpeechCodecModel, speech: ParallelSpeech, target: int, codec_name: str, seed: int
-) -> SpeechCodes:
+    codec: SolamiSpeechCodecModel, latents: list[list[torch.Tensor]], warps: dict[tuple[int, int, int], np.ndarray],
+    target: int, codec_name: str, seed: int,
+) -> SpeechCodes:  # fmt: skip
     """Each clip of a voice as codes, and in turn with them each again with level 0 of another voice, warped into its
     time, and the further levels that make it the target's: what an acoustic model learns to exchange from.
 
-    See `sentence_of` for the order.
+    See `latents_of_voices`, `speech_alignment.align`, and `sentence_of` for the order.
     """
     generator = np.random.default_rng((seed, target))
-    latents = [[run_head(codec, clip.float()[None])[0] for clip in clips] for clips in speech.features]
     first, clips = codec.quantizer.levels[0], []
     for number in range(2 * len(latents[target])):
         index = sentence_of(number, len(latents[target]))
@@ -110,7 +116,7 @@ def exchanged_codes(
         units = first.encode(own)
         if number % 2:
             source = int(generator.choice([voice for voice in range(len(latents)) if voice != target]))
-            units = first.encode(latents[source][index])[torch.from_numpy(speech.warps[source, target, index])]
+            units = first.encode(latents[source][index])[torch.from_numpy(warps[source, target, index])]
         clips.append(behind_level_0(codec, own, units))
     return SpeechCodes.join([clips], codec_name)
 
@@ -152,12 +158,10 @@ def exchanged_speech(folder: Path, count: int, held_out: int) -> tuple[Recording
 
 def behind_level_0(codec: SolamiSpeechCodecModel, latents: torch.Tensor, units: torch.Tensor) -> np.ndarray:
     """Codes of all levels, int16 (levels, frames), of latents (frames, size) of which level 0 says `units`."""
-    levels = codec.quantizer.levels
-    codes, residual = [units], latents - levels[0].decode(units)
-    for level in levels[1:]:
-        codes.append(level.encode(residual))
-        residual = residual - level.decode(codes[-1])
-    return torch.stack(codes).numpy().astype(np.int16)
+    quantizer = codec.quantizer
+    residual = (latents - quantizer.levels[0].decode(units)).t()[None]
+    further = quantizer.encode(residual, len(quantizer.levels), first_quantizer=1)[0]
+    return torch.cat([units[None], further]).numpy().astype(np.int16)
 
 
 class ExchangeWindows(Dataset):
@@ -168,7 +172,6 @@ class ExchangeWindows(Dataset):
     further levels that are left to say.
 
     Args:
-        clips: numbers of the sentences to draw from.
         window: frames of a window.
         count: nominal number of windows.
         others: recordings of no known voice and their features, of which every twelfth window is, decoded from its own
@@ -178,7 +181,7 @@ class ExchangeWindows(Dataset):
     PATTERN = (*[OWN] * 4, *[WORDS] * 5, *[EXCHANGED] * 2, None)
 
     def __init__(
-        self, speech: ParallelSpeech, clips: range, window: int, count: int, seed: int, hop_length: int,
+        self, speech: ParallelSpeech, window: int, count: int, seed: int, hop_length: int,
         others: tuple[Recordings, list[torch.Tensor]] | None = None,
     ):  # fmt: skip
         self.speech, self.window, self.count, self.seed, self.hop_length = speech, window, count, seed, hop_length
@@ -186,7 +189,9 @@ class ExchangeWindows(Dataset):
         self.length = CONTEXT + window + BEHIND
         self.source_length = self.length + CONTEXT  # speaks more slowly
         self.clips = [
-            index for index in clips if all(len(voice[index]) >= self.source_length for voice in speech.features)
+            index
+            for index, clips in enumerate(zip(*speech.features, strict=True))
+            if min(map(len, clips)) >= self.source_length
         ]
         self.long_others = [i for i, clip in enumerate(others[1]) if len(clip) > self.length] if others else []
         if not self.clips:

@@ -1,9 +1,11 @@
 """Where a speech codec starts from: layers of unit variance, and codebooks filled by k-means."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
-from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
+from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecCodebook, SpeechCodecWeightNorm
 
 
 @torch.no_grad()
@@ -47,12 +49,18 @@ def fill_codebooks(model: SolamiSpeechCodecModel, batches: list[torch.Tensor], c
     """
     latents = [model.encoder(values.to(model.device)) for values in batches]
     residual = torch.cat([latent.transpose(1, 2).flatten(0, 1) for latent in latents]).float()
-    clips = sum(map(len, batches))
-    for level in model.quantizer.levels:
-        centres, counts = kmeans(residual, len(level.code_counts), seed=seed)
-        level.set_codes(centres, counts * clips_per_step / clips)
-        residual = residual - level.decode(level.encode(residual))
+    fill_levels(model.quantizer.levels, residual, clips_per_step / sum(map(len, batches)), seed)
     return len(residual)
+
+
+@torch.no_grad()
+def fill_levels(levels: Iterable[SpeechCodecCodebook], residual: torch.Tensor, share: float, seed: int) -> None:
+    """k-means over `residual` (n, size), and for each further level over what the ones before leave; `share` of these
+    vectors move the codebooks in a step of training."""
+    for level in levels:
+        centres, counts = kmeans(residual, len(level.code_counts), seed=seed)
+        level.set_codes(centres, counts * share)
+        residual = residual - level.decode(level.encode(residual))
 
 
 def kmeans(vectors: torch.Tensor, count: int, seed: int, iterations: int = 12) -> tuple[torch.Tensor, torch.Tensor]:

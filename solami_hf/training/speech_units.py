@@ -19,18 +19,14 @@ KEPT_DIRECTIONS = 48  # of the codebook; the others are left to the voice
 class SharedUnits:
     """
     Args:
-        codebook: (units, size), in the space of the latents; it varies in `directions` only.
+        codebook: (units, size), in the space of the latents; it varies in `KEPT_DIRECTIONS` only.
         counts: (units,), how many frames each has.
         labels: of each voice and sentence the units (frames,).
-        directions: (size, k) orthonormal.
-        centre: (size,), mean of the codebook.
     """
 
     codebook: torch.Tensor
     counts: torch.Tensor
     labels: list[list[torch.Tensor]]
-    directions: torch.Tensor
-    centre: torch.Tensor
 
 
 def shared_units(
@@ -90,4 +86,4 @@ def _as_codebook(latents, labels, count: int) -> SharedUnits:
     centre = sums.sum(0) / counts.sum()
     spread = (means - centre) * (counts > 0)[:, None]
     directions = torch.linalg.eigh(spread.T @ spread).eigenvectors[:, -KEPT_DIRECTIONS:]
-    return SharedUnits(centre + spread @ directions @ directions.T, counts, labels, directions, centre)
+    return SharedUnits(centre + spread @ directions @ directions.T, counts, labels)

@@ -35,6 +35,7 @@ from .parallel_speech import (
     ParallelSpeech,
     exchanged_codes,
     features_of,
+    latents_of_voices,
     run_head,
     speak_parallel,
 )  # fmt: skip
@@ -80,7 +81,7 @@ class VoiceExchangeArguments:
 
 @dataclass
 class VoiceExchangeTrainingArguments(SpeechCodecTrainingArguments):
-    """As for speech codecs, with a batch of the whole pattern of `ExchangeWindows`, twice."""
+    """As for speech codecs, with larger batches: twice the pattern of `ExchangeWindows`, on average."""
 
     max_steps: int = 2200
     per_device_train_batch_size: int = 24
@@ -167,8 +168,7 @@ def prepare(
     teacher = SemanticTeacher(args.semantic_teacher, args.semantic_layer, rate)
     warps = align([states_of(recordings, teacher, hop) for recordings in spoken])
     features = [features_of(codec, recordings) for recordings in spoken]
-    with torch.no_grad():
-        latents = [[run_head(codec, clip.float()[None])[0] for clip in clips] for clips in features]
+    latents = latents_of_voices(codec, features)
     units = shared_units(latents, warps, codec.config.codebook_size, training_args.seed)
     return ParallelSpeech(args.voices, spoken, features, warps, units.labels), units, latents
 
@@ -190,14 +190,12 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
     if args.data:
         recordings = Recordings.concatenate([read_recordings(path, codec.config.sampling_rate) for path in args.data])
         others = recordings, features_of(codec, recordings)
-    clips = range(args.sentences)
     window = round(args.window_seconds * codec.config.frame_rate)
     size = training_args.train_batch_size * training_args.gradient_accumulation_steps
     codec.quantizer.levels[0].set_codes(units.codebook, units.counts * size * window / units.counts.sum())
     codec.train()
-    bf16 = bool(training_args.bf16)
-    teach_units(codec, speech, latents, units, clips, args.unit_steps, training_args.seed, bf16)
-    voices = fill_behind_level_0(codec, speech, clips, size * window, training_args.seed)
+    teach_units(codec, speech, latents, args.unit_steps, training_args.seed, bool(training_args.bf16))
+    voices = fill_behind_level_0(codec, speech, size * window, training_args.seed)
     codec.exchange = Scaffold(voices, units.codebook)
     codec.encoder.layers[:-HEAD_LAYERS].requires_grad_(False)
     codec.semantic_projection.requires_grad_(False)
@@ -205,7 +203,7 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
         model=codec,
         args=training_args,
         train_dataset=ExchangeWindows(
-            speech, clips, window, training_args.max_steps * size, training_args.seed, codec.config.hop_length, others
+            speech, window, training_args.max_steps * size, training_args.seed, codec.config.hop_length, others
         ),
         averaging_decay=args.averaging_decay,
         unit_weight=args.unit_weight,
@@ -218,9 +216,9 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
     folder = Path(training_args.output_dir)
     save_run(codec, {"arguments": asdict(args), "log": trainer.history()}, folder / "codec", half=True)
     codec = SolamiSpeechCodecModel.from_pretrained(folder / "codec", dtype=torch.float32).eval()
-    name = codec_fingerprint(codec)
+    name, latents = codec_fingerprint(codec), latents_of_voices(codec, speech.features)
     for target, voice in enumerate(args.voices):
-        codes = exchanged_codes(codec, speech, target, name, training_args.seed)
+        codes = exchanged_codes(codec, latents, speech.warps, target, name, training_args.seed)
         codes.save(folder / f"codes_{voice}.npz")
     logger.info("wrote the codec to %s, and codes of %d voices", folder / "codec", len(args.voices))
     return codec

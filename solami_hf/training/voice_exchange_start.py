@@ -11,8 +11,7 @@ from tqdm.auto import trange
 
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from .parallel_speech import HEAD_LAYERS, ParallelSpeech, run_head
-from .speech_codec_start import kmeans
-from .speech_units import SharedUnits
+from .speech_codec_start import fill_levels
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +30,19 @@ def unit_logits(latents: torch.Tensor, codebook: torch.Tensor, log_scale: torch.
 
 
 def teach_units(
-    codec: SolamiSpeechCodecModel, speech: ParallelSpeech, latents: list[list[torch.Tensor]], units: SharedUnits,
-    clips: range, steps: int, seed: int, bf16: bool = False,
+    codec: SolamiSpeechCodecModel, speech: ParallelSpeech, latents: list[list[torch.Tensor]], steps: int, seed: int,
+    bf16: bool = False,
 ) -> None:  # fmt: skip
-    """Teaches the encoder's head the units of level 0, while its old `latents` can be told from the new by a matrix.
+    """Teaches the encoder's head the units of the speech, the codes of level 0, while its old `latents` can be told
+    from the new by a matrix.
 
     The decoder then reads the new latents through that matrix: what it makes of them is what it made of the old.
     """
-    size = codec.config.hidden_size
+    size, codebook = codec.config.hidden_size, codec.quantizer.levels[0].codebook
     back = nn.Linear(size, size)
     nn.init.eye_(back.weight)
     nn.init.zeros_(back.bias)
-    log_scale = nn.Parameter(sharpness(units.codebook))
+    log_scale = nn.Parameter(sharpness(codebook))
     head = codec.encoder.layers[-HEAD_LAYERS:]
     weights = [*head.parameters(), *back.parameters(), log_scale]
     optimizer = torch.optim.AdamW(weights, lr=1e-3, betas=(0.9, 0.98), weight_decay=0)
@@ -50,7 +50,7 @@ def teach_units(
         optimizer, lambda step: min(1, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
     )
     generator = np.random.default_rng(seed)
-    long = [(v, i) for v, voice in enumerate(speech.features) for i in clips if len(voice[i]) >= FRAMES]
+    long = [(v, i) for v, voice in enumerate(speech.features) for i, clip in enumerate(voice) if len(clip) >= FRAMES]
     right = torch.zeros(())
     for step in (bar := trange(steps, desc="teaching units", unit="step")):
         chosen = [long[i] for i in generator.integers(len(long), size=BATCH)]
@@ -59,12 +59,12 @@ def teach_units(
         def windows(source, chosen=chosen, starts=starts):
             return torch.stack([source[v][i][at : at + FRAMES] for (v, i), at in zip(chosen, starts, strict=True)])
 
-        features, wanted = windows(speech.features).float(), windows(units.labels)[:, WARM_UP:]
+        features, wanted = windows(speech.features).float(), windows(speech.units)[:, WARM_UP:]
         old = windows(latents).float()[:, WARM_UP:]
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             new = run_head(codec, features)
         new = new.float()[:, WARM_UP:]
-        logits = unit_logits(new, units.codebook, log_scale).flatten(0, 1)
+        logits = unit_logits(new, codebook, log_scale).flatten(0, 1)
         loss = F.cross_entropy(logits, wanted.flatten()) + F.mse_loss(back(new), old) / old.var()
         optimizer.zero_grad()
         loss.backward()
@@ -90,7 +90,7 @@ def read_through(codec: SolamiSpeechCodecModel, matrix: nn.Linear) -> None:
 
 @torch.no_grad()
 def fill_behind_level_0(
-    codec: SolamiSpeechCodecModel, speech: ParallelSpeech, clips: range, vectors_per_step: int, seed: int
+    codec: SolamiSpeechCodecModel, speech: ParallelSpeech, vectors_per_step: int, seed: int
 ) -> torch.Tensor:
     """k-means for all codebooks but the first, of what level 0 of the voice itself and of others leaves to say.
 
@@ -100,7 +100,7 @@ def fill_behind_level_0(
     generator, first = np.random.default_rng((seed, 2)), codec.quantizer.levels[0]
     own, other, of_voice = [], [], []
     for _ in range(320):
-        index = int(generator.choice(clips))
+        index = int(generator.integers(len(speech.features[0])))
         target, source = map(int, generator.choice(len(speech.names), 2, replace=False))
         latents, theirs = (
             run_head(codec, speech.features[voice][index].float()[None])[0] for voice in (target, source)
@@ -115,8 +115,5 @@ def fill_behind_level_0(
         left[of_voice == voice].mean(0) if (of_voice == voice).any() else left.mean(0)
         for voice in range(len(speech.names))
     ])  # fmt: skip
-    for level in codec.quantizer.levels[1:]:
-        centres, counts = kmeans(residual, len(level.code_counts), seed=seed)
-        level.set_codes(centres, counts * vectors_per_step / len(residual))
-        residual = residual - level.decode(level.encode(residual))
+    fill_levels(codec.quantizer.levels[1:], residual, vectors_per_step / len(residual), seed)
     return means
