@@ -47,6 +47,10 @@ class SoundStormArguments:
     speech_codec: str | None = field(
         default=None, metadata={"help": "Folder or hub id of the codec that encodes speech; with codes, to hear them."}
     )
+    start_from: str | None = field(
+        default=None,
+        metadata={"help": "Folder or hub id of a trained acoustic model to go on from; it brings its own sizes."},
+    )
     frame_rate: float = field(default=50.0, metadata={"help": "Frames of codes a second, if no codec says so."})
     codebook_size: int | None = field(
         default=None, metadata={"help": "Codes of each level; the codec's, or 1024, if not given."}
@@ -226,7 +230,7 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
         raise ValueError(
             f"the codes have {len(codes.codes)} levels, but `speech_codec` has {codec.config.num_quantizers}"
         )
-    model = SolamiSoundStormModel(args.to_config(len(codes.codes), size))
+    model = _start(args, len(codes.codes), size)
     frame_rate = codec.config.frame_rate if codec is not None else args.frame_rate
     window = max(1, round(args.window_seconds * frame_rate))
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
@@ -248,6 +252,20 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
     )
     trainer.add_callback(PageAtSaves(trainer))
     return trainer
+
+
+def _start(args: SoundStormArguments, num_quantizers: int, codebook_size: int) -> SolamiSoundStormModel:
+    """A new model, or the one that `start_from` names, for codes of so many levels."""
+    if args.start_from is None:
+        return SolamiSoundStormModel(args.to_config(num_quantizers, codebook_size))
+    model = SolamiSoundStormModel.from_pretrained(args.start_from, dtype=torch.float32)
+    found = (model.config.num_quantizers, model.config.codebook_size)
+    if found != (num_quantizers, codebook_size):
+        raise ValueError(
+            "`start_from` has {} levels of {} codes, but the data have {} of {}: start without it, or from a model of "
+            "the same codec".format(*found, num_quantizers, codebook_size)
+        )
+    return model
 
 
 def _read_data(

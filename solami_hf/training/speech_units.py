@@ -12,14 +12,13 @@ import torch
 from .speech_codec_start import kmeans
 
 WITHIN_SENTENCES = 300  # that measure how voices differ
-KEPT_DIRECTIONS = 48  # of the codebook; the others are left to the voice
 
 
 @dataclass
 class SharedUnits:
     """
     Args:
-        codebook: (units, size), in the space of the latents; it varies in `KEPT_DIRECTIONS` only.
+        codebook: (units, size), in the space of the latents; it varies in `directions_kept` only.
         counts: (units,), how many frames each has.
         labels: of each voice and sentence the units (frames,).
     """
@@ -27,6 +26,11 @@ class SharedUnits:
     codebook: torch.Tensor
     counts: torch.Tensor
     labels: list[list[torch.Tensor]]
+
+
+def directions_kept(size: int) -> int:
+    """Of the directions of latents, those in which the codebook varies; the others are left to the voice."""
+    return size * 3 // 8
 
 
 def shared_units(
@@ -85,5 +89,5 @@ def _as_codebook(latents, labels, count: int) -> SharedUnits:
     means = sums / counts.clamp(min=1)[:, None]
     centre = sums.sum(0) / counts.sum()
     spread = (means - centre) * (counts > 0)[:, None]
-    directions = torch.linalg.eigh(spread.T @ spread).eigenvectors[:, -KEPT_DIRECTIONS:]
+    directions = torch.linalg.eigh(spread.T @ spread).eigenvectors[:, -directions_kept(len(centre)) :]
     return SharedUnits(centre + spread @ directions @ directions.T, counts, labels)

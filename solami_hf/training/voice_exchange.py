@@ -11,6 +11,8 @@ All voices speak the same sentences. Their frames are aligned by what the teache
 common becomes the codebook of level 0 (`speech_units`). The head of the encoder learns to find these units in every
 voice, and the decoder to speak them: from all levels; from level 0 of any voice and a vector that stands for the voice
 wanted; and from level 0 of another voice with the levels that turn it. The layers of the encoder before its LSTM stay.
+At last these vectors become level 1, see `voice_level`, so that a prompt says by it whose voice it is; for the levels
+behind it, which are new then, the decoder is tuned by the last of the commands.
 
 `OUTPUT_DIR/codec` gets the codec, whose codes are new ones, and `OUTPUT_DIR/codes_VOICE.npz` what an acoustic model
 learns from: the clips of each voice, and each once more with level 0 of another voice.
@@ -47,6 +49,7 @@ from .speech_codec_data import Recordings, read_recordings
 from .speech_codec_losses import MelLoss
 from .speech_units import SharedUnits, shared_units
 from .voice_exchange_start import fill_behind_level_0, sharpness, teach_units, unit_logits
+from .voice_level import make_level_1_the_voice
 
 logger = logging.getLogger(__name__)
 
@@ -211,8 +214,10 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
     trainer.train_or_resume()
     if trainer.averages:
         codec.load_state_dict(trainer.averages.averages)
+    voices = codec.exchange.voices.weight.detach().clone()
     del codec.exchange
     codec.eval()
+    make_level_1_the_voice(codec, speech, voices, others[1] if others else [], size * window, training_args.seed)
     folder = Path(training_args.output_dir)
     save_run(codec, {"arguments": asdict(args), "log": trainer.history()}, folder / "codec", half=True)
     codec = SolamiSpeechCodecModel.from_pretrained(folder / "codec", dtype=torch.float32).eval()

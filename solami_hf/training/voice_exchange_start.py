@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import trange
 
-from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
 from .parallel_speech import HEAD_LAYERS, ParallelSpeech, run_head
 from .speech_codec_start import fill_levels
 
@@ -83,9 +83,14 @@ def read_through(codec: SolamiSpeechCodecModel, matrix: nn.Linear) -> None:
     first = codec.decoder.layers[0]
     weight = first.weight
     first.bias.add_(torch.einsum("oik,i->o", weight, matrix.bias))
-    weight = torch.einsum("oik,ij->ojk", weight, matrix.weight)
-    first.direction.copy_(weight)
-    first.gain.copy_(weight.flatten(1).norm(dim=1)[:, None, None])
+    set_weight(first, torch.einsum("oik,ij->ojk", weight, matrix.weight))
+
+
+@torch.no_grad()
+def set_weight(layer: SpeechCodecWeightNorm, weight: torch.Tensor) -> None:
+    """Gives a convolution this weight (output, input, kernel)."""
+    layer.direction.copy_(weight)
+    layer.gain.copy_(weight.flatten(1).norm(dim=1)[:, None, None])
 
 
 @torch.no_grad()
@@ -97,8 +102,24 @@ def fill_behind_level_0(
     Returns:
         The mean of what the others leave, of each voice (voices, size).
     """
+    own, exchanged, of_voice = left_by_level_0(codec, speech, seed)
+    means = torch.stack([
+        exchanged[of_voice == voice].mean(0) if (of_voice == voice).any() else exchanged.mean(0)
+        for voice in range(len(speech.names))
+    ])  # fmt: skip
+    residual = torch.cat([own, exchanged])
+    fill_levels(codec.quantizer.levels[1:], residual, vectors_per_step / len(residual), seed)
+    return means
+
+
+@torch.no_grad()
+def left_by_level_0(
+    codec: SolamiSpeechCodecModel, speech: ParallelSpeech, seed: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What level 0 leaves to say of some sentences, if it is the voice's own, and if it is that of another voice, (n,
+    size) both; and whose voice it is, (n,)."""
     generator, first = np.random.default_rng((seed, 2)), codec.quantizer.levels[0]
-    own, other, of_voice = [], [], []
+    own, exchanged, of_voice = [], [], []
     for _ in range(320):
         index = int(generator.integers(len(speech.features[0])))
         target, source = map(int, generator.choice(len(speech.names), 2, replace=False))
@@ -107,13 +128,6 @@ def fill_behind_level_0(
         )
         path = torch.from_numpy(speech.warps[source, target, index])
         own.append(latents - first.decode(first.encode(latents)))
-        other.append(latents - first.decode(first.encode(theirs)[path]))
+        exchanged.append(latents - first.decode(first.encode(theirs)[path]))
         of_voice.append(torch.full((len(latents),), target))
-    residual, of_voice = torch.cat(own + other), torch.cat(of_voice)
-    left = torch.cat(other)
-    means = torch.stack([
-        left[of_voice == voice].mean(0) if (of_voice == voice).any() else left.mean(0)
-        for voice in range(len(speech.names))
-    ])  # fmt: skip
-    fill_levels(codec.quantizer.levels[1:], residual, vectors_per_step / len(residual), seed)
-    return means
+    return torch.cat(own), torch.cat(exchanged), torch.cat(of_voice)

@@ -40,6 +40,7 @@ from solami_hf.training.voice_exchange import (
     exchange_voices,
 )
 from solami_hf.training.voice_exchange_start import read_through, teach_units
+from solami_hf.training.voice_level import make_level_1_the_voice
 
 sys.path.append(str(Path(__file__).parents[1]))
 from small_speech import own_codec, soundstorm  # noqa: E402
@@ -181,8 +182,43 @@ def test_the_encoder_learns_units(codec, speech, caplog):
 
     before = right()
     codec.quantizer.levels[0].set_codes(units.codebook, units.counts)
-    teach_units(codec, replace(speech, units=units.labels), latents, 120, 0)
+    teach_units(codec, replace(speech, units=units.labels), latents, 250, 0)
     assert right() > before + 0.1
+
+
+def test_level_1_becomes_the_voice(codec, speech):
+    first = codec.quantizer.levels[0]
+    directions = torch.randn(3, 8)  # three of eight, in which level 0 varies
+    first.set_codes(0.1 * torch.randn(16, 3) @ directions, torch.ones(16))
+    latents = latents_of_voices(codec, speech.features)
+    vectors = 0.3 * torch.randn(2, 3) @ directions
+    before = [[first.encode(clip) for clip in clips] for clips in latents]
+    with torch.no_grad():
+        spoken = [codec.decoder((first.decode(before[0][0]) + vector).T[None]) for vector in vectors]
+    make_level_1_the_voice(codec, speech, vectors, [], 100, 0)
+    for index, clips in enumerate(latents_of_voices(codec, speech.features)):
+        codes = [codec.quantizer.encode(clip.T[None], 3)[0] for clip in clips]
+        assert all(torch.equal(code[0], same) for code, same in zip(codes, before[index], strict=True))
+        assert (torch.cat(codes, 1)[1] == index).float().mean() > 0.9
+    for index, expected in enumerate(spoken):
+        codes = torch.stack([before[0][0], torch.full_like(before[0][0], index)])
+        with torch.no_grad():
+            made = codec.decoder(codec.quantizer.decode(codes[None]))
+        torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_level_1_has_a_code_for_all_others(codec, speech):
+    others = features_of(codec, voice(1.45, 1.0))
+    make_level_1_the_voice(codec, speech, torch.zeros(2, 8), others, 100, 0)
+    book = codec.quantizer.levels[1].codebook
+    assert torch.pdist(book[:3]).min() > 0.1
+    assert torch.equal(book[3:6], book[:3]) and torch.equal(book[15], book[0])  # what is too many repeats
+
+
+def test_level_1_needs_room_for_the_voices(codec, speech):
+    speech.features *= 3
+    with pytest.raises(ValueError, match="3 levels and room for 5 voices, expected at least 3 and 6"):
+        make_level_1_the_voice(codec, speech, torch.zeros(6, 8), [], 100, 0)
 
 
 @pytest.fixture
