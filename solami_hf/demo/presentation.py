@@ -131,7 +131,7 @@ def _card(checkpoint: Path, figures: dict, state: dict) -> str:
         evaluated_on="the held-out split of `solami demo`",
         limits=[
             "One synthetic voice, scripted dialogues and authored gestures; unseen phrasings mostly fail (see above).",
-            "Its speech codec keeps level 0 only, so the voice is intelligible rather than natural.",
+            "It writes level 0 of the speech codec; the packaged acoustic model adds the voice.",
         ],
         license="apache-2.0",
     )

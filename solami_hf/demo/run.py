@@ -96,16 +96,12 @@ class Demo:
 
     def base_model(self):
         """The folder that pretraining starts from."""
-        import torch
-
         from ..modeling.modeling_motion_vq import SolamiMotionVQModel
-        from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
         from .dialogues import load_dialogues
         from .tiny_model import write_base
 
         motion = SolamiMotionVQModel.from_pretrained(self.out / "motion_codec")
-        speech = SolamiSpeechCodecModel.from_pretrained(Path(__file__).with_name("speech_codec"), dtype=torch.float32)
-        write_base(self.base, self.corpus, motion.eval(), speech.eval(), load_dialogues(), self.seed)
+        write_base(self.base, self.corpus, motion.eval(), load_dialogues(), self.seed)
 
     def prepare(self):
         """`solami prepare` for motion, speech and chat."""

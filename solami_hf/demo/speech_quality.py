@@ -105,10 +105,12 @@ class Judges:
 class Pair:
     """A codec and, perhaps, an acoustic model, from clips to clips in padded batches."""
 
-    def __init__(self, codec: SolamiSpeechCodecModel, acoustic: SolamiSoundStormModel | None, steps: int = 4):
-        self.codec, self.acoustic, self.steps = codec.eval(), acoustic and acoustic.eval(), steps
+    def __init__(self, codec: SolamiSpeechCodecModel, acoustic: SolamiSoundStormModel | None):
+        self.codec, self.acoustic = codec.eval(), acoustic and acoustic.eval()
         self.fingerprint = model_fingerprint(codec)  # of all of it: a tuned decoder gives other sounds
-        self.acoustic_fingerprint = None if acoustic is None else f"{model_fingerprint(acoustic)} {steps} steps"
+        self.acoustic_fingerprint = None
+        if acoustic is not None:
+            self.acoustic_fingerprint = f"{model_fingerprint(acoustic)} {acoustic.config.steps_per_level} steps"
 
     @torch.no_grad()
     def encode(self, clips: list[np.ndarray]) -> list[torch.Tensor]:
@@ -139,9 +141,7 @@ class Pair:
         Greedy, as `SolamiProcessor.decode_speech` does it.
         """
         items = list(zip(codes, prompts, strict=True))
-        return map_in_batches(
-            items, lambda item: len(item[0]), _BATCH, lambda batch: fill_batch(self.acoustic, batch, self.steps)
-        )
+        return map_in_batches(items, lambda item: len(item[0]), _BATCH, lambda batch: fill_batch(self.acoustic, batch))
 
 
 def clips_of(recordings: Recordings) -> list[np.ndarray]:

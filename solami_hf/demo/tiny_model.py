@@ -8,12 +8,14 @@ import torch
 
 from ..modeling.modeling_solami import SolamiForCausalLM
 from ..processing.manifest import read_manifest
+from ..processing.packaged_speech import packaged_speech
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import TASKS
 from ..processing.tasks import phrasings
 from .dialogues import Character
 
 ANSWER_FORMAT = "text_motion_speech"
+VOICE = "heart"  # who speaks the corpus
 SIZES = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4}
 
 
@@ -40,24 +42,31 @@ def corpus_texts(corpus: Path, characters: list[Character]) -> list[str]:
     return texts
 
 
-def write_base(output: str | Path, corpus: str | Path, motion_codec, speech_codec, characters, seed: int) -> None:
-    """Writes a complete folder: random tiny Llama extended by `from_backbone`, tokenizer, codecs and characters."""
+def write_base(output: str | Path, corpus: str | Path, motion_codec, characters, seed: int) -> None:
+    """Writes a complete folder: random tiny Llama extended by `from_backbone`, tokenizer, codecs and characters.
+
+    The speech codec, the acoustic model and the voices are those that the package carries.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = train_tokenizer(corpus_texts(Path(corpus), characters))
     processor = SolamiProcessor(
         tokenizer,
         motion_codec=motion_codec,
-        speech_codec=speech_codec,
-        characters={c.id: {"name": c.name, "system": c.system} for c in characters},
+        characters={c.id: {"name": c.name, "system": c.system, "voice": VOICE} for c in characters},
         answer_format=ANSWER_FORMAT,
+        **packaged_speech(),
     )
     torch.manual_seed(seed)
     # All rows at random: mean rows suit a trained backbone, but here they would all begin alike.
     config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=True, **SIZES)
     sizes = {name: span["size"] for name, span in processor.modalities.items()}
     model = SolamiForCausalLM.from_backbone(
-        LlamaForCausalLM(config), tokenizer, sizes=sizes, speech_codec=speech_codec, answer_format=ANSWER_FORMAT
+        LlamaForCausalLM(config),
+        tokenizer,
+        sizes=sizes,
+        speech_codec=processor.speech_codec,
+        answer_format=ANSWER_FORMAT,
     )
     model.save_pretrained(output)
     processor.save_pretrained(output)

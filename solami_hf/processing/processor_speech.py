@@ -46,7 +46,7 @@ class SpeechProcessing(ProcessorMixin):
 
     @torch.no_grad()
     def decode_speech(
-        self, codes, voice: str | None = None, steps: int = 4, generator: torch.Generator | None = None
+        self, codes, voice: str | None = None, steps: int | None = None, generator: torch.Generator | None = None
     ) -> np.ndarray:
         """The waveform of speech codes `(n,)`: float32 `(samples,)` in [-1, 1] at the codec's rate, never too loud.
 

@@ -56,7 +56,8 @@ def own_and_filled(
             "the acoustic model has {} levels of {} codes, expected {} of {} as the speech codec: train one with "
             "`solami train-soundstorm --speech_codec ...`".format(*found, *expected)
         )
-    made_from = f"{codec_fingerprint(acoustic)} of {len(own)} clips, {own.codes.shape[1]} frames"
+    steps = acoustic.config.steps_per_level
+    made_from = f"{codec_fingerprint(acoustic)} of {len(own)} clips, {own.codes.shape[1]} frames, steps {steps}"
     if cache.is_file():
         filled = SpeechCodes.load(cache)
         if (filled.codec, filled.made_from) != (fingerprint, made_from):
@@ -80,14 +81,11 @@ def own_and_filled(
     return own, filled
 
 
-def fill_batch(
-    acoustic: SolamiSoundStormModel, batch: list[tuple[torch.Tensor, torch.Tensor]], steps: int = 4
-) -> list[torch.Tensor]:
+def fill_batch(acoustic: SolamiSoundStormModel, batch: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
     """Level 0 of each clip with the levels that the acoustic model makes of it, greedily, in the voice of its prompt.
 
     Args:
         batch: clips and their prompts, integers (frames, levels) both; of a clip level 0 alone is read.
-        steps: of `SolamiSoundStormModel.generate`.
 
     Returns:
         Codes (frames, levels) of each clip, on the CPU.
@@ -98,7 +96,6 @@ def fill_batch(
     codes = acoustic.generate(
         semantic.to(device),
         prompt.transpose(1, 2).to(device),
-        steps,
         code_mask=mask.to(device),
         prompt_mask=prompt_mask.to(device),
     )

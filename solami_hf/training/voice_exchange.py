@@ -49,7 +49,7 @@ from .speech_codec_data import Recordings, read_recordings
 from .speech_codec_losses import MelLoss
 from .speech_units import SharedUnits, shared_units
 from .voice_exchange_start import fill_behind_level_0, sharpness, teach_units, unit_logits
-from .voice_level import make_level_1_the_voice
+from .voice_level import check_room, make_level_1_the_voice
 
 logger = logging.getLogger(__name__)
 
@@ -180,12 +180,14 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
     """Trains and writes the codec and the codes of each voice, see above; a second call goes on from a checkpoint.
 
     Raises:
-        ValueError: the codec's encoder reads both ways, or the windows are longer than the sentences.
+        ValueError: the codec's encoder reads both ways, it has too few levels or no room for so many voices (see
+            `check_room`), or the windows are longer than the sentences.
     """
     set_seed(training_args.seed)
     codec = SolamiSpeechCodecModel.from_pretrained(args.start_from, dtype=torch.float32)
     if codec.config.bidirectional:
         raise ValueError(f"{args.start_from} reads both ways: what lies before a window is not enough for it")
+    check_room(codec, len(args.voices) + bool(args.data))
     codec.config.codes_fingerprint = None  # the codes will be others
     codec.eval()
     speech, units, latents = prepare(args, training_args, codec)

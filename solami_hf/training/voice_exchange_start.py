@@ -74,16 +74,16 @@ def teach_units(
         right = (logits.argmax(-1) == wanted.flatten()).float().mean().lerp(right, 0.98 if step else 0.0)
         bar.set_postfix(right=f"{100 * float(right):.0f} %", refresh=False)
     logger.info("the encoder finds %.0f %% of the units", 100 * float(right))
-    read_through(codec, back)
+    read_through(codec, back.weight, back.bias)
 
 
 @torch.no_grad()
-def read_through(codec: SolamiSpeechCodecModel, matrix: nn.Linear) -> None:
-    """Puts a linear map of latents in front of the decoder, into its first convolution."""
+def read_through(codec: SolamiSpeechCodecModel, matrix: torch.Tensor, bias: torch.Tensor) -> None:
+    """Puts a linear map of latents, matrix (size, size) and bias (size,), before the decoder's first convolution."""
     first = codec.decoder.layers[0]
     weight = first.weight
-    first.bias.add_(torch.einsum("oik,i->o", weight, matrix.bias))
-    set_weight(first, torch.einsum("oik,ij->ojk", weight, matrix.weight))
+    first.bias.add_(torch.einsum("oik,i->o", weight, bias))
+    set_weight(first, torch.einsum("oik,ij->ojk", weight, matrix))
 
 
 @torch.no_grad()

@@ -40,42 +40,53 @@ def make_level_1_the_voice(
         vectors_per_step: how many vectors move the codebooks at once in training.
 
     Raises:
-        ValueError: the codec has fewer than three levels, or no room for so many voices.
+        ValueError: see `check_room`.
     """
-    levels, size = codec.quantizer.levels, codec.config.hidden_size
+    levels = codec.quantizer.levels
     classes = [*speech.features, others] if others else list(speech.features)
-    room = min(size - directions_kept(size), codec.config.codebook_size)
-    if len(levels) < 3 or len(classes) > room:
-        raise ValueError(
-            f"the codec has {len(levels)} levels and room for {room} voices, expected at least 3 and {len(classes)}"
-        )
+    check_room(codec, len(classes))
     latents = torch.cat([clip for clips in latents_of_voices(codec, speech.features) for clip in clips])
     owned = _own_directions(levels[0].codebook, latents, len(classes))
-    loudness = _loudness(latents, voices)
-    rest = torch.eye(size) - owned.T @ owned
-    weight, bias = tell_voices_apart(codec, classes)
-    last = codec.encoder.layers[-1]
-    set_weight(
-        last,
-        torch.einsum("ij,jck->ick", rest, last.weight) + loudness * torch.einsum("vi,vck->ick", owned, weight),
-    )
-    last.bias.copy_(rest @ last.bias + loudness * owned.T @ bias)
-    levels[0].set_codes(levels[0].codebook @ rest, levels[0].code_counts)
-    matrix = torch.nn.Linear(size, size)
-    matrix.weight.copy_(rest)
-    matrix.bias.zero_()
-    read_through(codec, matrix)
+    loud = _loudness(latents, voices) * owned
+    rest = torch.eye(owned.shape[1]) - owned.T @ owned
+    _let_latents_say_who_speaks(codec, classes, loud, rest)
     own, exchanged, _ = left_by_level_0(codec, speech, seed)
     unknown = [_behind_level_0(codec, clip) for clip in others]
     if others:
         voices = torch.cat([voices, torch.cat(unknown).mean(0)[None]])
-    codes = loudness * owned + voices @ rest
+    codes = loud + voices @ rest
     uses = torch.arange(codec.config.codebook_size) % len(codes)  # what is too many repeats
     levels[1].set_codes(codes[uses], torch.full((len(uses),), vectors_per_step / len(uses)))
     residual = torch.cat([own, exchanged, *unknown])
     residual = (residual - levels[1].decode(levels[1].encode(residual))) @ rest
     fill_levels(levels[2:], residual, vectors_per_step / len(residual), seed)
     _log_voices(codec, speech)
+
+
+def check_room(codec: SolamiSpeechCodecModel, voices: int) -> None:
+    """
+    Raises:
+        ValueError: the codec has fewer than three levels, or no room for so many voices.
+    """
+    levels, size = codec.config.num_quantizers, codec.config.hidden_size
+    room = min(size - directions_kept(size), codec.config.codebook_size)
+    if levels < 3 or voices > room:
+        raise ValueError(
+            f"the codec has {levels} levels and room for {room} voices, expected 3 levels, and {voices} voices"
+        )
+
+
+def _let_latents_say_who_speaks(
+    codec: SolamiSpeechCodecModel, classes: list[list[torch.Tensor]], loud: torch.Tensor, rest: torch.Tensor
+) -> None:
+    """In the directions of `loud` (voices, size), and nothing else there; `rest` (size, size) projects to all others,
+    which are what level 0 and the decoder read."""
+    last, first = codec.encoder.layers[-1], codec.quantizer.levels[0]
+    weight, bias = tell_voices_apart(codec, classes)
+    set_weight(last, torch.einsum("ij,jck->ick", rest, last.weight) + torch.einsum("vi,vck->ick", loud, weight))
+    last.bias.copy_(rest @ last.bias + loud.T @ bias)
+    first.set_codes(first.codebook @ rest, first.code_counts)
+    read_through(codec, rest, torch.zeros(len(rest)))
 
 
 def _own_directions(codebook: torch.Tensor, latents: torch.Tensor, count: int) -> torch.Tensor:

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from solami_hf.processing.packaged_speech import FOLDER
 from solami_hf.training.speech_codec_data import Recordings
 from solami_hf.training.speech_sentences import sentences
 
-DEMO_CODEC = Path(speech_quality.__file__).parent / "speech_codec"
 SIZES = {"slt": (4000, 3000, 5000, 3200, 4100), "rms": (4100, 3900, 2000, 4200, 5100), "joe": (3000, 2600)}
 
 
@@ -223,22 +221,6 @@ def test_recordings_are_read(monkeypatch, tmp_path):
     assert voice.speech.texts == ["words of a-0920", "words of a-0930"]
     assert [len(clip) for clip in clips_of(voice.speech)] == [20300, 20400]
     assert len(voice.prompts[0]) == 48000  # the other clips: 60300 samples, cut to 3 s
-
-
-def test_codec_of_the_demo():
-    files = {path.name: path.stat().st_size for path in DEMO_CODEC.iterdir()}
-    assert set(files) == {"README.md", "config.json", "model.safetensors"}
-    assert files["model.safetensors"] <= 8_000_000
-    codec = SolamiSpeechCodecModel.from_pretrained(DEMO_CODEC).eval()
-    assert codec.dtype == torch.float32 and codec.quantizer.levels[0].codebook.dtype == torch.float32
-    assert (codec.config.num_quantizers, codec.config.codebook_size, codec.config.frame_rate) == (8, 1024, 50.0)
-    tone = torch.from_numpy(hum(16000, 200))[None, None]
-    with torch.no_grad():
-        codes = codec.encode(tone).audio_codes
-        values = codec.decode(codes).audio_values
-    assert codes.shape == (1, 8, 50) and values.shape == (1, 1, 16000)
-    # A hum of deviation 0.2 comes back about as loud, not as silence or noise at full scale.
-    assert 0.03 < values.std() < 0.5
 
 
 @pytest.mark.slow

@@ -150,6 +150,21 @@ def test_unusable_codes_are_named(tmp_path, changes, message):
         train_soundstorm(SoundStormArguments(data=[source], **TINY), training_arguments(tmp_path / "out"))
 
 
+def test_goes_on_from_a_trained_model(codes, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train_soundstorm(SoundStormArguments(data=[codes], **TINY), training_arguments(first))
+    start = SoundStormArguments(
+        data=[codes], start_from=str(first), steps_per_level=[1, 3], **TINY | {"hidden_size": 8}
+    )
+    train_soundstorm(start, training_arguments(second, learning_rate=0.0))
+    before, after = (SolamiSoundStormModel.from_pretrained(folder) for folder in (first, second))
+    assert all(torch.equal(value, before.state_dict()[name]) for name, value in after.state_dict().items())
+    assert before.config.steps_per_level is None and after.config.steps_per_level == [1, 3]
+    other = write_codes(tmp_path / "other.npz", levels=4)
+    with pytest.raises(ValueError, match="`start_from` has 3 levels of 8 codes, but the data have 4 of 8"):
+        train_soundstorm(SoundStormArguments(data=[other], start_from=str(first), **TINY), training_arguments(second))
+
+
 def test_held_out_codes_have_to_fit(codes, tmp_path):
     other = write_codes(tmp_path / "other.npz", levels=2)
     args = SoundStormArguments(data=[codes], held_out_data=[other], **TINY)

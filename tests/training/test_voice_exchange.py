@@ -116,7 +116,7 @@ def test_the_decoder_reads_new_latents_as_it_read_the_old(codec):
     new = torch.linalg.solve(matrix.weight, old[0] - matrix.bias[:, None])[None]
     with torch.no_grad():
         expected = codec.decoder(old)
-        read_through(codec, matrix)
+        read_through(codec, matrix.weight, matrix.bias)
         # at the edges convolutions reflect, which is the same before and behind a map of each frame
         torch.testing.assert_close(codec.decoder(new), expected, atol=1e-4, rtol=1e-3)
 
@@ -217,7 +217,7 @@ def test_level_1_has_a_code_for_all_others(codec, speech):
 
 def test_level_1_needs_room_for_the_voices(codec, speech):
     speech.features *= 3
-    with pytest.raises(ValueError, match="3 levels and room for 5 voices, expected at least 3 and 6"):
+    with pytest.raises(ValueError, match="3 levels and room for 5 voices, expected 3 levels, and 6 voices"):
         make_level_1_the_voice(codec, speech, torch.zeros(6, 8), [], 100, 0)
 
 
