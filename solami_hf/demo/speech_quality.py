@@ -110,7 +110,7 @@ class Pair:
         self.fingerprint = model_fingerprint(codec)  # of all of it: a tuned decoder gives other sounds
         self.acoustic_fingerprint = None
         if acoustic is not None:
-            self.acoustic_fingerprint = f"{model_fingerprint(acoustic)} {acoustic.config.steps_per_level} steps"
+            self.acoustic_fingerprint = f"{model_fingerprint(acoustic)} {acoustic.config.spoken_levels} levels"
 
     @torch.no_grad()
     def encode(self, clips: list[np.ndarray]) -> list[torch.Tensor]:
@@ -138,10 +138,14 @@ class Pair:
     def fill(self, codes: list[torch.Tensor], prompts: list[torch.Tensor]) -> list[torch.Tensor]:
         """Level 0 of `codes`, and the other levels by the acoustic model in the voices of `prompts` (frames, levels).
 
-        Greedy, as `SolamiProcessor.decode_speech` does it.
+        Greedy, and of so many levels, as `SolamiProcessor.decode_speech` does it.
         """
-        items = list(zip(codes, prompts, strict=True))
-        return map_in_batches(items, lambda item: len(item[0]), _BATCH, lambda batch: fill_batch(self.acoustic, batch))
+        items, spoken = list(zip(codes, prompts, strict=True)), self.acoustic.config.spoken_levels
+
+        def fill(batch):
+            return [filled[:, :spoken] for filled in fill_batch(self.acoustic, batch)]
+
+        return map_in_batches(items, lambda item: len(item[0]), _BATCH, fill)
 
 
 def clips_of(recordings: Recordings) -> list[np.ndarray]:

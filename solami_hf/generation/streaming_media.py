@@ -148,7 +148,7 @@ class _FilledLevels:
         codes = self.acoustic.generate(self.waiting[:, :seen].to(device), prompt)[0, :, :count].cpu()
         self.waiting = self.waiting[:, count:]
         self.filled = (codes if self.filled is None else torch.cat([self.filled, codes], dim=1))[:, -self.behind :]
-        return codes
+        return codes[: self.acoustic.config.spoken_levels]
 
 
 class _OverlappedDecoder:

@@ -22,8 +22,8 @@ class SolamiSoundStormConfig(PreTrainedConfig):
         layer_norm_eps, channel_norm_eps (`float`): floors of the variances in the norms.
         dropout (`float`): in feed-forward parts, attention and convolution, in training.
         initializer_range (`float`): standard deviation of fresh weights.
-        steps_per_level (`list[int]`, *optional*): calls of the network that `generate` takes for each level but level
-            0 where it is not told; 4 for level 1 and one for each of the others if None.
+        spoken_levels (`int`, *optional*): how many levels, level 0 included, the processor decodes of what the model
+            fills in; all if None. Few, where the last ones are more often wrong than they are worth.
 
     Raises:
         ValueError: a size that is not positive, one level only, an odd head or an even kernel, dropout outside [0, 1).
@@ -49,7 +49,7 @@ class SolamiSoundStormConfig(PreTrainedConfig):
         channel_norm_eps: float = 1e-6,
         dropout: float = 0.0,
         initializer_range: float = 0.02,
-        steps_per_level: list[int] | None = None,
+        spoken_levels: int | None = None,
         **kwargs,
     ):
         sizes = {
@@ -69,9 +69,9 @@ class SolamiSoundStormConfig(PreTrainedConfig):
             raise ValueError(f"conv_kernel_size is {conv_kernel_size}, expected an odd number")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}, expected at least 0 and below 1")
-        if steps_per_level is not None and (len(steps_per_level) != num_quantizers - 1 or min(steps_per_level) < 1):
+        if spoken_levels is not None and not 2 <= spoken_levels <= num_quantizers:
             raise ValueError(
-                f"steps_per_level is {steps_per_level}, expected {num_quantizers - 1} numbers of at least 1"
+                f"spoken_levels is {spoken_levels}, expected 2 to {num_quantizers} (num_quantizers), or None"
             )
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
@@ -89,7 +89,7 @@ class SolamiSoundStormConfig(PreTrainedConfig):
         self.channel_norm_eps = channel_norm_eps
         self.dropout = dropout
         self.initializer_range = initializer_range
-        self.steps_per_level = steps_per_level
+        self.spoken_levels = spoken_levels
         super().__init__(**kwargs)
 
     @property

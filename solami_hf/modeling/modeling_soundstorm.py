@@ -253,7 +253,7 @@ class SolamiSoundStormModel(PreTrainedModel):
         self,
         semantic_codes: torch.Tensor,
         prompt_codes: torch.Tensor | None = None,
-        steps: int | Sequence[int] | None = None,
+        steps: int | Sequence[int] = 4,
         generator: Draws | Sequence[Draws] | None = None,
         *,
         code_mask: torch.Tensor | None = None,
@@ -269,8 +269,7 @@ class SolamiSoundStormModel(PreTrainedModel):
             semantic_codes: (B, T') integers, level 0 of what is to be said.
             prompt_codes: (B or 1, num_quantizers, P) integers, all levels of a few seconds in the voice; one serves
                 every clip. None: any voice.
-            steps: calls of the network for level 1, the others take one call each; or the calls of every level. None:
-                `config.steps_per_level`, or 4.
+            steps: calls of the network for level 1, the others take one call each; or the calls of every level.
             generator: source of random numbers: a `torch.Generator`, or a function from a shape to a tensor of numbers
                 uniform in [0, 1); or a sequence of these, one for each clip, and then a batch draws what its clips
                 alone would draw. None: nothing is random, the most probable code is taken everywhere.
@@ -306,8 +305,6 @@ class SolamiSoundStormModel(PreTrainedModel):
         codes = self._join(semantic_codes, prompt_codes, start, length)
         frames = torch.arange(codes.shape[-1], device=device)
         mask = frames < (start + length)[:, None]
-        if steps is None:
-            steps = self.config.steps_per_level or 4
         steps = _steps_of_levels(steps, self.config.num_acoustic_levels)
         if mode == "upstream":
             if not mask.all():

@@ -46,7 +46,7 @@ class SpeechProcessing(ProcessorMixin):
 
     @torch.no_grad()
     def decode_speech(
-        self, codes, voice: str | None = None, steps: int | None = None, generator: torch.Generator | None = None
+        self, codes, voice: str | None = None, steps: int = 4, generator: torch.Generator | None = None
     ) -> np.ndarray:
         """The waveform of speech codes `(n,)`: float32 `(samples,)` in [-1, 1] at the codec's rate, never too loud.
 
@@ -68,7 +68,7 @@ class SpeechProcessing(ProcessorMixin):
         if acoustic is not None:
             prompt = None if prompt is None else prompt[None].to(acoustic.device)
             audio_codes = acoustic.generate(audio_codes.to(acoustic.device), prompt, steps=steps, generator=generator)
-            audio_codes = audio_codes[0].to(codec.device)
+            audio_codes = audio_codes[0, : acoustic.config.spoken_levels].to(codec.device)
         values = codec.decode(audio_codes[None]).audio_values[0, 0]
         return limit_loudness(values.float().cpu().numpy(), config.sampling_rate)
 

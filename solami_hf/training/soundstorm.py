@@ -65,8 +65,8 @@ class SoundStormArguments:
     conv_kernel_size: int = field(default=31, metadata={"help": "Frames that these see; odd."})
     max_frames: int = field(default=6000, metadata={"help": "Longest prompt and speech together, in frames."})
     dropout: float = field(default=0.0, metadata={"help": "In feed-forward parts, attention and convolution."})
-    steps_per_level: list[int] | None = field(
-        default=None, metadata={"help": "Calls that `generate` shall take for levels 1, 2, ...: 4, 1, 1, ... if none."}
+    spoken_levels: int | None = field(
+        default=None, metadata={"help": "Levels, level 0 included, that shall be decoded of what it fills in: all."}
     )
     averaging_decay: float = field(
         default=0.0, metadata={"help": "Decay of running averages of the weights, which are kept; 0 for none."}
@@ -91,7 +91,7 @@ class SoundStormArguments:
         """The model's configuration for codes of so many levels."""
         names = (
             "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size",
-            "conv_channels", "conv_kernel_size", "max_frames", "dropout", "steps_per_level",
+            "conv_channels", "conv_kernel_size", "max_frames", "dropout", "spoken_levels",
         )  # fmt: skip
         return SolamiSoundStormConfig(
             **{name: getattr(self, name) for name in names},
@@ -261,7 +261,7 @@ def _start(args: SoundStormArguments, num_quantizers: int, codebook_size: int) -
     """A new model, or the one that `start_from` names, for codes of so many levels."""
     if args.start_from is None:
         return SolamiSoundStormModel(args.to_config(num_quantizers, codebook_size))
-    given = {} if args.steps_per_level is None else {"steps_per_level": args.steps_per_level}
+    given = {} if args.spoken_levels is None else {"spoken_levels": args.spoken_levels}
     model = SolamiSoundStormModel.from_pretrained(args.start_from, dtype=torch.float32, **given)
     found = (model.config.num_quantizers, model.config.codebook_size)
     if found != (num_quantizers, codebook_size):

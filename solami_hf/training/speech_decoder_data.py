@@ -56,8 +56,7 @@ def own_and_filled(
             "the acoustic model has {} levels of {} codes, expected {} of {} as the speech codec: train one with "
             "`solami train-soundstorm --speech_codec ...`".format(*found, *expected)
         )
-    steps = acoustic.config.steps_per_level
-    made_from = f"{codec_fingerprint(acoustic)} of {len(own)} clips, {own.codes.shape[1]} frames, steps {steps}"
+    made_from = f"{codec_fingerprint(acoustic)} of {len(own)} clips, {own.codes.shape[1]} frames"
     if cache.is_file():
         filled = SpeechCodes.load(cache)
         if (filled.codec, filled.made_from) != (fingerprint, made_from):

@@ -29,8 +29,10 @@ def speech_codec(gain=0.1, **change):
 class Recording:
     """An acoustic model that keeps what it was asked."""
 
-    def __init__(self):
+    def __init__(self, spoken_levels=None):
         self.model, self.asked, self.device = soundstorm(), [], torch.device("cpu")
+        self.config = self.model.config
+        self.config.spoken_levels = spoken_levels
 
     def generate(self, semantic, prompt=None, **settings):
         self.asked.append((semantic, prompt, self.model.generate(semantic, prompt, **settings)))
@@ -83,8 +85,9 @@ def test_a_codec_of_transformers(tiny_tokenizer):
     np.testing.assert_allclose(np.concatenate(sounds), processor.decode_speech(codes), atol=1e-5)
 
 
-def test_the_acoustic_model_fills_piece_by_piece_in_one_voice(tiny_tokenizer):
-    acoustic = Recording()
+@pytest.mark.parametrize("levels", [None, 2])
+def test_the_acoustic_model_fills_piece_by_piece_in_one_voice(tiny_tokenizer, levels):
+    acoustic = Recording(levels)
     processor = SolamiProcessor(tiny_tokenizer, speech_codec=speech_codec(), acoustic_model=acoustic)
     voice = torch.randint(0, 16, (3, 20))
     processor.voices.add("Link", voice, "made up", processor.speech_codec)
@@ -99,7 +102,7 @@ def test_the_acoustic_model_fills_piece_by_piece_in_one_voice(tiny_tokenizer):
         filled = torch.cat([filled, answer[0, :, : 40 if 40 * number + 50 <= 250 else None]], dim=1)
     assert len(acoustic.asked) == 7 and filled[0].tolist() == codes.tolist()  # level 0 is as it was given
     with torch.no_grad():
-        expected = processor.speech_codec.decode(filled[None]).audio_values[0, 0]
+        expected = processor.speech_codec.decode(filled[None, :levels]).audio_values[0, 0]
     np.testing.assert_allclose(np.concatenate(sounds), expected, atol=2e-6)
     again = spoken(processor, codes, 10, voice="Link")
     assert all(np.array_equal(*pair) for pair in zip(sounds, again, strict=True))

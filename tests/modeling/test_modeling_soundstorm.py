@@ -124,17 +124,10 @@ def test_default_mode_equals_whole_forward_passes(tiny, steps, prompted):
     assert codes.dtype == torch.long and torch.equal(codes, expected)
 
 
-def test_a_model_can_bring_its_steps(tiny, tmp_path):
-    semantic, prompt = some_codes(7, batch=2)
-    tiny.save_pretrained(tmp_path, state_dict=tiny.state_dict())
-    slow = AutoModel.from_pretrained(tmp_path, steps_per_level=[2, 3, 1]).eval()
-    assert torch.equal(slow.generate(semantic, prompt), tiny.generate(semantic, prompt, [2, 3, 1]))
-    assert torch.equal(slow.generate(semantic, prompt, 4), tiny.generate(semantic, prompt))
-    calls: list[torch.Tensor] = []
-    slow.generate(semantic, prompt, on_call=calls.append)
-    assert len(calls) == 6
-    with pytest.raises(ValueError, match="steps_per_level is .4., expected 3 numbers of at least 1"):
-        SolamiSoundStormConfig(**TINY, steps_per_level=[4])
+@pytest.mark.parametrize("levels", [1, 5])
+def test_levels_to_speak_are_levels_that_it_has(levels):
+    with pytest.raises(ValueError, match=f"spoken_levels is {levels}, expected 2 to 4"):
+        SolamiSoundStormConfig(**TINY, spoken_levels=levels)
 
 
 @pytest.mark.parametrize("generator", [None, seeded(3)])

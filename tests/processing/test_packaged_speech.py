@@ -41,6 +41,19 @@ def test_speaks_in_every_voice(tiny_tokenizer):
     assert not np.array_equal(spoken[0], spoken[1])
 
 
+def test_the_prompt_says_who_speaks(tiny_tokenizer):
+    processor = SolamiProcessor(tiny_tokenizer, **packaged_speech())
+    codes = torch.from_numpy(processor.encode_speech([hum(32000, 200)])[0])[None]
+    speakers = []
+    for voice in processor.voices.names:
+        acoustic, prompt = processor.acoustics(voice)
+        speaker = int(prompt[1].mode().values)  # level 1 is the voice
+        assert (prompt[1] == speaker).float().mean() > 0.8
+        assert (acoustic.generate(codes, prompt[None])[0, 1] == speaker).float().mean() > 0.8
+        speakers.append(speaker)
+    assert sorted(speakers) == [0, 1, 2, 3]
+
+
 def test_packing_copies_models_and_makes_voices(tmp_path, tiny_codecs, monkeypatch):
     codec = tiny_codecs[1]
     acoustic = soundstorm(levels=8, codes=32)

@@ -10,6 +10,7 @@ import soundfile
 import torch
 from transformers import AutoProcessor
 
+from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
 from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.speech_codec_adapter import SpeechCodecAdapter
 from solami_hf.processing.processing_solami import SolamiProcessor
@@ -23,6 +24,7 @@ class RecordingAcousticModel:
     """Stands for SoundStorm: says what it was asked, and answers with codes that depend on the prompt only."""
 
     device = torch.device("cpu")
+    config = SolamiSoundStormConfig(num_quantizers=3)
 
     def generate(self, semantic_codes, prompt_codes=None, steps=4, generator=None):
         self.asked = (semantic_codes, prompt_codes, steps, generator)
@@ -122,6 +124,15 @@ def test_the_acoustic_model_continues_the_voice(spoken):
         expected = spoken.speech_codec.decode(torch.tensor([[[3, 1, 2], [5, 5, 5], [9, 9, 9]]])).audio_values
     np.testing.assert_allclose(sound / np.abs(sound).max(), expected[0, 0] / expected.abs().max(), atol=1e-5)
     assert not np.array_equal(spoken.decode_speech([3, 1, 2]), sound) and spoken.acoustic_model.asked[1] is None
+
+
+def test_of_what_the_acoustic_model_fills_in_so_many_levels_are_spoken(spoken, monkeypatch):
+    monkeypatch.setattr(spoken.acoustic_model, "config", SolamiSoundStormConfig(num_quantizers=3, spoken_levels=2))
+    spoken.voices.add("Link", torch.tensor([[1, 2], [5, 6], [9, 10]]), "made up", spoken.speech_codec)
+    sound = spoken.decode_speech([3, 1, 2], voice="Link")
+    with torch.no_grad():
+        expected = spoken.speech_codec.decode(torch.tensor([[[3, 1, 2], [5, 5, 5]]])).audio_values
+    np.testing.assert_allclose(sound / np.abs(sound).max(), expected[0, 0] / expected.abs().max(), atol=1e-5)
 
 
 def test_a_voice_that_cannot_be_used(spoken):

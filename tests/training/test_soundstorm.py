@@ -154,12 +154,12 @@ def test_goes_on_from_a_trained_model(codes, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     train_soundstorm(SoundStormArguments(data=[codes], **TINY), training_arguments(first))
     start = SoundStormArguments(
-        data=[codes], start_from=str(first), steps_per_level=[1, 3], **TINY | {"hidden_size": 8}
+        data=[codes], start_from=str(first), spoken_levels=2, **TINY | {"hidden_size": 8}
     )
     train_soundstorm(start, training_arguments(second, learning_rate=0.0))
     before, after = (SolamiSoundStormModel.from_pretrained(folder) for folder in (first, second))
     assert all(torch.equal(value, before.state_dict()[name]) for name, value in after.state_dict().items())
-    assert before.config.steps_per_level is None and after.config.steps_per_level == [1, 3]
+    assert before.config.spoken_levels is None and after.config.spoken_levels == 2
     other = write_codes(tmp_path / "other.npz", levels=4)
     with pytest.raises(ValueError, match="`start_from` has 3 levels of 8 codes, but the data have 4 of 8"):
         train_soundstorm(SoundStormArguments(data=[other], start_from=str(first), **TINY), training_arguments(second))
