@@ -26,7 +26,8 @@ class SolamiSoundStormConfig(PreTrainedConfig):
             fills in; all if None. Few, where the last ones are more often wrong than they are worth.
 
     Raises:
-        ValueError: a size that is not positive, one level only, an odd head or an even kernel, dropout outside [0, 1).
+        ValueError: a size that is not positive, one level only, an odd head or an even kernel, dropout outside [0, 1),
+            levels to speak that there are not.
     """
 
     model_type = "solami_soundstorm"
@@ -70,9 +71,7 @@ class SolamiSoundStormConfig(PreTrainedConfig):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}, expected at least 0 and below 1")
         if spoken_levels is not None and not 2 <= spoken_levels <= num_quantizers:
-            raise ValueError(
-                f"spoken_levels is {spoken_levels}, expected 2 to {num_quantizers} (num_quantizers), or None"
-            )
+            raise ValueError(f"spoken_levels is {spoken_levels}, expected 2 to {num_quantizers}, or None")
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads

@@ -153,9 +153,7 @@ def test_unusable_codes_are_named(tmp_path, changes, message):
 def test_goes_on_from_a_trained_model(codes, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     train_soundstorm(SoundStormArguments(data=[codes], **TINY), training_arguments(first))
-    start = SoundStormArguments(
-        data=[codes], start_from=str(first), spoken_levels=2, **TINY | {"hidden_size": 8}
-    )
+    start = SoundStormArguments(data=[codes], start_from=str(first), spoken_levels=2, **TINY | {"hidden_size": 8})
     train_soundstorm(start, training_arguments(second, learning_rate=0.0))
     before, after = (SolamiSoundStormModel.from_pretrained(folder) for folder in (first, second))
     assert all(torch.equal(value, before.state_dict()[name]) for name, value in after.state_dict().items())
