@@ -49,7 +49,7 @@ def test_the_prompt_says_who_speaks(tiny_tokenizer):
         acoustic, prompt = processor.acoustics(voice)
         speaker = int(prompt[1].mode().values)  # level 1 is the voice
         assert (prompt[1] == speaker).float().mean() > 0.8
-        assert (acoustic.generate(codes, prompt[None])[0, 1] == speaker).float().mean() > 0.8
+        assert (acoustic.generate(codes, prompt[None])[0, 1] == speaker).float().mean() > 0.95
         speakers.append(speaker)
     assert sorted(speakers) == [0, 1, 2, 3]
 
