@@ -19,6 +19,7 @@ from .collator import PackedRowsCollator
 from .complete_folder import complete_history, save_complete
 from .loss_by_modality import SplitLossTrainer
 from .packed_mixture import KeepFirstRows, PackedMixture
+from .precision import avoid_slow_bf16
 from .resuming import LogBeforeCheckpoint, finished_state
 from .shuffled_rows import ShuffledEpochs
 from .zero3 import check_gathering, prepare_zero3
@@ -162,6 +163,8 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
         add_chunked_loss(model)
     if args.frozen_dtype != "float32" and not (training_args.bf16 or training_args.fp16):
         raise ValueError(f"frozen_dtype {args.frozen_dtype} needs mixed precision; set bf16: true too")
+    if args.frozen_dtype == "float32" and args.quantization == "none":
+        avoid_slow_bf16(training_args)
     set_seed(training_args.seed)  # Trainer does so after adapters are drawn
     model = add_adapters(model, args)
     training_args.train_sampling_strategy = "sequential"

@@ -28,6 +28,7 @@ from .motion_vq_data import (
 )
 from .motion_vq_evaluation import evaluate_motion_vq
 from .motion_vq_report import write_motion_vq_report
+from .precision import avoid_slow_bf16
 from .resuming import ResumableTrainer, save_run
 
 logger = logging.getLogger(__name__)
@@ -218,6 +219,7 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
     if not args.data:
         raise ValueError("`data` is empty, expected a folder with a manifest.jsonl of motion rows.")
     set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
     trainer = make_trainer(args, training_args)
     model, test_clips = trainer.model, trainer.test_clips
     trainer.train_or_resume()

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from .checkpoints import last_checkpoint
+from .precision import avoid_slow_bf16
 from .speech_codec_data import Recordings, speech_data
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ def character_errors(model: Wav2Vec2BertForCTC, data: Transcribed) -> float:
 
 def train_teacher(args: TeacherArguments, training_args: TrainingArguments) -> float:
     """Trains and writes model and feature extractor; returns the share of wrong characters on held-out sentences."""
+    avoid_slow_bf16(training_args)
     folder = Path(training_args.output_dir)
     train, held_out = speech_data(
         args.data, folder, SAMPLING_RATE, args.sentences, args.held_out, args.voices, training_args.seed, shift=True

@@ -19,6 +19,7 @@ from ..modeling.configuration_soundstorm import SolamiSoundStormConfig
 from ..modeling.modeling_soundstorm import SolamiSoundStormModel
 from ..modeling.soundstorm_masking import mask_cells
 from ..modeling.speech_codec_adapter import load_speech_codec
+from .precision import avoid_slow_bf16
 from .resuming import ResumableTrainer, save_run
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from .soundstorm_report import write_soundstorm_report
@@ -207,6 +208,7 @@ def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments
             of range.
     """
     set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
     trainer = make_trainer(args, training_args)
     trainer.train_or_resume()
     metrics = trainer.final_evaluation("eval_windows") if trainer.windows is not None else {}

@@ -26,6 +26,7 @@ from transformers import TrainingArguments, set_seed
 from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from .parallel_speech import exchanged_speech
+from .precision import avoid_slow_bf16
 from .resuming import save_run
 from .semantic_distillation import SemanticTeacher
 from .speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
@@ -51,6 +52,7 @@ def train_speech_codec(args: SpeechCodecArguments, training_args: TrainingArgume
             fill the codebooks.
     """
     set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
     trainer = make_trainer(args, training_args)
     trainer.train_or_resume()
     metrics = trainer.final_evaluation("eval_clips") if trainer.clips else {}

@@ -41,6 +41,7 @@ from .parallel_speech import (
     run_head,
     speak_parallel,
 )  # fmt: skip
+from .precision import avoid_slow_bf16
 from .resuming import ResumableTrainer, save_run
 from .semantic_distillation import SemanticTeacher
 from .speech_alignment import align, states_of
@@ -184,6 +185,7 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
             `check_room`), or the windows are longer than the sentences.
     """
     set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
     codec = SolamiSpeechCodecModel.from_pretrained(args.start_from, dtype=torch.float32)
     if codec.config.bidirectional:
         raise ValueError(f"{args.start_from} reads both ways: what lies before a window is not enough for it")
