@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..processing.output_folder import writing_to
 from ..processing.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,9 @@ def main(argv: list[str] | None = None) -> int:
     (args,) = TrlParser(dataclass_types=[DemoArguments], prog="solami demo").parse_args_and_config(
         sys.argv[1:] if argv is None else argv
     )
-    run(Demo(args))
+    demo = Demo(args)
+    with writing_to(demo.out):
+        run(demo)
     return 0
 
 

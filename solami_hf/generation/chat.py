@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..processing.motion_files import READ_SUFFIXES
+from ..processing.output_folder import writing_to
 from .generate import LoadingArguments
 from .inputs import SOUND_SUFFIXES
 
@@ -71,6 +72,11 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     (args,) = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
+    with writing_to(args.output):
+        return _chat(args)
+
+
+def _chat(args: ChatArguments) -> int:
     from transformers import set_seed
 
     from .folder_run import Decoding

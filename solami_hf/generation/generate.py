@@ -33,6 +33,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..processing.output_folder import writing_to
+
 logger = logging.getLogger(__name__)
 TASKS = ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s", "chat")
 
@@ -147,7 +149,13 @@ def generate(args: GenerateArguments, pipeline=None) -> dict:
     Raises:
         FileNotFoundError: no checkpoint or no input there.
         ValueError: no usable input at all, codes of another codec, an unknown voice, or a folder of another run.
+        OSError: nothing can be written to the folder, or another process is writing to it.
     """
+    with writing_to(args.output):
+        return _generate(args, pipeline)
+
+
+def _generate(args: GenerateArguments, pipeline) -> dict:
     from ..processing.results import key_of
     from .folder_run import Decoding, run_folder
     from .jobs import in_batches

@@ -14,7 +14,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..processing.whole_file import whole_file, whole_folder
+from ..processing.output_folder import whole_folder
+from ..processing.whole_file import whole_file
 from .card_facts import card_of_folder
 from .push_plan import CODEC_TYPES, read_json
 from .push_refusals import refusals

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from .audio import read_audio
+from .output_folder import writing_to
 from .voices import FOLDER
 from .whole_file import whole_file
 
@@ -106,7 +107,10 @@ def main(argv: list[str] | None = None) -> int:
     (args,) = TrlParser(dataclass_types=[AddVoiceArguments], prog="solami add-voice").parse_args_and_config(
         sys.argv[1:] if argv is None else argv
     )
-    seconds = add_voice(**vars(args))
+    if not Path(args.checkpoint).is_dir():
+        raise FileNotFoundError(f"no such checkpoint folder: {args.checkpoint}")
+    with writing_to(args.checkpoint):
+        seconds = add_voice(**vars(args))
     logger.info("%s: %.1f s of %s in %s", args.name, seconds, args.audio, Path(args.checkpoint) / FOLDER)
     return 0
 

@@ -29,7 +29,7 @@ import yaml
 from tqdm import tqdm
 
 from .motion_files import READ_SUFFIXES, WRITTEN_SUFFIXES, read_motion, write_motion
-from .whole_file import whole_folder
+from .output_folder import whole_folder, writing_to
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,8 @@ def convert_motion_vq_folder(args: ConvertMotionVQArguments) -> None:
         *(config.transform_features_size, config.transform_hidden_sizes),
         *(config.transform_code_num, config.transform_code_dim, config.frames_per_code),
     )
-    _save(model, Path(args.output))
+    with writing_to(args.output):
+        _save(model, Path(args.output))
     logger.info("wrote %s", args.output)
 
 
@@ -221,11 +222,17 @@ def convert_motion(
         logger.info("wrote %s", output)
         return {}
     targets, bad = _plan(source, output, file_format)
-    for path, target in tqdm(targets.items(), desc="convert", unit="file", disable=None):
-        try:
-            write_motion(target, read_motion(path, fps, up_axis))
-        except (ValueError, OSError) as error:
-            bad[path] = str(error)
+    with writing_to(output):
+        for path, target in tqdm(targets.items(), desc="convert", unit="file", disable=None):
+            try:
+                motion = read_motion(path, fps, up_axis)
+            except (ValueError, OSError) as error:
+                bad[path] = str(error)
+                continue
+            try:
+                write_motion(target, motion)
+            except ValueError as error:  # a disk that is full is no fault of the file
+                bad[path] = str(error)
     for path, reason in bad.items():
         logger.warning("left out %s: %s", path.relative_to(source), reason)
     logger.info("converted %d of %d files to %s", len(targets.keys() - bad), len(targets.keys() | bad), output)

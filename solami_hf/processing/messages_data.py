@@ -17,12 +17,12 @@ from pathlib import Path
 from datasets import Features, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from .output_folder import whole_folder
 from .split_hygiene import leaking_ids
 from .tasks import chat_messages, text_block
 from .token_loading import load_tokens, split_names
 from .token_schema import fingerprints
 from .token_writing import write_parquet
-from .whole_file import whole_folder
 
 logger = logging.getLogger(__name__)
 _codes = List(Value("int32"))

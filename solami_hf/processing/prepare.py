@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from .layouts.find import LAYOUTS, find_layout, read_rows, root_of
 from .motion_rows import MotionRows
+from .output_folder import writing_to
 from .prepare_media import Media
 from .prepare_plan import Plan, SplitOptions
 from .prepare_shards import ShardWriter
@@ -101,13 +102,18 @@ def main(argv: list[str] | None = None) -> int:
     if kind not in KINDS and not {"-h", "--help"} & set(argv):
         raise ValueError(f"say what to prepare: {', '.join(KINDS)}; got {kind!r}")
     (args,) = parser.parse_args_and_config(argv)
-    from .processing_solami import SolamiProcessor
-
     if not Path(args.processor).is_dir() and args.processor.startswith(("/", ".")):
         raise FileNotFoundError(f"no such processor folder: {args.processor}")
     find_layout(args.source, kind, args.layout)  # a wrong path is told before models are loaded
     repo = None if is_local(args.output) else args.output
     output = Path(args.output) if repo is None else Path("runs/prepare") / repo.replace("/", "--")
+    with writing_to(output):
+        return _prepare(args, kind, repo, output)
+
+
+def _prepare(args: PrepareArguments, kind: str, repo: str | None, output: Path) -> int:
+    from .processing_solami import SolamiProcessor
+
     if repo is not None and is_first_process():
         from .token_pushing import begin_repo
 

@@ -1,10 +1,14 @@
-"""Files and folders that are written whole or not at all."""
+"""Files that are written whole or not at all, and clear words for a full disk."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_WORDS = ("No space left on device", "Disk quota exceeded")
 
 
 @contextmanager
@@ -15,32 +19,50 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             temporary.write_text(text)
 
     A missing folder is made. When the block fails, `path` stays as it was and nothing else is left.
+
+    Raises:
+        OSError: the disk is full, with what had been written, and how much is free.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
+        with full_disk_told(path, temporary):
+            yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Gives an empty folder beside `path`, and moves it into place when the block succeeds; else nothing is left.
+def full_disk_told(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Says of a disk that became full within the block where that was; other errors pass as they are.
 
-    Raises:
-        FileExistsError: there is something at `path` already, other than an empty folder.
+    Args:
+        path: what was to be written.
+        temporary: the file or folder that holds the part of it that was.
     """
-    path = Path(os.path.abspath(path))
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise FileExistsError(f"{path} is there already; name another output, or remove it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except Exception as error:
+        if not _is_full_disk(error, path):
+            raise
+        written = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*"))) if temporary else 0
+        needed = f"more than {written / 2**20:.1f} MB are needed, " if written else ""
+        free = shutil.disk_usage(_there(path)).free / 2**20
+        raise OSError(f"disk full at {path}: {needed}{free:.1f} MB are free; make space and run again") from error
+
+
+def _is_full_disk(error: Exception, path: Path) -> bool:
+    if isinstance(error, OSError) and error.errno is None and error.__cause__ is not None:  # told in words already
+        return False
+    if getattr(error, "errno", None) in _FULL or any(words in str(error) for words in _FULL_WORDS):
+        return True
+    # NumPy, torch and libsndfile do not say why they could not write.
+    silent = isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno is None)
+    return silent and shutil.disk_usage(_there(path)).free < 2**14
+
+
+def _there(path: Path) -> Path:
+    """The next folder above that exists."""
+    return next(folder for folder in Path(os.path.abspath(path)).parents if folder.is_dir())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..modeling.configuration_solami import ANSWER_FORMATS
-from ..processing.whole_file import whole_folder
+from ..processing.output_folder import whole_folder
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..hub_cards.cards import model_card
-from ..processing.whole_file import whole_folder
+from ..processing.output_folder import whole_folder
 from .adapters import load_merged
 
 logger = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
 from ..modeling.quantizers import EmaQuantizer
+from ..processing.output_folder import writing_to
 from .motion_vq_data import (
     MotionClip,
     WindowDataset,
@@ -269,7 +270,8 @@ def main(argv: list[str] | None = None) -> None:
 
     parser = TrlParser((MotionVQArguments, TrainingArguments))
     args, training_args = parser.parse_args_and_config(args=argv)
-    metrics = train_motion_vq(args, training_args)
+    with writing_to(training_args.output_dir):
+        metrics = train_motion_vq(args, training_args)
     logger.info("Wrote %s: %s", training_args.output_dir, metrics)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from datasets import Dataset
 
+from ..processing.output_folder import writing_to
 from ..processing.rendering import TASKS, TokenRenderer
 from ..processing.split_hygiene import held_out_rows, without_leaks
 from ..processing.tasks import MOTION_TASKS
@@ -56,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
 
     parser = TrlParser(dataclass_types=[PretrainArguments, LanguageModelTrainingArguments], prog="solami pretrain")
     args, training_args = parser.parse_args_and_config(argv)
-    pretrain(args, training_args)
+    with writing_to(training_args.output_dir):
+        pretrain(args, training_args)
     return 0
 
 

@@ -23,6 +23,7 @@ from transformers import (
     Wav2Vec2BertForCTC,
 )
 
+from ..processing.output_folder import writing_to
 from .checkpoints import last_checkpoint
 from .precision import avoid_slow_bf16
 from .speech_codec_data import Recordings, speech_data
@@ -156,7 +157,8 @@ def main(argv: list[str] | None = None) -> None:
     from trl import TrlParser
 
     args, training_args = TrlParser((TeacherArguments, TeacherTrainingArguments)).parse_args_and_config(args=argv)
-    logger.warning("%.1f %% of the held-out characters are wrong", 100 * train_teacher(args, training_args))
+    with writing_to(training_args.output_dir):
+        logger.warning("%.1f %% of the held-out characters are wrong", 100 * train_teacher(args, training_args))
 
 
 if __name__ == "__main__":

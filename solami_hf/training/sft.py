@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from ..processing.output_folder import writing_to
 from .language_model import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
@@ -43,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
 
     parser = TrlParser(dataclass_types=[SftArguments, LanguageModelTrainingArguments], prog="solami sft")
     args, training_args = parser.parse_args_and_config(argv)
-    sft(args, training_args)
+    with writing_to(training_args.output_dir):
+        sft(args, training_args)
     return 0
 
 

@@ -19,6 +19,7 @@ from ..modeling.configuration_soundstorm import SolamiSoundStormConfig
 from ..modeling.modeling_soundstorm import SolamiSoundStormModel
 from ..modeling.soundstorm_masking import mask_cells
 from ..modeling.speech_codec_adapter import load_speech_codec
+from ..processing.output_folder import writing_to
 from .precision import avoid_slow_bf16
 from .resuming import ResumableTrainer, save_run
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
@@ -307,7 +308,8 @@ def main(argv: list[str] | None = None) -> None:
 
     parser = TrlParser((SoundStormArguments, TrainingArguments))
     args, training_args = parser.parse_args_and_config(args=argv)
-    metrics = train_soundstorm(args, training_args)
+    with writing_to(training_args.output_dir):
+        metrics = train_soundstorm(args, training_args)
     logger.info("Wrote %s: %s", training_args.output_dir, metrics)
 
 

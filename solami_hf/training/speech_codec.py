@@ -25,6 +25,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from ..processing.output_folder import writing_to
 from .parallel_speech import exchanged_speech
 from .precision import avoid_slow_bf16
 from .resuming import save_run
@@ -144,7 +145,8 @@ def main(argv: list[str] | None = None) -> None:
 
     parser = TrlParser((SpeechCodecArguments, SpeechCodecTrainingArguments))
     args, training_args = parser.parse_args_and_config(args=argv)
-    train_speech_codec(args, training_args)
+    with writing_to(training_args.output_dir):
+        train_speech_codec(args, training_args)
 
 
 if __name__ == "__main__":

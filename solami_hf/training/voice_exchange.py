@@ -29,6 +29,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..processing.fingerprints import codec_fingerprint
+from ..processing.output_folder import writing_to
 from .parallel_speech import (
     HEAD_LAYERS,
     OWN,
@@ -238,7 +239,9 @@ def main(argv: list[str] | None = None) -> None:
     from trl import TrlParser
 
     parser = TrlParser((VoiceExchangeArguments, VoiceExchangeTrainingArguments))
-    exchange_voices(*parser.parse_args_and_config(args=argv))
+    args, training_args = parser.parse_args_and_config(args=argv)
+    with writing_to(training_args.output_dir):
+        exchange_voices(args, training_args)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from ...processing.output_folder import writing_to
 from ...processing.processes import is_first_process
 from ...processing.whole_file import whole_file
 
@@ -129,8 +130,15 @@ def run(args: EvaluateArguments) -> Path:
         FileNotFoundError: no results, or no references where the results say.
         ValueError: results of a task that `kind` does not mean, two of one task on different inputs, or what cannot
             be measured.
-        OSError: the judge cannot be reached.
+        OSError: the judge cannot be reached, nothing can be written, or another process is writing there.
     """
+    output = Path(args.output) if args.output else Path(args.results[0]) / "evaluation"
+    with writing_to(output):
+        _run(args, output)
+    return output
+
+
+def _run(args: EvaluateArguments, output: Path) -> None:
     from .parts import Measures, Parts
     from .results import Results
     from .run import Options, evaluate_results
@@ -139,7 +147,6 @@ def run(args: EvaluateArguments) -> Path:
     opened = [Results(folder, args.data) for folder in folders]
     _check_tasks(args, opened)
     names = model_names(opened)
-    output = Path(args.output) if args.output else Path(args.results[0]) / "evaluation"
     parts = Parts(output / "parts", Measures(args.asr, args.speaker_model))
     bert = {"model_id": args.bertscore_model} if args.bertscore_model else None
     options = Options(args.seed, _judge(args, output), args.judge_repeats, bert)
@@ -153,7 +160,6 @@ def run(args: EvaluateArguments) -> Path:
         found.append(evaluation and {**evaluation, "model": name})
     if is_first_process():
         write(args, output, found)
-    return output
 
 
 def _results_in(folder: Path) -> list[Path]:

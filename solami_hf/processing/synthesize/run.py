@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..output_folder import writing_to
 from ..whole_file import whole_file
 from .asking import ask_in_parallel
 from .motions import Motion, bring_motion, read_motions
@@ -117,7 +118,8 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     (args,) = parser.parse_args_and_config(argv)
-    report = synthesize(args)
+    with writing_to(args.output):
+        report = synthesize(args)
     logger.info("wrote %s to %s", ", ".join(f"{value} {name}" for name, value in report.items()), args.output)
     return 0
 
