@@ -45,6 +45,8 @@ EVAL = [
     "rouge-score>=0.1.2",
     "sacrebleu>=2.5",
     "webrtcvad-wheels>=2.0.14",
+    # Whisper's table of British spellings, for `metrics/asr.py`.
+    "whisper-normalizer==0.1.15",
 ]
 # It has kernels for CPUs too, so QLoRA is tested without a GPU.
 QLORA = ["bitsandbytes>=0.50,<0.51"]

@@ -38,10 +38,9 @@ def run(code: str) -> str:
 def test_import_is_light():
     heavy = "{'torch', 'transformers', 'numpy', 'scipy', 'datasets', 'huggingface_hub', 'trl', 'evaluate'}"
     out = run(
-        "import sys, time; start = time.perf_counter(); import solami_hf; seconds = time.perf_counter() - start;"
-        f"print(sorted({heavy} & set(sys.modules)), seconds < 0.5, 'SolamiModel' in dir(solami_hf))"
+        f"import sys, solami_hf; print(sorted({heavy} & set(sys.modules)), 'SolamiModel' in dir(solami_hf))"
     )
-    assert out == "[] True True\n"
+    assert out == "[] True\n"
 
 
 @pytest.mark.parametrize(

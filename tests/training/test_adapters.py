@@ -116,7 +116,8 @@ def test_frozen_weights_in_half_precision(start, tmp_path, options):
 
 @pytest.mark.parametrize("bits", ["int4", "int8"])
 def test_quantised_frozen_weights(start, tmp_path, options, bits):
-    bitsandbytes = pytest.importorskip("bitsandbytes")
+    import bitsandbytes
+
     args = SftArguments(str(start), "d", use_lora=True, quantization=bits)
     kind = bitsandbytes.nn.Linear4bit if bits == "int4" else bitsandbytes.nn.Linear8bitLt
     assert sum(isinstance(module, kind) for module in load_model_and_processor(args)[0].modules()) == 14

