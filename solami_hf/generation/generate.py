@@ -9,7 +9,7 @@
 |---|---|---|---|
 | t2m, t2s | text | motion, speech | .txt with a line each; .json or .jsonl of strings or {"id", "text"} |
 | m2t, m2m | motion | text, a partner's motion | .npz, .npy, .bvh, a folder of them, .json(l) of {"id", "motion"} |
-| s2t, s2s | speech | transcript, an answer | .wav, .flac, .ogg, .mp3, a folder of them, .json(l) of {"id", "audio"} |
+| s2t, s2s | speech | transcript, an answer | .wav, .mp3, .opus, ..., a folder of them, .json(l) of {"id", "audio"} |
 | chat | dialogues | the character's answers | |
 
 INPUT may also be a token dataset of `solami prepare` (a folder or a Hub id) or a folder that it reads, with
