@@ -195,6 +195,7 @@ def _check_media(processor, task: str, voice: str | None) -> None:
 def _settings(args: GenerateArguments, pipeline, seeds: list[int], inputs: list, decoding) -> dict:
     """What `run.json` says, and what a later run must share to go on."""
     from ..processing.fingerprints import codec_fingerprint, model_fingerprint
+    from .inputs import left_out
 
     processor, config = pipeline.processor, pipeline.model.config
     told = json.dumps([vars(entry) for entry in inputs], default=_listed)
@@ -207,6 +208,7 @@ def _settings(args: GenerateArguments, pipeline, seeds: list[int], inputs: list,
         "input": args.input,
         "inputs": hashlib.sha256(told.encode()).hexdigest()[:16],
         "items": len(inputs),
+        "left_out": left_out(args.task, args.input) if args.task != "chat" else [],
         "split": args.split,
         "seeds": seeds,
         "conditions": args.conditions,

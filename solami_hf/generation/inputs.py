@@ -7,7 +7,6 @@ or sound file, or a folder of them. One bad input costs no other: it becomes an 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..processing.layouts.find import find_layout, read_rows, root_of
+from ..processing.layouts.motion_folder import left_out as left_out_of_motions
 from ..processing.manifest import BadRow, json_lines
 from ..processing.media_files import READ_SUFFIXES, SOUND_SUFFIXES, find_media, tell_left_out, way_out
 from ..processing.motion_rows import MotionRows
@@ -23,7 +23,7 @@ from ..processing.prepare_rows import MediaFile, files_of, token_row
 from ..processing.rendering import TASKS
 from ..processing.results import result_row
 from ..processing.tasks import audio_block, motion_block, text_block
-from ..processing.text_files import read_text
+from ..processing.text_files import read_json, read_text
 from ..processing.token_loading import is_local, load_tokens
 
 SHORT_TASKS = {
@@ -274,6 +274,19 @@ def _media_at(path: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(found.files + found.unread)
 
 
+def left_out(task: str, source: str | Path) -> list[str]:
+    """The files of a folder that are no input of a task, and that no row of its results tells of."""
+    kind, _, config = kinds_of(task)
+    path = Path(source)
+    if kind == "text" or not path.is_dir() or _has_tokens(source, config):
+        return []
+    layout = _layout_of(source, config)
+    if layout is not None:
+        return left_out_of_motions(path) if layout == "bvh" else []
+    found = find_media(path, kind, MOTION_SUFFIXES if kind == "motion" else SOUND_SUFFIXES)
+    return [other.relative_to(path).as_posix() for other in found.others]
+
+
 def _text_item(task: str, row) -> Item:
     if isinstance(row, BadRow):
         return _bad(task, row)
@@ -310,10 +323,7 @@ def _listed(path: Path, kind: str) -> list[dict | BadRow]:
     if suffix == ".jsonl":
         numbered: Iterable = json_lines(path)
     else:
-        try:
-            loaded = json.loads(read_text(path))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not JSON ({error})") from None
+        loaded = read_json(path)
         if not isinstance(loaded, list):
             raise ValueError(f"{path} holds a {type(loaded).__name__}, expected a list of strings or objects")
         numbered = enumerate(loaded, 1)
@@ -330,4 +340,4 @@ def _listed(path: Path, kind: str) -> list[dict | BadRow]:
     return rows
 
 
-__all__ = ["SHORT_TASKS", "Dialogue", "Item", "kinds_of", "read_dialogues", "read_items"]
+__all__ = ["SHORT_TASKS", "Dialogue", "Item", "kinds_of", "left_out", "read_dialogues", "read_items"]

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,24 @@ def text_of(data: bytes, name: str | Path, errors: str = "strict") -> str:
     if fault := undecoded(text):
         raise ValueError(f"{name} {fault}")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: str | Path):
+    """What a JSON file holds; ValueError where it is none."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error})") from None
+
+
+def read_yaml(path: str | Path):
+    """What a YAML file holds; ValueError where it is none."""
+    import yaml
+
+    try:
+        return yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date of month 13
+        raise ValueError(f"{path} is not YAML ({error})") from None
 
 
 def read_lines(path: str | Path, newline: str | None = None) -> Iterator[str]:
