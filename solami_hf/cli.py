@@ -9,6 +9,7 @@ import os
 import sys
 
 from solami_hf import __version__
+from solami_hf.processing.text_files import read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,16 @@ def _message(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def _check_recipe(words: list[str]) -> None:
+    """ValueError for a recipe that is no YAML of names and values; the commands' parser would not name the file."""
+    joined = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    apart = [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
+    for path in filter(os.path.isfile, joined + apart):
+        recipe = read_yaml(path)
+        if not isinstance(recipe, dict) or not all(isinstance(name, str) for name in recipe):
+            raise ValueError(f"{path} is no recipe; expected lines of `name: value`")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
@@ -83,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("solami_hf").setLevel(logging.INFO)
     module, function = COMMANDS[command][0].split(":")
     try:
+        _check_recipe(rest)
         return getattr(importlib.import_module(module), function)(rest) or 0
     except KeyboardInterrupt:
         sys.stderr.write(f"solami {command}: interrupted\n")

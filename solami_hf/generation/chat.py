@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import re
 import shlex
 import sys
@@ -29,8 +30,8 @@ from pathlib import Path
 
 from ..processing.motion_files import READ_SUFFIXES
 from ..processing.output_folder import writing_to
+from ..processing.media_files import named_media
 from .generate import LoadingArguments
-from .inputs import SOUND_SUFFIXES
 
 logger = logging.getLogger(__name__)
 PROMPT = "you> "
@@ -99,24 +100,21 @@ def _chat(args: ChatArguments) -> int:
 
 
 def user_message(text: str | list[str]) -> dict:
-    """A user message of files and words; a name that ends like a sound or motion file is one.
+    """A user message of files and words; for which is which see `media_files.named_media`.
 
     Args:
         text: pieces, or a string of them, joined by commas.
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: neither file nor words.
+        ValueError: neither file nor words, a file that cannot be read, or two of a kind.
     """
     content, words = [], []
-    for piece in text.split(",") if isinstance(text, str) else text:
-        suffix = Path(piece.strip()).suffix.lower()
-        if suffix not in SOUND_SUFFIXES + READ_SUFFIXES:
+    for piece in _pieces(text) if isinstance(text, str) else text:
+        kind = named_media(piece, in_sentence=not isinstance(text, str) and len(text) > 1)
+        if kind is None:
             words.append(piece)
             continue
-        if not Path(piece.strip()).is_file():
-            raise FileNotFoundError(f"no such file: {piece.strip()}")
-        kind = "audio" if suffix in SOUND_SUFFIXES else "motion"
         if kind in (block["type"] for block in content):
             raise ValueError(f"a turn has one sound and one motion at most, {piece.strip()} is another {kind}")
         content.append({"type": kind, kind: piece.strip()})
@@ -126,6 +124,17 @@ def user_message(text: str | list[str]) -> dict:
     if not content:
         raise ValueError(f"a turn needs a sound file, a motion file or words, got {text!r}")
     return {"role": "user", "content": content}
+
+
+def _pieces(text: str) -> list[str]:
+    """The parts between commas; those of the name of a file that is there stay together."""
+    parts, pieces = text.split(","), []
+    while parts:
+        lengths = range(min(len(parts), 32), 1, -1)  # more commas has no name
+        count = next((n for n in lengths if os.path.isfile(",".join(parts[:n]).strip())), 1)
+        pieces.append(",".join(parts[:count]))
+        del parts[:count]
+    return pieces
 
 
 class Recorder:

@@ -9,7 +9,7 @@
 |---|---|---|---|
 | t2m, t2s | text | motion, speech | .txt with a line each; .json or .jsonl of strings or {"id", "text"} |
 | m2t, m2m | motion | text, a partner's motion | .npz, .npy, .bvh, a folder of them, .json(l) of {"id", "motion"} |
-| s2t, s2s | speech | transcript, an answer | .wav, .flac, .ogg, .mp3, a folder of them, .json(l) of {"id", "audio"} |
+| s2t, s2s | speech | transcript, an answer | .wav, .mp3, .opus, ..., a folder of them, .json(l) of {"id", "audio"} |
 | chat | dialogues | the character's answers | |
 
 INPUT may also be a token dataset of `solami prepare` (a folder or a Hub id) or a folder that it reads, with
@@ -203,6 +203,7 @@ def _check_media(processor, task: str, voice: str | None) -> None:
 def _settings(args: GenerateArguments, pipeline, seeds: list[int], inputs: list, decoding) -> dict:
     """What `run.json` says, and what a later run must share to go on."""
     from ..processing.fingerprints import codec_fingerprint, model_fingerprint
+    from .inputs import left_out
 
     processor, config = pipeline.processor, pipeline.model.config
     told = json.dumps([vars(entry) for entry in inputs], default=_listed)
@@ -215,6 +216,7 @@ def _settings(args: GenerateArguments, pipeline, seeds: list[int], inputs: list,
         "input": args.input,
         "inputs": hashlib.sha256(told.encode()).hexdigest()[:16],
         "items": len(inputs),
+        "left_out": left_out(args.task, args.input) if args.task != "chat" else [],
         "split": args.split,
         "seeds": seeds,
         "conditions": args.conditions,

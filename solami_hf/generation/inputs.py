@@ -7,7 +7,6 @@ or sound file, or a folder of them. One bad input costs no other: it becomes an 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from ..processing.layouts.find import find_layout, read_rows, root_of
+from ..processing.layouts.motion_folder import left_out as left_out_of_motions
 from ..processing.manifest import BadRow, json_lines
-from ..processing.motion_files import READ_SUFFIXES
+from ..processing.media_files import READ_SUFFIXES, SOUND_SUFFIXES, find_media, tell_left_out, way_out
 from ..processing.motion_rows import MotionRows
 from ..processing.prepare_media import Media
 from ..processing.prepare_rows import MediaFile, files_of, token_row
 from ..processing.rendering import TASKS
 from ..processing.results import result_row
 from ..processing.tasks import audio_block, motion_block, text_block
+from ..processing.text_files import read_json, read_text
 from ..processing.token_loading import is_local, load_tokens
 
 SHORT_TASKS = {
@@ -33,7 +34,6 @@ SHORT_TASKS = {
     "s2t": "speech_to_text",
     "s2s": "speech_to_speech",
 }
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 MOTION_SUFFIXES = tuple(suffix for suffix in READ_SUFFIXES if suffix != ".txt")
 
 
@@ -249,10 +249,10 @@ def _plain_items(task: str, kind: str, path: Path, processor, batch_size: int) -
         rows, root = _listed(path, kind), path.parent
     else:
         root = path if path.is_dir() else path.parent
-        found = sorted(p for p in root.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        names = [p.relative_to(root) for p in found if p.suffix.lower() in suffixes and p.name[0] != "."]
+        names = [p.relative_to(root) for p in _media_at(path, kind, suffixes)]
         if not names:
-            raise ValueError(f"{path} holds no {kind} for {task}; expected {', '.join(suffixes)}, .json or .jsonl")
+            told = way_out(path) if path.is_file() else f"expected {', '.join(suffixes)}"
+            raise ValueError(f"{path} holds no {kind} for {task}; {told}; or a list in .json or .jsonl")
         stems = [name.with_suffix("").as_posix() for name in names]
         unique = len(set(stems)) == len(stems)
         rows = [
@@ -263,6 +263,28 @@ def _plain_items(task: str, kind: str, path: Path, processor, batch_size: int) -
     files = [MediaFile(kind, row[kind]) for row in rows if isinstance(row, dict)]
     codes = media.encode(files)
     return [_media_item(task, kind, row, media, codes) for row in rows]
+
+
+def _media_at(path: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """A file, or those of a folder, also media that cannot be read: they are told as such; others are logged."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() in suffixes else []
+    found = find_media(path, kind, suffixes)
+    tell_left_out(found.others, path, f"no {kind}")
+    return sorted(found.files + found.unread)
+
+
+def left_out(task: str, source: str | Path) -> list[str]:
+    """The files of a folder that are no input of a task, and that no row of its results tells of."""
+    kind, _, config = kinds_of(task)
+    path = Path(source)
+    if kind == "text" or not path.is_dir() or _has_tokens(source, config):
+        return []
+    layout = _layout_of(source, config)
+    if layout is not None:
+        return left_out_of_motions(path) if layout == "bvh" else []
+    found = find_media(path, kind, MOTION_SUFFIXES if kind == "motion" else SOUND_SUFFIXES)
+    return [other.relative_to(path).as_posix() for other in found.others]
 
 
 def _text_item(task: str, row) -> Item:
@@ -296,15 +318,12 @@ def _listed(path: Path, kind: str) -> list[dict | BadRow]:
     if not path.is_file() or suffix not in (".txt", ".json", ".jsonl") or (suffix == ".txt" and kind != "text"):
         raise ValueError(f"{path} is no list of {kind}; expected a .txt with a line each, .json or .jsonl")
     if suffix == ".txt":
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).split("\n")
         return [{"id": f"{path.name}:{n}", "text": line} for n, line in enumerate(lines, 1) if line.strip()]
     if suffix == ".jsonl":
         numbered: Iterable = json_lines(path)
     else:
-        try:
-            loaded = json.loads(path.read_text(encoding="utf-8-sig"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON ({error})") from None
+        loaded = read_json(path)
         if not isinstance(loaded, list):
             raise ValueError(f"{path} holds a {type(loaded).__name__}, expected a list of strings or objects")
         numbered = enumerate(loaded, 1)
@@ -321,4 +340,4 @@ def _listed(path: Path, kind: str) -> list[dict | BadRow]:
     return rows
 
 
-__all__ = ["SHORT_TASKS", "Dialogue", "Item", "kinds_of", "read_dialogues", "read_items"]
+__all__ = ["SHORT_TASKS", "Dialogue", "Item", "kinds_of", "left_out", "read_dialogues", "read_items"]

@@ -80,7 +80,7 @@ class ResultsWriter:
         shared = min(len(old.get("seeds", [])), len(new["seeds"]))
         for name, value in new.items():
             same = old.get(name)
-            if name in ("checkpoint", "input"):  # places; `model` and `inputs` say what was there
+            if name in ("checkpoint", "input", "left_out"):  # places; `model` and `inputs` say what was there
                 continue
             if name == "seeds":  # a later run may add repetitions
                 value, same = value[:shared], (same or [])[:shared]

@@ -226,8 +226,11 @@ class DialogueSession:
             raise FileNotFoundError(f"no session in {folder}: there is no {STATE_FILE}")
         try:
             state = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} is damaged, it is no session that was saved ({error})") from None
+            state["codecs"] = dict(state["codecs"])
+            state["rounds"] = [Round(dict(r["user"]), [], list(r["answer_ids"])) for r in state["rounds"]]
+            low_water, first = float(state["low_water"]), int(state["first"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged, it is no session that was saved ({error!r})") from None
         layout, processor = pipeline.model.config, pipeline.processor
         for name, it in (("markers", layout), ("modalities", layout), ("interleaved", processor)):
             if state.get(name, False) != getattr(it, name):
@@ -238,11 +241,11 @@ class DialogueSession:
                     f"the session in {folder} has codes of another {name} ({state['codecs'].get(name)}, here {ours}); "
                     "load it with the checkpoint that it was made with"
                 )
-        session = cls(pipeline, system=state["system"], voice=state["voice"], low_water=state["low_water"])
+        session = cls(pipeline, system=state.get("system"), voice=state.get("voice"), low_water=low_water)
         for past in state["rounds"]:
-            user_ids = session._render([past["user"]], add_generation_prompt=True)
-            session._rounds.append(Round(past["user"], user_ids, past["answer_ids"]))
-        session._first = state["first"]
+            user_ids = session._render([past.user], add_generation_prompt=True)
+            session._rounds.append(Round(past.user, user_ids, past.answer_ids))
+        session._first = first
         if (Path(folder) / CACHE_FILE).is_file():
             try:
                 session._load_cache(Path(folder) / CACHE_FILE)

@@ -2,8 +2,11 @@
 
 import logging
 import os
+import re
+import tempfile
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -11,6 +14,8 @@ import torch
 import torchaudio.functional
 
 from .whole_file import whole_file
+from .media_files import way_out
+from .sound_files import FORMATS, whole_sound
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +38,7 @@ def read_audio(
     """Sound as mono float32 of shape (samples,) at `sampling_rate`.
 
     Args:
-        audio: a file that libsndfile reads (wav, flac, ogg, mp3), or an array of shape (samples,), (samples, channels)
+        audio: a file (wav, flac, ogg, opus, mp3, aiff, au, ...), or an array of shape (samples,), (samples, channels)
             or (channels, samples); the shorter dimension is taken as channels, which are averaged. Integers of up to
             32 bits are scaled by the range of their type to [-1, 1).
         sampling_rate: wanted rate in Hz, 1000 to 1000000.
@@ -50,7 +55,7 @@ def read_audio(
     _check_rate(sampling_rate, "sampling_rate")
     if isinstance(audio, (str, os.PathLike)):
         name = os.fspath(audio)
-        values, source_rate = read_file(Path(audio), max_seconds)
+        values, source_rate = read_file(audio, max_seconds)
     else:
         name = "audio"
         source_rate = sampling_rate if source_rate is None else source_rate
@@ -131,26 +136,31 @@ def limit_loudness(values: np.ndarray, sampling_rate: int, peak: float = 1.0, lo
     return np.clip(values * min(1.0, peak / highest, loudest / loudness), -peak, peak).astype(np.float32)
 
 
-def read_file(path: Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
-    """Mono samples (samples,) float32 and the rate in Hz of a sound file; see `read_audio`."""
-    if not path.is_file():
+def read_file(file: str | os.PathLike | BinaryIO, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
+    """Mono samples (samples,) float32 and the rate in Hz of a sound file, or of one that is open; see `read_audio`."""
+    path = Path(file) if isinstance(file, (str, os.PathLike)) else file
+    name = path if isinstance(path, Path) else "audio"
+    if isinstance(path, Path) and not path.is_file():
         raise FileNotFoundError(f"no such audio file: {path}")
     blocks, count = [], 0
     try:
-        with soundfile.SoundFile(path) as file:
-            rate, expected = file.samplerate, file.frames
-            _check_rate(rate, f"the rate of {path}")
+        with soundfile.SoundFile(whole_sound(path, name)) as sound:
+            rate, expected = sound.samplerate, sound.frames
+            if sound.format not in FORMATS:
+                raise ValueError(f"{name} is a {sound.format} file, which may not be read whole; {way_out(str(name))}")
+            _check_rate(rate, f"the rate of {name}")
             if expected >= 1 << 60:
-                raise ValueError(f"{path} does not say how long it is, as streams do; convert it with ffmpeg or sox")
-            _check_length(expected / rate, max_seconds, path)
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                raise ValueError(f"{name} does not say how long it is, as streams do; convert it with ffmpeg or sox")
+            _check_length(expected / rate, max_seconds, name)
+            while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
                 blocks.append(block.mean(axis=1))
                 count += len(block)
-                _check_length(count / rate, max_seconds, path)
+                _check_length(count / rate, max_seconds, name)
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: headerless .raw
-        raise ValueError(f"{path} is not a readable sound file ({error}); expected wav, flac, ogg or mp3") from error
-    if count < expected or is_cut_short(path):
-        raise ValueError(f"{path} is cut short: its header promises more sound than it holds; copy it again")
+        reason = re.sub("^Error opening .*?: ", "", str(error))  # which names objects
+        raise ValueError(f"{name} is not a readable sound file ({reason}); {way_out(str(name))}") from error
+    if count < expected:
+        raise ValueError(f"{name} is cut short: its header promises more sound than it holds; copy it again")
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate
 
 
@@ -162,22 +172,6 @@ def _check_rate(rate: float, name: str) -> None:
 def _check_length(seconds: float, max_seconds: float, name) -> None:
     if seconds > max_seconds:
         raise ValueError(f"{name} lasts {seconds:.1f} s, expected at most {max_seconds:g} s; cut it into pieces")
-
-
-def is_cut_short(path: Path) -> bool:
-    """Whether the data chunk of a RIFF wav file ends behind the end of the file (libsndfile says nothing then)."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return False
-        file.seek(12)
-        while len(header := file.read(8)) == 8:
-            length = int.from_bytes(header[4:], "little")
-            if header[:4] == b"data":
-                # 0 and the largest values mark streams of unknown length.
-                return length < 0x7FFFFFFF and file.tell() + length > size
-            file.seek(length + length % 2, os.SEEK_CUR)
-    return False
 
 
 def as_float(audio: np.ndarray | torch.Tensor) -> np.ndarray:

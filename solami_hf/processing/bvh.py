@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from .motion import MAX_FRAMES, NUM_JOINTS, SmplxMotion
 from .retarget import SkeletonMotion, retarget
 from .smplx_body import SMPLX_JOINT_NAMES, SMPLX_PARENTS, rest_joints, standing_height
+from .text_files import text_of
 from .whole_file import whole_file
 
 logger = logging.getLogger(__name__)
@@ -105,10 +106,7 @@ def _read_text(path: Path) -> str:
     data = path.read_bytes()
     if not data.strip():
         raise ValueError("it is empty, expected a BVH file.")
-    if b"\0" in data:
-        raise ValueError("it holds zero bytes, expected the text of a BVH file.")
-    text = data.decode("utf-8-sig", errors="replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    return text_of(data, "it", "backslashreplace")  # names of joints that are not known need no alphabet
 
 
 class _Hierarchy:

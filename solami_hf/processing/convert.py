@@ -28,8 +28,10 @@ from typing import Literal
 import yaml
 from tqdm import tqdm
 
-from .motion_files import READ_SUFFIXES, WRITTEN_SUFFIXES, read_motion, write_motion
+from .motion_files import read_motion, READ_SUFFIXES, write_motion, WRITTEN_SUFFIXES
 from .output_folder import whole_folder, writing_to
+from .media_files import find_media, READ_SUFFIXES, tell_left_out, way_out
+from .whole_file import whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -249,15 +251,20 @@ def _plan(source: Path, output: Path, file_format: str) -> tuple[dict[Path, Path
     if output.is_file():
         raise ValueError(f"`output` is the file {output}, expected a folder because {source} is one.")
     sources: dict[Path, Path] = {}  # by what they will be written as
-    bad: dict[Path, str] = {}
-    for path in sorted(source.rglob("*")):
-        if path.suffix.lower() not in READ_SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        if output.resolve() in path.resolve().parents:  # what an earlier run wrote
+    found = find_media(source, "motion", READ_SUFFIXES)
+    tell_left_out(found.others, source, "no motion")
+    bad = {path: f"cannot be read; {way_out(path)}" for path in found.unread if not _is_in(output, path)}
+    for path in found.files:
+        if _is_in(output, path):  # what an earlier run wrote
             continue
         target = output / path.relative_to(source).with_suffix(suffix)
         if sources.setdefault(target, path) != path:
             bad[path] = f"{sources[target].name} becomes {target} already; convert one of the two by itself."
     if not sources:
-        raise ValueError(f"{source} holds no motion file ({', '.join(READ_SUFFIXES)}).")
+        unread = "; ".join(f"{path.name} {reason}" for path, reason in bad.items())
+        raise ValueError(f"{source} holds no motion file ({', '.join(READ_SUFFIXES)}). {unread}".strip())
     return {path: target for target, path in sources.items()}, bad
+
+
+def _is_in(folder: Path, path: Path) -> bool:
+    return folder.resolve() in path.resolve().parents

@@ -15,6 +15,7 @@ from .rotations import (
     quaternion_to_matrix,
 )
 from .smplx_body import rest_joints, standing_height
+from .text_files import read_text
 
 MAX_TEXT_BYTES = 32 << 20
 
@@ -65,7 +66,7 @@ def _load_frames(path: Path) -> np.ndarray:
     if size > MAX_TEXT_BYTES:
         raise ValueError(f"it takes {size} bytes, expected at most {MAX_TEXT_BYTES}.")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["Frames"]
+        rows = json.loads(read_text(path))["Frames"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f'it is no JSON object with rows of numbers under "Frames" ({error!r:.200}).') from error
     if not isinstance(rows, list) or not rows:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .text_files import read_lines, undecoded
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -25,19 +27,21 @@ class BadRow:
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict | BadRow]]:
     """Line numbers from 1 and the JSON objects of a file, read line by line; a bad line is a `BadRow`."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            place = f"{path.name}:{number}"
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except json.JSONDecodeError as error:
-                yield number, BadRow(place, f"is not JSON ({error.msg}); write one object a line")
-            except (UnicodeDecodeError, RecursionError, ValueError) as error:
-                yield number, BadRow(place, f"is not JSON in UTF-8 ({error})")
-            else:
-                yield number, row if isinstance(row, dict) else BadRow(place, "needs a JSON object with a string id")
+    for number, line in enumerate(read_lines(path), 1):
+        line = line.lstrip("\ufeff")  # of files that were joined
+        if not line.strip():
+            continue
+        place = f"{path.name}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            row = BadRow(place, f"is not JSON ({error.msg}); write one object a line")
+        except (RecursionError, ValueError) as error:
+            row = BadRow(place, f"is not JSON that can be read ({error})")
+        if fault := undecoded(line):
+            row = BadRow(place, fault)
+        known = isinstance(row, dict | BadRow)
+        yield number, row if known else BadRow(place, "needs a JSON object with a string id")
 
 
 def row_fault(row: dict) -> str | None:

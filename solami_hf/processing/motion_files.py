@@ -17,6 +17,7 @@ import numpy as np
 
 from .deepmimic import read_deepmimic
 from .humanml3d import read_humanml3d
+from .media_files import READ_SUFFIXES, way_out
 from .motion import SmplxMotion, check_fps
 from .motion_npz import read_npz, write_npz
 from .resampling import resample_motion
@@ -24,7 +25,6 @@ from .resampling import resample_motion
 __all__ = ["read_motion", "resample_motion", "write_motion"]
 
 
-READ_SUFFIXES = (".npz", ".npy", ".txt", ".bvh")
 WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb")
 
 
@@ -54,7 +54,7 @@ def read_motion(
     if not path.is_file():
         raise ValueError(f"{path} is a folder or a device, expected a motion file.")
     if path.suffix.lower() not in READ_SUFFIXES:
-        raise ValueError(f"{path} is no motion file that can be read, expected a suffix of {', '.join(READ_SUFFIXES)}")
+        raise ValueError(f"{path} is no motion file that can be read, {way_out(path)}")
     if up_axis not in (None, "y", "z"):
         raise ValueError(f'`up_axis` is {up_axis!r}, expected "y", "z" or None (as the file says).')
     fps = None if fps is None else check_fps(fps)

@@ -36,6 +36,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .layouts.find import LAYOUTS, find_layout, read_rows, root_of
+from .layouts.motion_folder import left_out
 from .motion_rows import MotionRows
 from .output_folder import writing_to
 from .prepare_media import Media
@@ -190,6 +191,8 @@ def prepare(
         return {}
     origin = {name: found for name, found in codec_sources(processor, kind).items() if found}
     facts = {"source": Path(source).resolve().name, "layout": layout, "split_by": split_by, "license": license}
+    if layout == "bvh":
+        facts["left_out"] = left_out(Path(source))
     facts |= {"test_share": test_share, "validation_share": validation_share, "codec_sources": origin}
     report = writer.finish(shards, facts)
     _warn(report, Path(output) / kind)

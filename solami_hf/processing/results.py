@@ -37,6 +37,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, Features, List, Value
 
 RESULTS, RUN, VERSION = "results.jsonl", "run.json", 1
@@ -91,14 +92,17 @@ def read_results(folder: str | Path) -> tuple[Dataset, dict]:
         raise FileNotFoundError(f"{folder} holds no results: there is no {RUN}; make some with `solami generate`")
     run = read_run(folder)
     rows = whole_rows(folder / RESULTS)
-    return Dataset.from_dict({name: [row[name] for row in rows] for name in FEATURES}, features=FEATURES), run
+    try:
+        return Dataset.from_dict({name: [row[name] for row in rows] for name in FEATURES}, features=FEATURES), run
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{folder / RESULTS} holds a value of a wrong type ({error})") from None
 
 
 def read_run(folder: Path) -> dict:
     """`run.json` of a folder; ValueError for a damaged one, or one of another version."""
     try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except ValueError as error:
+        run = dict(json.loads((folder / RUN).read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / RUN} is damaged ({error}); give another output, or remove the folder") from None
     if run.get("version") != VERSION:
         raise ValueError(f"{folder} has results of version {run.get('version')}, expected {VERSION}")
@@ -118,7 +122,7 @@ def whole_rows(path: Path, required: Collection[str] = FEATURES) -> list[dict]:
     for number, line in enumerate(lines, 1):
         try:
             row = dict(json.loads(line.decode("utf-8")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}:{number} is damaged ({error}); remove the folder and run again") from None
         if missing := [name for name in required if name not in row]:
             raise ValueError(f"{path}:{number} lacks {', '.join(missing)}; was it written by `solami generate`?")

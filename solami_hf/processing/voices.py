@@ -90,9 +90,9 @@ class Voices:
             path = _find(self._folder, f"{name}.safetensors", self._hub)
             try:
                 codes = load_file(path)["audio_codes"].long() if path else None
-            except (SafetensorError, KeyError, OSError) as error:
+            except (SafetensorError, KeyError, OSError, RuntimeError, ValueError) as error:
                 raise ValueError(f"{path} holds no audio_codes ({error}); add the voice again") from None
-            if codes is None or codes.dim() != 2 or codes.numel() == 0:
+            if codes is None or codes.dim() != 2 or codes.numel() == 0 or int(codes.min()) < 0:
                 raise ValueError(f"the codes of voice {name!r} are missing; add it again with `solami add-voice`")
             self._codes[name] = codes
         return self._codes[name]

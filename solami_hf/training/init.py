@@ -7,7 +7,6 @@ speaks with the codec, the acoustic model and the voices that the package carrie
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from pathlib import Path
 
 from ..modeling.configuration_solami import ANSWER_FORMATS
 from ..processing.output_folder import whole_folder
+from ..processing.text_files import read_json
+from ..processing.whole_file import whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def read_speech(args: InitArguments) -> dict:
 
 def read_characters(path: str | Path) -> dict[str, dict]:
     """Characters of a JSON file: id -> `{"name", "system", ...}`; ValueError where it holds something else."""
-    characters = json.loads(Path(path).read_text(encoding="utf-8"))
+    characters = read_json(path)
     ones = list(characters.values()) if isinstance(characters, dict) else [None]
     if not all(isinstance(one, dict) and isinstance(one.get(key), str) for one in ones for key in ("name", "system")):
         raise ValueError(f"{path} must map ids to characters with name and system (prompt), both strings")

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 
 from ..modeling.vocabulary import DEFAULT_SIZES, MARKERS
+from ..processing.text_files import read_json
 
 GIB = 2**30
 _BITS = {"none": 0, "int4": 4, "int8": 8}
@@ -112,7 +112,7 @@ def read_settings(arguments, lora=None) -> Settings:
     """`Settings` of training arguments. ValueError or FileNotFoundError when `deepspeed` names no configuration."""
     zero = arguments.deepspeed or {}
     if isinstance(zero, (str, Path)):
-        zero = json.loads(Path(zero).read_text(encoding="utf-8"))
+        zero = read_json(zero)
     if zero and "zero_optimization" not in zero:
         raise ValueError(f"{arguments.deepspeed} has no zero_optimization, expected a DeepSpeed configuration")
     optimization = zero.get("zero_optimization", {})

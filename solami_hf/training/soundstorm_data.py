@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from ..modeling.soundstorm_masking import hide_codes
 from ..processing.batching import map_in_batches, pad_right
 from ..processing.fingerprints import codec_fingerprint
+from ..processing.media_files import files_below
 from ..processing.whole_file import whole_file
 from .speech_codec_data import Recordings, read_recordings
 
@@ -238,7 +239,7 @@ def _identity(path: Path) -> list:
     """Path and size, by which a changed source is noticed."""
     if not path.exists():
         raise FileNotFoundError(f"no such folder or file: {path}")
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    files = [path] if path.is_file() else files_below(path)
     return [str(path.resolve()), len(files), sum(file.stat().st_size for file in files)]
 
 

@@ -10,13 +10,13 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..processing.audio import read_audio
+from ..processing.media_files import SOUND_SUFFIXES, find_media, tell_left_out, way_out
+from ..processing.text_files import read_text
 from ..processing.whole_file import whole_file
 from .speech_sentences import sentences
 from .speech_voices import speak_all
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 @dataclass
@@ -77,14 +77,18 @@ def read_recordings(source: str | Path, sampling_rate: int) -> Recordings:
     """
     source = Path(source)
     if source.is_dir():
-        paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = find_media(source, "audio", SOUND_SUFFIXES)
+        paths = found.files
+        tell_left_out(found.others, source, "no sound")
+        if found.unread:
+            tell_left_out(found.unread, source, way_out(found.unread[0]))
     elif source.is_file():
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = read_text(source).split("\n")
         paths = [source.parent / line.strip() for line in lines if line.strip()]
     else:
         raise FileNotFoundError(f"no such folder or list of recordings: {source}; 'tts' synthesizes speech instead")
     if not paths:
-        raise ValueError(f"{source} holds no recordings; expected files ending in {', '.join(SUFFIXES)}")
+        raise ValueError(f"{source} holds no recordings; expected files ending in {', '.join(SOUND_SUFFIXES)}")
     clips = [read_audio(path, sampling_rate) for path in tqdm(paths, desc="reading recordings", unit="file")]
     return Recordings.join(clips, [""] * len(clips))
 

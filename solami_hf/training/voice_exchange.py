@@ -30,6 +30,7 @@ from transformers import TrainingArguments, set_seed
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..processing.fingerprints import codec_fingerprint
 from ..processing.output_folder import writing_to
+from ..processing.text_files import read_text
 from .parallel_speech import (
     HEAD_LAYERS,
     OWN,
@@ -166,7 +167,7 @@ def prepare(
 ) -> tuple[ParallelSpeech, SharedUnits, list[list[torch.Tensor]]]:
     """Speech of all voices, aligned and with its units, and the codec's latents as they were."""
     rate, hop = codec.config.sampling_rate, codec.config.hop_length
-    lines = Path(args.leave_out).read_text(encoding="utf-8").splitlines() if args.leave_out else []
+    lines = read_text(args.leave_out).split("\n") if args.leave_out else []
     spoken = speak_parallel(
         args.voices, args.sentences, rate, training_args.seed, Path(training_args.output_dir), frozenset(lines)
     )

@@ -78,6 +78,22 @@ def test_motion_and_sound_files(run, tmp_path, small_motion, small_sound):
     assert alone["walk"]["valid"]
 
 
+def test_what_a_folder_holds_besides_is_told(run, tmp_path, small_sound, caplog):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "far").mkdir()
+    soundfile.write(tmp_path / "s/hi.aiff", small_sound, 16000)
+    soundfile.write(tmp_path / "far/there.opus", small_sound, 48000, format="OGG", subtype="OPUS")
+    (tmp_path / "s/far").symlink_to(tmp_path / "far")
+    for name in ("memo.m4a", "hi.mp4", "notes.md"):
+        (tmp_path / "s" / name).write_bytes(b"x")
+    rows = run("s2t", tmp_path / "s", media=False)
+    assert {name: row["valid"] for name, row in rows.items()} == {"hi": True, "far/there": True, "memo": False}
+    assert "ffmpeg -i memo.m4a memo.wav" in rows["memo"]["error"]
+    assert "2 left out, no audio: hi.mp4, notes.md" in caplog.text
+    _, settings = read_results(tmp_path / "out")
+    assert settings["left_out"] == ["hi.mp4", "notes.md"]
+
+
 def test_manifests_and_token_data_bring_references(run, talker, tmp_path, small_motion, small_sound):
     source = tmp_path / "source"
     for name in ("a", "b"):
@@ -131,9 +147,11 @@ def test_repetitions_have_their_seeds_and_can_be_raised(run, tmp_path):
 def test_what_cannot_be_run_at_all(run, talker, tmp_path, small_motion):
     (tmp_path / "lines.txt").write_text("waves\n")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "memo.m4a").write_bytes(b"x")
     for task, source, error, told in (
         ("t2m", "gone", FileNotFoundError, "there is no input"),
         ("s2t", "lines.txt", ValueError, "holds no audio"),
+        ("s2t", "memo.m4a", ValueError, "ffmpeg -i memo.m4a memo.wav"),
         ("m2t", "empty", ValueError, "holds no motion"),
         ("t2m", "empty", ValueError, "is no list of text"),
     ):

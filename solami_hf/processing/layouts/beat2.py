@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..manifest import BadRow
+from ..text_files import read_text
 from .folders import names_in, text_lines
 from .tables import table_rows
 
@@ -44,7 +45,11 @@ def read_beat2(source: Path, kind: str) -> Iterator[dict | BadRow]:
                 yield BadRow(name, f"is of type {splits.get(name)!r} in {_SPLITS}, expected {', '.join(_SPLIT_OF)}")
                 continue
             row["split"] = _SPLIT_OF[splits[name]]
-        words, file = _words(source, name), f"{folder}/{name}{suffix}"
+        try:
+            words, file = _words(source, name), f"{folder}/{name}{suffix}"
+        except ValueError as error:
+            yield BadRow(name, str(error))
+            continue
         if kind == "motion":
             yield {**row, "motion": file, "text": [f"a person talks: {words}"] if words else []}
         elif words is None:
@@ -57,13 +62,36 @@ def read_beat2(source: Path, kind: str) -> Iterator[dict | BadRow]:
 def _words(source: Path, name: str) -> str | None:
     grid, text = source / "textgrid" / f"{name}.TextGrid", source / "text" / f"{name}.txt"
     if grid.is_file():
-        return textgrid_words(grid.read_text(encoding="utf-8", errors="replace")) or None
+        try:
+            return textgrid_words(read_text(grid)) or None
+        except ValueError as error:
+            raise ValueError(f"{grid} has no words that can be read: {error}") from None
     return " ".join(text_lines(text)) or None if text.is_file() else None
 
 
 def textgrid_words(text: str) -> str:
-    """The words of a Praat TextGrid in its long form: of the tier `words`, or of the only or first tier."""
-    tiers = re.split(r"^\s*item \[\d+\]:", text, flags=re.MULTILINE)[1:]
-    tier = next((t for t in tiers if re.search(r'name = "words"', t)), tiers[0] if tiers else "")
-    marks = re.findall(r'^\s*text = "((?:[^"]|"")*)"\s*$', tier, flags=re.MULTILINE)
-    return " ".join(mark.replace('""', '"').strip() for mark in marks if mark.strip())
+    """The words of a Praat TextGrid, long or short: of the tier `words`, or of the only or first tier.
+
+    Both forms have the same strings and numbers in the same order; all else is for people to read.
+
+    Raises:
+        ValueError: it is none, or fewer tiers or marks are there than it says.
+    """
+    if '"TextGrid"' not in text[:200]:
+        raise ValueError(f'it begins with {text[:30]!r}, expected a TextGrid in text form')
+    tiers: list[tuple[list[str], list[float]]] = [([], [])]  # strings and numbers, first those before all tiers
+    for word, number in re.findall(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\S)', text):
+        if word in ("IntervalTier", "TextTier"):
+            tiers.append(([], []))
+        elif number:
+            tiers[-1][1].append(float(number))
+        else:
+            tiers[-1][0].append(word.replace('""', '"').strip())
+    (_, numbers), *tiers = tiers
+    # a tier's numbers are its beginning, its end, and how many marks follow
+    told = [("tiers", numbers, len(tiers)), *((f"marks in tier {t[:1]}", n, len(t) - 1) for t, n in tiers)]
+    for what, numbers, count in told:
+        if len(numbers) > 2 and numbers[2] > count:
+            raise ValueError(f"it is cut short: {count} {what}, but it tells of {numbers[2]:g}")
+    words = next((t for t, _ in tiers if t[:1] == ["words"]), tiers[0][0] if tiers else [])
+    return " ".join(word for word in words[1:] if word)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..text_files import read_text
+
 _SPLIT_FILES = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -30,6 +32,5 @@ def listed_splits(folder: Path) -> dict[str, str] | None:
 
 
 def text_lines(path: Path) -> list[str]:
-    """The lines of a small text file that are not empty."""
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    """The lines of a small text file that are not empty; ValueError where it is no text that can be read."""
+    return [line.strip() for line in read_text(path).split("\n") if line.strip()]

@@ -41,7 +41,12 @@ def read_humanml3d_folder(source: Path, kind: str) -> Iterator[dict | BadRow]:
             )
             continue
         pieces: dict[tuple[float, float], list[str]] = {}
-        for number, line in enumerate(text_lines(source / "texts" / f"{name}.txt"), 1):
+        try:
+            lines = text_lines(source / "texts" / f"{name}.txt")
+        except ValueError as error:
+            yield BadRow(name, str(error))
+            continue
+        for number, line in enumerate(lines, 1):
             try:
                 text, piece = _caption(line)
             except ValueError as error:

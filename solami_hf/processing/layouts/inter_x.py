@@ -39,7 +39,11 @@ def read_inter_x(source: Path, kind: str) -> Iterator[dict | BadRow]:
         if not any(files.values()):
             yield BadRow(name, f"motions/{name} has neither P1 nor P2 as .npz or .bvh")
         texts = source / "texts" / f"{name}.txt"
-        text = text_lines(texts) if texts.is_file() else []
+        try:
+            text = text_lines(texts) if texts.is_file() else []
+        except ValueError as error:
+            yield BadRow(name, str(error))
+            continue
         for person, partner in (_PEOPLE, _PEOPLE[::-1]):
             if files[person]:
                 row = {"id": f"{name}_{person}", "motion": files[person].relative_to(source).as_posix(), "text": text}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..manifest import BadRow
+from ..media_files import files_below, find_media, tell_left_out, way_out
 from .folders import text_lines
 
 _SUFFIXES = (".bvh", ".npz")
@@ -21,17 +22,28 @@ def is_motion_folder(source: Path) -> bool:
     """Whether a folder has this layout."""
     return any(
         path.suffix.lower() == ".bvh" or (path.suffix.lower() == ".npz" and path.with_suffix(".txt").is_file())
-        for path in source.rglob("*")
+        for path in files_below(source)
     )
 
 
 def read_motion_folder(source: Path, kind: str) -> Iterator[dict | BadRow]:
     """Rows of kind motion, sorted by path."""
-    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in _SUFFIXES and p.name[0] != "."):
-        if not path.is_file():
-            continue
-        captions = path.with_suffix(".txt")
-        name = re.sub(r"[\W_]+", " ", path.stem).strip()
-        text = text_lines(captions) if captions.is_file() else [name]
-        place = path.relative_to(source)
-        yield {"id": place.with_suffix("").as_posix(), "motion": place.as_posix(), "text": text}
+    tell_left_out([source / name for name in left_out(source)], source, "neither motion nor captions")
+    found = find_media(source, "motion", _SUFFIXES)
+    for path in found.files:
+        captions, place = path.with_suffix(".txt"), path.relative_to(source)
+        try:
+            text = text_lines(captions) if captions.is_file() else [re.sub(r"[\W_]+", " ", path.stem).strip()]
+        except ValueError as error:
+            yield BadRow(place.with_suffix("").as_posix(), str(error))
+        else:
+            yield {"id": place.with_suffix("").as_posix(), "motion": place.as_posix(), "text": text}
+    for path in found.unread:
+        yield BadRow(path.relative_to(source).as_posix(), f"cannot be read; {way_out(path)}")
+
+
+def left_out(source: Path) -> list[str]:
+    """The files that are neither motions nor captions of one."""
+    found = find_media(source, "motion", _SUFFIXES)
+    captions = {path.with_suffix(".txt") for path in found.files}
+    return [path.relative_to(source).as_posix() for path in found.others if path not in captions]

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..manifest import BadRow, json_lines
+from ..text_files import read_lines, undecoded
 
 NAMES = ("manifest.jsonl", "manifest.csv", "manifest.tsv")
 _PATH = {"motion": ("motion", "path", "file"), "speech": ("audio", "path", "file")}
@@ -59,22 +60,22 @@ def table_rows(
         names: of the columns, where the file has no header.
         quoted: whether cells may stand in double quotes.
     """
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        reader = csv.DictReader(file, names, restkey="", delimiter=delimiter, quoting=quoting)
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                yield reader.line_num, BadRow(f"{path.name}:{reader.line_num}", f"is no readable line ({error})")
-                continue
-            if row is None:
-                return
-            if "" in row:
-                reason = f"has more cells than the {len(reader.fieldnames)} columns {', '.join(reader.fieldnames)}"
-                yield reader.line_num, BadRow(f"{path.name}:{reader.line_num}", reason)
-                continue
-            yield reader.line_num, {name.strip(): value for name, value in row.items() if value}
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.DictReader(read_lines(path, newline=""), names, restkey="", delimiter=delimiter, quoting=quoting)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            yield reader.line_num, BadRow(f"{path.name}:{reader.line_num}", f"is no readable line ({error})")
+            continue
+        if row is None:
+            return
+        if "" in row:
+            fault = f"has more cells than the {len(reader.fieldnames)} columns {', '.join(reader.fieldnames)}"
+        else:
+            row = {name.strip(): value for name, value in row.items() if value}
+            fault = undecoded("".join([*row, *row.values()]))
+        yield reader.line_num, BadRow(f"{path.name}:{reader.line_num}", fault) if fault else row
 
 
 def _from_flat(row: dict, kind: str, place: str) -> dict | BadRow:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from ..text_files import read_text, read_yaml
 from .writers import content_hash
 
 
@@ -47,13 +48,13 @@ def read_topics(path: str | Path | None = None) -> list[str]:
         FileNotFoundError: no such file.
         ValueError: the file has no topics, or is no list of strings.
     """
-    text = packaged("topics.txt") if path is None else Path(path).read_text(encoding="utf-8")
     if path is not None and Path(path).suffix in (".yaml", ".yml", ".json"):
-        topics = yaml.safe_load(text)
+        topics = read_yaml(path)
         if not isinstance(topics, list) or not all(isinstance(topic, str) for topic in topics):
             raise ValueError(f"{path} must hold a list of strings, one for each topic")
     else:
-        topics = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+        text = packaged("topics.txt") if path is None else read_text(path)
+        topics = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
     topics = list(dict.fromkeys(" ".join(topic.split()) for topic in topics if topic.strip()))
     if not topics:
         raise ValueError(f"{path} has no topics; write one a line")
@@ -67,7 +68,7 @@ def read_characters(path: str | Path | None = None) -> list[Character]:
         FileNotFoundError: no such file.
         ValueError: a character without name or system prompt, an unknown field, or none at all.
     """
-    raw = yaml.safe_load(packaged("characters.yaml") if path is None else Path(path).read_text(encoding="utf-8"))
+    raw = yaml.safe_load(packaged("characters.yaml")) if path is None else read_yaml(path)
     if not isinstance(raw, dict) or not raw:
         raise ValueError(f"{path} must map the ids of characters to name, system and voice")
     characters = []

@@ -1,0 +1,88 @@
+"""Text of a user's file: whole, in the encoding that its byte order mark tells, else UTF-8. Nothing is guessed."""
+
+import codecs
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_UNREAD = re.compile("[\0\udc80-\udcff]")
+
+
+def read_text(path: str | Path) -> str:
+    """A file's text, its line ends as `\\n`.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is no UTF-8, nor UTF-16 or UTF-32 with a byte order mark.
+    """
+    return text_of(Path(path).read_bytes(), path)
+
+
+def text_of(data: bytes, name: str | Path, errors: str = "strict") -> str:
+    """The text of a file's bytes; `name` is for the error, `errors` as of `bytes.decode`. See `read_text`."""
+    try:
+        text = data.decode(_encoding(data), errors)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is no text that can be read ({error}); {_remedy(name)}") from None
+    if fault := undecoded(text):
+        raise ValueError(f"{name} {fault}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: str | Path):
+    """What a JSON file holds; ValueError where it is none."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error})") from None
+
+
+def read_yaml(path: str | Path):
+    """What a YAML file holds; ValueError where it is none."""
+    import yaml
+
+    try:
+        return yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date of month 13
+        raise ValueError(f"{path} is not YAML ({error})") from None
+
+
+def read_lines(path: str | Path, newline: str | None = None) -> Iterator[str]:
+    """The lines of a file, one in memory at a time. What is no UTF-8 in a line is found by `undecoded`.
+
+    Args:
+        newline: "" keeps the line ends as they are, as `csv` wants them; None makes them `\\n`.
+
+    Raises:
+        OSError: it cannot be read. ValueError: UTF-16 or UTF-32 that is damaged.
+    """
+    with open(path, "rb") as file:
+        encoding = _encoding(file.peek(4)[:4])
+        try:
+            yield from io.TextIOWrapper(file, encoding, "surrogateescape", newline)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no text that can be read ({error}); {_remedy(path)}") from None
+
+
+def undecoded(text: str) -> str | None:
+    """What is wrong with text that holds bytes of another encoding, None when nothing is."""
+    if found := _UNREAD.search(text):
+        what = "zero bytes" if found[0] == "\0" else f"the byte 0x{ord(found[0]) & 0xFF:02X}"
+        return f"holds {what} where text in UTF-8 has none; {_remedy('FILE')}"
+    return None
+
+
+def _encoding(data: bytes) -> str:
+    return next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+
+
+def _remedy(name: str | Path) -> str:
+    return f"save it as UTF-8, e.g. `iconv -f WINDOWS-1252 -t UTF-8 {Path(name).name} > NEW`"
