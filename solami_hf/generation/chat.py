@@ -28,9 +28,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..processing.motion_files import READ_SUFFIXES
-from ..processing.output_folder import writing_to
 from ..processing.media_files import named_media
+from ..processing.output_folder import writing_to
 from .generate import LoadingArguments
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from ..processing.audio import read_audio, write_audio
-from ..processing.motion import SmplxMotion
 from ..processing.motion_files import read_motion
 from ..processing.rendering import sorted_blocks
 from ..processing.smplx_body import joint_positions, rest_joints, standing_height
@@ -54,7 +53,7 @@ def _user_joints(motion) -> tuple[np.ndarray, float]:
     if motion is None or isinstance(motion, dict):
         # Half a turn about the vertical: the character looks along +Z
         return _resting() * [-1.0, 1.0, -1.0] + USER_PLACE, 30.0
-    motion = motion if isinstance(motion, SmplxMotion) else read_motion(motion)
+    motion = read_motion(motion)
     joints = np.asarray(joint_positions(motion))
     if np.abs(joints).max() > FARTHEST:
         joints = joints - joints[:1, :1] * [1.0, 0.0, 1.0] + USER_PLACE

@@ -12,8 +12,9 @@ from transformers import DynamicCache
 from ..modeling.configuration_solami import require_layout
 from ..processing.answers import Answer
 from ..processing.batching import pad_left
+from ..processing.messages import check_messages
 from ..processing.motion import SmplxMotion
-from ..processing.processing_solami import SolamiProcessor, _check_roles
+from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import drop_oldest_rounds, sorted_blocks
 from .cache import growing
 from .grammar import AnswerGrammar, sliced_head
@@ -124,10 +125,10 @@ class SolamiPipeline:
                 too long, an unknown voice, or too few `max_new_tokens` for any answer.
         """
         for messages in conversations:
-            if not messages or messages[-1].get("role") != "user":
+            if messages:
+                check_messages(messages)
+            if not messages or messages[-1]["role"] != "user":
                 raise ValueError("a conversation to answer must end with the user's turn")
-            for message in messages:
-                check_content(message.get("content"), self.processor.speech_codec.config.sampling_rate)
         voices = [voice or self.processor.voice_of(messages) for messages in conversations]
         for name in set(voices) - {None}:  # fail now, not after the answer
             self.processor.voices.prompt(name, self.processor.speech_codec)
@@ -245,7 +246,7 @@ class SolamiPipeline:
         return self.generate_prompts(prompts, TASK_FORMATS[target_type], **generate_kwargs)
 
     def _fit(self, messages: list[dict], max_new_tokens: int) -> list[int]:
-        _check_roles(messages)
+        check_messages(messages)
         check_turn(messages[-1])
         limit = self.room_for_prompt(max_new_tokens)
         ids: list[int] = []
@@ -268,30 +269,6 @@ class SolamiPipeline:
             motion = self.processor.decode_motion({"body": answer.body, "hand": answer.hand})
             audio = self.processor.decode_speech(answer.speech, voice)
         return Reply(text, motion, audio, rate, answer.valid, answer)
-
-
-def check_content(content, sampling_rate: int) -> None:
-    """ValueError for a message's content that is neither a string nor blocks that hold what their type says.
-
-    Args:
-        content: of a message, media raw or as codes.
-        sampling_rate: Hz that arrays of sound have; files carry their own.
-    """
-    if isinstance(content, str):
-        return
-    if not isinstance(content, (list, tuple)):
-        raise ValueError(f"a message's content is a string or a list of blocks, got {type(content).__name__}")
-    for block in content:
-        if not isinstance(block, dict) or block.get("type") not in block:
-            told = sorted(block) if isinstance(block, dict) else type(block).__name__
-            raise ValueError(f'a content block is like {{"type": "audio", "audio": ...}}, got {told}')
-        media, rate = block[block["type"]], block.get("sampling_rate", sampling_rate)
-        if block["type"] == "audio" and (rate != sampling_rate or (isinstance(media, dict) and "codes" not in media)):
-            told = f"{rate} Hz" if rate != sampling_rate else sorted(media)
-            raise ValueError(
-                f'audio is a file, an array at {sampling_rate} Hz or {{"codes": ...}}, got {told}; for other arrays '
-                "there is processing.audio.read_audio(array, source_rate=...)"
-            )
 
 
 def check_turn(message: dict) -> None:

@@ -27,7 +27,7 @@ from transformers import DynamicCache, StoppingCriteria
 
 from ..processing.fingerprints import codec_fingerprint, model_fingerprint
 from ..processing.whole_file import whole_file
-from .pipeline import Reply, SolamiPipeline, check_content, check_turn
+from .pipeline import Reply, SolamiPipeline, check_turn
 from .streaming import LOOKAHEAD, Event, stream_answer
 
 logger = logging.getLogger(__name__)
@@ -306,9 +306,7 @@ class DialogueSession:
         message = turn if isinstance(turn, dict) and "role" in turn else {"role": "user", "content": turn}
         if message["role"] != "user":
             raise ValueError(f"a session answers the user, got a message of role {message['role']!r}")
-        processor = self.pipeline.processor
-        check_content(message.get("content"), processor.speech_codec.config.sampling_rate)
-        ((encoded,),) = processor.encode_media([[message]])
+        ((encoded,),) = self.pipeline.processor.encode_media([[message]])
         check_turn(encoded)
         return encoded
 

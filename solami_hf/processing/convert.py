@@ -28,9 +28,9 @@ from typing import Literal
 import yaml
 from tqdm import tqdm
 
-from .motion_files import read_motion, READ_SUFFIXES, write_motion, WRITTEN_SUFFIXES
+from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
+from .motion_files import READ_SUFFIXES, WRITTEN_SUFFIXES, read_motion, write_motion
 from .output_folder import whole_folder, writing_to
-from .media_files import find_media, READ_SUFFIXES, tell_left_out, way_out
 from .whole_file import whole_folder
 
 logger = logging.getLogger(__name__)

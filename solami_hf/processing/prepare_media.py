@@ -100,7 +100,7 @@ class Media:
             return codes
 
     def _read_motion(self, file: MediaFile) -> SmplxMotion:
-        motion = read_motion(self.path(file))
+        motion = read_motion(self.path(file), fps=self.processor.motion_codec.config.fps)
         if not file.start and file.end is None:
             return motion
         start, end = (None if t is None else round(t * motion.fps) for t in (file.start, file.end))

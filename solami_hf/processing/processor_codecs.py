@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import torch
@@ -35,12 +36,38 @@ class ProcessorCodecs(ProcessorMixin):
             return self._codec(name) if name != "acoustic_model" or self._has(name) else None
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def _read_later(self, path, hub: dict) -> None:
+        """Remembers where the codecs and voices are, and of a folder, which it has: it may be gone when they are read.
+
+        Args:
+            path: folder or hub id.
+            hub: keyword arguments of the hub.
+        """
+        if os.path.isdir(path):
+            path = os.path.abspath(path)  # the program may go to another folder
+            self._found = {name: os.path.isfile(os.path.join(path, name, "config.json")) for name in CODECS}
+        self._codec_source = path, hub
+
+    def _source(self) -> tuple:
+        """Folder or hub id of the checkpoint, and keyword arguments of the hub.
+
+        Raises:
+            FileNotFoundError: the folder is no longer there.
+        """
+        path, hub = self._codec_source
+        if os.path.isabs(path) and not os.path.isdir(path):
+            raise FileNotFoundError(
+                f"the checkpoint folder {path} is gone, and its codecs or voices had not been read yet; put it back, "
+                "or load the processor from where it is now"
+            )
+        return path, hub
+
     def _codec(self, name: str):
         if self._codecs[name] is None:
             hint = f"pass {name}=... to SolamiProcessor, or save_pretrained a processor that has one"
             if self._codec_source is None:
                 raise ValueError(f"this processor has no {name}; {hint}")
-            path, kwargs = self._codec_source
+            path, kwargs = self._source()
             try:
                 if not self._has(name):
                     raise OSError("there is no config.json in it")
@@ -63,7 +90,7 @@ class ProcessorCodecs(ProcessorMixin):
         if self._codecs[name] is not None or self._codec_source is None:
             return self._codecs[name] is not None
         if name not in self._found:  # asked once: the answer may come from the hub
-            path, kwargs = self._codec_source
+            path, kwargs = self._source()
             self._found[name] = cached_file(
                 path, "config.json", subfolder=name, _raise_exceptions_for_missing_entries=False, **kwargs
             ) is not None  # fmt: skip
