@@ -23,7 +23,7 @@ from .interleaving import with_chunks
 from .motion import SmplxMotion
 from .motion_features import features_to_smplx, motion_to_features, relative_transform
 from .motion_files import read_motion
-from .processor_codecs import CODECS, ProcessorCodecs
+from .processor_codecs import CODECS, ProcessorCodecs, in_own_precision
 from .processor_speech import SpeechProcessing
 from .remote_code import AUTO_MAP, write_remote_code
 from .rendering import TokenRenderer, sorted_blocks
@@ -163,7 +163,7 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
 
     # ---- media to codes
 
-    @torch.no_grad()
+    @in_own_precision
     def encode_motion(self, motions: list, batch_size: int = 64) -> list[dict]:
         """Codes of motions.
 
@@ -208,7 +208,7 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
 
     # ---- codes to media
 
-    @torch.no_grad()
+    @in_own_precision
     def decode_motion(self, codes: dict) -> SmplxMotion:
         """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z.
 
