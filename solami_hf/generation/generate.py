@@ -92,7 +92,10 @@ class GenerateArguments(LoadingArguments):
     temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})
     top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
     max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
-    batch_size: int = field(default=32, metadata={"help": "Answers generated together; 1 for a live turn's latency."})
+    batch_size: int = field(
+        default=32,
+        metadata={"help": "Files encoded, and answers generated, together; 1 for a live turn's latency."},
+    )
     batching: Literal["auto", "padded", "continuous"] = field(
         default="auto", metadata={"help": "continuous: as one ends the next begins; auto: that on a GPU, else padded."}
     )
@@ -180,10 +183,10 @@ def _stages(args: GenerateArguments, pipeline, seeds: list[int]):
     from .jobs import dialogue_jobs, task_jobs
 
     if args.task == "chat":
-        dialogues = read_dialogues(args.input, pipeline.processor, args.split)
+        dialogues = read_dialogues(args.input, pipeline.processor, args.split, args.batch_size)
         jobs = dialogue_jobs(pipeline, dialogues, seeds, args.conditions, args.max_new_tokens, args.voice)
         return dialogues, jobs
-    items = read_items(args.task, args.input, pipeline.processor, args.split)
+    items = read_items(args.task, args.input, pipeline.processor, args.split, args.batch_size)
     return items, task_jobs(pipeline, args.task, items, seeds, args.instruction, args.max_new_tokens)
 
 

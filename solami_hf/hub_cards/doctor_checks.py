@@ -96,10 +96,12 @@ def check_codecs(folder: Path) -> list[Finding]:
     """The codecs load, have statistics, fit the layout, and are those of the training data and the voices."""
     from transformers import AutoConfig
 
+    from ..modeling.configuration_solami import require_layout
     from ..processing.fingerprints import codec_fingerprint
     from ..processing.processing_solami import SolamiProcessor
 
     config, processor = AutoConfig.from_pretrained(folder), SolamiProcessor.from_pretrained(folder)
+    require_layout(config)
     motion, speech = processor.motion_codec, processor.speech_codec
     found = _statistics(motion, "motion_codec/") + _sizes(config, motion.config, speech.config)
     prints = {"motion": codec_fingerprint(motion), "speech": codec_fingerprint(speech)}

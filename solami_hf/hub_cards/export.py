@@ -64,6 +64,7 @@ def export_checkpoint(
 def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dtype: str) -> None:
     from transformers import AutoModelForCausalLM
 
+    from ..modeling.backbones import allow_cache
     from ..modeling.configuration_solami import require_layout
     from ..processing.fingerprints import codec_fingerprint
     from ..processing.processing_solami import SolamiProcessor
@@ -71,6 +72,7 @@ def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dty
     processor = SolamiProcessor.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     require_layout(model.config)
+    allow_cache(model)
     codecs = {name: codec_fingerprint(getattr(processor, f"{name}_codec")) for name in ("motion", "speech")}
     known = getattr(model.config, "codecs", None) or codecs
     if known != codecs:

@@ -149,8 +149,8 @@ class HubTranscriber(_Recogniser):
         from transformers import pipeline
 
         self._pipeline = pipeline("automatic-speech-recognition", model_id, revision=revision, device=device)
-        # What a model was published with may sample, or search a beam.
-        greedy = {"generate_kwargs": {"do_sample": False, "num_beams": 1}}
+        # What a model was published with may sample, search a beam, or do without a cache.
+        greedy = {"generate_kwargs": {"do_sample": False, "num_beams": 1, "use_cache": True}}
         self._options = greedy if self._pipeline.model.can_generate() else {}
 
     def _transcribe(self, samples: np.ndarray) -> str:

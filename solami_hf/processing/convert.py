@@ -29,9 +29,8 @@ import yaml
 from tqdm import tqdm
 
 from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
-from .motion_files import READ_SUFFIXES, WRITTEN_SUFFIXES, read_motion, write_motion
+from .motion_files import WRITTEN_SUFFIXES, read_motion, write_motion
 from .output_folder import whole_folder, writing_to
-from .whole_file import whole_folder
 
 logger = logging.getLogger(__name__)
 

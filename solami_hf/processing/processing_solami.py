@@ -27,7 +27,7 @@ from .motion import SmplxMotion
 from .motion_features import features_to_smplx, motion_to_features, relative_transform
 from .motion_files import read_motion
 from .processor_chat import PADDING, ChatProcessing, refuse_unknown
-from .processor_codecs import CODECS, ProcessorCodecs
+from .processor_codecs import CODECS, ProcessorCodecs, in_own_precision
 from .processor_speech import SpeechProcessing
 from .remote_code import AUTO_MAP, write_remote_code
 from .rendering import TokenRenderer
@@ -168,7 +168,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
 
     # ---- media to codes
 
-    @torch.no_grad()
+    @in_own_precision
     def encode_motion(self, motions: list, batch_size: int = 64) -> list[dict]:
         """Codes of motions.
 
@@ -215,7 +215,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
 
     # ---- codes to media
 
-    @torch.no_grad()
+    @in_own_precision
     def decode_motion(self, codes: dict) -> SmplxMotion:
         """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z.
 

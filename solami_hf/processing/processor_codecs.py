@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial, wraps
 
 import torch
 from transformers.processing_utils import ProcessorMixin
@@ -13,6 +15,23 @@ from ..modeling.modeling_motion_vq import SolamiMotionVQModel
 from ..modeling.speech_codec_adapter import load_speech_codec
 
 CODECS = ("motion_codec", "speech_codec", "acoustic_model")
+MIXED_PRECISION = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of devices that `torch.autocast` may be on for."""
+
+
+def in_own_precision(method: Callable) -> Callable:
+    """Codecs compute without gradients and in their own dtype, whatever `torch.autocast` stands around the call: codes
+    are the same, and NumPy knows no bfloat16."""
+
+    @wraps(method)
+    @torch.no_grad()
+    def computed(*args, **kwargs):
+        with ExitStack() as stack:
+            for kind in filter(torch.is_autocast_enabled, MIXED_PRECISION):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+            return method(*args, **kwargs)
+
+    return computed
 
 
 class ProcessorCodecs(ProcessorMixin):
@@ -97,4 +116,4 @@ class ProcessorCodecs(ProcessorMixin):
         return self._found[name]
 
 
-__all__ = ["CODECS", "ProcessorCodecs"]
+__all__ = ["CODECS", "MIXED_PRECISION", "ProcessorCodecs", "in_own_precision"]

@@ -12,6 +12,7 @@ from transformers.processing_utils import ProcessorMixin
 from ..modeling.vocabulary import flatten_levels, split_levels
 from .audio import limit_loudness, read_audio
 from .batching import map_in_batches, pad_right
+from .processor_codecs import in_own_precision
 from .rendering import text_of
 from .voices import Voices
 
@@ -24,7 +25,7 @@ class SpeechProcessing(ProcessorMixin):
     _codec_source: tuple | None
     _voices: Voices | None
 
-    @torch.no_grad()
+    @in_own_precision
     def encode_speech(self, audio: list, batch_size: int = 16, sampling_rate: int | None = None) -> list[np.ndarray]:
         """Speech codes of recordings.
 
@@ -58,7 +59,7 @@ class SpeechProcessing(ProcessorMixin):
 
         return map_in_batches(waves, len, batch_size, encode)
 
-    @torch.no_grad()
+    @in_own_precision
     def decode_speech(
         self, codes, voice: str | None = None, steps: int = 4, generator: torch.Generator | None = None
     ) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..modeling.configuration_solami import require_layout
 from ..modeling.vocabulary import BRACKETS, MARKERS
 from .answers import _is_reserved
 from .interleaving import CHUNK_SECONDS, Chunks
@@ -36,6 +37,7 @@ class TokenRenderer:
     """
 
     def __init__(self, tokenizer, layout, interleaved: bool | None = None, chunk_seconds: float = CHUNK_SECONDS):
+        require_layout(layout)
         self.tokenizer, self.layout = tokenizer, layout
         interleaved = getattr(layout, "interleaved", False) if interleaved is None else interleaved
         self.chunks = Chunks.of(layout, chunk_seconds) if interleaved else None

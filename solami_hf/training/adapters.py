@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from ..modeling.backbones import allow_cache
 from ..modeling.configuration_solami import require_layout
 
 ALL_LINEAR = "all-linear"
@@ -137,6 +138,7 @@ def load_merged(adapter: str | Path, base: str | Path | None = None) -> PreTrain
         raise FileNotFoundError(f"{adapter} was trained on {base}, which is not there; say where it is with --base")
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     require_layout(model.config)
+    allow_cache(model)
     try:
         return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     except RuntimeError as error:
@@ -144,7 +146,8 @@ def load_merged(adapter: str | Path, base: str | Path | None = None) -> PreTrain
 
 
 def new_token_ids(config) -> list[int]:
-    """Ids of all modality tokens and markers of a config, in order."""
+    """Ids of all modality tokens and markers of a config, in order; ValueError without any."""
+    require_layout(config)
     ids = set(config.markers.values())
     for span in config.modalities.values():
         ids.update(range(span["first_id"], span["first_id"] + span["size"]))

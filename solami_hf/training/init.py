@@ -15,7 +15,6 @@ from pathlib import Path
 from ..modeling.configuration_solami import ANSWER_FORMATS
 from ..processing.output_folder import whole_folder
 from ..processing.text_files import read_json
-from ..processing.whole_file import whole_folder
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch.utils.data import DataLoader
@@ -11,6 +12,8 @@ from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..modeling.backbones import allow_cache
+from ..modeling.configuration_solami import require_layout
 from ..processing.rendering import IGNORE
 from .adapters import set_rate_beside_lora
 from .checkpoints import checkpoint_or_nothing
@@ -29,6 +32,7 @@ class LossByModality:
     """
 
     def __init__(self, modalities: dict[str, dict], markers: dict[str, int], vocab_size: int):
+        require_layout(SimpleNamespace(modalities=modalities, markers=markers))
         self.kinds = ["text", *modalities, "end"]
         self.kind_of_id = torch.zeros(vocab_size, dtype=torch.long)
         for number, span in enumerate(modalities.values(), start=1):
@@ -86,7 +90,9 @@ class SplitLossTrainer(Trainer):
     """
 
     def __init__(self, *args, layout, beside_rate: float | None = None, **kwargs):
+        require_layout(layout)
         super().__init__(*args, **kwargs)
+        allow_cache(self.model)  # Trainer has put its own use_cache into the config that checkpoints get
         self.beside_rate = beside_rate
         vocab_size = self.model.config.get_text_config().vocab_size
         self.training_split, self.evaluation_split = (

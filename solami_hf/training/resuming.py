@@ -128,6 +128,7 @@ class ResumableTrainer(Trainer):
     def __init__(self, *args, averaging_decay: float = 0.0, **kwargs):
         self.parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         super().__init__(*args, **kwargs)
+        vars(self.model.config).pop("use_cache", None)  # Trainer's own; no codec has one
         self.sampler = WindowSampler(len(self.train_dataset), self.args.seed)
         self.averages = AveragedWeights(averaging_decay) if averaging_decay else None
         self.add_callback(ExactResume(self.sampler))

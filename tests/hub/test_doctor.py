@@ -115,6 +115,13 @@ def test_vocabulary_against_tokenizer_and_weights(whole):
     assert any("1 weights are missing, such as model.norm.weight" in text for text in findings(whole, "vocabulary"))
 
 
+def test_a_config_without_a_layout(whole):
+    change(whole / "config.json", modalities=None, markers=None)
+    for check in ("vocabulary", "codecs"):
+        (told,) = findings(whole, check)
+        assert "has no modality tokens; make a folder that has them with `solami init`" in told
+
+
 def test_codecs_statistics_and_voices(whole, tiny_codecs):
     path = whole / "motion_codec" / "model.safetensors"
     weights = load_file(path)

@@ -1,5 +1,6 @@
 """What is trained when not all is: LoRA, quantised or halved frozen weights, rows of new tokens; `solami merge`."""
 
+import json
 import shutil
 import warnings
 
@@ -30,6 +31,8 @@ def changed(before, after):
 
 
 def test_a_tied_model_stays_tied(start, tmp_path, options):
+    config = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps({**config, "use_cache": False}))  # of a training elsewhere
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         sft.main(options(start, tmp_path / "lora", "--use_lora"))
@@ -38,6 +41,7 @@ def test_a_tied_model_stays_tied(start, tmp_path, options):
     assert any("q_proj" in name for name in names) and not any("mlp" in name for name in names)
     assert len(rows) > 100  # weight decay alone moves every row
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "lora")
+    assert model.config.use_cache and model.generation_config.use_cache is not False
     assert model.config.tie_word_embeddings and model.lm_head.weight is model.model.embed_tokens.weight
     again = load_merged(tmp_path / "lora" / "adapter")
     assert all(torch.equal(p, again.get_parameter(n)) for n, p in model.named_parameters())
