@@ -2,7 +2,6 @@
 
 import logging
 import os
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio.functional
+
+from .whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -213,13 +214,6 @@ def write_audio(path: str | Path, values: np.ndarray | torch.Tensor, sampling_ra
     if not np.isfinite(samples).all():
         raise ValueError("values holds NaN or infinite samples; nothing was written")
     samples = samples.reshape(-1) / max(1.0, float(np.abs(samples).max()))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".wav")
-    os.close(descriptor)
-    try:
-        soundfile.write(temporary, np.round(samples * 32767).astype(np.int16), sampling_rate, subtype="PCM_16")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    whole = np.round(samples * 32767).astype(np.int16)
+    with whole_file(path) as temporary:
+        soundfile.write(temporary, whole, sampling_rate, subtype="PCM_16", format="WAV")

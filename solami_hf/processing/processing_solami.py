@@ -28,6 +28,7 @@ from .processor_speech import SpeechProcessing
 from .remote_code import AUTO_MAP, write_remote_code
 from .rendering import TokenRenderer, sorted_blocks
 from .smplx_body import standing_height
+from .whole_file import follow_umask
 
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 MAX_MOTION_SECONDS = 120.0
@@ -140,6 +141,7 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
         os.makedirs(save_directory, exist_ok=True)
         for name in filter(self._has, CODECS):
             self._codec(name).save_pretrained(os.path.join(save_directory, name))
+            follow_umask(os.path.join(save_directory, name))
         self.voices.save(save_directory)
         write_remote_code(save_directory)
         files = super().save_pretrained(save_directory, **kwargs)
