@@ -30,9 +30,9 @@ import json
 import logging
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
+from ..processing.folder_or_hub import model_source
 from ..processing.output_folder import writing_to
 
 logger = logging.getLogger(__name__)
@@ -60,12 +60,10 @@ class LoadingArguments:
         """The `SolamiPipeline`; FileNotFoundError and ValueError as `SolamiPipeline.from_pretrained`."""
         from .pipeline import SolamiPipeline
 
-        if not Path(self.checkpoint).is_dir() and self.checkpoint.startswith(("/", ".")):
-            raise FileNotFoundError(f"no such checkpoint folder: {self.checkpoint}")
         placed = {} if self.device_map is None else {"device_map": self.device_map}
         quantization = None if self.quantization == "none" else self.quantization
         return SolamiPipeline.from_pretrained(
-            self.checkpoint,
+            model_source("checkpoint", self.checkpoint),
             dtype=self.dtype,
             max_new_tokens=max_new_tokens,
             quantization=quantization,

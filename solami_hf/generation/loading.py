@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..modeling.modeling_solami import hub_kwargs
+from ..processing.folder_or_hub import hub_id
 
 
 def load_model(
@@ -109,7 +110,7 @@ def _base_of(path, **hub) -> str | None:
 
 def _there(base, adapter) -> str:
     base = str(base)
-    if not Path(base).is_dir() and (base.startswith(("/", ".")) or base.count("/") != 1):
+    if not Path(base).is_dir() and hub_id(base) is None:
         raise FileNotFoundError(f"{adapter} was trained on {base}, which is not there; say where it is with `base`")
     return base
 

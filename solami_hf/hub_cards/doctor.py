@@ -19,6 +19,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ..processing.folder_or_hub import check_source, hub_id
 from . import doctor_checks, doctor_code
 from .export import with_flags
 from .push_plan import files_of, kind_of, missing
@@ -60,7 +61,9 @@ def examine(
         FileNotFoundError: no such folder. ValueError: it is no repository of ours.
         RepositoryNotFoundError, RevisionNotFoundError: no such repository, for this user.
     """
-    folder = Path(source) if Path(source).exists() else _download(str(source), revision)
+    repo = hub_id(source)
+    check_source("local", source)
+    folder = Path(source) if repo is None else _download(repo, revision)
     kind = kind_of(folder)
     checks: dict[str, Callable[[], list[Finding]]] = {
         "files": lambda: missing(folder, kind),
@@ -69,7 +72,7 @@ def examine(
     }
     if kind in ("checkpoint", "codec") and examine_code:
         checks["remote code"] = lambda: doctor_code.check_code(folder, trust_remote_code)
-    checks["card"] = lambda: doctor_checks.check_card(folder, kind, None if folder == Path(source) else str(source))
+    checks["card"] = lambda: doctor_checks.check_card(folder, kind, repo)
     return Examination(str(source), kind, {name: _careful(check) for name, check in checks.items()})
 
 
@@ -100,8 +103,6 @@ def _download(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    if repo_id.count("/") != 1 or repo_id[0] in "./~":
-        raise FileNotFoundError(f"there is no folder {repo_id}")
     for repo_type in ("model", "dataset", "space"):
         try:
             return Path(snapshot_download(repo_id, repo_type=repo_type, revision=revision))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ..processing.folder_or_hub import hub_id
 from .push_plan import read_json
 from .push_refusals import Finding
 
@@ -227,7 +228,7 @@ def check_adapter(folder: Path) -> list[Finding]:
 
     config = read_json(folder / "adapter_config.json")
     base, found = config.get("base_model_name_or_path"), []
-    if not base or Path(base).is_absolute() or base.count("/") != 1:
+    if hub_id(base or "") is None:
         told = f"base_model_name_or_path is {base!r}, which others do not have"
         found.append(Finding("adapter_config.json", told, "push it with --base OWNER/NAME"))
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:

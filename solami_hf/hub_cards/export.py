@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..processing.folder_or_hub import hub_id, model_source
 from ..processing.output_folder import whole_folder
 from ..processing.whole_file import whole_file
 from .card_facts import card_of_folder
@@ -52,6 +53,7 @@ def export_checkpoint(
     """
     from transformers import AutoConfig, AutoModel
 
+    source = model_source("checkpoint", source)
     config = AutoConfig.from_pretrained(source)
     with whole_folder(output) as folder:
         if config.model_type in CODEC_TYPES:
@@ -125,9 +127,10 @@ def export_adapter(
     if found is None:
         raise FileNotFoundError(f"there is no adapter_config.json in {source} or in its folder adapter/")
     config = read_json(found / "adapter_config.json")
-    config["base_model_name_or_path"] = base = base or config.get("base_model_name_or_path")
-    if not base or Path(base).is_absolute() or Path(base).exists() or base.count("/") != 1:
-        raise ValueError(f"{found} names {base!r} as its base, which others do not have; pass --base OWNER/NAME")
+    named = base or config.get("base_model_name_or_path")
+    config["base_model_name_or_path"] = base = hub_id(named or "")
+    if base is None:
+        raise ValueError(f"{found} names {named!r} as its base, which others do not have; pass --base OWNER/NAME")
     if not (found / "adapter_model.safetensors").is_file():
         raise ValueError(f"{found} has no adapter_model.safetensors; save the adapter with PEFT's save_pretrained")
     with whole_folder(output) as folder:

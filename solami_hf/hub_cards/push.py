@@ -24,6 +24,7 @@ from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 
+from ..processing.folder_or_hub import push_target
 from ..processing.token_pushing import require_login
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint, with_flags
 from .push_plan import KINDS, files_of, kind_of, missing, size_text
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
     argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--kind", "--path", "--repo_id")
     (args,) = TrlParser(dataclass_types=[PushArguments], prog="solami push").parse_args_and_config(argv)
+    args.repo_id = push_target("repo_id", args.repo_id)
     with _staged(args) as folder:
         found = _look_through(folder, args)
         if args.dry_run:
@@ -92,14 +94,9 @@ def main(argv: list[str] | None = None) -> int:
 @contextmanager
 def _staged(args: PushArguments) -> Iterator[Path]:
     """The folder to push: of a data set its own, of the others a clean one that is gone afterwards."""
-    from huggingface_hub.utils import validate_repo_id
-
     kinds = ("checkpoint", "adapter", "dataset", "metric")
     if args.kind not in kinds:
         raise ValueError(f"`kind` is {args.kind!r}, expected one of: {', '.join(kinds)}")
-    validate_repo_id(args.repo_id)
-    if args.repo_id.count("/") != 1:
-        raise ValueError(f"`repo_id` is {args.repo_id!r}, expected OWNER/NAME")
     path = Path(args.path)
     with tempfile.TemporaryDirectory(prefix="solami-push-") as temporary:
         staged = Path(temporary) / args.repo_id.split("/")[1]
@@ -215,13 +212,12 @@ def _with_patience(commit: Callable, repo_id: str):
 
     What has arrived is compared before each try, so one that came through unheard is not made twice.
     """
-    from httpx2 import TransportError
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError  # the HTTP library's, and the Hub's own are of it
 
     for seconds in (*_PATIENCE, None):
         try:
             return commit()
-        except (HfHubHTTPError, TransportError) as error:
+        except HTTPError as error:
             status = getattr(getattr(error, "response", None), "status_code", 500)
             if status < 500:
                 raise

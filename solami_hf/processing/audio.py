@@ -283,6 +283,6 @@ def write_audio(path: str | Path, values: np.ndarray | torch.Tensor, sampling_ra
     if not np.isfinite(samples).all():
         raise ValueError("values holds NaN or infinite samples; nothing was written")
     samples = samples.reshape(-1) / max(1.0, float(np.abs(samples).max()))
+    whole = np.round(samples * 32767).astype(np.int16)
     with whole_file(path) as temporary:
-        whole = np.round(samples * 32767).astype(np.int16)
         soundfile.write(temporary, whole, sampling_rate, subtype="PCM_16", format="WAV")

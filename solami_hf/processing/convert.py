@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import logging
-import os
-import shutil
 import sys
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -31,6 +29,7 @@ from tqdm import tqdm
 from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
 from .motion_files import WRITTEN_SUFFIXES, read_motion, write_motion
 from .output_folder import whole_folder, writing_to
+from .whole_file import whole_model
 
 logger = logging.getLogger(__name__)
 
@@ -113,13 +112,13 @@ def convert_lm(args: ConvertLMArguments) -> None:
         ValueError: another architecture, or no modality tokens.
     """
     from ..modeling.convert_lm import convert_lm_to_llama
+    from .folder_or_hub import model_source
     from .processing_solami import SolamiProcessor
 
-    if not Path(args.source).is_dir() and args.source.startswith(("/", ".")):
-        raise FileNotFoundError(f"no such checkpoint folder: {args.source}")
+    source = model_source("checkpoint", args.source)
     with whole_folder(args.output) as folder:
-        model = convert_lm_to_llama(args.source, args.dtype)
-        model.config.answer_format = (processor := SolamiProcessor.from_pretrained(args.source)).answer_format
+        model = convert_lm_to_llama(source, args.dtype)
+        model.config.answer_format = (processor := SolamiProcessor.from_pretrained(source)).answer_format
         model.save_pretrained(folder)
         processor.tokenizer.save_pretrained(folder)
     logger.info("wrote %s", args.output)
@@ -155,8 +154,8 @@ def convert_motion_vq_folder(args: ConvertMotionVQArguments) -> None:
         *(config.transform_features_size, config.transform_hidden_sizes),
         *(config.transform_code_num, config.transform_code_dim, config.frames_per_code),
     )
-    with writing_to(args.output):
-        _save(model, Path(args.output))
+    with writing_to(args.output), whole_model(args.output) as folder:
+        model.save_pretrained(folder)
     logger.info("wrote %s", args.output)
 
 
@@ -179,18 +178,6 @@ def _number_or_path(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def _save(model, folder: Path) -> None:
-    """Writes the model beside its place, then moves each file there at once, the configuration last."""
-    staging = folder / ".staging"
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        model.save_pretrained(staging)
-        for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
-            os.replace(path, folder / path.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def convert_motion(

@@ -17,6 +17,7 @@ from pathlib import Path
 from datasets import Features, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from .folder_or_hub import model_source
 from .output_folder import whole_folder
 from .split_hygiene import leaking_ids
 from .tasks import chat_messages, text_block
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
 
     parser = TrlParser(dataclass_types=[MessagesArguments], prog="solami prepare messages TOKENS")
     (args,) = parser.parse_args_and_config(argv)
-    processor = SolamiProcessor.from_pretrained(args.processor)
+    processor = SolamiProcessor.from_pretrained(model_source("processor", args.processor))
     counts = write_messages(args.source, processor, args.output, args.answer_format)
     logger.info("wrote %s dialogues to %s", ", ".join(f"{n} {split}" for split, n in counts.items()), args.output)
     return 0

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .processes import is_first_process
-from .whole_file import full_disk_told
+from .whole_file import follow_umask, full_disk_told
 
 logger = logging.getLogger(__name__)
 LOCK = ".lock"
@@ -96,8 +96,11 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
     Raises:
         FileExistsError: there is something at `path` already, other than an empty folder.
+        ValueError: `hf://...`, which is no folder.
         OSError: as `writing_to`.
     """
+    if str(path).startswith("hf:/"):
+        raise ValueError(f"{path} is no folder of this machine; write into one, then send it with `solami push`")
     path = Path(os.path.abspath(path))
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path} is there already; name another output, or remove it first")
@@ -110,6 +113,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         try:
             with full_disk_told(path, temporary):
                 yield temporary
+                follow_umask(temporary)
             os.replace(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

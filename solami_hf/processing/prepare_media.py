@@ -58,6 +58,7 @@ class Media:
             done: called with the number and the seconds of files that were encoded.
         """
         codes: dict[tuple, object] = {}
+        files = list(files)  # walked once for each kind
         for kind, read, encode, seconds in (
             ("motion", self._read_motion, self._encode_motion, lambda motion: motion.duration),
             ("audio", self._read_audio, self._encode_audio, self._audio_seconds),

@@ -32,6 +32,7 @@ from .processor_speech import SpeechProcessing
 from .remote_code import AUTO_MAP, write_remote_code
 from .rendering import TokenRenderer
 from .smplx_body import standing_height
+from .whole_file import follow_umask
 
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 MAX_MOTION_SECONDS = 120.0
@@ -147,6 +148,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
         os.makedirs(save_directory, exist_ok=True)
         for name, codec in codecs.items():
             codec.save_pretrained(os.path.join(save_directory, name))
+            follow_umask(os.path.join(save_directory, name))
         self.voices.save(save_directory)
         write_remote_code(save_directory)
         files = super().save_pretrained(save_directory, **kwargs)

@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all, and clear words for a full disk."""
+"""Files and models that are written whole or not at all, with the rights of new files; a full disk in clear words."""
 
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     try:
         with full_disk_told(path, temporary):
             yield temporary
+            follow_umask(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -66,3 +68,43 @@ def _is_full_disk(error: Exception, path: Path) -> bool:
 def _there(path: Path) -> Path:
     """The next folder above that exists."""
     return next(folder for folder in Path(os.path.abspath(path)).parents if folder.is_dir())
+
+
+@contextmanager
+def whole_model(folder: str | Path) -> Iterator[Path]:
+    """Gives an empty folder in `folder`, and moves each file that was written there into it when the block succeeds.
+
+    The configuration comes last, so that a folder with one is whole. When the block fails, nothing has changed.
+    """
+    staging = Path(folder) / ".staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        follow_umask(staging)
+        for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
+            os.replace(path, Path(folder) / path.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def follow_umask(path: str | Path) -> None:
+    """Gives a file, or the weights in a folder, that were made for their owner alone the mode of a new file there.
+
+    safetensors makes its files so, as `tempfile` does: others could not read what the umask allows them to.
+    """
+    path = Path(path)
+    private = [file for file in (path.rglob("*.safetensors") if path.is_dir() else [path]) if _is_private(file)]
+    if private:
+        new = private[0].with_name(f".{private[0].name}.{os.getpid()}.new")
+        new.touch()
+        mode = stat.S_IMODE(new.stat().st_mode)
+        new.unlink()
+        for file in private:
+            file.chmod(mode)
+
+
+def _is_private(path: Path) -> bool:
+    """A regular file of mode 0600, not one that has another name elsewhere."""
+    found = os.lstat(path)
+    return stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o600 and found.st_nlink == 1

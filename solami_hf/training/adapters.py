@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..modeling.backbones import allow_cache
 from ..modeling.configuration_solami import require_layout
+from ..processing.folder_or_hub import hub_id
 
 ALL_LINEAR = "all-linear"
 # Words of `lora_modules_to_save` that are no names of layers.
@@ -134,7 +135,7 @@ def load_merged(adapter: str | Path, base: str | Path | None = None) -> PreTrain
     from peft import PeftConfig, PeftModel
 
     base = str(base or PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path)
-    if not Path(base).is_dir() and (base.startswith(("/", ".")) or base.count("/") != 1):
+    if not Path(base).is_dir() and hub_id(base) is None:
         raise FileNotFoundError(f"{adapter} was trained on {base}, which is not there; say where it is with --base")
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     require_layout(model.config)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from datasets import Dataset
+from datasets import Dataset, NamedSplit
 from transformers import TrainerCallback, TrainerState, TrainingArguments, set_seed
 
+from ..processing.folder_or_hub import model_source
 from ..processing.rendered_data import RENDERED
 from .adapters import add_adapters, check_adapter_arguments, loading_options
 from .checkpoints import last_checkpoint
@@ -89,25 +90,25 @@ def load_model_and_processor(args: LanguageModelArguments):
     from ..modeling.configuration_solami import require_layout
     from ..processing.processing_solami import SolamiProcessor
 
-    folder = Path(args.model)
-    if args.model.startswith(("/", ".")) and not folder.is_dir():
-        raise FileNotFoundError(f"no such model folder: {folder}")
+    source = model_source("model", args.model)
+    folder = Path(source)
     if folder.is_dir() and not (folder / "processor_config.json").is_file():
         raise ValueError(
             f"{folder} has no processor_config.json; make a folder of a backbone and codecs with `solami init`, or "
             "save a SolamiProcessor into it beside the model"
         )
-    processor = SolamiProcessor.from_pretrained(args.model)
+    processor = SolamiProcessor.from_pretrained(source)
     prepare_zero3(processor)
-    model = AutoModelForCausalLM.from_pretrained(args.model, **loading_options(args))
+    model = AutoModelForCausalLM.from_pretrained(source, **loading_options(args))
     require_layout(model.config)
     return model, processor
 
 
-def rendered_dataset(samples) -> Dataset:
+def rendered_dataset(samples, split: str | None = None) -> Dataset:
     """A dataset with the columns `input_ids`, `labels`, `task`, `id` of rendered samples, in their order."""
     samples = list(samples)
-    return Dataset.from_dict({key: [s[key] for s in samples] for key in RENDERED}, features=RENDERED)
+    columns = {key: [sample[key] for sample in samples] for key in RENDERED}
+    return Dataset.from_dict(columns, features=RENDERED, split=split and NamedSplit(split))
 
 
 def train_language_model(model, processor, args, training_args, train_dataset, eval_datasets) -> dict:
@@ -119,7 +120,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         training_args: `LanguageModelTrainingArguments`; an unfinished run in its `output_dir` is continued, a finished
             one is only reported.
         train_dataset: rendered samples, read in another order in every epoch, or a `PackedMixture`, which has one.
-        eval_datasets: name -> rendered samples.
+        eval_datasets: name -> rendered samples, whose `split` the card tells.
 
     Returns:
         `{"history": [...]}`, Trainer's log with loss and accuracy of each modality, also in `OUTPUT/history.json`.
@@ -128,6 +129,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         ValueError: the loss became NaN (the last checkpoint is kept), or packing with an attention that cannot mask.
     """
     folder = training_args.output_dir
+    splits = sorted({str(samples.split) for samples in eval_datasets.values() if samples.split is not None})
     rows = _rows_of_run(train_dataset, training_args, model.config._attn_implementation)
     last = last_checkpoint(folder)
     finished = finished_state(last, training_args) if last else None
@@ -138,7 +140,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         # It was stopped before the folder was complete
         history = _log(finished)
         if training_args.process_index == 0:
-            save_complete(Path(last), processor, args, training_args, history)
+            save_complete(Path(last), processor, args, training_args, history, splits)
         return {"history": history}
     trainer = _trainer(model, processor, args, training_args, rows, eval_datasets)
     if last:
@@ -150,7 +152,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
     # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder
     trainer.save_model(str(weights), _internal_call=True)
     if trainer.is_world_process_zero():
-        save_complete(weights, processor, args, training_args, history)
+        save_complete(weights, processor, args, training_args, history, splits)
     trainer.accelerator.wait_for_everyone()
     trainer.end()
     return {"history": history}

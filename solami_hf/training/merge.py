@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..hub_cards.cards import model_card
+from ..processing.folder_or_hub import hub_id
 from ..processing.output_folder import whole_folder
 from .adapters import load_merged
 
@@ -81,12 +82,12 @@ def find_adapter(source: str | Path) -> str:
     for folder in (Path(source), Path(source) / "adapter"):
         if (folder / "adapter_config.json").is_file():
             return str(folder)
-    if Path(source).exists() or source.startswith(("/", ".")) or source.count("/") != 1:
+    if (found := hub_id(source)) is None:
         raise FileNotFoundError(
             f"there is no adapter in {source}: expected adapter_config.json in it or in its folder adapter/; a run "
             "with trainable: all has none, its folder is a whole model already"
         )
-    return source
+    return found
 
 
 def _card(name: str, adapter: str, base: str) -> str:

@@ -13,6 +13,7 @@ import math
 import sys
 from dataclasses import dataclass, field, replace
 
+from .chunked_loss import beyond_the_head
 from .language_model import LanguageModelTrainingArguments
 from .plan_costs import (
     GIB,
@@ -112,8 +113,8 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
         config: of the language model, any decoder's. Modality tokens are added where it has none yet.
         arguments: `LanguageModelTrainingArguments`, also without its set-up (`PlannedTrainingArguments`).
         hardware: a preset or your own numbers.
-        lora: `LanguageModelArguments`; what its `trainable` says is planned for.
-            Of both, `loss_chunk` (tokens) is read where it exists.
+        lora: `LanguageModelArguments`; what its `trainable` and `chunked_loss` say is planned for. Without them it is
+            all weights, and the loss from all logits at once.
         samples: length of the training set, needed where `max_steps` is not set.
 
     Raises:
@@ -126,6 +127,9 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
     if settings.bits and not settings.lora:
         raise ValueError("weights of 4 or 8 bits cannot be trained themselves; set use_lora: true too")
     counts, notes = count_parameters(config, lora)
+    if settings.chunked_loss and (own := beyond_the_head(config)):
+        settings = replace(settings, chunked_loss=None)
+        notes.append(f"the model keeps its own loss, which needs all logits: its config sets {', '.join(own)}")
     memory, host = memory_of(counts, settings, hardware)
     fits = _fits(memory, host, hardware)
     kept = {
@@ -165,6 +169,8 @@ def _advice(c: Counts, s: Settings, hardware: Hardware) -> list[str]:
     changes: dict[str, dict] = {}
     if not s.checkpointing:
         changes["activation_checkpointing: true"] = {"checkpointing": True}
+    if s.chunked_loss is False:
+        changes["chunked_loss: true"] = {"chunked_loss": True}
     batch = s.batch
     while batch > 1:
         batch = batch // 2 if batch % 2 == 0 else 1

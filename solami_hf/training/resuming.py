@@ -8,8 +8,6 @@ result. On one process weights and log are the same, bit for bit.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +17,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainerState, TrainingArguments
 
-from ..processing.whole_file import whole_file
-from .checkpoints import last_checkpoint
+from ..processing.whole_file import whole_file, whole_model
+from .checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
 
 AVERAGES_FILE = "averaged.safetensors"
 
@@ -115,7 +113,7 @@ class AveragedWeights(TrainerCallback):
             model.load_state_dict(own)
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(SafeTrainer):
     """A Trainer whose resumed runs end where uninterrupted ones do.
 
     `train_dataset[number]` has to depend on the number alone, which goes on counting from epoch to epoch. What a
@@ -210,12 +208,8 @@ def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bo
     With `half` the weights are written in fp16; the configuration says what the model computes in all the same, so
     that `from_pretrained` computes as in training.
     """
-    staging = Path(folder) / ".staging"
-    shutil.rmtree(staging, ignore_errors=True)
     # The configuration takes its dtype from the model.
     weights = {name: value.half() for name, value in model.state_dict().items()} if half else None
-    model.save_pretrained(staging, state_dict=weights)
-    (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
-        os.replace(path, Path(folder) / path.name)
-    staging.rmdir()
+    with written_or_nothing(folder), whole_model(folder) as staging:
+        model.save_pretrained(staging, state_dict=weights)
+        (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")

@@ -17,14 +17,14 @@ import torch
 from torch.utils.data import Dataset
 from transformers import (
     SeamlessM4TFeatureExtractor,
-    Trainer,
     TrainingArguments,
     Wav2Vec2BertConfig,
     Wav2Vec2BertForCTC,
 )
 
 from ..processing.output_folder import writing_to
-from .checkpoints import last_checkpoint
+from ..processing.whole_file import whole_model
+from .checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
 from .precision import avoid_slow_bf16
 from .speech_codec_data import Recordings, speech_data
 
@@ -143,12 +143,13 @@ def train_teacher(args: TeacherArguments, training_args: TrainingArguments) -> f
     torch.manual_seed(training_args.seed)
     extractor = SeamlessM4TFeatureExtractor()
     model = make_teacher(args)
-    trainer = Trainer(
+    trainer = SafeTrainer(
         model=model, args=training_args, train_dataset=Transcribed(train, extractor), data_collator=collate
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    model.float().save_pretrained(folder)
-    extractor.save_pretrained(folder)
+    with written_or_nothing(folder), whole_model(folder) as staging:
+        model.float().save_pretrained(staging)
+        extractor.save_pretrained(staging)
     return character_errors(model, Transcribed(held_out, extractor))
 
 

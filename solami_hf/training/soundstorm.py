@@ -24,6 +24,7 @@ from .precision import avoid_slow_bf16
 from .resuming import ResumableTrainer, save_run
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from .soundstorm_report import write_soundstorm_report
+from .speech_codec_data import splits_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class SoundStormArguments:
         },
     )
     held_out_data: list[str] = field(
-        default_factory=list, metadata={"help": "Sources to measure on; if none, the last clips of each of `data`."}
+        default_factory=list,
+        metadata={"help": "Sources to measure on; by default `data`'s validation splits, else its last clips."},
     )
     held_out: int = field(default=20, metadata={"help": "Clips of each source kept for that, at most half of them."})
     speech_codec: str | None = field(
@@ -282,8 +284,8 @@ def _read_data(
     folder, device = Path(training_args.output_dir), training_args.device
     with training_args.main_process_first(desc="encoding speech"):
         codes = read_sources(args.data, codec, folder / "codes.npz", device)
-        if args.held_out_data:
-            return codes, read_sources(args.held_out_data, codec, folder / "codes_held_out.npz", device)
+        if sources := args.held_out_data or [path for path in args.data if "validation" in splits_of(path)]:
+            return codes, read_sources(sources, codec, folder / "codes_held_out.npz", device, held_out=True)
     codes, held_out = codes.split(args.held_out)
     if held_out is None:
         logger.warning("nothing is held out of %s: nothing will be evaluated", ", ".join(args.data))

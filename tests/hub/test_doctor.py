@@ -197,7 +197,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys, caplog):
     assert cli.main(["doctor", str(tmp_path)]) == 2
     assert "holds neither a model (config.json), an adapter" in capsys.readouterr().err
     assert cli.main(["doctor", "./nowhere"]) == 2
-    assert "there is no folder ./nowhere" in capsys.readouterr().err
+    assert "no such local folder: ./nowhere" in capsys.readouterr().err
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
     assert cli.main(["doctor", str(tmp_path)]) == 1
     assert "PROBLEM files" in caplog.text and "adapter_model.safetensors: missing" in caplog.text
