@@ -70,11 +70,16 @@ def check_audio(audio: Any, name: str) -> np.ndarray:
     Raises:
         ValueError: for more than one channel, integers, or values that are NaN, infinite or far from -1..1.
     """
-    samples = np.asarray(audio)
+    try:
+        samples = np.asarray(audio)
+    except (TypeError, ValueError, RuntimeError):  # a pair of samples and rate, a tensor of a GPU
+        samples = np.asarray(None)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        told = f"has shape {samples.shape} and type {samples.dtype}"
+        told = f"is a {type(audio).__name__}" if samples.dtype.kind == "O" else told
         raise ValueError(
-            f"`{name}` has shape {samples.shape} and type {samples.dtype}, expected mono float samples (T,) at "
-            f"{SAMPLING_RATE} Hz within -1..1"
+            f"`{name}` {told}, expected mono float samples (T,) at {SAMPLING_RATE} Hz within -1..1; "
+            f"solami_hf.processing.audio.read_audio({name}, {SAMPLING_RATE}) makes them of other forms"
         )
     if not np.isfinite(samples).all():
         raise ValueError(f"`{name}` holds NaN or infinite samples")

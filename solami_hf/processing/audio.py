@@ -241,7 +241,8 @@ def read_file(file: str | os.PathLike | BinaryIO, max_seconds: float = MAX_SECON
 
 def _check_rate(rate: float, name: str) -> None:
     if not isinstance(rate, numbers.Real) or not RATES[0] <= rate <= RATES[1]:
-        raise ValueError(f"{name} is {rate}, expected {RATES[0]} to {RATES[1]} samples per second")
+        told = rate if isinstance(rate, numbers.Real) else repr(rate)
+        raise ValueError(f"{name} is {told}, expected {RATES[0]} to {RATES[1]} samples per second")
 
 
 def _check_length(seconds: float, max_seconds: float, name) -> None:

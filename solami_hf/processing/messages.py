@@ -45,6 +45,7 @@ def _check_block(block, role: str) -> None:
         raise ValueError(f"unknown content type {kind!r}; expected text, motion or audio")
     if not isinstance(kind, str) or all(block.get(name) is None for name in _BLOCKS[kind]):
         told = sorted(map(str, block)) if isinstance(block, Mapping) else type(block).__name__
+        told = f"{told}, with no {kind} in it" if isinstance(kind, str) else told
         raise ValueError(f'a content block is like {{"type": "audio", "audio": ...}}, got {told}')
     if kind == "text" and not isinstance(block["text"], str):
         raise ValueError(f"the text of a block is a string, got {type(block['text']).__name__}")

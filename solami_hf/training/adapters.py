@@ -6,6 +6,7 @@ All of it is PEFT's, so what a run saves in `adapter/` and its checkpoints loads
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -94,6 +95,9 @@ def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
     config = _lora(model, args) if args.trainable == "lora" else _new_tokens(model)
     saved = list(getattr(config, "modules_to_save", None) or [])
     model = get_peft_model(model, config)
+    if config.base_model_name_or_path and os.path.isdir(config.base_model_name_or_path):
+        # What is loaded with the adapter later, from any folder
+        config.base_model_name_or_path = os.path.abspath(config.base_model_name_or_path)
     if saved:
         # PEFT takes a tied head out, and would not tie it again when it reads the adapter of a GPT-2
         config.modules_to_save = saved

@@ -3,13 +3,15 @@
 import io
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import soundfile
 
 from solami_hf.generation import DialogueSession
-from solami_hf.generation.chat import Recorder, console, main, user_message
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.generation.chat import Recorder, chat, console, main, user_message
+from solami_hf.processing.motion_files import resample_motion, write_motion
 
 
 @pytest.fixture
@@ -88,3 +90,22 @@ def test_the_command_as_a_console(talker, tmp_path, monkeypatch, capsys):
     assert main([*options, "--character", "ada", "--dtype", "bfloat16", "--pages", "false"]) == 0
     assert "Ada: " in capsys.readouterr().out and not (tmp_path / "out/turn1.html").exists()
     assert (tmp_path / "out/turn1.wav").is_file()
+
+
+def test_a_page_of_media_in_any_form(talker, tmp_path, small_motion, small_sound):
+    """As data sets give them: what the character hears and sees is what the page shows."""
+    motion = replace(small_motion, fps=60.0)
+    user = [{"type": "audio", "array": small_sound, "sampling_rate": 8000}, {"type": "motion", "motion": motion}]
+    (entry,) = chat(talker, [{"role": "user", "content": user}], tmp_path, max_new_tokens=30)
+    assert soundfile.info(tmp_path / "turn1.user.wav").duration == pytest.approx(1.2)
+    assert "(a recording)" in Path(entry["page"]).read_text()
+
+
+def test_a_motion_of_another_rate_is_heard_by_pipeline_and_session_alike(talker, small_motion):
+    slow = replace(small_motion, fps=15.0)
+    turn, at_30 = ([{"type": "motion", "motion": m}] for m in (slow, resample_motion(slow, 30.0)))
+    one, other = (talker([{"role": "user", "content": content}], decode=False) for content in (turn, at_30))
+    assert one.answer.body.tolist() == other.answer.body.tolist()
+    session = DialogueSession(talker)
+    assert session.answer(turn, decode=False).valid
+    assert len(session.messages[0]["content"][0]["motion"]["body"]) == 78 // 4

@@ -187,3 +187,12 @@ def test_merging_a_checkpoint_and_what_cannot_be_merged(start, tmp_path, options
     code, said = merge(tmp_path / "lora", output="x")
     assert code == 2 and "was trained on" in said and "say where it is with --base" in said
     assert merge(tmp_path / "lora", "--base", str(tmp_path / "moved"), output="x")[0] == 0
+
+
+def test_an_adapter_finds_its_base_from_any_folder(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(start.parent)
+    args = SftArguments(start.name, "d", use_lora=True)
+    model = add_adapters(AutoModelForCausalLM.from_pretrained(start.name), args)
+    model.save_pretrained(tmp_path / "adapter")
+    monkeypatch.chdir("/")
+    assert load_merged(tmp_path / "adapter").config.model_type == "solami"
