@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..processing.media_files import files_below
 from .push_refusals import Finding
 
 # Kind -> the Hub's type of repository.
@@ -49,7 +50,7 @@ def kind_of(folder: str | Path) -> str:
         return "codec" if read_json(folder / "config.json").get("model_type") in CODEC_TYPES else "checkpoint"
     if (folder / "adapter_config.json").is_file():
         return "adapter"
-    if any(folder.rglob("*.parquet")):
+    if any(name.endswith(".parquet") for name in files_of(folder)):
         return "dataset"
     if (folder / "app.py").is_file() or (folder / f"{folder.name}.py").is_file():
         return "metric"
@@ -62,10 +63,10 @@ def kind_of(folder: str | Path) -> str:
 def files_of(folder: Path) -> list[str]:
     """The files below a folder that belong to a repository, as relative names, sorted; no caches, no half files."""
     names = []
-    for path in folder.rglob("*"):
+    for path in files_below(folder, hidden=True):
         parts = path.relative_to(folder).parts
         hidden = any(part in _SKIPPED_FOLDERS for part in parts) or (parts[-1][0] == "." and parts[-1][-4:] == ".tmp")
-        if path.is_file() and not hidden:
+        if not hidden:
             names.append("/".join(parts))
     return sorted(names)
 
@@ -87,7 +88,7 @@ def missing(folder: Path, kind: str) -> list[Finding]:
             if (folder / codec / "config.json").is_file():
                 found += _missing_weights(folder, f"{codec}/") + _missing_code(folder, f"{codec}/")
         found += _without_voices(folder)
-    if kind == "dataset" and not any(folder.rglob("*.parquet")):
+    if kind == "dataset" and not any(name.endswith(".parquet") for name in files_of(folder)):
         found.append(Finding("*.parquet", "missing", "`solami prepare` writes them"))
     return found
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from ..processing.text_files import text_of
+
 MAX_TEXT_BYTES = 64 << 20
 _TEXT = (".json", ".jsonl", ".yaml", ".yml", ".md", ".txt", ".py", ".jinja", ".html", ".js", ".css", ".csv", ".toml",
          ".cfg", ".ini", ".sh", ".env", "")  # fmt: skip
@@ -164,7 +166,10 @@ def _text_of(path: Path) -> str:
     if path.suffix.lower() not in _TEXT or path.stat().st_size > MAX_TEXT_BYTES:
         return ""
     data = path.read_bytes()
-    return "" if b"\0" in data[:4096] else data.decode("utf-8", errors="replace")
+    try:
+        return text_of(data, path, "replace")
+    except ValueError:  # zero bytes
+        return "" if b"\0" in data[:4096] else data.decode("utf-8", errors="replace")
 
 
 _CHECKS: tuple[Callable[[Path, str], Iterator[Finding]], ...] = (_secrets, _pickles, _paths, _body_models)

@@ -113,8 +113,8 @@ def tell_left_out(paths: list[Path], folder: str | Path, why: str) -> None:
         logger.warning("%s: %d left out, %s: %s", folder, len(names), why, ", ".join(names[:_MOST_NAMED] + more))
 
 
-def files_below(folder: str | Path) -> list[Path]:
-    """All files below a folder but hidden ones, sorted by path; symbolic links are followed.
+def files_below(folder: str | Path, hidden: bool = False) -> list[Path]:
+    """All files below a folder, sorted by path, those with a dot before their name if `hidden`; links are followed.
 
     Every folder is read once, by the name with the fewest links in it, so loops end. A link that leads nowhere is
     among the files, for the reader to complain about.
@@ -138,6 +138,6 @@ def files_below(folder: str | Path) -> list[Path]:
         for entry in entries:
             if os.path.isdir(entry.path):
                 heapq.heappush(waiting, (links + entry.is_symlink(), entry.path))
-            elif entry.name[0] != "." and (os.path.isfile(entry.path) or entry.is_symlink()):
+            elif (hidden or entry.name[0] != ".") and (os.path.isfile(entry.path) or entry.is_symlink()):
                 found.append(Path(entry.path))
     return sorted(found)

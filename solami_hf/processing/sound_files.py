@@ -52,7 +52,7 @@ def whole_sound(source: Path | BinaryIO, name: str | Path) -> Path | BinaryIO:
     elif mark in (b".snd", b"dns."):
         put_right = _au(data, name, "big" if mark == b".snd" else "little")
     elif mark == b"OggS":
-        put_right = _ogg(data, name)
+        put_right = _ogg(data, name, start)
     elif mark == b"fLaC":
         if re.compile(rb"fLaC[\0\x80]\0\0\x22").search(data, start + 4):
             raise _joined(name)
@@ -134,7 +134,7 @@ def _next_chunk(at: int, head: int, length: int, name_size: int) -> int:
 
 def _end_of_chunks(data, at: int, head: int, order: str) -> int:
     """Where the chunks that begin at `at` end."""
-    while at + head <= len(data) and re.fullmatch(rb"[\w -]{4}", data[at : at + 4]):
+    while at + head <= len(data) and re.fullmatch(rb"[ -~]{4}", data[at : at + 4]):
         if data[at : at + 4] in _CHUNKED:
             break
         after = _next_chunk(at, head, int.from_bytes(data[at + 4 : at + head], order), 4)
@@ -165,9 +165,9 @@ def _au(data, name, order: str) -> bytes | None:
     return None
 
 
-def _ogg(data, name) -> None:
+def _ogg(data, name, at: int) -> None:
     """Pages must be whole, and no stream may begin behind another."""
-    at, begun = 0, False
+    begun = False
     while data[at : at + 4] == b"OggS":
         sizes = data[at + 27 : at + 27 + data[at + 26]] if len(data) > at + 26 else b""
         begins = len(data) > at + 5 and data[at + 5] & 2

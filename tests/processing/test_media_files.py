@@ -6,6 +6,8 @@ import pytest
 import soundfile
 
 from solami_hf.generation.chat import user_message
+from solami_hf.hub_cards.push_plan import files_of, kind_of
+from solami_hf.hub_cards.push_refusals import refusals
 from solami_hf.processing.convert import convert_motion
 from solami_hf.processing.layouts.find import find_layout, read_rows
 from solami_hf.processing.manifest import BadRow
@@ -177,3 +179,16 @@ def test_motion_behind_links(tmp_path, small_motion, caplog):
     (tmp_path / "only/b.fbx").write_text("x")
     with pytest.raises(ValueError, match="holds no motion file.*b.fbx cannot be read"):
         convert_motion(tmp_path / "only", tmp_path / "none")
+
+
+def test_what_is_pushed_of_a_folder_with_links(linked):
+    (linked / "__pycache__").mkdir()
+    (linked / "__pycache__/x.pyc").write_bytes(b"")
+    (linked / ".gitattributes").write_bytes(b"")
+    (linked.parent / "out/train.parquet").write_bytes(b"")
+    names = files_of(linked)
+    assert "c/train.parquet" in names and ".gitattributes" in names and "__pycache__/x.pyc" not in names
+    assert kind_of(linked) == "dataset"
+    secret = "token: hf_" + "a" * 34
+    (linked / "notes.txt").write_bytes(secret.encode("utf-16"))
+    assert "Hugging Face token" in refusals(linked, ["notes.txt"])[0].what
