@@ -34,7 +34,7 @@ def load_model(
     Raises:
         FileNotFoundError: the adapter's base is gone.
         OSError: nothing to load there.
-        ValueError: unknown or missing quantisation, `base` or `merge` without an adapter, or merging into quantised
+        ValueError: two dtypes, unknown or missing quantisation, `base` or `merge` without an adapter, or merging into quantised
             weights, or an adapter that does not fit.
     """
     named = kwargs.pop("torch_dtype", dtype)

@@ -25,12 +25,14 @@ def generate_options(model, max_new_tokens: int, generate_kwargs: dict) -> dict:
         ValueError: an option of another type, or one that answers have no room for.
     """
     options = {name: value for name, value in generate_kwargs.items() if value is not None}
-    given, ours = options.pop("generation_config", None) or GenerationConfig(), model.generation_config
-    if not isinstance(given, GenerationConfig):
-        raise ValueError(f"generation_config must be a GenerationConfig, got {type(given).__name__}")
-    if unknown := sorted(vars(given).keys() - vars(GenerationConfig()).keys() - vars(ours).keys()):
-        raise ValueError(f"generation_config has {', '.join(unknown)}, which `generate` does not know; is it a typo?")
-    settings = copy.deepcopy(given)
+    settings, ours = GenerationConfig(), model.generation_config
+    if (given := options.pop("generation_config", settings)) is not settings:
+        if not isinstance(given, GenerationConfig):
+            raise ValueError(f"generation_config must be a GenerationConfig, got {type(given).__name__}")
+        unknown = vars(given).keys() - vars(settings).keys() - vars(ours).keys()
+        if unknown := sorted(name for name in unknown if name[0] != "_"):
+            raise ValueError(f"generation_config has {', '.join(unknown)}, which `generate` does not know; a typo?")
+        settings = copy.deepcopy(given)
     options = settings.update(**options)
     for name in ("logits_processor", "stopping_criteria"):
         if not isinstance(options.get(name, []), list):
