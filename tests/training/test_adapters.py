@@ -182,3 +182,17 @@ def test_merging_a_checkpoint_and_what_cannot_be_merged(start, tmp_path, options
     code, said = merge(tmp_path / "lora", output="x")
     assert code == 2 and "was trained on" in said and "say where it is with --base" in said
     assert merge(tmp_path / "lora", "--base", str(tmp_path / "moved"), output="x")[0] == 0
+
+
+def test_a_checkpoint_of_a_stopped_run_keeps_the_runs_answer_format(start, tmp_path, options, monkeypatch):
+    """Its folder has no processor yet; the base's writes a text first."""
+
+    def stop(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("solami_hf.training.language_model.save_complete", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sft.main(options(start, tmp_path / "lora", "--use_lora", "--answer_format", "motion_speech"))
+    assert cli.main(["merge", str(tmp_path / "lora" / "checkpoint-2"), "--output", str(tmp_path / "merged")]) == 0
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").config
+    assert config.answer_format == "motion_speech" != AutoModelForCausalLM.from_pretrained(start).config.answer_format
