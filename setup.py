@@ -20,6 +20,7 @@ INSTALL_REQUIRES = [
     # Its sdist builds without torch at hand: the operators are compiled at run time, on first use.
     "deepspeed==0.19.8",
     "evaluate==0.4.*",
+    "fsspec>=2024.2",
     "huggingface_hub>=2.4,<3",
     "jinja2>=3.1",
     "matplotlib>=3.8",

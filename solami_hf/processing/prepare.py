@@ -215,6 +215,12 @@ def _warn(report: dict, folder: Path) -> None:
         with open(folder / "rejected.jsonl", encoding="utf-8") as file:
             for line, _ in zip(file, range(5), strict=False):
                 logger.warning("  %s", line.strip())
+    for split in ("validation", "test"):
+        if report["split_by"] == "source" and report[f"{split}_share"] and split not in report["splits"]:
+            logger.warning(
+                "no source fell into the %s split: %g of few sources may be none; raise %s_share",
+                *(split, report[f"{split}_share"], split),
+            )
     if report["orphans"]:
         logger.warning("%d rows lack their partner, see %s", report["orphans"], folder / "orphans.jsonl")
     if report["partners_in_two_splits"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
@@ -77,15 +78,25 @@ def load_tokens(
         if split not in split_names(folder_or_repo, config):
             raise FileNotFoundError(f"{folder_or_repo} has no {split} {config} tokens; run `solami prepare {config}`")
         return load_dataset(repo, config, split=split, streaming=streaming)
-    features = Features.from_arrow_schema(pq.read_schema(files[0]))
+    metadata = [_metadata(path) for path in files]
+    features = Features.from_arrow_schema(metadata[0].schema.to_arrow_schema())
     if streaming:
         return load_dataset("parquet", data_files=files, split="train", streaming=True, features=features)
-    # By its files, whose names, times and sizes the cache knows: of folders it looks at the last name only.
+    if not any(found.num_rows for found in metadata):
+        return Dataset(features.arrow_schema.empty_table())
+    # By its files, whose names and times the cache knows: of folders it looks at the last name only.
     try:
         return Dataset.from_parquet(files, features=features)
     except DatasetGenerationError as error:
         cause = error.__cause__ or error
         raise (cause if isinstance(cause, OSError) else ValueError(f"{files[0]} or one beside it: {cause}")) from error
+
+
+def _metadata(path: str) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is damaged ({error}); prepare it again") from None
 
 
 def _local_files(folder: str | Path, config: str, split: str) -> list[str]:

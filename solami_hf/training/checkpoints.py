@@ -16,7 +16,7 @@ from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..processing.whole_file import follow_umask
+from ..processing.whole_file import follow_umask, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +55,16 @@ def _is_json(path: Path) -> bool:
 
 
 class SafeTrainer(Trainer):
-    """A Trainer whose checkpoints hold no pickle of the arguments, follow the umask, and are whole or removed."""
+    """A Trainer whose checkpoints are whole or removed, follow the umask, and have the arguments as JSON alone."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
-            # Nobody should have to load a pickle; a run's folder has its arguments as JSON
+            # Nobody should have to load a pickle
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            with whole_file(folder / "training_args.json") as temporary:
+                temporary.write_text(json.dumps(self.args.to_dict(), indent=1, default=str), encoding="utf-8")
             for path in folder.glob("*.safetensors"):
                 follow_umask(path)
 

@@ -80,14 +80,19 @@ def save_complete(
             _place(weights, folder)
         processor.save_pretrained(folder)
     follow_umask(folder)
-    settings = {"command": asdict(args), "training": training_args.to_dict()}
-    _write(folder / "training_args.json", json.dumps(settings, indent=1, default=str))
+    write_settings(args, training_args)
     write_page(folder, history)
     _write(folder / "README.md", run_card(folder, args, training_args, history, splits))
     if (folder / "adapter" / "adapter_config.json").is_file():
         _write(folder / "adapter" / "README.md", run_card(folder / "adapter", args, training_args, history, splits))
     shutil.rmtree(folder / ".staging", ignore_errors=True)
     _write(folder / "history.json", json.dumps(history, indent=1))
+
+
+def write_settings(args, training_args) -> None:
+    """Writes all arguments of a run to `OUTPUT/training_args.json`."""
+    settings = {"command": asdict(args), "training": training_args.to_dict()}
+    _write(Path(training_args.output_dir) / "training_args.json", json.dumps(settings, indent=1, default=str))
 
 
 def complete_history(folder: str | Path, step: int) -> list[dict] | None:

@@ -17,7 +17,7 @@ from .adapters import add_adapters, check_adapter_arguments, loading_options
 from .checkpoints import last_checkpoint
 from .chunked_loss import add_chunked_loss
 from .collator import PackedRowsCollator
-from .complete_folder import complete_history, save_complete
+from .complete_folder import complete_history, save_complete, write_settings
 from .loss_by_modality import SplitLossTrainer
 from .packed_mixture import KeepFirstRows, PackedMixture
 from .precision import avoid_slow_bf16
@@ -147,6 +147,8 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         logger.info("resuming from %s", last)
         if isinstance(rows, PackedMixture):
             rows.load(last)
+    if training_args.process_index == 0:
+        write_settings(args, training_args)  # also for who looks at, or merges, what an unfinished run has
     trainer.train(resume_from_checkpoint=last)
     history, weights = _log(trainer.state), Path(folder) / ".staging"
     # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder

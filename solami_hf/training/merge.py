@@ -5,6 +5,7 @@ ADAPTER_OR_RUN is a run's folder, one of its checkpoints, or any folder or hub i
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
@@ -66,6 +67,8 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
         model = load_merged(found, base)
         beside = [path for path in (Path(found), Path(found).parent) if (path / "processor_config.json").is_file()]
         processor = SolamiProcessor.from_pretrained(beside[0] if beside else base)
+        if not beside:  # of a run that has not finished
+            processor.answer_format = _answer_format(Path(found).parent) or processor.answer_format
         model.config.answer_format = processor.answer_format
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -88,6 +91,12 @@ def find_adapter(source: str | Path) -> str:
             "with trainable: all has none, its folder is a whole model already"
         )
     return found
+
+
+def _answer_format(run: Path) -> str | None:
+    """What a run's arguments say of it."""
+    path = run / "training_args.json"
+    return json.loads(path.read_text(encoding="utf-8"))["command"].get("answer_format") if path.is_file() else None
 
 
 def _card(name: str, adapter: str, base: str) -> str:

@@ -195,6 +195,12 @@ class ResumableTrainer(SafeTrainer):
         return [row for row in self.state.log_history if "train_runtime" not in row]
 
 
+def require_one_process(args: TrainingArguments, what: str) -> None:
+    """ValueError under torchrun, for what DistributedDataParallel cannot do: it knows whole passes of a model only."""
+    if args.world_size > 1:
+        raise ValueError(f"{what} by one process, not by {args.world_size}: leave out torchrun")
+
+
 def finished_state(checkpoint: str, args: TrainingArguments) -> TrainerState | None:
     """The state of a checkpoint after which there is nothing left to train."""
     state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -70,7 +70,8 @@ def sft(args: SftArguments, training_args) -> dict:
     """
     check_source("token dataset", args.data)  # before the model is loaded
     model, processor = load_model_and_processor(args)
-    answer_format = args.answer_format or processor.answer_format
+    args = replace(args, answer_format=args.answer_format or processor.answer_format)
+    answer_format = args.answer_format
     processor.answer_format = model.config.answer_format = answer_format
     train = chat_samples(args, processor, "train", training_args, answer_format)
     train = train.select(np.random.default_rng(training_args.seed).permutation(len(train)))

@@ -44,7 +44,7 @@ from .parallel_speech import (
     speak_parallel,
 )  # fmt: skip
 from .precision import avoid_slow_bf16
-from .resuming import ResumableTrainer, save_run
+from .resuming import ResumableTrainer, require_one_process, save_run
 from .semantic_distillation import SemanticTeacher
 from .speech_alignment import align, states_of
 from .speech_codec_arguments import SpeechCodecTrainingArguments
@@ -102,8 +102,7 @@ class VoiceExchangeTrainer(ResumableTrainer):
 
     def __init__(self, *args, unit_weight: float, **kwargs):
         super().__init__(*args, **kwargs)
-        if self.args.world_size > 1:  # DistributedDataParallel only knows whole passes of the model
-            raise ValueError(f"voices are exchanged by one process, not by {self.args.world_size}: leave out torchrun")
+        require_one_process(self.args, "voices are exchanged")
         self.unit_weight = unit_weight
         self.mel_loss = MelLoss(self.model.config.sampling_rate).to(self.args.device)
 

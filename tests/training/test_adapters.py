@@ -196,3 +196,17 @@ def test_an_adapter_finds_its_base_from_any_folder(start, tmp_path, monkeypatch)
     model.save_pretrained(tmp_path / "adapter")
     monkeypatch.chdir("/")
     assert load_merged(tmp_path / "adapter").config.model_type == "solami"
+
+
+def test_a_checkpoint_of_a_stopped_run_keeps_the_runs_answer_format(start, tmp_path, options, monkeypatch):
+    """Its folder has no processor yet; the base's writes a text first."""
+
+    def stop(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("solami_hf.training.language_model.save_complete", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sft.main(options(start, tmp_path / "lora", "--use_lora", "--answer_format", "motion_speech"))
+    assert cli.main(["merge", str(tmp_path / "lora" / "checkpoint-2"), "--output", str(tmp_path / "merged")]) == 0
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").config
+    assert config.answer_format == "motion_speech" != AutoModelForCausalLM.from_pretrained(start).config.answer_format
