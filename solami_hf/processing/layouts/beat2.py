@@ -87,6 +87,8 @@ def textgrid_words(text: str) -> str:
             tiers[-1][1].append(float(number))
         else:
             tiers[-1][0].append(word.replace('""', '"').strip())
+    if text.count('"') % 2:
+        raise ValueError("it is cut short: its last string does not end")
     (_, numbers), *tiers = tiers
     # a tier's numbers are its beginning, its end, and how many marks follow
     told = [("tiers", numbers, len(tiers)), *((f"marks in tier {t[:1]}", n, len(t) - 1) for t, n in tiers)]
