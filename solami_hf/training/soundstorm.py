@@ -19,6 +19,7 @@ from ..modeling.configuration_soundstorm import SolamiSoundStormConfig
 from ..modeling.modeling_soundstorm import SolamiSoundStormModel
 from ..modeling.soundstorm_masking import mask_cells
 from ..modeling.speech_codec_adapter import load_speech_codec
+from ..processing.folder_or_hub import with_sources
 from .resuming import ResumableTrainer, save_run
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from .soundstorm_report import write_soundstorm_report
@@ -225,6 +226,7 @@ def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments
 
 def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) -> SoundStormTrainer:
     """A trainer with a new model on the data of `args`; raises as `train_soundstorm`."""
+    args = with_sources(args, "speech_codec", "start_from")
     codec = load_speech_codec(args.speech_codec) if args.speech_codec else None
     codes, held_out = _read_data(args, training_args, codec)
     size = args.codebook_size or (codec.config.codebook_size if codec is not None else 1024)
