@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -66,6 +68,12 @@ def model_source(what: str, name: str | Path, bare: bool = False) -> str:
     if found is None:
         return os.path.expanduser(str(name))
     return snapshot_download(found) if os.path.exists(found) else found
+
+
+def with_sources(args, *names: str, bare: Collection[str] = ()):
+    """Arguments (a dataclass) with the [`model_source`] of some; those that are None stay, `bare` as there."""
+    given = {name: value for name in names if (value := getattr(args, name))}
+    return replace(args, **{name: model_source(name, value, name in bare) for name, value in given.items()})
 
 
 def output_hub_id(name: str | Path) -> str | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..modeling.configuration_solami import ANSWER_FORMATS
-from ..processing.folder_or_hub import model_source
+from ..processing.folder_or_hub import with_sources
 from ..processing.output_folder import whole_folder
 from ..processing.text_files import read_json
 
@@ -73,9 +73,7 @@ def init(args: InitArguments) -> None:
     from ..modeling.modeling_motion_vq import SolamiMotionVQModel
     from ..processing.processing_solami import SolamiProcessor
 
-    given = {name: getattr(args, name) for name in ("backbone", "motion_codec", "speech_codec", "acoustic_model")}
-    found = {name: model_source(name, path, name == "backbone") for name, path in given.items() if path}
-    args = replace(args, **found)
+    args = with_sources(args, "backbone", "motion_codec", "speech_codec", "acoustic_model", bare=["backbone"])
     with whole_folder(args.output) as folder:
         characters = read_characters(args.characters) if args.characters else None
         motion = SolamiMotionVQModel.from_pretrained(args.motion_codec)

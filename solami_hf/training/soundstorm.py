@@ -19,6 +19,7 @@ from ..modeling.configuration_soundstorm import SolamiSoundStormConfig
 from ..modeling.modeling_soundstorm import SolamiSoundStormModel
 from ..modeling.soundstorm_masking import mask_cells
 from ..modeling.speech_codec_adapter import load_speech_codec
+from ..processing.folder_or_hub import with_sources
 from ..processing.output_folder import writing_to
 from .precision import avoid_slow_bf16
 from .resuming import ResumableTrainer, save_run
@@ -228,6 +229,7 @@ def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments
 
 def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) -> SoundStormTrainer:
     """A trainer with a new model on the data of `args`; raises as `train_soundstorm`."""
+    args = with_sources(args, "speech_codec", "start_from")
     codec = load_speech_codec(args.speech_codec) if args.speech_codec else None
     codes, held_out = _read_data(args, training_args, codec)
     size = args.codebook_size or (codec.config.codebook_size if codec is not None else 1024)

@@ -25,6 +25,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from ..processing.folder_or_hub import with_sources
 from ..processing.output_folder import writing_to
 from .parallel_speech import exchanged_speech
 from .precision import avoid_slow_bf16
@@ -85,6 +86,7 @@ def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -
         )
     if training_args.n_gpu > 1:  # copies of the model, whose codebooks Trainer would throw away after each step
         raise ValueError(f"one process sees {training_args.n_gpu} GPUs, expected 1: start one for each with torchrun")
+    args = with_sources(args, "start_from", "acoustic_model", "semantic_teacher", bare=["semantic_teacher"])
     device, seed = training_args.device, training_args.seed
     given = SolamiSpeechCodecModel.from_pretrained(args.start_from, dtype=torch.float32) if args.start_from else None
     config = given.config if given else args.to_config()

@@ -29,6 +29,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..processing.fingerprints import codec_fingerprint
+from ..processing.folder_or_hub import with_sources
 from ..processing.output_folder import writing_to
 from ..processing.text_files import read_text
 from .parallel_speech import (
@@ -187,6 +188,7 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
     """
     set_seed(training_args.seed)
     avoid_slow_bf16(training_args)
+    args = with_sources(args, "start_from", "semantic_teacher", bare=["semantic_teacher"])
     codec = SolamiSpeechCodecModel.from_pretrained(args.start_from, dtype=torch.float32)
     if codec.config.bidirectional:
         raise ValueError(f"{args.start_from} reads both ways: what lies before a window is not enough for it")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..folder_or_hub import with_sources
 from ..output_folder import writing_to
 from ..whole_file import whole_file
 from .asking import ask_in_parallel
@@ -139,6 +140,7 @@ def synthesize(args: SynthesizeArguments, writer=None) -> dict:
         ValueError: arguments that do not fit, no usable motion, or no dialogue could be used.
         OSError: the endpoint refuses everything, or fails for dialogue after dialogue.
     """
+    args = with_sources(args, "local_model", "encoder", bare=["local_model", "encoder"])
     characters = {character.id: character for character in read_characters(args.characters)}
     speak = _speak(args, characters.values())
     plans = draw_plans(
