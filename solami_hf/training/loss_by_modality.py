@@ -15,6 +15,7 @@ from ..processing.rendering import IGNORE
 from .adapters import set_rate_beside_lora
 from .checkpoints import checkpoint_or_nothing
 from .chunked_loss import ChunkedLossOutput
+from .progress import show_loss_on_bar
 
 
 class LossByModality:
@@ -87,6 +88,7 @@ class SplitLossTrainer(Trainer):
 
     def __init__(self, *args, layout, beside_rate: float | None = None, **kwargs):
         super().__init__(*args, **kwargs)
+        show_loss_on_bar(self)
         self.beside_rate = beside_rate
         vocab_size = self.model.config.get_text_config().vocab_size
         self.training_split, self.evaluation_split = (

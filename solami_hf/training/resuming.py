@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
 
 from ..processing.whole_file import whole_file
 from .checkpoints import last_checkpoint
+from .progress import show_loss_on_bar
 
 AVERAGES_FILE = "averaged.safetensors"
 
@@ -128,6 +129,7 @@ class ResumableTrainer(Trainer):
     def __init__(self, *args, averaging_decay: float = 0.0, **kwargs):
         self.parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         super().__init__(*args, **kwargs)
+        show_loss_on_bar(self)
         self.sampler = WindowSampler(len(self.train_dataset), self.args.seed)
         self.averages = AveragedWeights(averaging_decay) if averaging_decay else None
         self.add_callback(ExactResume(self.sampler))
