@@ -15,6 +15,7 @@ from ..processing.rendering import IGNORE
 from .adapters import set_rate_beside_lora
 from .checkpoints import SafeTrainer
 from .chunked_loss import ChunkedLossOutput
+from .progress import show_loss_on_bar
 
 
 class LossByModality:
@@ -89,6 +90,7 @@ class SplitLossTrainer(SafeTrainer):
         require_layout(layout)
         super().__init__(*args, **kwargs)
         allow_cache(self.model)  # Trainer has put its own use_cache into the config that checkpoints get
+        show_loss_on_bar(self)
         self.beside_rate = beside_rate
         vocab_size = self.model.config.get_text_config().vocab_size
         self.training_split, self.evaluation_split = (

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerState, Trainin
 
 from ..processing.whole_file import whole_file, whole_model
 from .checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
+from .progress import show_loss_on_bar
 
 AVERAGES_FILE = "averaged.safetensors"
 
@@ -127,6 +128,7 @@ class ResumableTrainer(SafeTrainer):
         self.parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         super().__init__(*args, **kwargs)
         vars(self.model.config).pop("use_cache", None)  # Trainer's own; no codec has one
+        show_loss_on_bar(self)
         self.sampler = WindowSampler(len(self.train_dataset), self.args.seed)
         self.averages = AveragedWeights(averaging_decay) if averaging_decay else None
         self.add_callback(ExactResume(self.sampler))

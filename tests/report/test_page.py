@@ -242,6 +242,32 @@ def stage_pixels(page, seconds):
 
 
 @pytest.mark.system("chromium")
+def test_browser_keeps_the_words_of_a_table_in_their_cells(browser, tmp_path):
+    listening = "Listening: points lost with the wrong audio"
+    metrics = [
+        MetricRow("Right action", "94.1% (89.6 to 97.1)", "at least 90%", True, "A word. " * 12, "Tasks"),
+        MetricRow(listening, "-184.3 points (-176.9 to -191.7)", "at least 50 points", False, "Words.", "Controls"),
+        MetricRow("Perplexity", "no items", None, None, "Incomprehensibilities.", "Controls"),
+    ]
+    view = browser.new_page()
+    view.goto(write_page(tmp_path / "report.html", conversations=[], curves=[], metrics=metrics).as_uri())
+    for width in (320, 480, 641, 700, 821, 1000, 1400, 2560):
+        view.set_viewport_size({"width": width, "height": 900})
+        spilt = view.evaluate(
+            """() => [...document.querySelectorAll("th, td")].flatMap((cell) => {
+              if (!cell.getClientRects().length || !cell.textContent) return [];
+              const words = document.createRange();
+              words.selectNodeContents(cell);
+              const [inner, outer] = [words.getBoundingClientRect(), cell.getBoundingClientRect()];
+              return inner.left < outer.left - 0.5 || inner.right > outer.right + 0.5 ? [cell.textContent] : [];
+            })"""
+        )
+        assert (width, spilt) == (width, [])
+        assert view.evaluate("document.documentElement.scrollWidth") <= width
+    view.close()
+
+
+@pytest.mark.system("chromium")
 def test_browser_draws_both_figures_and_moves_them(page):
     start, later, answer = (stage_pixels(page, seconds).astype(int) for seconds in (0, 1.2, 3.0))
     orange = (start[..., 0] > start[..., 2] + 60).sum()
