@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..processing.audio import read_audio
-from ..processing.media_files import SOUND_SUFFIXES, find_media, tell_left_out, way_out
+from ..processing.media_files import SOUND_SUFFIXES, find_media, kind_of, tell_left_out, way_out
 from ..processing.text_files import read_text
 from ..processing.whole_file import whole_file
 from .speech_sentences import sentences
@@ -82,6 +82,8 @@ def read_recordings(source: str | Path, sampling_rate: int) -> Recordings:
         tell_left_out(found.others, source, "no sound")
         if found.unread:
             tell_left_out(found.unread, source, way_out(found.unread[0]))
+    elif kind_of(source) == "audio":
+        paths = [source]
     elif source.is_file():
         lines = read_text(source).split("\n")
         paths = [source.parent / line.strip() for line in lines if line.strip()]
