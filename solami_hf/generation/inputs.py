@@ -16,7 +16,7 @@ import numpy as np
 from ..processing.layouts.find import find_layout, read_rows, root_of
 from ..processing.layouts.motion_folder import left_out as left_out_of_motions
 from ..processing.manifest import BadRow, json_lines
-from ..processing.media_files import READ_SUFFIXES, SOUND_SUFFIXES, find_media, tell_left_out, way_out
+from ..processing.media_files import READ_SUFFIXES, SOUND_SUFFIXES, find_media, names_below, tell_left_out, way_out
 from ..processing.motion_rows import MotionRows
 from ..processing.prepare_media import Media
 from ..processing.prepare_rows import MediaFile, files_of, token_row
@@ -257,7 +257,9 @@ def _plain_items(task: str, kind: str, path: Path, processor, batch_size: int) -
         unique = len(set(stems)) == len(stems)
         rows = [
             {"id": stem if unique else name.as_posix(), kind: name.as_posix()}
-            for stem, name in zip(stems, names, strict=True)
+            if name.as_posix() == shown
+            else BadRow(shown, "its name is no text in UTF-8; rename the file")
+            for stem, name, shown in zip(stems, names, names_below(names, "."), strict=True)
         ]
     media = Media(root, processor, batch_size)
     files = [MediaFile(kind, row[kind]) for row in rows if isinstance(row, dict)]
@@ -284,7 +286,7 @@ def left_out(task: str, source: str | Path) -> list[str]:
     if layout is not None:
         return left_out_of_motions(path) if layout == "bvh" else []
     found = find_media(path, kind, MOTION_SUFFIXES if kind == "motion" else SOUND_SUFFIXES)
-    return [other.relative_to(path).as_posix() for other in found.others]
+    return names_below(found.others, path)
 
 
 def _text_item(task: str, row) -> Item:

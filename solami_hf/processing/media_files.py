@@ -24,15 +24,18 @@ _UNREAD_MOTION = frozenset(
     ".fbx .pkl .pickle .pt .pth .c3d .glb .gltf .vrm .vrma .vmd .amc .asf .dae .usd .usda .usdc .usdz .blend .trc "
     ".anim .bip".split()
 )
+_PICTURES = frozenset(".jpg .jpeg .png .gif .webp .bmp .tif .tiff .heic .avif .svg".split())
 _MOST_NAMED = 10
 
 
 def kind_of(name: str | Path) -> str | None:
-    """`audio` or `motion` by the end of a file's name, whether it can be read or not; None for other files."""
+    """`audio`, `motion` or `picture` by the end of a file's name, whether it can be read or not; else None."""
     suffix = Path(name).suffix.lower()
     if suffix in SOUND_SUFFIXES or suffix in _UNREAD_SOUND:
         return "audio"
-    return "motion" if suffix in READ_SUFFIXES or suffix in _UNREAD_MOTION else None
+    if suffix in READ_SUFFIXES or suffix in _UNREAD_MOTION:
+        return "motion"
+    return "picture" if suffix in _PICTURES else None
 
 
 def way_out(name: str | Path) -> str:
@@ -61,7 +64,7 @@ def named_media(text: str, in_sentence: bool = False) -> str | None:
         ValueError: it is a folder, or a file that cannot be read.
     """
     name = text.strip()
-    bare = name if in_sentence or len(name.split()) > 1 else name.rstrip(".,;:!?")
+    bare = name if in_sentence or len(name.split()) > 1 else name.rstrip(".,;:!?\"')]")
     if not os.path.isfile(name):
         if os.sep in name and os.path.isdir(name):
             raise ValueError(f"{name} is a folder; name a sound or motion file in it")
@@ -105,10 +108,16 @@ def find_media(folder: str | Path, kind: str, suffixes: Collection[str]) -> Foun
     return Found(files, unread, [path for path in paths if path not in left])
 
 
+def names_below(paths: list[Path], folder: str | Path) -> list[str]:
+    """The names of files relative to a folder, in characters that every file can hold."""
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return [name.encode("utf-8", "backslashreplace").decode() for name in names]
+
+
 def tell_left_out(paths: list[Path], folder: str | Path, why: str) -> None:
     """Logs how many files of a folder are left out, the first of their names, and why."""
     if paths:
-        names = [path.relative_to(folder).as_posix() for path in paths]
+        names = names_below(paths, folder)
         more = ["..."] if len(names) > _MOST_NAMED else []
         logger.warning("%s: %d left out, %s: %s", folder, len(names), why, ", ".join(names[:_MOST_NAMED] + more))
 

@@ -275,4 +275,4 @@ def _counted(data, at: int, kind: tuple) -> int | None:
     tag = at + 4 + _side_bytes(kind)
     if data[tag : tag + 4] in (b"Xing", b"Info"):
         return int.from_bytes(data[tag + 8 : tag + 12], "big") if data[tag + 7] & 1 else 0
-    return int.from_bytes(data[at + 50 : at + 54], "big") if data[at + 36 : at + 40] == b"VBRI" else None
+    return 0 if data[at + 36 : at + 40] == b"VBRI" else None  # which libsndfile does not know

@@ -1,6 +1,7 @@
 """`solami generate` on the six tasks: files and token data in, a results folder out, bad inputs told and left out."""
 
 import json
+import os
 
 import pytest
 import soundfile
@@ -84,10 +85,12 @@ def test_what_a_folder_holds_besides_is_told(run, tmp_path, small_sound, caplog)
     soundfile.write(tmp_path / "s/hi.aiff", small_sound, 16000)
     soundfile.write(tmp_path / "far/there.opus", small_sound, 48000, format="OGG", subtype="OPUS")
     (tmp_path / "s/far").symlink_to(tmp_path / "far")
-    for name in ("memo.m4a", "hi.mp4", "notes.md"):
+    for name in ("memo.m4a", "hi.mp4", "notes.md", os.fsdecode(b"\xff.wav")):
         (tmp_path / "s" / name).write_bytes(b"x")
     rows = run("s2t", tmp_path / "s", media=False)
-    assert {name: row["valid"] for name, row in rows.items()} == {"hi": True, "far/there": True, "memo": False}
+    assert {name: row["valid"] for name, row in rows.items()} == {
+        "hi": True, "far/there": True, "memo": False, "\\udcff.wav": False
+    }  # fmt: skip
     assert "ffmpeg -i memo.m4a memo.wav" in rows["memo"]["error"]
     assert "2 left out, no audio: hi.mp4, notes.md" in caplog.text
     _, settings = read_results(tmp_path / "out")

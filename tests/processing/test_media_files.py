@@ -78,7 +78,7 @@ def test_files_that_cannot_be_read_are_never_said(here, turn, message):
 
 
 @pytest.mark.parametrize(
-    "turn", ["missing.m4a", "missing.wav", "missing.fbx", "hi,missing.opus", "missing.mp4.", "one two.mp3", "x/y.npz"]
+    "turn", ["missing.m4a", "missing.wav", "missing.fbx", "hi,no.opus", "missing.mp4.", "one two.mp3", "x/y.npz", "me.jpg"]
 )
 def test_missing_media_are_never_said(here, turn):
     with pytest.raises(FileNotFoundError, match=f"no such file: {turn.split(',')[-1]}"):
@@ -153,6 +153,9 @@ def test_recordings_behind_links_and_in_other_formats(tmp_path, small_sound, cap
     with caplog.at_level(logging.INFO):
         assert len(read_recordings(tmp_path / "in", 16000)) == 2
     assert "1 left out, expected" in caplog.text and "c.m4a" in caplog.text
+    assert len(read_recordings(tmp_path / "in/b.aiff", 16000)) == 1
+    with pytest.raises(ValueError, match="c.m4a is not a readable.*ffmpeg"):
+        read_recordings(tmp_path / "in/c.m4a", 16000)
     (tmp_path / "list.txt").write_bytes("\ufeffin/b.aiff\r\n\r\nmore/a.opus".encode("utf-16-le"))
     assert len(read_recordings(tmp_path / "list.txt", 16000)) == 2
 

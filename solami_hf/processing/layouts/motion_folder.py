@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..manifest import BadRow
-from ..media_files import files_below, find_media, tell_left_out, way_out
+from ..media_files import Found, files_below, find_media, names_below, tell_left_out, way_out
 from .folders import text_lines
 
 _SUFFIXES = (".bvh", ".npz")
@@ -28,8 +28,8 @@ def is_motion_folder(source: Path) -> bool:
 
 def read_motion_folder(source: Path, kind: str) -> Iterator[dict | BadRow]:
     """Rows of kind motion, sorted by path."""
-    tell_left_out([source / name for name in left_out(source)], source, "neither motion nor captions")
     found = find_media(source, "motion", _SUFFIXES)
+    tell_left_out(_neither(found), source, "neither motion nor captions")
     for path in found.files:
         captions, place = path.with_suffix(".txt"), path.relative_to(source)
         try:
@@ -44,6 +44,9 @@ def read_motion_folder(source: Path, kind: str) -> Iterator[dict | BadRow]:
 
 def left_out(source: Path) -> list[str]:
     """The files that are neither motions nor captions of one."""
-    found = find_media(source, "motion", _SUFFIXES)
+    return names_below(_neither(find_media(source, "motion", _SUFFIXES)), source)
+
+
+def _neither(found: Found) -> list[Path]:
     captions = {path.with_suffix(".txt") for path in found.files}
-    return [path.relative_to(source).as_posix() for path in found.others if path not in captions]
+    return [path for path in found.others if path not in captions]
