@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from ..command_line import parse_arguments
 from .audio import read_audio
 from .voices import FOLDER
 from .whole_file import whole_file
@@ -101,11 +101,7 @@ class AddVoiceArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami add-voice`; returns the exit code."""
-    from trl import TrlParser
-
-    (args,) = TrlParser(dataclass_types=[AddVoiceArguments], prog="solami add-voice").parse_args_and_config(
-        sys.argv[1:] if argv is None else argv
-    )
+    (args,) = parse_arguments([AddVoiceArguments], argv, "solami add-voice")
     seconds = add_voice(**vars(args))
     logger.info("%s: %.1f s of %s in %s", args.name, seconds, args.audio, Path(args.checkpoint) / FOLDER)
     return 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from datasets import Features, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from ..command_line import parse_arguments
 from .split_hygiene import leaking_ids
 from .tasks import chat_messages, text_block
 from .token_loading import load_tokens, split_names
@@ -56,12 +57,9 @@ class MessagesArguments:
 
 def main(argv: list[str]) -> int:
     """Entry point of `solami prepare messages`; returns the exit code."""
-    from trl import TrlParser
-
     from .processing_solami import SolamiProcessor
 
-    parser = TrlParser(dataclass_types=[MessagesArguments], prog="solami prepare messages TOKENS")
-    (args,) = parser.parse_args_and_config(argv)
+    (args,) = parse_arguments([MessagesArguments], argv, "solami prepare messages TOKENS")
     processor = SolamiProcessor.from_pretrained(args.processor)
     counts = write_messages(args.source, processor, args.output, args.answer_format)
     logger.info("wrote %s dialogues to %s", ", ".join(f"{n} {split}" for split, n in counts.items()), args.output)

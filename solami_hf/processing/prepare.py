@@ -26,7 +26,6 @@ An OUTPUT of the form owner/name that is no folder is a Hub repository: the data
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -35,6 +34,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..command_line import parse_arguments, run_command
 from .layouts.find import LAYOUTS, find_layout, read_rows, root_of
 from .motion_rows import MotionRows
 from .prepare_media import Media
@@ -75,8 +75,6 @@ class PrepareArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
     if "--synthesize" in argv:
@@ -92,15 +90,9 @@ def main(argv: list[str] | None = None) -> int:
         from .messages_data import main as messages
 
         return messages(argv)
-    parser = TrlParser(
-        dataclass_types=[PrepareArguments],
-        prog="solami prepare {motion,speech,chat} SRC",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
     if kind not in KINDS and not {"-h", "--help"} & set(argv):
         raise ValueError(f"say what to prepare: {', '.join(KINDS)}; got {kind!r}")
-    (args,) = parser.parse_args_and_config(argv)
+    (args,) = parse_arguments([PrepareArguments], argv, "solami prepare {motion,speech,chat} SRC", __doc__)
     from .processing_solami import SolamiProcessor
 
     if not Path(args.processor).is_dir() and args.processor.startswith(("/", ".")):
@@ -215,5 +207,4 @@ def _warn(report: dict, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(main())
+    sys.exit(run_command("solami prepare", main))

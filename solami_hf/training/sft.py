@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from ..command_line import parse_arguments, run_command
 from .language_model import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
@@ -39,10 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         from .plan import plan_command
 
         return plan_command(argv, SftArguments, "solami sft")
-    from trl import TrlParser
-
-    parser = TrlParser(dataclass_types=[SftArguments, LanguageModelTrainingArguments], prog="solami sft")
-    args, training_args = parser.parse_args_and_config(argv)
+    args, training_args = parse_arguments([SftArguments, LanguageModelTrainingArguments], argv, "solami sft")
     sft(args, training_args)
     return 0
 
@@ -95,4 +93,4 @@ def chat_samples(args: SftArguments, processor, split: str, training_args, answe
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("solami sft", main))
