@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..command_line import parse_arguments, run_command
 from ..processing.output_folder import writing_to
 from ..processing.whole_file import whole_file
 from ..report.page import duration_in_words
@@ -161,11 +162,7 @@ class Demo:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
-    (args,) = TrlParser(dataclass_types=[DemoArguments], prog="solami demo").parse_args_and_config(
-        sys.argv[1:] if argv is None else argv
-    )
+    (args,) = parse_arguments([DemoArguments], argv, "solami demo")
     demo = Demo(args)
     with writing_to(demo.out):
         run(demo)
@@ -243,4 +240,4 @@ def _write_json(path: Path, value) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("solami demo", main))

@@ -24,7 +24,6 @@ its row says why, and the exit code is 1. --conditions are for chat: see `solami
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -32,6 +31,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..command_line import parse_arguments, run_command
 from ..processing.folder_or_hub import model_source
 from ..processing.output_folder import writing_to
 
@@ -121,15 +121,7 @@ class GenerateArguments(LoadingArguments):
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
-    parser = TrlParser(
-        dataclass_types=[GenerateArguments],
-        prog="solami generate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    (args,) = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
+    (args,) = parse_arguments([GenerateArguments], argv, "solami generate", __doc__)
     counts = generate(args)
     logger.info(
         "%d answers, %d of them valid, %d inputs that could not be used: %s",
@@ -158,7 +150,8 @@ def generate(args: GenerateArguments, pipeline=None) -> dict:
 
 def _generate(args: GenerateArguments, pipeline) -> dict:
     from ..processing.results import key_of
-    from .folder_run import Decoding, run_folder
+    from .decoding import Decoding
+    from .folder_run import run_folder
     from .jobs import in_batches
     from .results import ResultsWriter
 
@@ -240,5 +233,4 @@ def _listed(value):
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(main())
+    sys.exit(run_command("solami generate", main))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ..command_line import parse_arguments
 from ..processing.folder_or_hub import check_source, hub_id
 from . import doctor_checks, doctor_code
 from .export import with_flags
@@ -127,10 +128,8 @@ class DoctorArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; the exit code is 1 when there is a problem."""
-    from trl import TrlParser
-
     argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--source")
-    (args,) = TrlParser(dataclass_types=[DoctorArguments], prog="solami doctor").parse_args_and_config(argv)
+    (args,) = parse_arguments([DoctorArguments], argv, "solami doctor")
     done = examine(args.source, args.revision, args.trust_remote_code)
     if args.json:
         checks = {name: [asdict(finding) for finding in found] for name, found in done.checks.items()}

@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..command_line import parse_arguments
 from ..processing.folder_or_hub import hub_id, model_source
 from ..processing.output_folder import whole_folder
 from ..processing.whole_file import whole_file
@@ -174,10 +175,8 @@ class ExportArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami export`; returns the exit code."""
-    from trl import TrlParser
-
     argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--source", "--output")
-    (args,) = TrlParser(dataclass_types=[ExportArguments], prog="solami export").parse_args_and_config(argv)
+    (args,) = parse_arguments([ExportArguments], argv, "solami export")
     folder = Path(args.source)
     if _is_adapter(folder) and not (folder / "config.json").is_file():
         export_adapter(args.source, args.output, args.base)

@@ -24,6 +24,7 @@ from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 
+from ..command_line import parse_arguments
 from ..processing.folder_or_hub import push_target
 from ..processing.token_pushing import require_login
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint, with_flags
@@ -67,10 +68,8 @@ class Pushed:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami push`; returns the exit code."""
-    from trl import TrlParser
-
     argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--kind", "--path", "--repo_id")
-    (args,) = TrlParser(dataclass_types=[PushArguments], prog="solami push").parse_args_and_config(argv)
+    (args,) = parse_arguments([PushArguments], argv, "solami push")
     args.repo_id = push_target("repo_id", args.repo_id)
     with _staged(args) as folder:
         found = _look_through(folder, args)

@@ -14,7 +14,6 @@ and `transformers serve`; the codecs stay where they are.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import logging
 import sys
@@ -26,6 +25,7 @@ from typing import Literal
 import yaml
 from tqdm import tqdm
 
+from ..command_line import parse_arguments
 from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
 from .motion_files import WRITTEN_SUFFIXES, read_motion, write_motion
 from .output_folder import whole_folder, writing_to
@@ -77,8 +77,6 @@ class ConvertLMArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
     kinds = {"motion-vq": ConvertMotionVQArguments, "motion": ConvertMotionArguments, "lm": ConvertLMArguments}
@@ -89,13 +87,8 @@ def main(argv: list[str] | None = None) -> int:
         argv[: len(names)] = [f"--{flag}={name}" for flag, name in zip(("source", "output"), names, strict=False)]
     if kind == "lm" and argv and not argv[0].startswith("-"):
         argv[:1] = ["--source", argv[0]]
-    parser = TrlParser(
-        dataclass_types=[kinds[kind]] if kind else [],
-        prog=f"solami convert {kind or '{motion-vq,motion,lm}'}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    (args,) = parser.parse_args_and_config(argv)
+    program = f"solami convert {kind or '{motion-vq,motion,lm}'}"
+    (args,) = parse_arguments([kinds[kind]] if kind else [], argv, program, __doc__)
     if kind == "motion":
         bad = convert_motion(args.source, args.output, args.fps or None, args.up_axis, args.format)
         return 1 if bad else 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from datasets import Features, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from ..command_line import parse_arguments
 from .folder_or_hub import model_source
 from .output_folder import whole_folder
 from .split_hygiene import leaking_ids
@@ -57,12 +58,9 @@ class MessagesArguments:
 
 def main(argv: list[str]) -> int:
     """Entry point of `solami prepare messages`; returns the exit code."""
-    from trl import TrlParser
-
     from .processing_solami import SolamiProcessor
 
-    parser = TrlParser(dataclass_types=[MessagesArguments], prog="solami prepare messages TOKENS")
-    (args,) = parser.parse_args_and_config(argv)
+    (args,) = parse_arguments([MessagesArguments], argv, "solami prepare messages TOKENS")
     processor = SolamiProcessor.from_pretrained(model_source("processor", args.processor))
     counts = write_messages(args.source, processor, args.output, args.answer_format)
     logger.info("wrote %s dialogues to %s", ", ".join(f"{n} {split}" for split, n in counts.items()), args.output)

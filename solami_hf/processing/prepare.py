@@ -26,7 +26,6 @@ end; any other OUTPUT is a folder.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -35,6 +34,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..command_line import parse_arguments, run_command
 from .folder_or_hub import model_source, output_hub_id
 from .layouts.find import LAYOUTS, find_layout, read_rows, root_of
 from .layouts.motion_folder import left_out
@@ -79,8 +79,6 @@ class PrepareArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
     if "--synthesize" in argv:
@@ -96,15 +94,9 @@ def main(argv: list[str] | None = None) -> int:
         from .messages_data import main as messages
 
         return messages(argv)
-    parser = TrlParser(
-        dataclass_types=[PrepareArguments],
-        prog="solami prepare {motion,speech,chat} SRC",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
     if kind not in KINDS and not {"-h", "--help"} & set(argv):
         raise ValueError(f"say what to prepare: {', '.join(KINDS)}; got {kind!r}")
-    (args,) = parser.parse_args_and_config(argv)
+    (args,) = parse_arguments([PrepareArguments], argv, "solami prepare {motion,speech,chat} SRC", __doc__)
     place = model_source("processor", args.processor)
     find_layout(args.source, kind, args.layout)  # a wrong path is told before models are loaded
     repo = output_hub_id(args.output)
@@ -231,5 +223,4 @@ def _warn(report: dict, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(main())
+    sys.exit(run_command("solami prepare", main))

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..command_line import parse_arguments
 from ..modeling.configuration_solami import ANSWER_FORMATS
 from ..processing.folder_or_hub import with_sources
 from ..processing.output_folder import whole_folder
@@ -49,12 +50,10 @@ class InitArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv[:1] = ["--backbone", argv[0]]
-    (args,) = TrlParser(dataclass_types=[InitArguments], prog="solami init").parse_args_and_config(argv)
+    (args,) = parse_arguments([InitArguments], argv, "solami init")
     init(args)
     return 0
 

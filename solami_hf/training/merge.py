@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..command_line import parse_arguments
 from ..hub_cards.cards import model_card
 from ..processing.folder_or_hub import hub_id
 from ..processing.output_folder import whole_folder
@@ -33,12 +34,10 @@ class MergeArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv[:1] = ["--adapter", argv[0]]
-    (args,) = TrlParser(dataclass_types=[MergeArguments], prog="solami merge").parse_args_and_config(argv)
+    (args,) = parse_arguments([MergeArguments], argv, "solami merge")
     merge(args.adapter, args.output, args.base)
     logger.info("wrote %s", args.output)
     return 0

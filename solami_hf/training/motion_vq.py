@@ -10,11 +10,13 @@ Several GPUs, or ranks on the CPU: `torchrun --nproc_per_node 2 -m solami_hf.tra
 """
 
 import logging
+import sys
 from dataclasses import asdict, dataclass, field
 
 import torch
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
+from ..command_line import parse_arguments, run_command
 from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
 from ..modeling.quantizers import EmaQuantizer
@@ -268,15 +270,12 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: recipe and flags by TRL's parser."""
-    from trl import TrlParser
-
-    parser = TrlParser((MotionVQArguments, TrainingArguments))
-    args, training_args = parser.parse_args_and_config(args=argv)
+    """Entry point of the command."""
+    args, training_args = parse_arguments([MotionVQArguments, TrainingArguments], argv, "solami train-motion-vq")
     with writing_to(training_args.output_dir):
         metrics = train_motion_vq(args, training_args)
     logger.info("Wrote %s: %s", training_args.output_dir, metrics)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("solami train-motion-vq", main))

@@ -13,6 +13,7 @@ import math
 import sys
 from dataclasses import dataclass, field, replace
 
+from ..command_line import parse_arguments
 from .chunked_loss import beyond_the_head
 from .language_model import LanguageModelTrainingArguments
 from .plan_costs import (
@@ -261,11 +262,10 @@ def hardware_of(args: PlanArguments) -> Hardware:
 def plan_command(argv: list[str], arguments_class, prog: str) -> int:
     """`solami pretrain --plan` and `solami sft --plan`: prints the table; 0, or 1 when the run does not fit."""
     from transformers import AutoConfig
-    from trl import TrlParser
 
-    parser = TrlParser(dataclass_types=[arguments_class, PlannedTrainingArguments, PlanArguments], prog=prog)
-    parser.set_defaults_with_config(data="")  # needed for the run, not for the plan
-    args, training_args, plan_args = parser.parse_args_and_config(argv)
+    types = [arguments_class, PlannedTrainingArguments, PlanArguments]
+    # The data are needed for the run, not for the plan
+    args, training_args, plan_args = parse_arguments(types, argv, prog, defaults={"data": ""})
     config = AutoConfig.from_pretrained(args.model)
     plan = make_plan(config, training_args, hardware_of(plan_args), args, plan_args.plan_samples)
     sys.stdout.write(f"{plan}\n")

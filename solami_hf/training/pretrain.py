@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from datasets import Dataset
 
+from ..command_line import parse_arguments, run_command
 from ..processing.folder_or_hub import check_source
 from ..processing.output_folder import writing_to
 from ..processing.rendering import TASKS, TokenRenderer
@@ -55,10 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         from .plan import plan_command
 
         return plan_command(argv, PretrainArguments, "solami pretrain")
-    from trl import TrlParser
-
-    parser = TrlParser(dataclass_types=[PretrainArguments, LanguageModelTrainingArguments], prog="solami pretrain")
-    args, training_args = parser.parse_args_and_config(argv)
+    args, training_args = parse_arguments([PretrainArguments, LanguageModelTrainingArguments], argv, "solami pretrain")
     with writing_to(training_args.output_dir):
         pretrain(args, training_args)
     return 0
@@ -149,4 +147,4 @@ def parse_task_weights(text: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("solami pretrain", main))

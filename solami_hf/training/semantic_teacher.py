@@ -9,6 +9,7 @@ a small width, trained from scratch by CTC on characters.
 """
 
 import logging
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from transformers import (
     Wav2Vec2BertForCTC,
 )
 
+from ..command_line import parse_arguments, run_command
 from ..processing.output_folder import writing_to
 from ..processing.whole_file import whole_model
 from .checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
@@ -29,6 +31,7 @@ from .precision import avoid_slow_bf16
 from .speech_codec_data import Recordings, speech_data
 
 logger = logging.getLogger(__name__)
+PROGRAM = "python -m solami_hf.training.semantic_teacher"
 
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # ids from 1 on; 0 is CTC's blank
 SAMPLING_RATE = 16000
@@ -154,13 +157,11 @@ def train_teacher(args: TeacherArguments, training_args: TrainingArguments) -> f
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: flags by TRL's parser."""
-    from trl import TrlParser
-
-    args, training_args = TrlParser((TeacherArguments, TeacherTrainingArguments)).parse_args_and_config(args=argv)
+    """The command line."""
+    args, training_args = parse_arguments([TeacherArguments, TeacherTrainingArguments], argv, PROGRAM)
     with writing_to(training_args.output_dir):
         logger.warning("%.1f %% of the held-out characters are wrong", 100 * train_teacher(args, training_args))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(PROGRAM, main))

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, NamedSplit
 
+from ..command_line import parse_arguments, run_command
 from ..processing.folder_or_hub import check_source
 from ..processing.output_folder import writing_to
 from ..processing.token_data import split_names
@@ -43,10 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         from .plan import plan_command
 
         return plan_command(argv, SftArguments, "solami sft")
-    from trl import TrlParser
-
-    parser = TrlParser(dataclass_types=[SftArguments, LanguageModelTrainingArguments], prog="solami sft")
-    args, training_args = parser.parse_args_and_config(argv)
+    args, training_args = parse_arguments([SftArguments, LanguageModelTrainingArguments], argv, "solami sft")
     with writing_to(training_args.output_dir):
         sft(args, training_args)
     return 0
@@ -103,4 +101,4 @@ def chat_samples(args: SftArguments, processor, split: str, training_args, answe
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("solami sft", main))

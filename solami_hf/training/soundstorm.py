@@ -8,6 +8,7 @@ Recipes beside this file: `recipes/soundstorm_small.yaml` (3.4M weights, two CPU
 """
 
 import logging
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
+from ..command_line import parse_arguments, run_command
 from ..modeling.configuration_soundstorm import SolamiSoundStormConfig
 from ..modeling.modeling_soundstorm import SolamiSoundStormModel
 from ..modeling.soundstorm_masking import mask_cells
@@ -307,15 +309,12 @@ def _check_codes(codes: SpeechCodes, levels: int, size: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: recipe and flags by TRL's parser."""
-    from trl import TrlParser
-
-    parser = TrlParser((SoundStormArguments, TrainingArguments))
-    args, training_args = parser.parse_args_and_config(args=argv)
+    """Entry point of the command."""
+    args, training_args = parse_arguments([SoundStormArguments, TrainingArguments], argv, "solami train-soundstorm")
     with writing_to(training_args.output_dir):
         metrics = train_soundstorm(args, training_args)
     logger.info("Wrote %s: %s", training_args.output_dir, metrics)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("solami train-soundstorm", main))

@@ -17,12 +17,14 @@ Recipes beside this file: `recipes/speech_codec_small.yaml` (7.9 MB, two CPU cor
 """
 
 import logging
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments, set_seed
 
+from ..command_line import parse_arguments, run_command
 from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..processing.folder_or_hub import with_sources
@@ -142,14 +144,12 @@ def new_codec(config: SolamiSpeechCodecConfig, values: torch.Tensor) -> SolamiSp
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: recipe and flags by TRL's parser."""
-    from trl import TrlParser
-
-    parser = TrlParser((SpeechCodecArguments, SpeechCodecTrainingArguments))
-    args, training_args = parser.parse_args_and_config(args=argv)
+    """Entry point of the command."""
+    types = [SpeechCodecArguments, SpeechCodecTrainingArguments]
+    args, training_args = parse_arguments(types, argv, "solami train-speech-codec")
     with writing_to(training_args.output_dir):
         train_speech_codec(args, training_args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("solami train-speech-codec", main))

@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..processing.audio import read_audio
-from ..processing.manifest import read_manifest, SPLITS
-from ..processing.media_files import find_media, kind_of, SOUND_SUFFIXES, tell_left_out, way_out
+from ..processing.manifest import SPLITS, read_manifest
+from ..processing.media_files import SOUND_SUFFIXES, find_media, kind_of, tell_left_out, way_out
 from ..processing.text_files import read_text
 from ..processing.whole_file import whole_file
 from .speech_sentences import sentences

@@ -19,6 +19,7 @@ learns from: the clips of each voice, and each once more with level 0 of another
 """
 
 import logging
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import TrainingArguments, set_seed
 
+from ..command_line import parse_arguments, run_command
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..processing.fingerprints import codec_fingerprint
 from ..processing.folder_or_hub import with_sources
@@ -56,6 +58,7 @@ from .voice_exchange_start import fill_behind_level_0, sharpness, teach_units, u
 from .voice_level import check_room, make_level_1_the_voice
 
 logger = logging.getLogger(__name__)
+PROGRAM = "python -m solami_hf.training.voice_exchange"
 
 
 @dataclass
@@ -237,14 +240,11 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: flags by TRL's parser."""
-    from trl import TrlParser
-
-    parser = TrlParser((VoiceExchangeArguments, VoiceExchangeTrainingArguments))
-    args, training_args = parser.parse_args_and_config(args=argv)
+    """The command line."""
+    args, training_args = parse_arguments([VoiceExchangeArguments, VoiceExchangeTrainingArguments], argv, PROGRAM)
     with writing_to(training_args.output_dir):
         exchange_voices(args, training_args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(PROGRAM, main))

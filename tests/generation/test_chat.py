@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -71,7 +72,7 @@ def test_mistakes_cost_nothing(talk, tmp_path):
 
 def test_malformed_answers_are_shown_as_such(talk, tmp_path):
     shown, recorder = talk("hi", logits_processor=[])
-    assert "(malformed)" in shown and recorder.rounds[0]["audio"] is None
+    assert "Ada: (malformed) " in shown and recorder.rounds[0]["audio"] is None
     assert "was malformed" in (tmp_path / "out/turn1.html").read_text()
 
 
@@ -82,13 +83,23 @@ def test_messages(tmp_path):
         user_message(f"{tmp_path}/a.wav,{tmp_path}/a.wav")
 
 
-def test_the_command_as_a_console(talker, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def command(talker, tmp_path, capsys):
+    """Runs `solami chat` with a checkpoint; returns what it showed."""
     talker.model.save_pretrained(tmp_path / "model")
     talker.processor.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/quit\n"))
     options = ["--checkpoint", str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--max_new_tokens", "30"]
-    assert main([*options, "--character", "ada", "--dtype", "bfloat16", "--pages", "false"]) == 0
-    assert "Ada: " in capsys.readouterr().out and not (tmp_path / "out/turn1.html").exists()
+
+    def shown(*words):
+        assert main([*options, "--character", "ada", "--pages", "false", *words]) == 0
+        return capsys.readouterr().out
+
+    return shown
+
+
+def test_the_command_as_a_console(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/quit\n"))
+    assert "Ada: " in command("--dtype", "bfloat16") and not (tmp_path / "out/turn1.html").exists()
     assert (tmp_path / "out/turn1.wav").is_file()
 
 
@@ -109,3 +120,22 @@ def test_a_motion_of_another_rate_is_heard_by_pipeline_and_session_alike(talker,
     session = DialogueSession(talker)
     assert session.answer(turn, decode=False).valid
     assert len(session.messages[0]["content"][0]["motion"]["body"]) == 78 // 4
+
+
+def test_turns_show_what_was_said(command, tmp_path):
+    shown = command("--turns", "Hello, there!", "And you?").splitlines()
+    rounds = json.loads((tmp_path / "out/chat.json").read_text())
+    seconds = [soundfile.info(entry["audio"]).duration for entry in rounds]
+    assert [shown[0], shown[4]] == ["you> Hello, there!", "you> And you?"] and len(shown) == 8
+    assert [shown[1], shown[5]] == [f"Ada: {entry['text']}" for entry in rounds] and all(e["text"] for e in rounds)
+    for line, length in zip((shown[2], shown[6]), seconds, strict=True):
+        assert re.fullmatch(rf"  {length:.1f} s of speech, \d\.\d s of motion, answered in \d+\.\d s", line), line
+    assert shown[7] == f"  {tmp_path}/out/turn2.wav {tmp_path}/out/turn2.npz"
+
+
+def test_an_answer_without_words_says_so(talker, tmp_path):
+    reply = replace(talker([{"role": "user", "content": "hi"}], max_new_tokens=30), text="")
+    session, out = SimpleNamespace(answer=lambda user: reply), io.StringIO()
+    session.fork = lambda: session
+    console(session, Recorder(tmp_path, "Ada", pages=False), ["hi"], out)
+    assert "Ada: (no words: this checkpoint answers in motion and speech without a transcript)" in out.getvalue()

@@ -7,9 +7,9 @@ import pytest
 
 from solami_hf.hub_cards import push
 from solami_hf.processing.folder_or_hub import check_source, hub_id, model_source, output_hub_id, push_target
+from solami_hf.processing.output_folder import whole_folder
 from solami_hf.processing.prepare import main as prepare
 from solami_hf.processing.token_data import load_tokens
-from solami_hf.processing.whole_file import whole_folder
 
 
 @pytest.fixture(autouse=True)

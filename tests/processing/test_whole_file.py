@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from solami_hf.processing.audio import write_audio
-from solami_hf.processing.whole_file import follow_umask, whole_file, whole_folder, whole_model
+from solami_hf.processing.output_folder import whole_folder
+from solami_hf.processing.whole_file import follow_umask, whole_file, whole_model
 
 
 def test_moves_what_was_written(tmp_path):

@@ -21,7 +21,6 @@ processes: `accelerate launch --num_processes 2 -m solami_hf.metrics.evaluation 
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
@@ -29,6 +28,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ...processing.output_folder import writing_to
+from ...command_line import parse_arguments
 from ...processing.processes import is_first_process
 from ...processing.whole_file import whole_file
 
@@ -95,15 +95,8 @@ class EvaluateArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
-    parser = TrlParser(
-        dataclass_types=[EvaluateArguments],
-        prog="solami evaluate",
-        description=sys.modules[__name__].__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    (args,) = parser.parse_args_and_config(_with_flags(sys.argv[1:] if argv is None else argv))
+    argv = _with_flags(sys.argv[1:] if argv is None else argv)
+    (args,) = parse_arguments([EvaluateArguments], argv, "solami evaluate", sys.modules[__name__].__doc__)
     output = run(args)
     if is_first_process():
         logger.info("wrote %s, .md and .json", output / "evaluation.html")
