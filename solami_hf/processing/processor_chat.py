@@ -127,10 +127,7 @@ class ChatProcessing(ProcessorMixin):
         conversations = self.encode_media([conversation] if single else conversation, sampling_rate)
         if continue_final_message:
             if add_generation_prompt or return_assistant_tokens_mask:
-                raise ValueError(
-                    "continue_final_message excludes add_generation_prompt and return_assistant_tokens_mask; leave "
-                    "them out"
-                )
+                raise ValueError("continue_final_message excludes add_generation_prompt and assistant masks")
             for messages in conversations:
                 _check_continued(messages[-1], continue_final_message)
         # Not only for ids: what cannot be said as ids must not be said as a string either
@@ -190,6 +187,8 @@ class ChatProcessing(ProcessorMixin):
 
     def _padded(self, rows: dict, options: dict, as_tensors: bool, side: str) -> dict:
         how, step = options.get("padding", as_tensors), options.get("pad_to_multiple_of", 1)
+        if not isinstance(step, int) or step < 1 or (step > 1 and not how):
+            raise ValueError(f"pad_to_multiple_of is {step!r}, expected 1 or more, beside padding=True")
         if not how:
             return rows
         width = self._limit(options, "padding='max_length'") if how == "max_length" else 0

@@ -105,6 +105,7 @@ def test_padding(template, side, options, width, tiny_processor):
         ({"max_length": 20}, r"max_length=20 needs truncation=True or padding='max_length'"),
         ({"padding": "longst"}, "padding is 'longst', expected one of True, False, 'longest'"),
         ({"padding_side": "top"}, "padding_side is 'top'"),
+        ({"truncation": "only_second"}, "truncation is 'only_second', expected one of"),
         ({"add_special_tokens": True}, "add_special_tokens is True"),
         ({"load_audio_from_video": True}, "no argument 'load_audio_from_video'"),
         ({"return_assistant_tokens_mask": True}, "needs tokenize=True and return_dict=True"),
@@ -114,6 +115,12 @@ def test_refused(options, message, tiny_processor):
     for tokenize in (True, False):
         with pytest.raises(ValueError, match=message):
             tiny_processor.apply_chat_template(CHAT, tokenize=tokenize, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": False}, {"padding": True, "pad_to_multiple_of": 0}])
+def test_multiples_need_padding(options, tiny_processor):
+    with pytest.raises(ValueError, match="pad_to_multiple_of is ., expected 1 or more, beside padding=True"):
+        tiny_processor.apply_chat_template(CHAT, tokenize=True, **{"pad_to_multiple_of": 8, **options})
 
 
 def test_what_asks_for_nothing_is_allowed(tiny_processor):
