@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -146,10 +147,14 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
             rows.load(last)
     trainer.train(resume_from_checkpoint=last)
     history, weights = _log(trainer.state), Path(folder) / ".staging"
-    # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder
-    trainer.save_model(str(weights), _internal_call=True)
-    if trainer.is_world_process_zero():
-        save_complete(weights, processor, args, training_args, history)
+    try:
+        # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder
+        trainer.save_model(str(weights), _internal_call=True)
+        if trainer.is_world_process_zero():
+            save_complete(weights, processor, args, training_args, history)
+    finally:
+        if trainer.is_world_process_zero():  # on a full disk it would take what the next run needs
+            shutil.rmtree(weights, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trainer.end()
     return {"history": history}

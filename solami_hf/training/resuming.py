@@ -213,8 +213,10 @@ def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bo
     shutil.rmtree(staging, ignore_errors=True)
     # The configuration takes its dtype from the model.
     weights = {name: value.half() for name, value in model.state_dict().items()} if half else None
-    model.save_pretrained(staging, state_dict=weights)
-    (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
-        os.replace(path, Path(folder) / path.name)
-    staging.rmdir()
+    try:
+        model.save_pretrained(staging, state_dict=weights)
+        (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+        for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
+            os.replace(path, Path(folder) / path.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
