@@ -20,7 +20,7 @@ from .collator import PackedRowsCollator
 from .complete_folder import complete_history, save_complete
 from .loss_by_modality import SplitLossTrainer
 from .packed_mixture import KeepFirstRows, PackedMixture
-from .resuming import LogBeforeCheckpoint, finished_state
+from .resuming import LogBeforeCheckpoint, finished_state, sorted_rows
 from .shuffled_rows import ShuffledEpochs
 from .zero3 import check_gathering, prepare_zero3
 
@@ -128,6 +128,10 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         ValueError: the loss became NaN (the last checkpoint is kept), or packing with an attention that cannot mask.
     """
     folder = training_args.output_dir
+    training_args.train_sampling_strategy = "sequential"
+    training_args.remove_unused_columns = False
+    # Or Trainer would log a mean in place of a loss that is no number
+    training_args.logging_nan_inf_filter = False
     rows = _rows_of_run(train_dataset, training_args, model.config._attn_implementation)
     last = last_checkpoint(folder)
     finished = finished_state(last, training_args) if last else None
@@ -169,10 +173,6 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
         raise ValueError(f"frozen_dtype {args.frozen_dtype} needs mixed precision; set bf16: true too")
     set_seed(training_args.seed)  # Trainer does so after adapters are drawn
     model = add_adapters(model, args)
-    training_args.train_sampling_strategy = "sequential"
-    training_args.remove_unused_columns = False
-    # Or Trainer would log a mean in place of a loss that is no number
-    training_args.logging_nan_inf_filter = False
     trainer = SplitLossTrainer(
         model=model,
         args=training_args,
@@ -190,7 +190,7 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
 
 def _log(state: TrainerState) -> list[dict]:
     """Trainer's log without its summary, which counts the seconds and losses of this call, not of the run."""
-    return [row for row in state.log_history if "train_runtime" not in row]
+    return sorted_rows(row for row in state.log_history if "train_runtime" not in row)
 
 
 class StopOnNan(TrainerCallback):
