@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from importlib import import_module
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from ..command_line import parse_arguments
 from ..processing.folder_or_hub import push_target
+from ..processing.output_folder import writing_to
 from ..processing.token_pushing import require_login
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint, with_flags
 from .push_plan import KINDS, files_of, kind_of, missing, size_text
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 # What an earlier push may have left beside the files of this one, and would be loaded with them.
 _PARTS = ("*.safetensors", "*.safetensors.index.json", "*.parquet")
+_STAGED = "solami-push-"
 _PATIENCE = (2, 10)  # seconds before each further try
 # By name, as cli.py names commands: metrics stand above this package.
 _METRICS = "solami_hf.metrics"
@@ -97,7 +99,8 @@ def _staged(args: PushArguments) -> Iterator[Path]:
     if args.kind not in kinds:
         raise ValueError(f"`kind` is {args.kind!r}, expected one of: {', '.join(kinds)}")
     path = Path(args.path)
-    with tempfile.TemporaryDirectory(prefix="solami-push-") as temporary:
+    _remove_left()
+    with tempfile.TemporaryDirectory(prefix=_STAGED) as temporary, writing_to(temporary):
         staged = Path(temporary) / args.repo_id.split("/")[1]
         if args.kind == "dataset":
             if kind_of(path) != "dataset":
@@ -112,6 +115,13 @@ def _staged(args: PushArguments) -> Iterator[Path]:
                 raise ValueError(f"{path} is a {kind_of(path)}; push it as one")
             export_checkpoint(path, staged, args.repo_id, args.max_shard_size, args.dtype)
         yield staged
+
+
+def _remove_left() -> None:
+    """Removes what pushes that were killed have left of their copies; those that are under way hold a lock."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_STAGED}*"):
+        with suppress(OSError), writing_to(left):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _stage_metric(path: str, staged: Path) -> None:

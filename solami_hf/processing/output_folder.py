@@ -37,9 +37,10 @@ def writing_to(folder: str | Path, beside: bool = False) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another process is writing to the folder.
+        ValueError: `hf://...`, which is no folder.
         OSError: nothing can be written there, or the disk became full within the block.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = _absolute(folder)
     if not is_first_process():
         yield
         return
@@ -61,6 +62,12 @@ def writing_to(folder: str | Path, beside: bool = False) -> Iterator[None]:
         for path in made:
             with suppress(OSError):  # it is not empty
                 path.rmdir()
+
+
+def _absolute(folder: str | Path) -> Path:
+    if str(folder).startswith("hf:/"):
+        raise ValueError(f"{folder} is no folder of this machine; write into one, then send it with `solami push`")
+    return Path(os.path.abspath(folder))
 
 
 def _locked(lock: Path, folder: Path) -> int:
@@ -101,7 +108,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """
     if str(path).startswith("hf:/"):
         raise ValueError(f"{path} is no folder of this machine; write into one, then send it with `solami push`")
-    path = Path(os.path.abspath(path))
+    path = _absolute(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path} is there already; name another output, or remove it first")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from .complete_folder import complete_history, save_complete, write_settings
 from .loss_by_modality import SplitLossTrainer
 from .packed_mixture import KeepFirstRows, PackedMixture
 from .precision import avoid_slow_bf16
-from .resuming import LogBeforeCheckpoint, finished_state
+from .resuming import LogBeforeCheckpoint, finished_state, sorted_rows
 from .shuffled_rows import ShuffledEpochs
 from .zero3 import check_gathering, prepare_zero3
 
@@ -130,6 +131,10 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
     """
     folder = training_args.output_dir
     splits = sorted({str(samples.split) for samples in eval_datasets.values() if samples.split is not None})
+    training_args.train_sampling_strategy = "sequential"
+    training_args.remove_unused_columns = False
+    # Or Trainer would log a mean in place of a loss that is no number
+    training_args.logging_nan_inf_filter = False
     rows = _rows_of_run(train_dataset, training_args, model.config._attn_implementation)
     last = last_checkpoint(folder)
     finished = finished_state(last, training_args) if last else None
@@ -151,10 +156,14 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         write_settings(args, training_args)  # also for who looks at, or merges, what an unfinished run has
     trainer.train(resume_from_checkpoint=last)
     history, weights = _log(trainer.state), Path(folder) / ".staging"
-    # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder
-    trainer.save_model(str(weights), _internal_call=True)
-    if trainer.is_world_process_zero():
-        save_complete(weights, processor, args, training_args, history, splits)
+    try:
+        # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder
+        trainer.save_model(str(weights), _internal_call=True)
+        if trainer.is_world_process_zero():
+            save_complete(weights, processor, args, training_args, history, splits)
+    finally:
+        if trainer.is_world_process_zero():  # on a full disk it would take what the next run needs
+            shutil.rmtree(weights, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trainer.end()
     return {"history": history}
@@ -171,10 +180,6 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
         avoid_slow_bf16(training_args)
     set_seed(training_args.seed)  # Trainer does so after adapters are drawn
     model = add_adapters(model, args)
-    training_args.train_sampling_strategy = "sequential"
-    training_args.remove_unused_columns = False
-    # Or Trainer would log a mean in place of a loss that is no number
-    training_args.logging_nan_inf_filter = False
     trainer = SplitLossTrainer(
         model=model,
         args=training_args,
@@ -192,7 +197,7 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
 
 def _log(state: TrainerState) -> list[dict]:
     """Trainer's log without its summary, which counts the seconds and losses of this call, not of the run."""
-    return [row for row in state.log_history if "train_runtime" not in row]
+    return sorted_rows(row for row in state.log_history if "train_runtime" not in row)
 
 
 class StopOnNan(TrainerCallback):

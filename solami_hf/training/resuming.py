@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -194,7 +194,12 @@ class ResumableTrainer(SafeTrainer):
 
     def history(self) -> list[dict[str, float]]:
         """The log, without Trainer's summary: it counts seconds and losses of this call only, not of the run."""
-        return [row for row in self.state.log_history if "train_runtime" not in row]
+        return sorted_rows(row for row in self.state.log_history if "train_runtime" not in row)
+
+
+def sorted_rows(rows: Iterable[dict]) -> list[dict]:
+    """Rows of a log with their names in order: those that come from a checkpoint have it, those of this run do not."""
+    return [dict(sorted(row.items())) for row in rows]
 
 
 def require_one_process(args: TrainingArguments, what: str) -> None:

@@ -71,6 +71,9 @@ def test_what_lies_in_the_way_is_told(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "out", "/proc/self/out"):
         with pytest.raises(OSError, match=f"cannot write to {folder} "), writing_to(folder):
             pass
+    for context in (writing_to, whole_folder):
+        with pytest.raises(ValueError, match="hf://a/b is no folder of this machine"), context("hf://a/b"):
+            pass
 
 
 def test_a_file_system_without_locks_is_written_to_all_the_same(tmp_path, monkeypatch):
