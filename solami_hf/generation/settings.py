@@ -33,6 +33,7 @@ def generate_options(model, max_new_tokens: int, generate_kwargs: dict) -> dict:
         if unknown := sorted(name for name in unknown if name[0] != "_"):
             raise ValueError(f"generation_config has {', '.join(unknown)}, which `generate` does not know; a typo?")
         settings = copy.deepcopy(given)
+    _refuse_several(options.get("num_return_sequences"))  # before transformers has words of its own for it
     options = settings.update(**options)
     for name in ("logits_processor", "stopping_criteria"):
         if not isinstance(options.get(name, []), list):
@@ -43,14 +44,18 @@ def generate_options(model, max_new_tokens: int, generate_kwargs: dict) -> dict:
     for name in _OF_CHECKPOINT:
         if getattr(settings, name) is None:
             setattr(settings, name, getattr(ours, name))
-    if settings.num_return_sequences not in (None, 1):
-        raise ValueError(
-            f"num_return_sequences is {settings.num_return_sequences}, but there is one answer a turn; repeat the "
-            "prompt or conversation, or fork() the session, for several"
-        )
+    _refuse_several(settings.num_return_sequences)
     if not settings.use_cache and "past_key_values" in options:
         raise ValueError("past_key_values are given, but use_cache is False; leave one of them out")
     return {**options, "generation_config": settings}
+
+
+def _refuse_several(answers: int | None) -> None:
+    if answers not in (None, 1):
+        raise ValueError(
+            f"num_return_sequences is {answers}, but there is one answer a turn; repeat the prompt or conversation, or "
+            "fork() the session, for several"
+        )
 
 
 __all__ = ["generate_options"]

@@ -175,10 +175,10 @@ def test_processors_of_ones_own_come_before_the_grammar(talker, answer):
 
 
 def test_a_grammar_of_ones_own(talker):
-    bounds = {"min_seconds": 0.5, "max_seconds": 0.5, "max_new_tokens": 60, "max_text_tokens": 3}
+    bounds = {"min_seconds": 0.5, "max_seconds": 0.54, "max_new_tokens": 60, "max_text_tokens": 3}
     grammar = AnswerGrammar(talker.model.config, **bounds)
     answer = by_pipeline(talker, logits_processor=[grammar], max_new_tokens=60)
-    assert len(codes(answer)[0]) <= 3 and len(answer.body) == 4 and len(answer.speech) == 25
+    assert len(codes(answer)[0]) <= 3 and len(answer.body) == 4 and 25 <= len(answer.speech) <= 27
 
 
 @DOORS
