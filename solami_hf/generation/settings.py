@@ -53,8 +53,8 @@ def generate_options(model, max_new_tokens: int, generate_kwargs: dict) -> dict:
 def _refuse_several(answers: int | None) -> None:
     if answers not in (None, 1):
         raise ValueError(
-            f"num_return_sequences is {answers}, but there is one answer a turn; repeat the prompt or conversation, or "
-            "fork() the session, for several"
+            f"num_return_sequences is {answers}, but there is one answer a turn; for several, repeat the prompt or "
+            "conversation, or fork() the session"
         )
 
 
