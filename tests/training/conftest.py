@@ -1,6 +1,5 @@
 """What the tests of training share: folders to train in, random tokens of many lengths, and runs compared."""
 
-
 import numpy as np
 import pytest
 import torch
