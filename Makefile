@@ -16,7 +16,7 @@ demo: $(STAMP)
 	$(VENV)/bin/solami demo --out $(OUT)
 
 test: $(STAMP)
-	$(VENV)/bin/pytest -n 2 tests
+	$(VENV)/bin/pytest -n 2 --dist worksteal tests
 
 test-slow: $(STAMP)
 	$(VENV)/bin/pytest -m slow tests

@@ -1,6 +1,7 @@
 """The same ground for every test on every machine: no network, no GPU, one thread (pytest-xdist brings the
 parallelism), fixed seeds, and nothing of what the user has set or saved."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -37,6 +38,12 @@ def pytest_runtest_setup(item):
         if shutil.which(DEBIAN[package]) is None and not Path(DEBIAN[package]).is_dir():
             stop = pytest.fail if item.config.getoption("system") else pytest.skip
             stop(f"{package} is not installed: apt-get install {package}")
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays: the garbage collector need not look through it after every test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

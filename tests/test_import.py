@@ -29,8 +29,8 @@ hooks left: []
 """
 
 
-def run(code: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+def run(code: str, *words: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "could not register" not in result.stderr
     return result.stdout
@@ -44,17 +44,27 @@ def test_import_is_light():
     assert out == "[] True\n"
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        "import solami_hf; from transformers import AutoModel",
-        "from transformers import AutoModel; import solami_hf",
-        "import solami_hf; import trl; from trl import SFTTrainer",
-        "from solami_hf.modeling.modeling_solami import SolamiForCausalLM",
-    ],
-)
-def test_classes_are_registered_in_any_order(first):
-    assert run(first + "\n" + LOAD_ALL) == LOADED
+ORDERS = [
+    "import solami_hf; from transformers import AutoModel",
+    "from transformers import AutoModel; import solami_hf",
+    "import solami_hf; import trl; from trl import SFTTrainer",
+    "from solami_hf.modeling.modeling_solami import SolamiForCausalLM",
+]
+# Each order in a process of its own, in which torch alone, which takes longest, was imported before.
+IN_TURN = """
+import os, sys, torch
+for code in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        exec(code, {"__name__": "__main__"})
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, code
+"""
+
+
+def test_classes_are_registered_in_any_order():
+    assert run(IN_TURN, *(f"{first}\n{LOAD_ALL}" for first in ORDERS)) == LOADED * len(ORDERS)
 
 
 HEAVY = [
