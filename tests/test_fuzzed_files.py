@@ -44,7 +44,7 @@ TONE = (0.3 * np.sin(np.arange(3000) * 0.1)).astype(np.float32)
 @pytest.fixture(autouse=True)
 def _no_hang():
     def stop(*_):
-        raise TimeoutError(f"a reader took more than {SECONDS} seconds")
+        pytest.fail(f"a reader took more than {SECONDS} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
     yield
@@ -312,8 +312,8 @@ def _array(data, draw):
     array = arrays.pop(name)
     if draw.random() < 0.15:
         return npz(**arrays)
-    bad = [array[..., :0], array.reshape(-1)[:1], array.astype(str), array[None], array.astype(np.complex64)]
-    bad += [np.full(array.shape, value) for value in (np.nan, np.inf, -1.0, 1e30)] if array.dtype.kind in "fi" else []
+    bad = [array.reshape(-1)[:0], array.reshape(-1)[:1], array.astype(str), array[None]]
+    bad += [np.full(array.shape, value) for value in (np.nan, np.inf, -1.0, 1e30, 1j)]
     bad += [np.float64(math.nan), np.zeros((0, 3)), np.full(array.shape, True), np.arange(5)[::-1].astype(np.int16)]
     return npz(**arrays, **{name: draw.choice(bad)})
 
@@ -346,7 +346,7 @@ def test_damaged_files(case, tmp_path):
         except (ValueError, KeyError, OSError) as error:
             text = str(error)
             assert type(error) is not UnicodeDecodeError, f"{case} {number}: {text}"
-            names = {path.name, *(part.name for part in path.relative_to(tmp_path / "files").parents if part.name)}
+            names = (path.name, str(tmp_path), f"'{path.stem}'")
             assert any(part in text for part in names), f"{case} {number}: {text!r} does not name {path}"
         except Exception as error:
             raise AssertionError(f"{case} {number}: {error!r}") from error
