@@ -20,6 +20,7 @@ INSTALL_REQUIRES = [
     # Its sdist builds without torch at hand: the operators are compiled at run time, on first use.
     "deepspeed==0.19.8",
     "evaluate==0.4.*",
+    "fsspec>=2024.2",
     "huggingface_hub>=2.4,<3",
     "jinja2>=3.1",
     "matplotlib>=3.8",
@@ -45,6 +46,8 @@ EVAL = [
     "rouge-score>=0.1.2",
     "sacrebleu>=2.5",
     "webrtcvad-wheels>=2.0.14",
+    # Whisper's table of British spellings, for `metrics/asr.py`.
+    "whisper-normalizer==0.1.15",
 ]
 # It has kernels for CPUs too, so QLoRA is tested without a GPU.
 QLORA = ["bitsandbytes>=0.50,<0.51"]

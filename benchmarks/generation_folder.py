@@ -17,7 +17,8 @@ import time
 
 import timing
 
-from solami_hf.generation.folder_run import Decoding, run_folder
+from solami_hf.generation.decoding import Decoding
+from solami_hf.generation.folder_run import run_folder
 from solami_hf.generation.inputs import Dialogue
 from solami_hf.generation.jobs import dialogue_jobs, in_batches
 from solami_hf.generation.results import ResultsWriter

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
-from trl import TrlParser
 
 import solami_hf
+from solami_hf.command_line import parse_arguments
 from solami_hf.demo.corpus import write_motion_corpus
 from solami_hf.processing.manifest import read_manifest
 from solami_hf.processing.motion_features import motion_to_features
@@ -88,8 +88,8 @@ def arguments(options: dict, corpus: Path, steps: int, seed: int) -> tuple[Motio
     """The tiny recipe with the fields of an option; nothing is saved or evaluated on the way."""
     flags = {"config": RECIPE, "data": corpus, "output_dir": tempfile.mkdtemp(), "max_steps": steps, "seed": seed}
     flags |= {"eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True, "logging_steps": 100000} | options
-    parser = TrlParser((MotionVQArguments, TrainingArguments))
-    return parser.parse_args_and_config([part for k, v in flags.items() for part in (f"--{k}", str(v))])
+    argv = [part for k, v in flags.items() for part in (f"--{k}", str(v))]
+    return parse_arguments([MotionVQArguments, TrainingArguments], argv)
 
 
 def run(options: dict, corpus: Path, steps: int, seed: int, clock: Clock) -> MotionVQTrainer:

@@ -4,14 +4,10 @@ Only the module of the command that was asked for is imported, so `solami --help
 """
 
 import importlib
-import logging
-import os
 import sys
 
 from solami_hf import __version__
-from solami_hf.processing.text_files import read_yaml
-
-logger = logging.getLogger(__name__)
+from solami_hf.command_line import run_command
 
 # command -> ("module:function", what it does). The functions take `argv` and return an exit code or None.
 COMMANDS = {
@@ -34,9 +30,6 @@ COMMANDS = {
     "doctor": ("solami_hf.hub_cards.doctor:main", "whether a folder or repository is complete, and how to mend it"),
 }
 
-# What bad input raises in the library. Anything else is a fault of ours and keeps its traceback.
-USER_ERRORS = (ValueError, KeyError, OSError)  # FileNotFoundError and broken JSON are among them
-
 
 def usage() -> str:
     """The help text: one line a command."""
@@ -49,25 +42,9 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "`solami <command> --help` lists a command's options. SOLAMI_DEBUG=1 shows full tracebacks.",
+            "`solami <command> --help` lists a command's options. SOLAMI_DEBUG=1 shows tracebacks and all logs.",
         ]
     )
-
-
-def _message(error: BaseException) -> str:
-    # str() of a KeyError is the repr of its argument: quotes and escaped line breaks.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
-
-
-def _check_recipe(words: list[str]) -> None:
-    """ValueError for a recipe that is no YAML of names and values; the commands' parser would not name the file."""
-    joined = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
-    apart = [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
-    for path in filter(os.path.isfile, joined + apart):
-        recipe = read_yaml(path)
-        if not isinstance(recipe, dict) or not all(isinstance(name, str) for name in recipe):
-            raise ValueError(f"{path} is no recipe; expected lines of `name: value`")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,23 +67,12 @@ def main(argv: list[str] | None = None) -> int:
     if command not in COMMANDS:
         sys.stderr.write(f"solami: error: unknown command '{command}', expected one of: {', '.join(COMMANDS)}\n")
         return 2
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("solami_hf").setLevel(logging.INFO)
     module, function = COMMANDS[command][0].split(":")
-    try:
-        _check_recipe(rest)
-        return getattr(importlib.import_module(module), function)(rest) or 0
-    except KeyboardInterrupt:
-        sys.stderr.write(f"solami {command}: interrupted\n")
-        return 130
-    except Exception as error:
-        # A recipe that is no YAML and weights that are cut off raise their library's own error, told by its module:
-        # importing these here is not worth it.
-        users_fault = isinstance(error, USER_ERRORS) or type(error).__module__.startswith(("yaml", "safetensors"))
-        if not users_fault or os.environ.get("SOLAMI_DEBUG") == "1":
-            raise
-        sys.stderr.write(f"solami {command}: error: {_message(error)}\n")
-        return 2
+
+    def run(words):
+        return getattr(importlib.import_module(module), function)(words)
+
+    return run_command(f"solami {command}", run, rest)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,42 @@
-"""What every test stands on: no network, one thread (pytest-xdist brings the parallelism), fixed seeds."""
+"""The same ground for every test on every machine: no network, no GPU, one thread (pytest-xdist brings the
+parallelism), fixed seeds, and nothing of what the user has set or saved."""
 
 import os
-
-# Set before anything imports huggingface_hub, which reads them once.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_DATASETS_OFFLINE"] = "1"
-os.environ["HF_EVALUATE_OFFLINE"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# Before anything imports torch or huggingface_hub, which read the environment once. Workers inherit it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    foreign = ("ACCELERATE_", "DS_", "HF_", "HUGGING", "LOCAL_", "MASTER_", "SOLAMI_DEBUG", "TRANSFORMERS_", "WANDB_")
+    for name in list(os.environ):
+        if name.startswith(foreign) or name in ("RANK", "WORLD_SIZE") or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    HOME = tempfile.TemporaryDirectory()
+    os.environ |= {"HF_HOME": HOME.name, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+# What `.ci/run` installs of Debian for tests marked `system`, and the program or folder that shows that it is there.
+DEBIAN = {
+    "assimp-testmodels": "/usr/share/assimp/models/BVH",
+    "chromium": "chromium",
+    "flite": "flite",
+    "pocketsphinx-testdata": "/usr/share/pocketsphinx/test/data/librivox",
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--system", action="store_true", help="fail, rather than skip, where a Debian package is missing")
+
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("system"):
+        (package,) = mark.args
+        if shutil.which(DEBIAN[package]) is None and not Path(DEBIAN[package]).is_dir():
+            stop = pytest.fail if item.config.getoption("system") else pytest.skip
+            stop(f"{package} is not installed: apt-get install {package}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -103,3 +103,48 @@ def test_interruption(command, capsys):
 def test_every_command_has_its_function(name):
     module, function = cli.COMMANDS[name][0].split(":")
     assert callable(getattr(importlib.import_module(module), function))
+
+
+# What each command is told to write; nothing else of these lines is there.
+OUTPUTS = [
+    ["demo", "--out"],
+    ["prepare", "motion", "SOURCE", "--processor", "org/none", "--output"],
+    ["prepare", "chat", "--synthesize", "none", "--output"],
+    ["convert", "motion", "SOURCE", "--output"],
+    ["convert", "lm", "none", "--output"],
+    ["init", "none", "--motion_codec", "none", "--output"],
+    ["train-motion-vq", "--data", "none", "--output_dir"],
+    ["train-speech-codec", "--data", "none", "--output_dir"],
+    ["train-soundstorm", "--data", "none", "--output_dir"],
+    ["pretrain", "--model", "./none", "--data", "none", "--max_steps", "1", "--bf16", "false", "--output_dir"],
+    ["sft", "--model", "./none", "--data", "none", "--bf16", "false", "--output_dir"],
+    ["merge", "ADAPTER", "--output"],
+    ["generate", "--task", "t2m", "--checkpoint", "./none", "--input", "none", "--output"],
+    ["chat", "--checkpoint", "./none", "--turns", "hello", "--output"],
+    ["evaluate", "chat", "none", "--output"],
+    ["export", "ADAPTER", "--base", "a/b", "--output"],
+]
+
+
+@pytest.mark.parametrize("words", OUTPUTS, ids=lambda words: "-".join(words[:2]))
+def test_where_nothing_can_be_written_a_command_says_so_first(words, tmp_path, small_motion, monkeypatch, capsys):
+    from solami_hf.processing.motion_files import write_motion
+    from solami_hf.processing.output_folder import writing_to
+
+    monkeypatch.delenv("SOLAMI_DEBUG", raising=False)
+    for name in ("SOURCE", "ADAPTER"):
+        write_motion(tmp_path / name / "a.npz", small_motion)
+        (tmp_path / name / "a.txt").write_text("a person waves")
+    (tmp_path / "ADAPTER" / "adapter_config.json").write_text("{}")
+    (tmp_path / "ADAPTER" / "adapter_model.safetensors").write_text("")
+    (tmp_path / "file").write_text("")
+    before, out = sorted(tmp_path.rglob("*")), tmp_path / "new"
+    words = [str(tmp_path / word) if word.isupper() else word for word in words]
+    assert cli.main([*words, str(tmp_path / "file" / "new" / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "error: cannot write to " in told and "(Not a directory); give another output" in told, told
+    with writing_to(out, beside=words[0] in ("init", "merge", "export") or words[1] == "lm"):
+        assert cli.main([*words, str(out)]) == 2
+        told = capsys.readouterr().err
+        assert "error: another process (pid " in told and f") is writing to {out}; wait for it" in told, told
+    assert sorted(tmp_path.rglob("*")) == before

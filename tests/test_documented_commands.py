@@ -13,10 +13,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import trl
-import yaml
+from transformers import HfArgumentParser
 
-from solami_hf import cli
+from solami_hf import cli, command_line
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,7 +34,14 @@ def no_command_runs(monkeypatch):
     def stop(parser, args=None, *_, **__):
         raise _Parsed(parser, list(args or []))
 
-    monkeypatch.setattr(trl.TrlParser, "parse_args_and_config", stop)
+    def recipe(name):
+        path = next((p for p in (ROOT / name, RECIPES / name) if p.is_file()), None)
+        assert path, f"no such recipe: {name}"
+        return read(path)
+
+    read = command_line.read_recipe
+    monkeypatch.setattr(command_line, "read_recipe", recipe)
+    monkeypatch.setattr(HfArgumentParser, "parse_args_into_dataclasses", stop)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
 
 
@@ -116,28 +122,16 @@ def check_options(main, words: list[str], whole: bool) -> None:
         return  # nothing to parse
     except _Parsed as parsed:
         parser, given = parsed.args
-    except ValueError as error:
+    except (ValueError, SystemExit) as error:
         if whole:
             raise AssertionError(f"refused: {error}") from error
         return  # a mention of the command, no call of it
-    config = None
-    if "--config" in given:
-        at = given.index("--config")
-        config = given[at + 1] if len(given) > at + 1 else None
-        del given[at : at + 2]
     for word in given:
         flag = word.split("=")[0]
         if re.fullmatch(r"--\w[\w-]*", flag):
             assert flag in parser._option_string_actions, f"no option {flag}"
     if not whole:
         return
-    if config is not None:
-        path = next((p for p in (ROOT / config, RECIPES / config) if p.is_file()), None)
-        assert path, f"no such recipe: {config}"
-        recipe = yaml.safe_load(path.read_text("utf-8"))
-        assert all(f"--{name}" in parser._option_string_actions for name in recipe if name != "env"), recipe
-    for action in parser._actions:
-        action.required = action.required and (config is None or action.dest not in recipe)
     try:
         _, unknown = argparse.ArgumentParser.parse_known_args(parser, given)
     except SystemExit:

@@ -1,4 +1,4 @@
-"""The README's commands are run as they are written there, on a tiny model, and give what they promise.
+"""The commands of README and docs are run as they are written there, on a tiny model, and give what they promise.
 
 Words are added behind some of them, so that a run takes two steps instead of hours. Those that are not run say why.
 """
@@ -79,12 +79,13 @@ NOT_RUN = {
 
 
 def commands() -> list[str]:
-    """The command lines of the README's bash blocks, without comments."""
+    """The command lines of the bash blocks of README and docs, each once, without comments."""
     found = []
-    for block in FENCE.findall((ROOT / "README.md").read_text("utf-8")):
-        for line in block.replace("\\\n", " ").splitlines():
-            found += [" ".join(shlex.split(part, comments=True)) for part in line.split("&&")]
-    return [line for line in found if line]
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for block in FENCE.findall(page.read_text("utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                found += [" ".join(shlex.split(part, comments=True)) for part in line.split("&&")]
+    return [line for line in dict.fromkeys(found) if line]
 
 
 def test_every_command_is_run_or_says_why_not():

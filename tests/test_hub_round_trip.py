@@ -26,9 +26,9 @@ from solami_hf.training import pretrain
 
 source, model, out = sys.argv[1:]
 for kind in ("motion", "speech"):
-    options = ["--processor", model, "--output", "org/tokens", "--license", "cc0-1.0", "--shard_rows", "2"]
+    options = ["--processor", model, "--output", "hf://org/tokens", "--license", "cc0-1.0", "--shard_rows", "2"]
     main([kind, f"{source}/{kind}", *options])
-main(["motion", f"{source}/motion", "--processor", model, "--output", "org/tokens", "--shard_rows", "4"])
+main(["motion", f"{source}/motion", "--processor", model, "--output", "hf://org/tokens", "--shard_rows", "4"])
 
 rows = load_dataset("org/tokens", "motion", split="train")
 assert rows["id"] == ["m0", "m1", "m2", "m4"], rows["id"]

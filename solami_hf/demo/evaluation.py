@@ -65,10 +65,22 @@ class Material:
     answers: dict[str, Counter] = field(default_factory=dict)
 
 
-def respond_all(pipeline: SolamiPipeline, conversations: list[list[dict]], decode: bool, name: str) -> list[Reply]:
-    """Answers in batches of conversations of like length, in the order given."""
+def respond_all(pipeline: SolamiPipeline, conversations: list[list[dict]], name: str) -> list[Reply]:
+    """Answers as text and codes, in batches of conversations of like length, in the order given."""
     bar = partial(tqdm, desc=name, unit="batch", disable=None, leave=False)
-    return map_in_batches(conversations, _size, BATCH, lambda batch: pipeline.respond(batch, decode=decode), bar)
+    return map_in_batches(conversations, _size, BATCH, lambda batch: pipeline.respond(batch, decode=False), bar)
+
+
+def transcripts(pipeline: SolamiPipeline, conversations: list[list[dict]], name: str) -> list[str]:
+    """What the character says to each conversation, media as codes; body and voice would follow and are left out."""
+    end = pipeline.processor.markers["eot"]
+    bar = partial(tqdm, desc=name, unit="batch", disable=None, leave=False)
+
+    def say(batch):
+        prompts = [pipeline.chat_prompt(messages) for messages in batch]
+        return [task_text(pipeline, ids, end) for ids in pipeline.generate_prompts(prompts, eos_token_id=end)]
+
+    return map_in_batches(conversations, _size, BATCH, say, bar)
 
 
 def _size(messages) -> int:
@@ -159,69 +171,87 @@ def measure_chat(pipeline: SolamiPipeline, material: Material, transcribe, seed:
     shares, first_rows = Shares(), [t.row for t in first]
     result = shares.figures
 
-    replies = respond_all(pipeline, [t.messages for t in first], True, "chat: round 1")
+    def shown(reply):
+        codes = {"body": reply.answer.body, "hand": reply.answer.hand}
+        return material.recognizer(pipeline.processor.decode_motion(codes))
+
+    replies = respond_all(pipeline, [t.messages for t in first], "chat: round 1")
     right = [is_right(r, t) for r, t in zip(replies, first, strict=True)]
-    acted = [r.valid and material.recognizer(r.motion) == t.do for r, t in zip(replies, first, strict=True)]
+    acted = [r.valid and shown(r) == t.do for r, t in zip(replies, first, strict=True)]
     shares.add("round1_right_line", right, first_rows)
     shares.add("round1_right_action", acted, first_rows)
     shares.add("round1_right_both", [a and b for a, b in zip(right, acted, strict=True)], first_rows)
-    result.update(measure_voice(replies, first, material.lines, transcribe))
+    result.update(measure_voice(pipeline, replies, first, material.lines, transcribe))
 
     def control(name, turns, conversations):
-        answers = respond_all(pipeline, conversations, False, f"chat: {name}")
-        flags = [is_right(r, t) for r, t in zip(answers, turns, strict=True)]
+        texts = transcripts(pipeline, conversations, f"chat: {name}")
+        flags = [right_line(text, [t.say]) for text, t in zip(texts, turns, strict=True)]
         shares.add(name, flags, [t.row for t in turns])
-        return answers, flags
+        return flags
 
     others = [rng.choice([o for o in first if o.user_say != t.user_say and o.say != t.say]) for t in first]
     control("round1_wrong_audio", first, [swap_media(t, o, "audio") for t, o in zip(first, others, strict=True)])
     others = [rng.choice([o for o in first if o.user_do != t.user_do]) for t in first]
     swapped = [swap_media(t, o, "motion") for t, o in zip(first, others, strict=True)]
-    _, flags = control("round1_wrong_motion", first, swapped)
+    flags = control("round1_wrong_motion", first, swapped)
     watching = [i for i, t in enumerate(first) if t.hinge == "motion"]
     for name, some in (("watching_right_line", right), ("watching_wrong_motion", flags)):
         shares.add(name, [some[i] for i in watching], [first_rows[i] for i in watching])
     shares.subtract("listening_points", "round1_right_line", "round1_wrong_audio")
     shares.subtract("watching_points", "watching_right_line", "watching_wrong_motion")
 
-    gold, _ = control("later_right_line", later, [t.messages for t in later])
+    gold, later_rows = respond_all(pipeline, [t.messages for t in later], "chat: later rounds"), [t.row for t in later]
+    shares.add("later_right_line", [is_right(r, t) for r, t in zip(gold, later, strict=True)], later_rows)
     control("later_no_history", later, [t.messages[:1] + t.messages[-1:] for t in later])
-    rows = [r for r in material.chat if r["id"][:5] == "rates"]
-    shares.add("later_self_history", *self_history(pipeline, material, rows))
+    begun = dict(zip(first_rows, replies, strict=True))
+    shares.add("later_self_history", self_history(pipeline, seen, begun), later_rows)
     control("round1_unseen_phrasing", unseen, [t.messages for t in unseen])
     result["most_frequent_answer"] = share(
         material.answers[material.manifest[t.row]["character"]].most_common(1)[0][0] == t.say for t in first
     )
-    shares.add("valid_answers", [r.valid for r in replies + gold], first_rows + [t.row for t in later])
+    shares.add("valid_answers", [r.valid for r in replies + gold], first_rows + later_rows)
     result["counts"] = {"round1": len(first), "later": len(later), "unseen": len(unseen), "watching": len(watching)}
     return {**result, "intervals": shares.intervals}
 
 
-def self_history(pipeline: SolamiPipeline, material: Material, rows: list[dict]) -> tuple[list[bool], list[str]]:
-    """Right lines in later rounds when the history holds the model's own earlier answers, and each one's row."""
-    turns = {row["id"]: turns_of(row, material.manifest[row["id"]]) for row in rows}
-    history = {row_id: ts[0].messages[:1] for row_id, ts in turns.items() if len(ts) > 1}
-    flags, asked_rows = [], []
-    for number in range(3):
-        running = [row_id for row_id in history if len(turns[row_id]) > number]
-        asked = {row_id: history[row_id] + turns[row_id][number].messages[-1:] for row_id in running}
-        replies = respond_all(pipeline, list(asked.values()), False, f"chat: own history, round {number + 1}")
-        for row_id, reply in zip(running, replies, strict=True):
-            if number:
-                flags.append(is_right(reply, turns[row_id][number]))
-                asked_rows.append(row_id)
-            if reply.valid:
-                history[row_id] = asked[row_id] + [reply.message()]
-    return flags, asked_rows
+def self_history(pipeline: SolamiPipeline, turns: list[Turn], replies: dict[str, Reply]) -> list[bool]:
+    """Right lines in the later ones of `turns` when the history holds the model's own earlier answers.
+
+    Args:
+        turns: all rounds of some conversations.
+        replies: the answer to round 1 of each conversation, by row.
+    """
+    history, flags, replies = {}, {}, dict(replies)
+    for number in range(1, max(t.number for t in turns) + 1):
+        asked = {t.row: t for t in turns if t.number == number}
+        for row, turn in asked.items():
+            history[row] = history.get(row, turn.messages[:1]) + turn.messages[-1:]
+        if number > 1:
+            found = respond_all(pipeline, [history[row] for row in asked], f"chat: own history, round {number}")
+            replies = dict(zip(asked, found, strict=True))
+            flags |= {(row, number): is_right(replies[row], turn) for row, turn in asked.items()}
+        for row in asked:
+            history[row] = history[row] + [replies[row].message()] if replies[row].valid else history[row][:-1]
+    return [flags[t.row, t.number] for t in turns if t.number > 1]
 
 
-def measure_voice(replies: list[Reply], turns: list[Turn], lines: list[str], transcribe) -> dict:
-    """What speech recognition hears: WER against the line the character says, and the share of right lines by ear."""
+def measure_voice(
+    pipeline: SolamiPipeline, replies: list[Reply], turns: list[Turn], lines: list[str], transcribe
+) -> dict:
+    """What speech recognition hears: WER against the line the character says, and the share of right lines by ear.
+
+    Only the `VOICES` answers that are listened to are made into sound, equal ones once.
+    """
     import jiwer
 
     spoken = [(r, t) for r, t in zip(replies, turns, strict=True) if r.valid]
     spoken = [spoken[i * len(spoken) // VOICES] for i in range(VOICES)] if len(spoken) > VOICES else spoken
-    heard = [" ".join(words(text)) for text in transcribe([r.audio for r, _ in spoken])]
+    voice_of = pipeline.processor.voice_of
+    said = [(tuple(r.answer.speech), voice_of(t.messages)) for r, t in spoken]
+    different = list(dict.fromkeys(said))
+    texts = transcribe([pipeline.processor.decode_speech(list(codes), voice) for codes, voice in different])
+    text_of = dict(zip(different, texts, strict=True))
+    heard = [" ".join(words(text_of[key])) for key in said]
     right = sum(nearest_line(h, lines) == t.say for h, (_, t) in zip(heard, spoken, strict=True))
     return {
         "voice_wer": 100.0 * jiwer.wer([" ".join(words(r.text)) or "-" for r, _ in spoken], heard),
@@ -241,10 +271,10 @@ def task_ids(pipeline: SolamiPipeline, task: str, sources: list[dict], target: s
     return map_in_batches(sources, _size, BATCH, generate, bar)
 
 
-def task_text(pipeline: SolamiPipeline, ids: list[int]) -> str:
-    """The text of generated ids up to `<eos>`."""
-    eos = pipeline.model.config.eos_token_id
-    ids = ids[: ids.index(eos)] if eos in ids else ids
+def task_text(pipeline: SolamiPipeline, ids: list[int], end: int | None = None) -> str:
+    """The text of generated ids up to `end`, by default `<eos>`."""
+    end = pipeline.model.config.eos_token_id if end is None else end
+    ids = ids[: ids.index(end)] if end in ids else ids
     return pipeline.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 

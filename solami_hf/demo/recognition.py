@@ -20,7 +20,7 @@ def signature(motion: SmplxMotion) -> np.ndarray:
 
     Local joint rotations make up most of it, so place and facing do not matter.
     """
-    params = torch.from_numpy(motion.to_params()).double()
+    params = torch.from_numpy(read_motion(motion).to_params()).double()
     features = motion_to_features(params)
     resampled = torch.nn.functional.interpolate(features.T[None], size=STEPS, mode="linear", align_corners=True)
     return resampled[0].numpy().astype(np.float32).reshape(-1)

@@ -16,13 +16,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..command_line import parse_arguments, run_command
+from ..processing.output_folder import writing_to
 from ..processing.whole_file import whole_file
+from ..report.page import duration_in_words
 
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parents[1] / "training" / "recipes"
 MOTION_STEPS, PRETRAIN_STEPS, SFT_STEPS = 600, 1350, 600  # at 15 minutes
 TRAIN_CONVERSATIONS = 2400
+# Seconds of each stage at 15 minutes, measured once; how a machine keeps to them tells how long it will still need.
+USUAL = {
+    "motion_corpus": 28, "motion_codec": 175, "speech_corpus": 50, "chat_corpus": 5, "base_model": 1, "prepare": 60,
+    "pretrain": 1000, "sft": 540, "chat": 45, "evaluate": 110, "report": 1,
+}  # fmt: skip
+TRAINING = ("motion_codec", "pretrain", "sft")
 
 
 @dataclass
@@ -153,12 +162,10 @@ class Demo:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
-    (args,) = TrlParser(dataclass_types=[DemoArguments], prog="solami demo").parse_args_and_config(
-        sys.argv[1:] if argv is None else argv
-    )
-    run(Demo(args))
+    (args,) = parse_arguments([DemoArguments], argv, "solami demo")
+    demo = Demo(args)
+    with writing_to(demo.out):
+        run(demo)
     return 0
 
 
@@ -179,7 +186,9 @@ def run(demo: Demo) -> None:
         if name in state["stages"]:
             logger.info("[%d/%d] %s: done before", number, len(stages), what)
             continue
-        logger.info("[%d/%d] %s", number, len(stages), what)
+        expected = expected_seconds(state["stages"], [key for key in stages if key not in state["stages"]], demo)
+        here, left = (duration_in_words(seconds) for seconds in (expected[name], sum(expected.values())))
+        logger.info("[%d/%d] %s: about %s, %s to the end", number, len(stages), what, here, left)
         start = time.monotonic()
         function()
         state["stages"][name] = {
@@ -205,6 +214,22 @@ def run(demo: Demo) -> None:
     )
 
 
+def expected_seconds(done: dict[str, dict], waiting: list[str], demo: Demo) -> dict[str, float]:
+    """Seconds that each of the waiting stages will take, by how long those before took here and usually.
+
+    Training is compared with training where some is done: machines differ there by other factors than elsewhere.
+    """
+
+    def usual(name):
+        return USUAL.get(name, 1) * (demo.args.minutes / 15 if name in TRAINING else 1)
+
+    def pace(name):
+        alike = [other for other in done if (other in TRAINING) == (name in TRAINING)] or list(done)
+        return sum(done[other]["seconds"] for other in alike) / sum(map(usual, alike)) if alike else 1.0
+
+    return {name: usual(name) * pace(name) for name in waiting}
+
+
 def _read_json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -215,4 +240,4 @@ def _write_json(path: Path, value) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("solami demo", main))

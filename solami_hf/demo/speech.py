@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -63,13 +65,18 @@ def write_speech_corpus(folder: str | Path, characters: list[Character], seed: i
 
     folder = Path(folder)
     (folder / "wav").mkdir(parents=True, exist_ok=True)
-    voice = Hibari()
-    for text, rate in tqdm(lines_to_speak(characters), desc="speak", unit="line", disable=None):
-        path = folder / wav_name(text, rate)
+    voice, jobs = Hibari(), lines_to_speak(characters)
+
+    def speak(job):
+        path = folder / wav_name(*job)
         if not path.exists():
-            wave = voice(text, speed=rate, seed=seed)
+            wave = voice(job[0], speed=job[1], seed=seed)  # without a seed, its noise is another in every call
             wave = trim_silence(read_audio(wave, SAMPLING_RATE, source_rate=Hibari.sample_rate))
             write_audio(path, wave, SAMPLING_RATE)
+
+    # A line keeps one core busy
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(tqdm(pool.map(speak, jobs), desc="speak", total=len(jobs), unit="line", disable=None))
     with whole_file(folder / "manifest.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in _rows(characters):
             file.write(json.dumps(row) + "\n")

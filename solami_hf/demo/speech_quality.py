@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from ..command_line import run_command
 from ..metrics.asr import SAMPLING_RATE, Transcriber
 from ..metrics.evaluation.lines import word_errors
 from ..metrics.speaker import SpeakerEmbedder
@@ -339,6 +340,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
-    logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it reports every clip
-    main()
+    sys.exit(run_command("python -m solami_hf.demo.speech_quality", main))

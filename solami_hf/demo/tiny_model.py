@@ -12,6 +12,7 @@ from ..processing.packaged_speech import packaged_speech
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import TASKS
 from ..processing.tasks import phrasings
+from ..processing.whole_file import follow_umask
 from .dialogues import Character
 
 ANSWER_FORMAT = "text_motion_speech"
@@ -70,3 +71,4 @@ def write_base(output: str | Path, corpus: str | Path, motion_codec, characters,
     )
     model.save_pretrained(output)
     processor.save_pretrained(output)
+    follow_umask(output)

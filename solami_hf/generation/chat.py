@@ -17,18 +17,20 @@ OUTPUT gets turn1.wav, turn1.npz, turn1.html, ... and chat.json with all rounds,
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..command_line import parse_arguments
 from ..processing.media_files import named_media
+from ..processing.output_folder import writing_to
 from .generate import LoadingArguments
 
 logger = logging.getLogger(__name__)
@@ -62,18 +64,15 @@ class ChatArguments(LoadingArguments):
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
+    (args,) = parse_arguments([ChatArguments], argv, "solami chat", __doc__)
+    with writing_to(args.output):
+        return _chat(args)
 
-    parser = TrlParser(
-        dataclass_types=[ChatArguments],
-        prog="solami chat",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    (args,) = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
-    from transformers import set_seed
 
-    from .folder_run import Decoding
+def _chat(args: ChatArguments) -> int:
+    import torch
+
+    from .decoding import Decoding
     from .session import DialogueSession
 
     users = None if args.turns is None else [user_message(word) for word in args.turns]
@@ -82,12 +81,13 @@ def main(argv: list[str] | None = None) -> int:
     session = DialogueSession(pipeline, args.character, args.system, args.voice)
     known = pipeline.processor.characters.get(args.character, {})
     recorder = Recorder(args.output, known.get("name", "Character"), args.pages)
-    set_seed(args.seed)
+    torch.manual_seed(args.seed)
     if users is None:
         console(session, recorder, sys.stdin, sys.stdout, **sampling)
     else:
-        for user in users:
-            recorder.write(user, session.answer(user, **sampling))
+        for said, user in zip(args.turns, users, strict=True):
+            sys.stdout.write(f"{PROMPT}{said}\n")
+            _say(session, recorder, user, sys.stdout, sampling)
     logger.info("%d answers in %s", len(recorder.rounds), args.output)
     return 0
 
@@ -225,7 +225,7 @@ def console(session, recorder: Recorder, lines: Iterable[str], out, **generate_k
                 history = conversations[current]
                 history.append(history[-1].fork())
                 try:
-                    _say(history[-1], recorder, words, out, generate_kwargs)
+                    _say(history[-1], recorder, user_message(words), out, generate_kwargs)
                 except BaseException:
                     history.pop()
                     raise
@@ -237,12 +237,20 @@ def console(session, recorder: Recorder, lines: Iterable[str], out, **generate_k
     out.write("\n")
 
 
-def _say(session, recorder: Recorder, words: list[str], out, generate_kwargs: dict) -> None:
-    user = user_message(words)
-    entry = recorder.write(user, session.answer(user, **generate_kwargs))
-    shown = [entry[name] for name in ("audio", "motion", "page") if entry[name]]
-    out.write(f"{recorder.name}: {entry['text'] or ('...' if entry['valid'] else '(malformed)')}\n")
-    out.write(f"  {' '.join(shown)}\n" if shown else "")
+def _say(session, recorder: Recorder, user: dict, out, generate_kwargs: dict) -> None:
+    """Answers a turn, and shows what was said, how long it is, how long it took and where it lies."""
+    begin = time.perf_counter()
+    reply = session.answer(user, **generate_kwargs)
+    took = f"answered in {time.perf_counter() - begin:.1f} s"
+    entry = recorder.write(user, reply)
+    words, told = f"(malformed) {reply.answer.reason}", [took]
+    if reply.valid:
+        words = reply.text or "(no words: this checkpoint answers in motion and speech without a transcript)"
+        speech, motion = len(reply.audio) / reply.sampling_rate, len(reply.motion.poses) / reply.motion.fps
+        told = [f"{speech:.1f} s of speech", f"{motion:.1f} s of motion", took]
+    files = [entry[name] for name in ("audio", "motion", "page") if entry[name]]
+    out.write(f"{recorder.name}: {words}\n  {', '.join(told)}\n" + (f"  {' '.join(files)}\n" if files else ""))
+    out.flush()
 
 
 def _command(words: list[str], conversations: dict, current: str, out) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..processing.audio import read_audio, write_audio
-from ..processing.motion import SmplxMotion
+from ..processing.messages import raw_medium
 from ..processing.motion_files import read_motion
 from ..processing.rendering import sorted_blocks
 from ..processing.smplx_body import joint_positions, rest_joints, standing_height
@@ -29,13 +29,14 @@ def write_turn_page(path: Path, number: int, name: str, user: dict, reply, audio
         reply: the `Reply`, its media decoded.
         audio: wav file of the answer, None where it is not valid.
     """
-    blocks = {block["type"]: block[block["type"]] for block in sorted_blocks(user["content"])}
+    blocks = {block["type"]: block for block in sorted_blocks(user["content"])}
+    media = {kind: raw_medium(blocks[kind]) if kind in blocks else None for kind in ("motion", "audio")}
     heard = None
-    if "audio" in blocks and not isinstance(blocks["audio"], dict):
+    if media["audio"] is not None:
         heard = path.with_suffix(".user.wav")
-        write_audio(heard, read_audio(blocks["audio"], reply.sampling_rate), reply.sampling_rate)
-    joints, fps = _user_joints(blocks.get("motion"))
-    said = blocks.get("text") or ("(a recording)" if heard else "")
+        write_audio(heard, read_audio(media["audio"], reply.sampling_rate), reply.sampling_rate)
+    joints, fps = _user_joints(media["motion"])
+    said = blocks.get("text", {}).get("text") or ("(a recording)" if heard else "")
     performers = Performer("You", joints, fps, heard, said), _character(name, reply, audio)
     scene = Scene(f"Round {number}", reply.answer.reason, *performers, valid=reply.valid)
     conversation = Conversation(name, "", [scene])
@@ -50,11 +51,11 @@ def _character(name: str, reply, audio: str | None) -> Performer:
 
 
 def _user_joints(motion) -> tuple[np.ndarray, float]:
-    """Joints of a motion file or motion, turned to nobody; of codes or none a body that faces the character."""
-    if motion is None or isinstance(motion, dict):
+    """Joints of a motion file or motion, turned to nobody; without any a body that faces the character."""
+    if motion is None:
         # Half a turn about the vertical: the character looks along +Z
         return _resting() * [-1.0, 1.0, -1.0] + USER_PLACE, 30.0
-    motion = motion if isinstance(motion, SmplxMotion) else read_motion(motion)
+    motion = read_motion(motion)
     joints = np.asarray(joint_positions(motion))
     if np.abs(joints).max() > FARTHEST:
         joints = joints - joints[:1, :1] * [1.0, 0.0, 1.0] + USER_PLACE

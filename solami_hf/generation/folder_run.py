@@ -5,59 +5,21 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import StoppingCriteria, set_seed
+from transformers import StoppingCriteria
 
 from ..processing.answers import Answer
 from ..processing.audio import write_audio
 from ..processing.motion_files import write_motion
 from .continuous import generate_continuously
+from .decoding import Decoding
 from .jobs import Job
 from .results import ResultsWriter
 
 logger = logging.getLogger(__name__)
-BATCHING = ("auto", "padded", "continuous")
-
-
-@dataclass
-class Decoding:
-    """How answers are drawn.
-
-    Attributes:
-        max_new_tokens: tokens of the longest.
-        temperature: 0 for greedy answers.
-        top_p: nucleus.
-        batching: `padded` batches of `generate`, `continuous` batching, or `auto`: continuous on a GPU.
-    """
-
-    max_new_tokens: int = 600
-    temperature: float = 0.0
-    top_p: float = 1.0
-    batching: str = "auto"
-
-    def __post_init__(self):
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
-            raise ValueError(
-                f"temperature is {self.temperature}, top_p {self.top_p} and max_new_tokens {self.max_new_tokens}; "
-                "expected 0 or more, above 0 up to 1, and at least 1"
-            )
-        if self.batching not in BATCHING:
-            raise ValueError(f"batching is {self.batching!r}, expected one of {', '.join(BATCHING)}")
-
-    @property
-    def sampling(self) -> dict:
-        """Keyword arguments of `generate`."""
-        if self.temperature == 0:
-            return {"do_sample": False}
-        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
-
-    def is_continuous(self, model) -> bool:
-        """Whether a model's answers are batched continuously."""
-        return self.batching == "continuous" or (self.batching == "auto" and model.device.type == "cuda")
 
 
 def run_folder(pipeline, batches: list[list[Job]], writer: ResultsWriter, decoding: Decoding, media: bool) -> dict:
@@ -101,7 +63,7 @@ def _answer_batch(pipeline, batch: list[Job], number: int, writer: ResultsWriter
                 row["error"] = str(error)
     if not prompts:
         return rows
-    set_seed(zlib.crc32(f"{rows[0]['seed']} {number}".encode()))
+    torch.manual_seed(zlib.crc32(f"{rows[0]['seed']} {number}".encode()))
     late = time.perf_counter() - begin
     ids, times = _generate(pipeline, list(prompts.values()), batch[0].answer_format, decoding)
     for i, row_ids, row_times in zip(prompts, ids, times, strict=True):
@@ -179,4 +141,4 @@ def _write_media(pipeline, answer: Answer, row: dict, voice: str | None, writer:
     return {**written, "decode_seconds": seconds}
 
 
-__all__ = ["BATCHING", "Decoding", "run_folder"]
+__all__ = ["run_folder"]

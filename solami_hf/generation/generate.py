@@ -24,14 +24,16 @@ its row says why, and the exit code is 1. --conditions are for chat: see `solami
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
+
+from ..command_line import parse_arguments, run_command
+from ..processing.folder_or_hub import model_source
+from ..processing.output_folder import writing_to
 
 logger = logging.getLogger(__name__)
 TASKS = ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s", "chat")
@@ -58,12 +60,10 @@ class LoadingArguments:
         """The `SolamiPipeline`; FileNotFoundError and ValueError as `SolamiPipeline.from_pretrained`."""
         from .pipeline import SolamiPipeline
 
-        if not Path(self.checkpoint).is_dir() and self.checkpoint.startswith(("/", ".")):
-            raise FileNotFoundError(f"no such checkpoint folder: {self.checkpoint}")
         placed = {} if self.device_map is None else {"device_map": self.device_map}
         quantization = None if self.quantization == "none" else self.quantization
         return SolamiPipeline.from_pretrained(
-            self.checkpoint,
+            model_source("checkpoint", self.checkpoint),
             dtype=self.dtype,
             max_new_tokens=max_new_tokens,
             quantization=quantization,
@@ -90,7 +90,10 @@ class GenerateArguments(LoadingArguments):
     temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})
     top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
     max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
-    batch_size: int = field(default=32, metadata={"help": "Answers generated together; 1 for a live turn's latency."})
+    batch_size: int = field(
+        default=32,
+        metadata={"help": "Files encoded, and answers generated, together; 1 for a live turn's latency."},
+    )
     batching: Literal["auto", "padded", "continuous"] = field(
         default="auto", metadata={"help": "continuous: as one ends the next begins; auto: that on a GPU, else padded."}
     )
@@ -118,15 +121,7 @@ class GenerateArguments(LoadingArguments):
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
-    parser = TrlParser(
-        dataclass_types=[GenerateArguments],
-        prog="solami generate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    (args,) = parser.parse_args_and_config(sys.argv[1:] if argv is None else argv)
+    (args,) = parse_arguments([GenerateArguments], argv, "solami generate", __doc__)
     counts = generate(args)
     logger.info(
         "%d answers, %d of them valid, %d inputs that could not be used: %s",
@@ -147,9 +142,16 @@ def generate(args: GenerateArguments, pipeline=None) -> dict:
     Raises:
         FileNotFoundError: no checkpoint or no input there.
         ValueError: no usable input at all, codes of another codec, an unknown voice, or a folder of another run.
+        OSError: nothing can be written to the folder, or another process is writing to it.
     """
+    with writing_to(args.output):
+        return _generate(args, pipeline)
+
+
+def _generate(args: GenerateArguments, pipeline) -> dict:
     from ..processing.results import key_of
-    from .folder_run import Decoding, run_folder
+    from .decoding import Decoding
+    from .folder_run import run_folder
     from .jobs import in_batches
     from .results import ResultsWriter
 
@@ -172,10 +174,10 @@ def _stages(args: GenerateArguments, pipeline, seeds: list[int]):
     from .jobs import dialogue_jobs, task_jobs
 
     if args.task == "chat":
-        dialogues = read_dialogues(args.input, pipeline.processor, args.split)
+        dialogues = read_dialogues(args.input, pipeline.processor, args.split, args.batch_size)
         jobs = dialogue_jobs(pipeline, dialogues, seeds, args.conditions, args.max_new_tokens, args.voice)
         return dialogues, jobs
-    items = read_items(args.task, args.input, pipeline.processor, args.split)
+    items = read_items(args.task, args.input, pipeline.processor, args.split, args.batch_size)
     return items, task_jobs(pipeline, args.task, items, seeds, args.instruction, args.max_new_tokens)
 
 
@@ -231,5 +233,4 @@ def _listed(value):
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(main())
+    sys.exit(run_command("solami generate", main))

@@ -52,7 +52,8 @@ class AnswerGrammar(LogitsProcessor):
         max_tokens (`int`): tokens of the longest answer that the grammar lets pass, `<eos>` included.
 
     Raises:
-        ValueError: an unknown format, bounds that leave no answer, or interleaved motion whose rates differ.
+        ValueError: a config without the layout, an unknown format, bounds that leave no answer, or interleaved motion
+            whose rates differ.
     """
 
     def __init__(
@@ -67,12 +68,9 @@ class AnswerGrammar(LogitsProcessor):
         not_text=(),
         chunk_seconds: float = CHUNK_SECONDS,
     ):
-        answer_format = answer_format or config.answer_format
-        if answer_format not in FORMATS:
-            raise ValueError(f"answer_format must be one of {sorted(FORMATS)}, got {answer_format!r}")
-        interleaved = getattr(config, "interleaved", False) if interleaved is None else interleaved
-        self.answer_format, self.interleaved = answer_format, interleaved
         self.has_text, self.parts = parts_of(config, answer_format)
+        interleaved = getattr(config, "interleaved", False) if interleaved is None else interleaved
+        self.answer_format, self.interleaved = answer_format or config.answer_format, interleaved
         self._per_code = 2 if "hand" in self.parts else 1  # tokens of a step of motion
         self.modalities, self.markers, self.not_text = config.modalities, config.markers, list(not_text)
         self.levels = getattr(config, "speech_levels", 1)
@@ -286,8 +284,9 @@ def sliced_head(model, grammar: AnswerGrammar):
     def forward(hidden):
         if not (threading.get_ident() == thread and sliced[0] and hidden.shape[1] == 1):
             return torch.nn.functional.linear(hidden, head.weight, head.bias)
-        logits = hidden.new_full((*hidden.shape[:-1], head.out_features), float("-inf"))
-        logits[..., rows] = torch.nn.functional.linear(hidden, weight, bias)
+        some = torch.nn.functional.linear(hidden, weight, bias)  # under autocast of another dtype than `hidden`
+        logits = some.new_full((*some.shape[:-1], head.out_features), float("-inf"))
+        logits[..., rows] = some
         return logits
 
     hook = model.register_forward_pre_hook(look_at_last, with_kwargs=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..modeling.modeling_solami import hub_kwargs
+from ..processing.folder_or_hub import hub_id
 
 
 def load_model(
@@ -19,7 +22,7 @@ def load_model(
 
     Args:
         path: folder or hub id of a checkpoint, or of a PEFT adapter (a folder with `adapter_config.json`).
-        dtype: a `torch.dtype`, its name, or "auto".
+        dtype: a `torch.dtype`, its name, or "auto"; `torch_dtype` among the others is the same.
         quantization: "int8" for linear layers in 8 bits by bitsandbytes, on a GPU or CPU; None for none.
         base: folder or hub id of the model that the adapter was trained on, by default the one that it names.
         merge: add the adapter to the base's weights; else it is computed beside them.
@@ -31,9 +34,13 @@ def load_model(
     Raises:
         FileNotFoundError: the adapter's base is gone.
         OSError: nothing to load there.
-        ValueError: unknown or missing quantisation, `base` or `merge` without an adapter, or merging into quantised
-            weights, or an adapter that does not fit.
+        ValueError: two dtypes, unknown or missing quantisation, `base` or `merge` without an adapter, or merging into
+            quantised weights, or an adapter that does not fit.
     """
+    named = kwargs.pop("torch_dtype", dtype)
+    if dtype not in (torch.float32, named):
+        raise ValueError(f"dtype is {dtype} and torch_dtype {named}; they mean the same, leave one of them out")
+    dtype = named
     options = {"dtype": dtype, **_quantized(quantization), **kwargs}
     hub = hub_kwargs(kwargs)
     named = _base_of(path, **hub)
@@ -52,6 +59,23 @@ def load_model(
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit {base or named}, it was trained on another model ({error})") from None
     return adapted.merge_and_unload() if merge else adapted.get_base_model()
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model's input belongs: with its first weights, or on the CPU where those are read from a disk."""
+    return torch.device("cpu") if model.device.type == "meta" else model.device
+
+
+@contextmanager
+def answering(model: PreTrainedModel) -> Iterator[None]:
+    """Takes a model that is in training out of it for the while: there is no dropout in answers, and layers with
+    gradient checkpointing would leave their cache alone."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def processor_source(path, base=None, **kwargs) -> tuple[str, dict]:
@@ -86,7 +110,7 @@ def _base_of(path, **hub) -> str | None:
 
 def _there(base, adapter) -> str:
     base = str(base)
-    if not Path(base).is_dir() and (base.startswith(("/", ".")) or base.count("/") != 1):
+    if not Path(base).is_dir() and hub_id(base) is None:
         raise FileNotFoundError(f"{adapter} was trained on {base}, which is not there; say where it is with `base`")
     return base
 
@@ -104,4 +128,4 @@ def _quantized(quantization: str | None) -> dict:
     return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
 
 
-__all__ = ["load_model", "processor_source"]
+__all__ = ["answering", "input_device", "load_model", "processor_source"]

@@ -12,13 +12,15 @@ from transformers import DynamicCache
 from ..modeling.configuration_solami import require_layout
 from ..processing.answers import Answer
 from ..processing.batching import pad_left
+from ..processing.messages import check_messages
 from ..processing.motion import SmplxMotion
-from ..processing.processing_solami import SolamiProcessor, _check_roles
+from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import drop_oldest_rounds, sorted_blocks
 from .cache import growing
 from .grammar import AnswerGrammar, sliced_head
-from .loading import load_model, processor_source
+from .loading import answering, input_device, load_model, processor_source
 from .request_grammar import grammar_of
+from .settings import generate_options
 
 TASK_FORMATS = {"text": "text", "motion": "motion", "audio": "speech"}
 """Type of a task's target -> format of its answer."""
@@ -58,19 +60,21 @@ class SolamiPipeline:
     Args:
         model: a `SolamiForCausalLM`, or another decoder whose config has the layout (`extend_backbone`).
         processor (`SolamiProcessor`): with both codecs.
-        max_new_tokens (`int`): longest answer; the paper uses 600.
+        max_new_tokens (`int`, *optional*): longest answer; by default what the model's generation config says, else
+            the paper's 600.
     """
 
-    def __init__(self, model, processor, max_new_tokens: int = 600):
+    def __init__(self, model, processor, max_new_tokens: int | None = None):
         require_layout(model.config)
-        self.model, self.processor, self.max_new_tokens = model.eval(), processor, max_new_tokens
+        self.model, self.processor = model.eval(), processor
+        self.max_new_tokens = max_new_tokens or model.generation_config.max_new_tokens or 600
 
     @classmethod
     def from_pretrained(
         cls,
         path,
         dtype=torch.float32,
-        max_new_tokens: int = 600,
+        max_new_tokens: int | None = None,
         quantization: str | None = None,
         base=None,
         merge: bool = False,
@@ -80,8 +84,8 @@ class SolamiPipeline:
 
         Args:
             path: folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`).
-            dtype: of the language model; the codecs stay in float32.
-            max_new_tokens: longest answer.
+            dtype: of the language model; the codecs stay in float32. `torch_dtype` is the same.
+            max_new_tokens: longest answer, see above.
             quantization, base, merge: see `loading.load_model`.
             kwargs: for the model's `from_pretrained` (`device_map`, `revision`, `attn_implementation`, ...).
 
@@ -116,24 +120,28 @@ class SolamiPipeline:
             decode: make motion and waveform of the valid answers; without it only text and codes.
             voice: one of the processor's voices, for all of them. None: the voice of the character whose system prompt
                 a conversation begins with, if it has one.
-            generate_kwargs: for `model.generate` (`do_sample`, `temperature`, `top_p`, ...); greedy by default, and
-                with the pipeline's `max_new_tokens`.
+            generate_kwargs: for `model.generate` (`do_sample`, `temperature`, `generation_config`, `streamer`, ...);
+                they go before what the model's own generation config says. By default greedy, with the pipeline's
+                `max_new_tokens`, and with a cache, whatever the checkpoint says of that. A `logits_processor` of your
+                own comes before the grammar of answers; an `AnswerGrammar` takes its place, and `[]` leaves it out.
 
         Raises:
             ValueError: a last message that is not the user's or is empty, an unreadable medium, a single turn that is
-                too long, an unknown voice, or too few `max_new_tokens` for any answer.
+                too long, an unknown voice, an option that is unknown or asks for several answers, or too few
+                `max_new_tokens` for any answer.
         """
         for messages in conversations:
-            if not messages or messages[-1].get("role") != "user":
+            if messages:
+                check_messages(messages)
+            if not messages or messages[-1]["role"] != "user":
                 raise ValueError("a conversation to answer must end with the user's turn")
-            for message in messages:
-                check_content(message.get("content"), self.processor.speech_codec.config.sampling_rate)
         voices = [voice or self.processor.voice_of(messages) for messages in conversations]
         for name in set(voices) - {None}:  # fail now, not after the answer
             self.processor.voices.prompt(name, self.processor.speech_codec)
-        longest = generate_kwargs.get("max_new_tokens")
+        options = self.options(generate_kwargs)
+        longest = options["generation_config"].max_new_tokens
         prompts = [self.chat_prompt(messages, longest) for messages in self.processor.encode_media(conversations)]
-        ids = self.generate_prompts(prompts, **generate_kwargs)
+        ids = self.generate_prompts(prompts, **options)
         answers = [self.processor.parse_response(row) for row in ids]
         return [self._reply(answer, decode, voice) for answer, voice in zip(answers, voices, strict=True)]
 
@@ -209,28 +217,34 @@ class SolamiPipeline:
             max_new_tokens or self.max_new_tokens,
         )
 
+    def options(self, generate_kwargs: dict) -> dict:
+        """Keyword arguments as `model.generate` gets them, with all settings in `generation_config`; see `respond`."""
+        return generate_options(self.model, self.max_new_tokens, generate_kwargs)
+
     @torch.inference_mode()
     def _generate(self, input_ids, attention_mask, answer_format=None, **generate_kwargs) -> list[list[int]]:
-        device = self.model.device
-        settings = {"do_sample": False, "max_new_tokens": self.max_new_tokens, **generate_kwargs}
-        head, beams = nullcontext(), settings.get("num_beams", 1)
-        if beams == 1:
-            chosen = {"past_key_values", "cache_implementation", "use_cache", "generation_config"} & settings.keys()
-            if not chosen and self.model._supports_default_dynamic_cache():
-                settings["past_key_values"] = DynamicCache(config=self.model.config)
-            if type(settings.get("past_key_values")) is DynamicCache:
-                growing(settings["past_key_values"])
-        if "logits_processor" not in settings:
-            grammar = self.grammar(answer_format, settings["max_new_tokens"])
-            settings["logits_processor"] = [grammar]
-            # Beams compare log-probabilities over all rows, and a cache of fixed shape may have the model compiled.
-            if beams == 1 and "cache_implementation" not in settings:
+        options, device = self.options(generate_kwargs), input_device(self.model)
+        settings, own = options["generation_config"], options.get("logits_processor")
+        plain = settings.num_beams in (None, 1) and settings.cache_implementation is None
+        if plain and settings.use_cache and self.model._supports_default_dynamic_cache():
+            options.setdefault("past_key_values", DynamicCache(config=self.model.config))
+        if plain and type(options.get("past_key_values")) is DynamicCache:
+            growing(options["past_key_values"])
+        if settings.stop_strings:
+            options.setdefault("tokenizer", self.processor.tokenizer)
+        head = nullcontext()
+        if own is None or (own and not any(isinstance(processor, AnswerGrammar) for processor in own)):
+            grammar = self.grammar(answer_format, settings.max_new_tokens)
+            options["logits_processor"] = [*(own or []), grammar]
+            # Beams compare log-probabilities over all rows, a cache of fixed shape may have the model compiled, and
+            # others' processors may look at any row.
+            if plain and own is None:
                 head = sliced_head(self.model, grammar)
-        with head:
+        with answering(self.model), head:
             output = self.model.generate(
-                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
+                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **options
             )
-        return output[:, input_ids.shape[1] :].tolist()
+        return getattr(output, "sequences", output)[:, input_ids.shape[1] :].tolist()
 
     def run_task(self, instruction: str, sources: list[dict], target_type: str, **generate_kwargs) -> list[list[int]]:
         """Generated ids of a one-shot task for a batch of sources, well formed as the target demands.
@@ -240,12 +254,13 @@ class SolamiPipeline:
             sources: content blocks, media as codes.
             target_type: `text`, `motion` or `audio`; it decides how the prompt is worded.
         """
-        longest = generate_kwargs.get("max_new_tokens")
+        options = self.options(generate_kwargs)
+        longest = options["generation_config"].max_new_tokens
         prompts = [self.task_prompt(instruction, source, target_type, longest) for source in sources]
-        return self.generate_prompts(prompts, TASK_FORMATS[target_type], **generate_kwargs)
+        return self.generate_prompts(prompts, TASK_FORMATS[target_type], **options)
 
     def _fit(self, messages: list[dict], max_new_tokens: int) -> list[int]:
-        _check_roles(messages)
+        check_messages(messages)
         check_turn(messages[-1])
         limit = self.room_for_prompt(max_new_tokens)
         ids: list[int] = []
@@ -268,30 +283,6 @@ class SolamiPipeline:
             motion = self.processor.decode_motion({"body": answer.body, "hand": answer.hand})
             audio = self.processor.decode_speech(answer.speech, voice)
         return Reply(text, motion, audio, rate, answer.valid, answer)
-
-
-def check_content(content, sampling_rate: int) -> None:
-    """ValueError for a message's content that is neither a string nor blocks that hold what their type says.
-
-    Args:
-        content: of a message, media raw or as codes.
-        sampling_rate: Hz that arrays of sound have; files carry their own.
-    """
-    if isinstance(content, str):
-        return
-    if not isinstance(content, (list, tuple)):
-        raise ValueError(f"a message's content is a string or a list of blocks, got {type(content).__name__}")
-    for block in content:
-        if not isinstance(block, dict) or block.get("type") not in block:
-            told = sorted(block) if isinstance(block, dict) else type(block).__name__
-            raise ValueError(f'a content block is like {{"type": "audio", "audio": ...}}, got {told}')
-        media, rate = block[block["type"]], block.get("sampling_rate", sampling_rate)
-        if block["type"] == "audio" and (rate != sampling_rate or (isinstance(media, dict) and "codes" not in media)):
-            told = f"{rate} Hz" if rate != sampling_rate else sorted(media)
-            raise ValueError(
-                f'audio is a file, an array at {sampling_rate} Hz or {{"codes": ...}}, got {told}; for other arrays '
-                "there is processing.audio.read_audio(array, source_rate=...)"
-            )
 
 
 def check_turn(message: dict) -> None:

@@ -27,7 +27,8 @@ from transformers import DynamicCache, StoppingCriteria
 
 from ..processing.fingerprints import codec_fingerprint, model_fingerprint
 from ..processing.whole_file import whole_file
-from .pipeline import Reply, SolamiPipeline, check_content, check_turn
+from .loading import answering, input_device
+from .pipeline import Reply, SolamiPipeline, check_turn
 from .streaming import LOOKAHEAD, Event, stream_answer
 
 logger = logging.getLogger(__name__)
@@ -96,18 +97,19 @@ class DialogueSession:
         Args:
             turn: what the user does, as a message, its content blocks, or a string; media raw or as codes.
             decode: make motion and waveform; without it only text and codes.
-            generate_kwargs: for `model.generate`, one answer; greedy by default.
+            generate_kwargs: as in `SolamiPipeline.respond`, but for the cache, which is the session's own.
 
         Returns:
             `Reply`; one that was cancelled is not valid, and its `answer.reason` says "cancelled".
 
         Raises:
-            ValueError: an empty turn, unreadable media, codes outside the codebooks, or a turn that with its answer
-                does not fit into the context.
+            ValueError: an empty turn, unreadable media, codes outside the codebooks, a turn that with its answer does
+                not fit into the context, or an option that is unknown or of no use here.
             RuntimeError: another thread is using this session.
         """
-        with self._turn(turn, generate_kwargs) as (prompt, keep):
-            answer_ids = self._generate(prompt, generate_kwargs)
+        options = self._options(generate_kwargs)
+        with self._turn(turn, options) as (prompt, keep):
+            answer_ids = self._generate(prompt, options)
             answer = self.pipeline.processor.parse_response(answer_ids)
             if not answer.valid and self._cancelled.is_set():
                 answer.reason = "cancelled"
@@ -255,8 +257,7 @@ class DialogueSession:
         return session
 
     def _load_cache(self, path: Path) -> None:
-        device = self.pipeline.model.device
-        with safe_open(path, "pt", device=str(device)) as file:
+        with safe_open(path, "pt", device=str(input_device(self.pipeline.model))) as file:
             if file.metadata().get("model") != model_fingerprint(self.pipeline.model):
                 logger.warning("%s is of another model; the conversation is read again", path)
                 return
@@ -266,17 +267,21 @@ class DialogueSession:
 
     # ---- what stands behind
 
+    def _options(self, generate_kwargs: dict) -> dict:
+        """As `SolamiPipeline.options`; ValueError for another cache than the session's."""
+        options = self.pipeline.options(generate_kwargs)
+        if options["generation_config"].cache_implementation is not None or "past_key_values" in options:
+            raise ValueError("a session has a cache of its own; leave cache_implementation and past_key_values out")
+        return options
+
     @contextmanager
-    def _turn(self, turn, generate_kwargs: dict):
+    def _turn(self, turn, options: dict):
         """A user's turn: gives the prompt, and what to call with a good answer's ids. Otherwise nothing changes."""
-        if generate_kwargs.get("num_return_sequences", 1) != 1:
-            raise ValueError("a session has one answer a turn; fork() it for several")
         with self._alone():
             self._cancelled.clear()
             message, kept = self._user_message(turn), []
             user_ids = self._render([message], add_generation_prompt=True)
-            longest = generate_kwargs.get("max_new_tokens") or self.pipeline.max_new_tokens
-            first = self._first_fitting(len(user_ids), longest)
+            first = self._first_fitting(len(user_ids), options["generation_config"].max_new_tokens)
             history = self._context(first)
 
             def keep(answer_ids: list[int]) -> None:
@@ -306,9 +311,7 @@ class DialogueSession:
         message = turn if isinstance(turn, dict) and "role" in turn else {"role": "user", "content": turn}
         if message["role"] != "user":
             raise ValueError(f"a session answers the user, got a message of role {message['role']!r}")
-        processor = self.pipeline.processor
-        check_content(message.get("content"), processor.speech_codec.config.sampling_rate)
-        ((encoded,),) = processor.encode_media([[message]])
+        ((encoded,),) = self.pipeline.processor.encode_media([[message]])
         check_turn(encoded)
         return encoded
 
@@ -334,24 +337,24 @@ class DialogueSession:
                 first += 1
         return first
 
-    def _generate(self, prompt: list[int], generate_kwargs: dict) -> list[int]:
+    def _generate(self, prompt: list[int], options: dict) -> list[int]:
         """An answer's ids; the cache then holds the prompt and the answer but for its last token, or less."""
+        settings, options = options["generation_config"], dict(options)
         pairs = zip(self._cached, prompt[:-1], strict=False)
         known = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._cached), len(prompt) - 1))
         self._forget(known)
-        self.prefilled_tokens = len(prompt) - known
+        self.prefilled_tokens = len(prompt) - known * settings.use_cache
         self._cached = list(prompt)  # whatever happens, what is in the cache begins like this
-        ids, beams = torch.tensor([prompt]), generate_kwargs.get("num_beams", 1)
-        stop = [*generate_kwargs.pop("stopping_criteria", []), _StopWhen(self._cancelled)]
+        ids, beams = torch.tensor([prompt]), settings.num_beams or 1
+        options["stopping_criteria"] = [*options.get("stopping_criteria", []), _StopWhen(self._cancelled)]
         try:
-            cache = self._cache
-            if beams > 1:  # they leave a cache of their own, of which no row need be the answer's
+            if settings.use_cache:
+                options["past_key_values"] = self._cache
+            if settings.use_cache and beams > 1:  # they leave a cache of which no row need be the answer's
                 self._read(prompt[known:-1])
-                cache = _shared(cache)
-                cache.batch_repeat_interleave(beams)
-            (answer_ids,) = self.pipeline._generate(
-                ids, torch.ones_like(ids), past_key_values=cache, stopping_criteria=stop, **generate_kwargs
-            )
+                options["past_key_values"] = _shared(self._cache)
+                options["past_key_values"].batch_repeat_interleave(beams)
+            (answer_ids,) = self.pipeline._generate(ids, torch.ones_like(ids), **options)
         except BaseException:  # layers that came after the error have read no more than before
             self._forget(known)
             raise
@@ -362,8 +365,9 @@ class DialogueSession:
     def _read(self, ids: list[int]) -> None:
         if ids:
             model = self.pipeline.model
-            inputs = torch.tensor([ids], device=model.device)
-            model.base_model(input_ids=inputs, past_key_values=self._cache, use_cache=True)
+            inputs = torch.tensor([ids], device=input_device(model))
+            with answering(model):
+                model.base_model(input_ids=inputs, past_key_values=self._cache, use_cache=True)
 
     def _forget(self, length: int) -> None:
         """Shortens the cache to `length` tokens at most, all its layers alike."""

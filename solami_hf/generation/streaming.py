@@ -21,14 +21,17 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..modeling.vocabulary import BRACKETS
 from ..processing.answers import FORMATS, PARTS
 from ..processing.interleaving import CHUNK_SECONDS
 from ..processing.motion import SmplxMotion
+from ..processing.processor_codecs import MIXED_PRECISION
 from .pipeline import Reply
 from .streaming_media import LOOKAHEAD, MotionPieces, SpeechPieces
 
@@ -274,7 +277,9 @@ class IdStream:
     def __init__(self, generate):
         self._result, self._error, self._ended, self._prompt_seen = None, None, False, False
         self._ids, self._changed = [], threading.Condition()
-        self._thread = threading.Thread(target=self._run, args=(generate,), name="answer", daemon=True)
+        # Mixed precision is a thread's own
+        on = [(kind, torch.get_autocast_dtype(kind)) for kind in filter(torch.is_autocast_enabled, MIXED_PRECISION)]
+        self._thread = threading.Thread(target=self._run, args=(generate, on), name="answer", daemon=True)
         self._thread.start()
 
     def put(self, value) -> None:
@@ -309,9 +314,12 @@ class IdStream:
             raise self._error
         return self._result
 
-    def _run(self, generate) -> None:
+    def _run(self, generate, autocast: list[tuple]) -> None:
         try:
-            self._result = generate(self)
+            with ExitStack() as stack:
+                for kind, dtype in autocast:
+                    stack.enter_context(torch.autocast(kind, dtype=dtype))
+                self._result = generate(self)
         except BaseException as error:  # for whoever asks for the result
             self._error = error
         with self._changed:
@@ -321,12 +329,13 @@ class IdStream:
 
 def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Iterator[Event]:
     """The events of `DialogueSession.stream`; see there."""
-    if generate_kwargs.get("num_beams", 1) != 1 or "streamer" in generate_kwargs:
+    options = session._options(generate_kwargs)
+    if options["generation_config"].num_beams not in (None, 1) or "streamer" in options:
         raise ValueError("a stream has one beam, and a streamer of its own; session.answer() takes several beams")
     pipeline, cancelled = session.pipeline, session._cancelled
-    with session._turn(turn, generate_kwargs) as (prompt, keep):
+    with session._turn(turn, options) as (prompt, keep):
         decoder = AnswerDecoder(pipeline.processor, session.voice, lookahead)
-        ids = IdStream(lambda streamer: session._generate(prompt, {**generate_kwargs, "streamer": streamer}))
+        ids = IdStream(lambda streamer: session._generate(prompt, {**options, "streamer": streamer}))
         try:
             for event in _events(decoder, ids):
                 if cancelled.is_set():

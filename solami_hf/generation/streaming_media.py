@@ -27,6 +27,7 @@ from ..modeling.vocabulary import split_levels
 from ..processing.audio import LOUDEST, LOUDNESS_SECONDS
 from ..processing.motion import SmplxMotion
 from ..processing.motion_features import features_to_smplx
+from ..processing.processor_codecs import in_own_precision
 
 FILLED_SECONDS, FILLED_AHEAD_SECONDS, FILLED_BEHIND_SECONDS = 0.8, 0.2, 3.0
 OVERLAP_AHEAD_SECONDS, OVERLAP_BEHIND_SECONDS = 0.25, 2.0
@@ -46,12 +47,14 @@ class MotionPieces:
         self._stream, self._fps = MotionVQDecoderStream(codec, lookahead), codec.config.fps
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None  # features of the last frame, and where it stands
 
+    @in_own_precision
     def push(self, *codes) -> SmplxMotion | None:
         """The frames that became known with the next codes (n,) of body and hand, or of the body alone where the codec
         is bound; None where there are none."""
         codes = (torch.as_tensor(np.asarray(part, dtype=np.int64))[None] for part in codes)
         return self._motion(self._stream.decode(*codes))
 
+    @in_own_precision
     def finish(self) -> SmplxMotion | None:
         """The rest, when no more codes will come."""
         return self._motion(self._stream.finish())
@@ -89,6 +92,7 @@ class SpeechPieces:
         self._stream = SpeechCodecDecoderStream(codec) if ours else _OverlappedDecoder(codec)
         self._loudness, self._device, self._empty = _FallingLoudness(self._config.sampling_rate), codec.device, True
 
+    @in_own_precision
     def push(self, codes) -> np.ndarray:
         """The sound (samples,) float32 in [-1, 1] that became known with the next speech codes (n,), whole frames."""
         if not len(codes):
@@ -96,6 +100,7 @@ class SpeechPieces:
         frames = torch.from_numpy(split_levels(codes, self._config.lm_levels, self._config.codebook_size))
         return self._heard(frames if self._fill is None else self._fill.push(frames), last=False)
 
+    @in_own_precision
     def finish(self) -> np.ndarray:
         """The rest, when no more codes will come; nothing where none came."""
         rest = torch.zeros(1, 0, dtype=torch.long) if self._fill is None else self._fill.finish()

@@ -24,6 +24,7 @@ in length, and `parse_response` then says that the answer is not valid.
 
 from __future__ import annotations
 
+from ..modeling.configuration_solami import require_layout
 from ..modeling.vocabulary import BRACKETS, MARKERS, MODALITY_FORMATS
 from ..processing.answers import FORMATS, parts_of
 from .request_grammar import answers_so_far, grammar_of
@@ -61,6 +62,7 @@ def _processor_class():
             super().__init__(vllm_config, device, is_pin_memory)
             model = vllm_config.model_config
             self.config, self.tokenizer = model.hf_config, AutoTokenizer.from_pretrained(model.tokenizer)
+            require_layout(self.config)  # not at the first request
             self.grammars: dict = {}
 
         @classmethod
@@ -94,9 +96,10 @@ def answer_regex(config, answer_format: str | None = None) -> str:
         answer_format: one of `answers.FORMATS`, by default the config's.
 
     Raises:
-        ValueError: an interleaved format, or several levels of speech codes, which take turns.
+        ValueError: a config without the layout, an interleaved format, or several levels of speech codes, which take
+            turns.
     """
-    has_text, parts = parts_of(config, answer_format or config.answer_format)
+    has_text, parts = parts_of(config, answer_format)
     if parts and (getattr(config, "interleaved", False) or getattr(config, "speech_levels", 1) > 1):
         raise ValueError("no regular expression tells interleaved answers or levels; use SolamiLogitsProcessor")
     pieces = ["[^<>]+" + (MARKERS["eot"] if parts else "")] if has_text else []

@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from ..processing.folder_or_hub import hub_id
 from .cards import model_card
 
 _KINDS = {
@@ -187,8 +188,7 @@ def _adapter(config: Mapping) -> dict:
         "of the base at revision": config.get("revision"),
     }
     # A folder of this machine is no base that others have.
-    known = isinstance(base, str) and base.count("/") == 1 and not Path(base).exists() and base[0] not in "./"
-    return {"facts": facts, "base_model": base if known else None}
+    return {"facts": facts, "base_model": hub_id(base) if isinstance(base, str) else None}
 
 
 _READERS = {

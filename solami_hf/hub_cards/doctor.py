@@ -19,6 +19,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ..command_line import parse_arguments
+from ..processing.folder_or_hub import check_source, hub_id
 from . import doctor_checks, doctor_code
 from .export import with_flags
 from .push_plan import files_of, kind_of, missing
@@ -60,7 +62,9 @@ def examine(
         FileNotFoundError: no such folder. ValueError: it is no repository of ours.
         RepositoryNotFoundError, RevisionNotFoundError: no such repository, for this user.
     """
-    folder = Path(source) if Path(source).exists() else _download(str(source), revision)
+    repo = hub_id(source)
+    check_source("local", source)
+    folder = Path(source) if repo is None else _download(repo, revision)
     kind = kind_of(folder)
     checks: dict[str, Callable[[], list[Finding]]] = {
         "files": lambda: missing(folder, kind),
@@ -69,7 +73,7 @@ def examine(
     }
     if kind in ("checkpoint", "codec") and examine_code:
         checks["remote code"] = lambda: doctor_code.check_code(folder, trust_remote_code)
-    checks["card"] = lambda: doctor_checks.check_card(folder, kind, None if folder == Path(source) else str(source))
+    checks["card"] = lambda: doctor_checks.check_card(folder, kind, repo)
     return Examination(str(source), kind, {name: _careful(check) for name, check in checks.items()})
 
 
@@ -100,8 +104,6 @@ def _download(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    if repo_id.count("/") != 1 or repo_id[0] in "./~":
-        raise FileNotFoundError(f"there is no folder {repo_id}")
     for repo_type in ("model", "dataset", "space"):
         try:
             return Path(snapshot_download(repo_id, repo_type=repo_type, revision=revision))
@@ -126,10 +128,8 @@ class DoctorArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; the exit code is 1 when there is a problem."""
-    from trl import TrlParser
-
     argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--source")
-    (args,) = TrlParser(dataclass_types=[DoctorArguments], prog="solami doctor").parse_args_and_config(argv)
+    (args,) = parse_arguments([DoctorArguments], argv, "solami doctor")
     done = examine(args.source, args.revision, args.trust_remote_code)
     if args.json:
         checks = {name: [asdict(finding) for finding in found] for name, found in done.checks.items()}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ..processing.folder_or_hub import hub_id
 from .push_plan import read_json
 from .push_refusals import Finding
 
@@ -96,10 +97,12 @@ def check_codecs(folder: Path) -> list[Finding]:
     """The codecs load, have statistics, fit the layout, and are those of the training data and the voices."""
     from transformers import AutoConfig
 
+    from ..modeling.configuration_solami import require_layout
     from ..processing.fingerprints import codec_fingerprint
     from ..processing.processing_solami import SolamiProcessor
 
     config, processor = AutoConfig.from_pretrained(folder), SolamiProcessor.from_pretrained(folder)
+    require_layout(config)
     motion, speech = processor.motion_codec, processor.speech_codec
     found = _statistics(motion, "motion_codec/") + _sizes(config, motion.config, speech.config)
     prints = {"motion": codec_fingerprint(motion), "speech": codec_fingerprint(speech)}
@@ -225,7 +228,7 @@ def check_adapter(folder: Path) -> list[Finding]:
 
     config = read_json(folder / "adapter_config.json")
     base, found = config.get("base_model_name_or_path"), []
-    if not base or Path(base).is_absolute() or base.count("/") != 1:
+    if hub_id(base or "") is None:
         told = f"base_model_name_or_path is {base!r}, which others do not have"
         found.append(Finding("adapter_config.json", told, "push it with --base OWNER/NAME"))
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:

@@ -14,7 +14,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..processing.whole_file import whole_file, whole_folder
+from ..command_line import parse_arguments
+from ..processing.folder_or_hub import hub_id, model_source
+from ..processing.output_folder import whole_folder
+from ..processing.whole_file import whole_file
 from .card_facts import card_of_folder
 from .push_plan import CODEC_TYPES, read_json
 from .push_refusals import refusals
@@ -51,6 +54,7 @@ def export_checkpoint(
     """
     from transformers import AutoConfig, AutoModel
 
+    source = model_source("checkpoint", source)
     config = AutoConfig.from_pretrained(source)
     with whole_folder(output) as folder:
         if config.model_type in CODEC_TYPES:
@@ -63,6 +67,7 @@ def export_checkpoint(
 def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dtype: str) -> None:
     from transformers import AutoModelForCausalLM
 
+    from ..modeling.backbones import allow_cache
     from ..modeling.configuration_solami import require_layout
     from ..processing.fingerprints import codec_fingerprint
     from ..processing.processing_solami import SolamiProcessor
@@ -70,6 +75,7 @@ def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dty
     processor = SolamiProcessor.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     require_layout(model.config)
+    allow_cache(model)
     codecs = {name: codec_fingerprint(getattr(processor, f"{name}_codec")) for name in ("motion", "speech")}
     known = getattr(model.config, "codecs", None) or codecs
     if known != codecs:
@@ -122,9 +128,10 @@ def export_adapter(
     if found is None:
         raise FileNotFoundError(f"there is no adapter_config.json in {source} or in its folder adapter/")
     config = read_json(found / "adapter_config.json")
-    config["base_model_name_or_path"] = base = base or config.get("base_model_name_or_path")
-    if not base or Path(base).is_absolute() or Path(base).exists() or base.count("/") != 1:
-        raise ValueError(f"{found} names {base!r} as its base, which others do not have; pass --base OWNER/NAME")
+    named = base or config.get("base_model_name_or_path")
+    config["base_model_name_or_path"] = base = hub_id(named or "")
+    if base is None:
+        raise ValueError(f"{found} names {named!r} as its base, which others do not have; pass --base OWNER/NAME")
     if not (found / "adapter_model.safetensors").is_file():
         raise ValueError(f"{found} has no adapter_model.safetensors; save the adapter with PEFT's save_pretrained")
     with whole_folder(output) as folder:
@@ -168,10 +175,8 @@ class ExportArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami export`; returns the exit code."""
-    from trl import TrlParser
-
     argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--source", "--output")
-    (args,) = TrlParser(dataclass_types=[ExportArguments], prog="solami export").parse_args_and_config(argv)
+    (args,) = parse_arguments([ExportArguments], argv, "solami export")
     folder = Path(args.source)
     if _is_adapter(folder) and not (folder / "config.json").is_file():
         export_adapter(args.source, args.output, args.base)

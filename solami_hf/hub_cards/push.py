@@ -18,12 +18,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 
+from ..command_line import parse_arguments
+from ..processing.folder_or_hub import push_target
+from ..processing.output_folder import writing_to
 from ..processing.token_pushing import require_login
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint, with_flags
 from .push_plan import KINDS, files_of, kind_of, missing, size_text
@@ -33,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 # What an earlier push may have left beside the files of this one, and would be loaded with them.
 _PARTS = ("*.safetensors", "*.safetensors.index.json", "*.parquet")
+_STAGED = "solami-push-"
 _PATIENCE = (2, 10)  # seconds before each further try
 # By name, as cli.py names commands: metrics stand above this package.
 _METRICS = "solami_hf.metrics"
@@ -66,10 +70,9 @@ class Pushed:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami push`; returns the exit code."""
-    from trl import TrlParser
-
     argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--kind", "--path", "--repo_id")
-    (args,) = TrlParser(dataclass_types=[PushArguments], prog="solami push").parse_args_and_config(argv)
+    (args,) = parse_arguments([PushArguments], argv, "solami push")
+    args.repo_id = push_target("repo_id", args.repo_id)
     with _staged(args) as folder:
         found = _look_through(folder, args)
         if args.dry_run:
@@ -92,16 +95,12 @@ def main(argv: list[str] | None = None) -> int:
 @contextmanager
 def _staged(args: PushArguments) -> Iterator[Path]:
     """The folder to push: of a data set its own, of the others a clean one that is gone afterwards."""
-    from huggingface_hub.utils import validate_repo_id
-
     kinds = ("checkpoint", "adapter", "dataset", "metric")
     if args.kind not in kinds:
         raise ValueError(f"`kind` is {args.kind!r}, expected one of: {', '.join(kinds)}")
-    validate_repo_id(args.repo_id)
-    if args.repo_id.count("/") != 1:
-        raise ValueError(f"`repo_id` is {args.repo_id!r}, expected OWNER/NAME")
     path = Path(args.path)
-    with tempfile.TemporaryDirectory(prefix="solami-push-") as temporary:
+    _remove_left()
+    with tempfile.TemporaryDirectory(prefix=_STAGED) as temporary, writing_to(temporary):
         staged = Path(temporary) / args.repo_id.split("/")[1]
         if args.kind == "dataset":
             if kind_of(path) != "dataset":
@@ -116,6 +115,13 @@ def _staged(args: PushArguments) -> Iterator[Path]:
                 raise ValueError(f"{path} is a {kind_of(path)}; push it as one")
             export_checkpoint(path, staged, args.repo_id, args.max_shard_size, args.dtype)
         yield staged
+
+
+def _remove_left() -> None:
+    """Removes what pushes that were killed have left of their copies; those that are under way hold a lock."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_STAGED}*"):
+        with suppress(OSError), writing_to(left):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _stage_metric(path: str, staged: Path) -> None:
@@ -215,13 +221,12 @@ def _with_patience(commit: Callable, repo_id: str):
 
     What has arrived is compared before each try, so one that came through unheard is not made twice.
     """
-    from httpx2 import TransportError
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError  # the HTTP library's, and the Hub's own are of it
 
     for seconds in (*_PATIENCE, None):
         try:
             return commit()
-        except (HfHubHTTPError, TransportError) as error:
+        except HTTPError as error:
             status = getattr(getattr(error, "response", None), "status_code", 500)
             if status < 500:
                 raise

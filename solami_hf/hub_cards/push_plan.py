@@ -61,11 +61,12 @@ def kind_of(folder: str | Path) -> str:
 
 
 def files_of(folder: Path) -> list[str]:
-    """The files below a folder that belong to a repository, as relative names, sorted; no caches, no half files."""
+    """The files below a folder that belong to a repository, relative and sorted; no caches, half files or locks."""
     names = []
     for path in files_below(folder, hidden=True):
         parts = path.relative_to(folder).parts
-        hidden = any(part in _SKIPPED_FOLDERS for part in parts) or (parts[-1][0] == "." and parts[-1][-4:] == ".tmp")
+        half = parts[-1].startswith(".") and parts[-1].endswith((".tmp", ".lock"))
+        hidden = half or any(part in _SKIPPED_FOLDERS for part in parts)
         if not hidden:
             names.append("/".join(parts))
     return sorted(names)

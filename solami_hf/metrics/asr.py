@@ -7,7 +7,8 @@ format holds arrays only and runs no code. `HubTranscriber` is any speech recogn
 
 import abc
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,39 @@ def packaged_model() -> Path:
     return folder
 
 
+@cache
+def english_normalizer() -> Callable[[str], str]:
+    """Whisper's normalisation of English texts (appendix C of its paper): case, punctuation, contractions, numbers,
+    and British spellings as American ones, since a voice does not spell.
+
+    Raises:
+        ImportError: the package with the table is not installed.
+    """
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    try:  # transformers has the rules without the table of spellings
+        from whisper_normalizer.english import EnglishSpellingNormalizer
+    except ImportError as error:
+        raise ImportError("word errors need the extra: pip install 'solami_hf[eval]'") from error
+    return EnglishTextNormalizer(EnglishSpellingNormalizer().mapping)
+
+
 def check_audio(audio: Any, name: str) -> np.ndarray:
     """Mono samples as float32 (T,).
 
     Raises:
         ValueError: for more than one channel, integers, or values that are NaN, infinite or far from -1..1.
     """
-    samples = np.asarray(audio)
+    try:
+        samples = np.asarray(audio)
+    except (TypeError, ValueError, RuntimeError):  # a pair of samples and rate, a tensor of a GPU
+        samples = np.asarray(None)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        told = f"has shape {samples.shape} and type {samples.dtype}"
+        told = f"is a {type(audio).__name__}" if samples.dtype.kind == "O" else told
         raise ValueError(
-            f"`{name}` has shape {samples.shape} and type {samples.dtype}, expected mono float samples (T,) at "
-            f"{SAMPLING_RATE} Hz within -1..1"
+            f"`{name}` {told}, expected mono float samples (T,) at {SAMPLING_RATE} Hz within -1..1; "
+            f"solami_hf.processing.audio.read_audio({name}, {SAMPLING_RATE}) makes them of other forms"
         )
     if not np.isfinite(samples).all():
         raise ValueError(f"`{name}` holds NaN or infinite samples")
@@ -131,8 +154,8 @@ class HubTranscriber(_Recogniser):
         from transformers import pipeline
 
         self._pipeline = pipeline("automatic-speech-recognition", model_id, revision=revision, device=device)
-        # What a model was published with may sample, or search a beam.
-        greedy = {"generate_kwargs": {"do_sample": False, "num_beams": 1}}
+        # What a model was published with may sample, search a beam, or do without a cache.
+        greedy = {"generate_kwargs": {"do_sample": False, "num_beams": 1, "use_cache": True}}
         self._options = greedy if self._pipeline.model.can_generate() else {}
 
     def _transcribe(self, samples: np.ndarray) -> str:

@@ -105,11 +105,13 @@ def check_counts(predictions: Sequence[Any], references: Sequence[Any]) -> None:
         raise ValueError("every item of `predictions` is None, expected at least one motion")
 
 
-def checked_motions(motions: Sequence[Any], name: str, missing: bool = False) -> Iterator[np.ndarray]:
+def checked_motions(
+    motions: Sequence[Any], name: str, missing: bool = False, min_frames: int = MIN_FRAMES
+) -> Iterator[np.ndarray]:
     """Each of the motions through `check_joints`, one by one; with `missing`, those that are None are left out."""
     for index, motion in enumerate(motions):
         if not (missing and motion is None):
-            yield check_joints(motion, f"{name}[{index}]")
+            yield check_joints(motion, f"{name}[{index}]", min_frames)
 
 
 def check_pairs(

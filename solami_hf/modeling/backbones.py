@@ -33,10 +33,19 @@ def extend_backbone(
     config = AutoConfig.from_pretrained(backbone, **hub_kwargs(kwargs)) if is_path else backbone.config
     if config.model_type == "llama" or isinstance(config, SolamiConfig):
         layout = {"sizes": sizes, "speech_codec": speech_codec, "answer_format": answer_format}
-        return SolamiForCausalLM.from_backbone(backbone, tokenizer, **layout, **kwargs)
-    model = AutoModelForCausalLM.from_pretrained(backbone, **kwargs) if is_path else backbone
-    add_modality_tokens(model, tokenizer, sizes, speech_codec, answer_format)
+        model = SolamiForCausalLM.from_backbone(backbone, tokenizer, **layout, **kwargs)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(backbone, **kwargs) if is_path else backbone
+        add_modality_tokens(model, tokenizer, sizes, speech_codec, answer_format)
+    allow_cache(model)
     return model
 
 
-__all__ = ["extend_backbone"]
+def allow_cache(model: PreTrainedModel) -> None:
+    """Takes back a `use_cache: false` that training left in a model's configs; whoever generates would be slow."""
+    model.config.use_cache = True
+    if model.generation_config.use_cache is False:
+        model.generation_config.use_cache = True
+
+
+__all__ = ["allow_cache", "extend_backbone"]

@@ -85,9 +85,10 @@ def check_layout(config):
 def require_layout(config):
     """ValueError when a config, ours or another decoder's, has no modality tokens: it is that of a plain backbone."""
     if not getattr(config, "modalities", None) or not getattr(config, "markers", None):
+        kind = getattr(config, "model_type", type(config).__name__)
         raise ValueError(
-            f"this config ({config.model_type}) has no modality tokens; make a folder that has them with `solami "
-            "init`, or the model with SolamiForCausalLM.from_backbone(...) or extend_backbone(...)"
+            f"this config ({kind}) has no modality tokens; make a folder that has them with `solami init`, or the "
+            "model with SolamiForCausalLM.from_backbone(...) or extend_backbone(...)"
         )
 
 

@@ -11,6 +11,7 @@ import os
 import torch
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
+from .backbones import allow_cache
 from .configuration_solami import LAYOUT_FIELDS, SolamiConfig, require_layout
 
 
@@ -38,7 +39,9 @@ def convert_lm_to_llama(source: str | os.PathLike, dtype: torch.dtype | str = "a
     llama = LlamaConfig(**fields, architectures=["LlamaForCausalLM"])
     for name in LAYOUT_FIELDS:
         setattr(llama, name, getattr(config, name))
-    return LlamaForCausalLM.from_pretrained(source, config=llama, dtype=dtype, **hub)
+    model = LlamaForCausalLM.from_pretrained(source, config=llama, dtype=dtype, **hub)
+    allow_cache(model)
+    return model
 
 
 __all__ = ["convert_lm_to_llama"]

@@ -564,7 +564,8 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         values = torch.zeros(batch, 1, hop * frames, dtype=self.dtype, device=audio_codes.device)
         for rows, longest, clips in passes(lengths, self._pass_samples // hop):
             latents = self.quantizer.decode(audio_codes[rows, :, :longest].long(), first_quantizer)
-            values[rows, :, : hop * longest] = self.decoder(latents.to(self.dtype), clips, self._part_samples)
+            sound = self.decoder(latents.to(self.dtype), clips, self._part_samples)
+            values[rows, :, : hop * longest] = sound.to(values.dtype)  # of another one under autocast
         values = values.masked_fill(~padding_mask[:, None], 0)
         return SolamiSpeechCodecDecoderOutput(audio_values=values, padding_mask=padding_mask)
 

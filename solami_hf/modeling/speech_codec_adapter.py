@@ -174,7 +174,7 @@ class SpeechCodecAdapter(nn.Module):
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero()[:, 0]
             sound = self._decode(audio_codes[rows, :, :length].long()).reshape(len(rows), -1)[:, : hop * length]
-            values[rows, 0, : sound.shape[-1]] = sound
+            values[rows, 0, : sound.shape[-1]] = sound.to(values.dtype)
         padding_mask = torch.arange(hop * frames, device=values.device) < hop * lengths[:, None]
         return SolamiSpeechCodecDecoderOutput(audio_values=values, padding_mask=padding_mask)
 

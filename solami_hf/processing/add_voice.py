@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from ..command_line import parse_arguments
 from .audio import read_audio
+from .output_folder import writing_to
 from .voices import FOLDER
 from .whole_file import whole_file
 
@@ -101,12 +102,11 @@ class AddVoiceArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami add-voice`; returns the exit code."""
-    from trl import TrlParser
-
-    (args,) = TrlParser(dataclass_types=[AddVoiceArguments], prog="solami add-voice").parse_args_and_config(
-        sys.argv[1:] if argv is None else argv
-    )
-    seconds = add_voice(**vars(args))
+    (args,) = parse_arguments([AddVoiceArguments], argv, "solami add-voice")
+    if not Path(args.checkpoint).is_dir():
+        raise FileNotFoundError(f"no such checkpoint folder: {args.checkpoint}")
+    with writing_to(args.checkpoint):
+        seconds = add_voice(**vars(args))
     logger.info("%s: %.1f s of %s in %s", args.name, seconds, args.audio, Path(args.checkpoint) / FOLDER)
     return 0
 

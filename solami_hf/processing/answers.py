@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..modeling.configuration_solami import require_layout
 from ..modeling.vocabulary import BRACKETS
 
 PARTS = ("body", "hand", "speech")
@@ -40,8 +41,16 @@ class Answer:
     reason: str = ""
 
 
-def parts_of(config, answer_format: str) -> tuple[bool, tuple[str, ...]]:
-    """Whether words come first in an answer, and the parts behind them that the layout of `config` has tokens for."""
+def parts_of(config, answer_format: str | None = None) -> tuple[bool, tuple[str, ...]]:
+    """Whether words come first in an answer, and the parts behind them that the layout of `config` has tokens for.
+
+    Raises:
+        ValueError: a config without modality tokens, or an unknown format.
+    """
+    require_layout(config)
+    answer_format = answer_format or config.answer_format
+    if answer_format not in FORMATS:
+        raise ValueError(f"answer_format must be one of {sorted(FORMATS)}, got {answer_format!r}")
     has_text, parts = FORMATS[answer_format]
     return has_text, tuple(name for name in parts if name in config.modalities)
 
@@ -57,8 +66,10 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
 
     Returns:
         `Answer`; the codes that could be read are there even when it is invalid.
+
+    Raises:
+        ValueError: a config without modality tokens, or an unknown format.
     """
-    answer_format = answer_format or config.answer_format
     has_text, parts = parts_of(config, answer_format)
     if interleaved if interleaved is not None else getattr(config, "interleaved", False):
         from .interleaving import parse_interleaved

@@ -1,12 +1,16 @@
 """Sound files and arrays as mono float32 at one rate, and back to 16-bit wav files."""
 
+import base64
+import io
 import logging
+import numbers
 import os
 import re
-import tempfile
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import soundfile
@@ -15,12 +19,14 @@ import torchaudio.functional
 
 from .media_files import way_out
 from .sound_files import FORMATS, whole_sound
+from .whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
 RATES = (1000, 1_000_000)  # Hz
 MAX_SECONDS = 3600.0
 _BLOCK = 1 << 20  # frames read at once
+_CONTENT = ("audio", "array", "raw", "bytes", "url")
 _LARGEST_RATIO = 2000
 _LOUDEST_SAMPLE = 64.0
 LOUDEST, LOUDNESS_SECONDS = 0.25, 0.4
@@ -28,7 +34,7 @@ LOUDEST, LOUDNESS_SECONDS = 0.25, 0.4
 
 
 def read_audio(
-    audio: str | os.PathLike | np.ndarray | torch.Tensor,
+    audio,
     sampling_rate: int = 16000,
     source_rate: int | None = None,
     trim_silence: bool = False,
@@ -37,11 +43,15 @@ def read_audio(
     """Sound as mono float32 of shape (samples,) at `sampling_rate`.
 
     Args:
-        audio: a file (wav, flac, ogg, opus, mp3, aiff, au, ...), or an array of shape (samples,), (samples, channels)
-            or (channels, samples); the shorter dimension is taken as channels, which are averaged. Integers of up to
-            32 bits are scaled by the range of their type to [-1, 1).
+        audio: a recording in any form that libraries give: the path of a file (wav, flac, ogg, opus, mp3, aiff,
+            au, ...), its bytes, or a file object, which is read from its beginning; an array or tensor of shape
+            (samples,), (samples, channels) or (channels, samples); `(array, rate)` or `(rate, array)`;
+            `{"array", "sampling_rate"}`, `{"bytes", "path"}`, `{"path"}` or `{"url"}`, as data sets and chat templates
+            have them; a decoder or samples of torchcodec. The shorter dimension is taken as channels, which are
+            averaged. Integers of up to 32 bits are scaled by the range of their type to [-1, 1).
         sampling_rate: wanted rate in Hz, 1000 to 1000000.
-        source_rate: rate of an array in Hz; None means it has `sampling_rate` already. Files carry their own.
+        source_rate: rate in Hz of an array that does not tell its own; None means it has `sampling_rate` already.
+            Files carry their own.
         trim_silence: cut the silence before and behind the sound, see `trim`.
         max_seconds: the longest recording that is read; of a longer file nothing but the header.
 
@@ -49,14 +59,16 @@ def read_audio(
         FileNotFoundError: the file does not exist.
         ValueError: the file is no readable sound or is cut short, there is no sample, a sample is NaN, infinite or far
             outside [-1, 1], the array has a wrong shape or type, a rate is outside the range, the sound is too long,
-            or there is nothing but silence left to trim.
+            there is nothing but silence left to trim, or `audio` is several recordings or of no known form.
     """
     _check_rate(sampling_rate, "sampling_rate")
+    audio, source_rate = _content(audio, source_rate)
+    name = os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "audio"
     if isinstance(audio, (str, os.PathLike)):
-        name = os.fspath(audio)
         values, source_rate = read_file(audio, max_seconds)
+    elif isinstance(audio, bytes):
+        values, source_rate = read_file(io.BytesIO(audio), max_seconds)
     else:
-        name = "audio"
         source_rate = sampling_rate if source_rate is None else source_rate
         _check_rate(source_rate, "source_rate")
         _check_length(max(np.shape(audio), default=0) / source_rate, max_seconds, name)
@@ -74,6 +86,70 @@ def read_audio(
         values = values.mean(axis=int(np.argmin(values.shape)))
     values = resample(np.ascontiguousarray(values, dtype=np.float32), round(source_rate), round(sampling_rate))
     return trim(values, round(sampling_rate)) if trim_silence else values
+
+
+def is_pair(audio) -> bool:
+    """Whether a recording is told as `(array, rate)`, as soundfile does, or `(rate, array)`, as scipy does."""
+    if not isinstance(audio, (tuple, list)) or len(audio) != 2:
+        return False
+    return sum(isinstance(part, numbers.Real) for part in audio) == 1
+
+
+def _content(audio, rate: int | None) -> tuple:
+    """The path, bytes or array that a recording is told by, and the rate of an array in Hz, None if it is not told."""
+    if hasattr(audio, "get_all_samples"):  # a decoder of torchcodec, which is what data sets give
+        audio = audio.get_all_samples()
+    if hasattr(audio, "sample_rate") and hasattr(audio, "data"):
+        return audio.data, audio.sample_rate
+    if isinstance(audio, soundfile.SoundFile):
+        audio.seek(0)
+        return audio.read(dtype="float32"), audio.samplerate
+    if isinstance(audio, Mapping):
+        return _told(audio, rate)
+    if is_pair(audio):
+        values, rate = audio if isinstance(audio[1], numbers.Real) else audio[::-1]
+        return _content(np.asarray(values) if isinstance(values, (list, tuple)) else values, rate)
+    if isinstance(audio, (list, tuple)) and any(np.ndim(part) for part in audio[:2]):
+        raise ValueError(
+            f"audio is a list of {len(audio)} recordings, of one length or inhomogeneous; give each by itself, and "
+            "channels as an array"
+        )
+    if isinstance(audio, str):
+        return _local(audio), rate
+    if hasattr(audio, "read"):
+        if audio.seekable():
+            audio.seek(0)
+        audio = audio.read()
+        if not isinstance(audio, bytes):
+            raise ValueError("audio is a file opened as text; open it with mode 'rb'")
+    return bytes(audio) if isinstance(audio, (bytearray, memoryview)) else audio, rate
+
+
+def _told(audio: Mapping, rate: int | None) -> tuple:
+    """`_content` of a recording that is told by names, as `datasets.Audio` and the blocks of chat templates do."""
+    told = {name: value for name, value in audio.items() if value is not None}
+    rate, named = told.pop("sampling_rate", rate), told.pop("path", None)
+    if told.keys() - set(_CONTENT) or len(told) > 1 or not (told or named):
+        raise ValueError(
+            f"a recording is told by one of {', '.join(_CONTENT)} or path, and the sampling_rate of an array; got "
+            f"{', '.join(map(str, audio)) or 'nothing'}"
+        )
+    ((name, content),) = told.items() or [("path", named)]
+    if name in ("array", "raw") and isinstance(content, (list, tuple)):
+        content = np.asarray(content)  # of several channels, perhaps
+    return _content(content, rate)
+
+
+def _local(audio: str) -> str | bytes:
+    """The path that a string is, or the bytes of a `data:` address; ValueError for what lies elsewhere."""
+    if audio.startswith("data:"):
+        return base64.b64decode(audio.partition(",")[2])
+    scheme, found, _ = audio.partition("://")
+    if not found or not scheme.isalnum():
+        return audio
+    if scheme != "file":
+        raise ValueError(f"{audio} is not on this machine; download it and give the file")
+    return unquote(urlparse(audio).path)
 
 
 def resample(values: np.ndarray, source_rate: int, sampling_rate: int) -> np.ndarray:
@@ -164,8 +240,9 @@ def read_file(file: str | os.PathLike | BinaryIO, max_seconds: float = MAX_SECON
 
 
 def _check_rate(rate: float, name: str) -> None:
-    if not RATES[0] <= rate <= RATES[1]:
-        raise ValueError(f"{name} is {rate}, expected {RATES[0]} to {RATES[1]} samples per second")
+    if not isinstance(rate, numbers.Real) or not RATES[0] <= rate <= RATES[1]:
+        told = rate if isinstance(rate, numbers.Real) else repr(rate)
+        raise ValueError(f"{name} is {told}, expected {RATES[0]} to {RATES[1]} samples per second")
 
 
 def _check_length(seconds: float, max_seconds: float, name) -> None:
@@ -207,13 +284,6 @@ def write_audio(path: str | Path, values: np.ndarray | torch.Tensor, sampling_ra
     if not np.isfinite(samples).all():
         raise ValueError("values holds NaN or infinite samples; nothing was written")
     samples = samples.reshape(-1) / max(1.0, float(np.abs(samples).max()))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".wav")
-    os.close(descriptor)
-    try:
-        soundfile.write(temporary, np.round(samples * 32767).astype(np.int16), sampling_rate, subtype="PCM_16")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    whole = np.round(samples * 32767).astype(np.int16)
+    with whole_file(path) as temporary:
+        soundfile.write(temporary, whole, sampling_rate, subtype="PCM_16", format="WAV")

@@ -47,6 +47,14 @@ def pad_right(values: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def pad_left(rows: dict[str, list[list[int]]], pad_token_id: int) -> dict[str, list[list[int]]]:
     """Columns of id lists brought to one length from the left: `input_ids` by `pad_token_id`, the others by 0."""
-    width = max(map(len, rows["input_ids"]))
-    fill = {"input_ids": pad_token_id}
-    return {k: [[fill.get(k, 0)] * (width - len(r)) + r for r in v] for k, v in rows.items()}
+    return pad_to(max(map(len, rows["input_ids"])), rows, pad_token_id)
+
+
+def pad_to(width: int, rows: dict[str, list[list[int]]], pad_token_id: int, side: str = "left") -> dict:
+    """`pad_left` to a given width, which longer rows keep; `side` is "left" or "right"."""
+    padded = {}
+    for name, column in rows.items():
+        fill = [pad_token_id if name == "input_ids" else 0]
+        added = [fill * (width - len(row)) for row in column]
+        padded[name] = [a + row if side == "left" else row + a for a, row in zip(added, column, strict=True)]
+    return padded

@@ -14,11 +14,8 @@ and `transformers serve`; the codecs stay where they are.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import logging
-import os
-import shutil
 import sys
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -28,9 +25,11 @@ from typing import Literal
 import yaml
 from tqdm import tqdm
 
+from ..command_line import parse_arguments
 from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
 from .motion_files import WRITTEN_SUFFIXES, read_motion, write_motion
-from .whole_file import whole_folder
+from .output_folder import whole_folder, writing_to
+from .whole_file import whole_model
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +77,6 @@ class ConvertLMArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
     kinds = {"motion-vq": ConvertMotionVQArguments, "motion": ConvertMotionArguments, "lm": ConvertLMArguments}
@@ -90,13 +87,8 @@ def main(argv: list[str] | None = None) -> int:
         argv[: len(names)] = [f"--{flag}={name}" for flag, name in zip(("source", "output"), names, strict=False)]
     if kind == "lm" and argv and not argv[0].startswith("-"):
         argv[:1] = ["--source", argv[0]]
-    parser = TrlParser(
-        dataclass_types=[kinds[kind]] if kind else [],
-        prog=f"solami convert {kind or '{motion-vq,motion,lm}'}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    (args,) = parser.parse_args_and_config(argv)
+    program = f"solami convert {kind or '{motion-vq,motion,lm}'}"
+    (args,) = parse_arguments([kinds[kind]] if kind else [], argv, program, __doc__)
     if kind == "motion":
         bad = convert_motion(args.source, args.output, args.fps or None, args.up_axis, args.format)
         return 1 if bad else 0
@@ -113,13 +105,13 @@ def convert_lm(args: ConvertLMArguments) -> None:
         ValueError: another architecture, or no modality tokens.
     """
     from ..modeling.convert_lm import convert_lm_to_llama
+    from .folder_or_hub import model_source
     from .processing_solami import SolamiProcessor
 
-    if not Path(args.source).is_dir() and args.source.startswith(("/", ".")):
-        raise FileNotFoundError(f"no such checkpoint folder: {args.source}")
+    source = model_source("checkpoint", args.source)
     with whole_folder(args.output) as folder:
-        model = convert_lm_to_llama(args.source, args.dtype)
-        model.config.answer_format = (processor := SolamiProcessor.from_pretrained(args.source)).answer_format
+        model = convert_lm_to_llama(source, args.dtype)
+        model.config.answer_format = (processor := SolamiProcessor.from_pretrained(source)).answer_format
         model.save_pretrained(folder)
         processor.tokenizer.save_pretrained(folder)
     logger.info("wrote %s", args.output)
@@ -155,7 +147,8 @@ def convert_motion_vq_folder(args: ConvertMotionVQArguments) -> None:
         *(config.transform_features_size, config.transform_hidden_sizes),
         *(config.transform_code_num, config.transform_code_dim, config.frames_per_code),
     )
-    _save(model, Path(args.output))
+    with writing_to(args.output), whole_model(args.output) as folder:
+        model.save_pretrained(folder)
     logger.info("wrote %s", args.output)
 
 
@@ -178,18 +171,6 @@ def _number_or_path(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def _save(model, folder: Path) -> None:
-    """Writes the model beside its place, then moves each file there at once, the configuration last."""
-    staging = folder / ".staging"
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        model.save_pretrained(staging)
-        for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
-            os.replace(path, folder / path.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def convert_motion(
@@ -222,11 +203,17 @@ def convert_motion(
         logger.info("wrote %s", output)
         return {}
     targets, bad = _plan(source, output, file_format)
-    for path, target in tqdm(targets.items(), desc="convert", unit="file", disable=None):
-        try:
-            write_motion(target, read_motion(path, fps, up_axis))
-        except (ValueError, OSError) as error:
-            bad[path] = str(error)
+    with writing_to(output):
+        for path, target in tqdm(targets.items(), desc="convert", unit="file", disable=None):
+            try:
+                motion = read_motion(path, fps, up_axis)
+            except (ValueError, OSError) as error:
+                bad[path] = str(error)
+                continue
+            try:
+                write_motion(target, motion)
+            except ValueError as error:  # a disk that is full is no fault of the file
+                bad[path] = str(error)
     for path, reason in bad.items():
         logger.warning("left out %s: %s", path.relative_to(source), reason)
     logger.info("converted %d of %d files to %s", len(targets.keys() - bad), len(targets.keys() | bad), output)

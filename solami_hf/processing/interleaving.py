@@ -100,7 +100,7 @@ def parse_interleaved(ids, config, answer_format: str | None = None, chunk_secon
         `Answer`; the codes that could be read are there even when it is invalid.
     """
     ids = np.asarray(ids, dtype=np.int64).reshape(-1)
-    has_text, parts = parts_of(config, answer_format or config.answer_format)
+    has_text, parts = parts_of(config, answer_format)
     ends = np.flatnonzero(ids == config.markers["eos"])
     end, begin = (ends[0] if len(ends) else len(ids)), 0
     if has_text and parts:

@@ -17,12 +17,14 @@ from pathlib import Path
 from datasets import Features, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from ..command_line import parse_arguments
+from .folder_or_hub import model_source
+from .output_folder import whole_folder
 from .split_hygiene import leaking_ids
 from .tasks import chat_messages, text_block
 from .token_loading import load_tokens, split_names
 from .token_schema import fingerprints
 from .token_writing import write_parquet
-from .whole_file import whole_folder
 
 logger = logging.getLogger(__name__)
 _codes = List(Value("int32"))
@@ -56,13 +58,10 @@ class MessagesArguments:
 
 def main(argv: list[str]) -> int:
     """Entry point of `solami prepare messages`; returns the exit code."""
-    from trl import TrlParser
-
     from .processing_solami import SolamiProcessor
 
-    parser = TrlParser(dataclass_types=[MessagesArguments], prog="solami prepare messages TOKENS")
-    (args,) = parser.parse_args_and_config(argv)
-    processor = SolamiProcessor.from_pretrained(args.processor)
+    (args,) = parse_arguments([MessagesArguments], argv, "solami prepare messages TOKENS")
+    processor = SolamiProcessor.from_pretrained(model_source("processor", args.processor))
     counts = write_messages(args.source, processor, args.output, args.answer_format)
     logger.info("wrote %s dialogues to %s", ", ".join(f"{n} {split}" for split, n in counts.items()), args.output)
     return 0

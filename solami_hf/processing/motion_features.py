@@ -206,7 +206,10 @@ def _check_rotations(rotations: str) -> None:
 def _check_width(values: torch.Tensor, widths: tuple[int, int], name: str, least_frames: int = 0) -> None:
     if not isinstance(values, torch.Tensor) or not values.is_floating_point():
         kind = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
-        raise ValueError(f"`{name}` is {kind}, expected a floating-point torch tensor (use torch.from_numpy).")
+        raise ValueError(
+            f"`{name}` is {kind}, expected a floating-point torch tensor (use torch.from_numpy; of a SmplxMotion, on "
+            "`read_motion(motion, fps=30).to_params()`)."
+        )
     if values.ndim < (2 if least_frames else 1) or values.shape[-1] not in widths:
         frames = "T, " if least_frames else ""
         raise ValueError(

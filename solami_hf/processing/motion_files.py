@@ -10,6 +10,7 @@
 Written are `.npz`, `.bvh` and `.glb` (for viewers).
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,16 +30,16 @@ WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb")
 
 
 def read_motion(
-    path: str | Path,
+    path: str | Path | SmplxMotion,
     fps: float | None = 30.0,
     up_axis: str | None = None,
     pelvis_offset: np.ndarray | tuple[float, float, float] | None = None,
 ) -> SmplxMotion:
-    """Reads one motion file as y-up SMPL-X motion.
+    """One motion as y-up SMPL-X motion at a known rate: read from a file, or given and resampled only.
 
     Args:
-        path: a `.npz`, `.npy`, `.txt` or `.bvh` file, see the module's description.
-        fps: frame rate to resample to (slerp on rotations), or `None` to keep the file's.
+        path: a `.npz`, `.npy`, `.txt` or `.bvh` file, see the module's description; or a motion.
+        fps: frame rate to resample to (slerp on rotations), or `None` to keep its own.
         up_axis: "y" or "z", for an `.npz` or `.bvh` file whose axis is known to be another than it seems.
         pelvis_offset: (3,) metres in the axes of the file, what the body model that the file was made with adds to
             the translation (`smplx_body.load_body(...).pelvis`); `None` takes what the file or its layout says.
@@ -48,6 +49,12 @@ def read_motion(
         ValueError: unknown suffix or layout; truncated, pickled or oversized content; missing arrays, a wrong number
             of joints, NaN, 0 frames, or more than `MAX_FRAMES`. The message names the file.
     """
+    if isinstance(path, SmplxMotion):
+        if up_axis is not None or pelvis_offset is not None:
+            raise ValueError("`up_axis` and `pelvis_offset` are for files; a SmplxMotion says its own.")
+        return path if fps is None else resample_motion(path, fps)
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"a motion must be a SmplxMotion or a path, got {type(path).__name__}")
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no motion file at {path}.")

@@ -1,4 +1,4 @@
-"""`solami prepare motion|speech|chat SRC --processor DIR --output DIR_OR_REPO`: captures, recordings and dialogues
+"""`solami prepare motion|speech|chat SRC --processor DIR --output FOLDER`: captures, recordings and dialogues
 become token Parquet.
 
 SRC is a folder of a known layout, or a file that lists what is beside it:
@@ -20,13 +20,12 @@ that share OUTPUT: `accelerate launch -m solami_hf.processing.prepare motion SRC
 as a folder for `solami prepare chat`; see its `--help`. `solami prepare messages` makes prepared dialogues fit for
 `trl sft`, see `messages_data`.
 
-An OUTPUT of the form owner/name that is no folder is a Hub repository: the data is prepared in
-`runs/prepare/owner--name` and pushed at the end.
+With `--output hf://owner/name` the data is prepared in `runs/prepare/owner--name` and pushed to that repository at the
+end; any other OUTPUT is a folder.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -35,14 +34,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..command_line import parse_arguments, run_command
+from .folder_or_hub import model_source, output_hub_id
 from .layouts.find import LAYOUTS, find_layout, read_rows, root_of
 from .layouts.motion_folder import left_out
 from .motion_rows import MotionRows
+from .output_folder import writing_to
 from .prepare_media import Media
 from .prepare_plan import Plan, SplitOptions
 from .prepare_shards import ShardWriter
 from .processes import is_first_process, processes
-from .token_loading import is_local
 from .token_schema import codec_sources, fingerprints, schema_for
 from .token_writing import check_codecs
 
@@ -56,7 +57,9 @@ class PrepareArguments:
 
     source: str = field(metadata={"help": "Folder or manifest file (also accepted as the word after the kind)."})
     processor: str = field(metadata={"help": "Folder or hub id of a SolamiProcessor, whose codecs make the codes."})
-    output: str = field(metadata={"help": "Dataset folder to write, other configs in it are kept; or a hub id."})
+    output: str = field(
+        metadata={"help": "Dataset folder to write, other configs in it are kept; or hf://OWNER/NAME."}
+    )
     layout: str = field(default="auto", metadata={"help": f"auto, {', '.join(LAYOUTS)}."})
     shard_rows: int = field(default=5000, metadata={"help": "Rows of the source in a shard."})
     batch_size: int = field(default=32, metadata={"help": "Files encoded together."})
@@ -76,8 +79,6 @@ class PrepareArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
     if "--synthesize" in argv:
@@ -93,29 +94,27 @@ def main(argv: list[str] | None = None) -> int:
         from .messages_data import main as messages
 
         return messages(argv)
-    parser = TrlParser(
-        dataclass_types=[PrepareArguments],
-        prog="solami prepare {motion,speech,chat} SRC",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
     if kind not in KINDS and not {"-h", "--help"} & set(argv):
         raise ValueError(f"say what to prepare: {', '.join(KINDS)}; got {kind!r}")
-    (args,) = parser.parse_args_and_config(argv)
+    (args,) = parse_arguments([PrepareArguments], argv, "solami prepare {motion,speech,chat} SRC", __doc__)
+    place = model_source("processor", args.processor)
+    find_layout(args.source, kind, args.layout)  # a wrong path is told before models are loaded
+    repo = output_hub_id(args.output)
+    output = Path(args.output).expanduser() if repo is None else Path("runs/prepare") / repo.replace("/", "--")
+    with writing_to(output):
+        return _prepare(args, kind, place, repo, output)
+
+
+def _prepare(args: PrepareArguments, kind: str, place: str, repo: str | None, output: Path) -> int:
     from .processing_solami import SolamiProcessor
 
-    if not Path(args.processor).is_dir() and args.processor.startswith(("/", ".")):
-        raise FileNotFoundError(f"no such processor folder: {args.processor}")
-    find_layout(args.source, kind, args.layout)  # a wrong path is told before models are loaded
-    repo = None if is_local(args.output) else args.output
-    output = Path(args.output) if repo is None else Path("runs/prepare") / repo.replace("/", "--")
     if repo is not None and is_first_process():
         from .token_pushing import begin_repo
 
         begin_repo(repo, output)
     options = {name: getattr(args, name) for name in ("layout", "shard_rows", "split_by", "motion_tokens", "license")}
     options |= {"test_share": args.test_share, "validation_share": args.validation_share}
-    processor = _on_device(SolamiProcessor.from_pretrained(args.processor), kind)
+    processor = _on_device(SolamiProcessor.from_pretrained(place), kind)
     report = prepare(kind, args.source, processor, output, args.batch_size, **options)
     if not is_first_process():
         return 0
@@ -208,6 +207,12 @@ def _warn(report: dict, folder: Path) -> None:
         with open(folder / "rejected.jsonl", encoding="utf-8") as file:
             for line, _ in zip(file, range(5), strict=False):
                 logger.warning("  %s", line.strip())
+    for split in ("validation", "test"):
+        if report["split_by"] == "source" and report[f"{split}_share"] and split not in report["splits"]:
+            logger.warning(
+                "no source fell into the %s split: %g of few sources may be none; raise %s_share",
+                *(split, report[f"{split}_share"], split),
+            )
     if report["orphans"]:
         logger.warning("%d rows lack their partner, see %s", report["orphans"], folder / "orphans.jsonl")
     if report["partners_in_two_splits"]:
@@ -218,5 +223,4 @@ def _warn(report: dict, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(main())
+    sys.exit(run_command("solami prepare", main))

@@ -58,6 +58,7 @@ class Media:
             done: called with the number and the seconds of files that were encoded.
         """
         codes: dict[tuple, object] = {}
+        files = list(files)  # walked once for each kind
         for kind, read, encode, seconds in (
             ("motion", self._read_motion, self._encode_motion, lambda motion: motion.duration),
             ("audio", self._read_audio, self._encode_audio, self._audio_seconds),
@@ -100,7 +101,7 @@ class Media:
             return codes
 
     def _read_motion(self, file: MediaFile) -> SmplxMotion:
-        motion = read_motion(self.path(file))
+        motion = read_motion(self.path(file), fps=self.processor.motion_codec.config.fps)
         if not file.start and file.end is None:
             return motion
         start, end = (None if t is None else round(t * motion.fps) for t in (file.start, file.end))

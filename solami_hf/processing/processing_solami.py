@@ -8,33 +8,37 @@ from __future__ import annotations
 
 import os
 import re
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import BatchFeature
+from transformers.processing_utils import TextKwargs
 
 from ..modeling.configuration_solami import ANSWER_FORMATS
 from ..modeling.speech_codec_adapter import as_speech_codec, load_speech_codec
 from ..modeling.vocabulary import MODALITY_FORMATS, extend_tokenizer
 from .answers import Answer, parse_answer
-from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_left, pad_right
+from .audio import is_pair
+from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_right
 from .interleaving import with_chunks
 from .motion import SmplxMotion
 from .motion_features import features_to_smplx, motion_to_features, relative_transform
 from .motion_files import read_motion
-from .processor_codecs import CODECS, ProcessorCodecs
+from .processor_chat import PADDING, ChatProcessing, refuse_unknown
+from .processor_codecs import CODECS, ProcessorCodecs, in_own_precision
 from .processor_speech import SpeechProcessing
 from .remote_code import AUTO_MAP, write_remote_code
-from .rendering import TokenRenderer, sorted_blocks
+from .rendering import TokenRenderer
 from .smplx_body import standing_height
+from .whole_file import follow_umask
 
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 MAX_MOTION_SECONDS = 120.0
-_PADDING = ("padding", "max_length", "pad_to_multiple_of", "padding_side")
 
 
-class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
+class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
     r"""
     Args:
         tokenizer: the text tokenizer; the modality tokens are added when it lacks them.
@@ -87,6 +91,7 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
         self.modalities, self.markers = extend_tokenizer(tokenizer, self._sizes(tokenizer))
         self._renderer = TokenRenderer(tokenizer, self)
         self.chat_template = tokenizer.chat_template = with_chunks(chat_template, self._renderer.chunks)
+        self._first_template = self.chat_template  # of which the renderer writes the ids
 
     def _sizes(self, tokenizer) -> dict[str, int]:
         """Code counts: those of the tokenizer where it has modality tokens, else those of the codecs."""
@@ -127,6 +132,7 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
     def to_dict(self):
         """What goes into `processor_config.json`: no weights, no derived state."""
         derived = ("_codecs", "_voices", "_found", "_renderer", "_codec_source", "modalities", "markers")
+        derived += ("_first_template",)
         hidden = {k: self.__dict__.pop(k) for k in derived}
         try:
             output = super().to_dict()
@@ -137,9 +143,12 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         """Writes tokenizer, template, processor config, voices, codecs and acoustic model (each in its subfolder), and
         the code that loads them with `trust_remote_code` where this package is not installed."""
+        codecs = {name: self._codec(name) for name in CODECS if self._has(name)}  # all, or nothing is written
+        self.voices.read_all()
         os.makedirs(save_directory, exist_ok=True)
-        for name in filter(self._has, CODECS):
-            self._codec(name).save_pretrained(os.path.join(save_directory, name))
+        for name, codec in codecs.items():
+            codec.save_pretrained(os.path.join(save_directory, name))
+            follow_umask(os.path.join(save_directory, name))
         self.voices.save(save_directory)
         write_remote_code(save_directory)
         files = super().save_pretrained(save_directory, **kwargs)
@@ -152,23 +161,21 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """Loads a processor folder or hub id; the codecs follow from its subfolders when they are first needed."""
-        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         hub = ("cache_dir", "force_download", "local_files_only", "token", "revision")
         source = {k: v for k, v in kwargs.items() if k in hub and v is not None}
-        (processor[0] if isinstance(processor, tuple) else processor)._codec_source = (
-            pretrained_model_name_or_path,
-            source,
-        )
-        return processor
+        processor = loaded[0] if isinstance(loaded, tuple) else loaded
+        processor._read_later(pretrained_model_name_or_path, source)
+        return loaded
 
     # ---- media to codes
 
-    @torch.no_grad()
+    @in_own_precision
     def encode_motion(self, motions: list, batch_size: int = 64) -> list[dict]:
         """Codes of motions.
 
         Args:
-            motions: `SmplxMotion`s or paths; resampled to 30 fps when read from a path.
+            motions: `SmplxMotion`s or paths, of any rate; they are resampled to the motion codec's, 30 fps.
             batch_size: clips encoded together.
 
         Returns:
@@ -180,14 +187,16 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
         Raises:
             ValueError: fewer than 5 frames, more than two minutes, NaN, or a file that holds no motion.
         """
-        params = [torch.from_numpy(_as_motion(m).to_params()).float() for m in motions]
+        if isinstance(motions, (str, os.PathLike)) or not hasattr(motions, "__iter__"):
+            raise ValueError(f"encode_motion takes a list of motions, got {type(motions).__name__}")
+        fps = self.motion_codec.config.fps
+        params = [torch.from_numpy(read_motion(m, fps).to_params()).float() for m in motions]
         features = []
         for p in params:
-            seconds = len(p) / self.motion_codec.config.fps
-            if not 5 <= len(p) or seconds > MAX_MOTION_SECONDS:
+            if not 5 <= len(p) or len(p) / fps > MAX_MOTION_SECONDS:
                 raise ValueError(
-                    f"a motion needs at least 5 frames and at most {MAX_MOTION_SECONDS:.0f} s, got {len(p)} frames; "
-                    "cut it into pieces"
+                    f"a motion needs at least 5 frames and at most {MAX_MOTION_SECONDS:.0f} s, got {len(p)} frames at "
+                    f"{fps:g} fps; cut it into pieces"
                 )
             features.append(motion_to_features(p))
         character = torch.zeros(159)
@@ -208,7 +217,7 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
 
     # ---- codes to media
 
-    @torch.no_grad()
+    @in_own_precision
     def decode_motion(self, codes: dict) -> SmplxMotion:
         """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z.
 
@@ -228,128 +237,61 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
         features = self.motion_codec.decode(body, None if bound else hand).motion_values[0]
         return SmplxMotion.from_params(features_to_smplx(features).numpy(), fps=self.motion_codec.config.fps)
 
-    # ---- messages
-
-    def encode_media(self, conversations: list[list[dict]]) -> list[list[dict]]:
-        """Conversations whose raw media (motions, waveforms, paths) are replaced by codes, encoded in batches."""
-        copies = [
-            [
-                {**message, "content": [dict(block) for block in sorted_blocks(message["content"])]}
-                if not isinstance(message["content"], str)
-                else dict(message)
-                for message in conversation
-            ]
-            for conversation in conversations
-        ]
-        blocks = [b for c in copies for m in c if not isinstance(m["content"], str) for b in m["content"]]
-        raw_motion = [b for b in blocks if b["type"] == "motion" and not isinstance(b["motion"], dict)]
-        raw_audio = [b for b in blocks if b["type"] == "audio" and not isinstance(b["audio"], dict)]
-        if raw_motion:
-            for block, codes in zip(raw_motion, self.encode_motion([b["motion"] for b in raw_motion]), strict=True):
-                block["motion"] = codes
-        if raw_audio:
-            for block, codes in zip(raw_audio, self.encode_speech([b["audio"] for b in raw_audio]), strict=True):
-                block["audio"] = {"codes": codes}
-        for conversation in copies:
-            for message in (m for m in conversation if not isinstance(m["content"], str)):
-                for block in message["content"]:
-                    if block["type"] in ("motion", "audio"):
-                        block[block["type"]] = _plain_codes(block[block["type"]], message["role"] != "assistant")
-        return copies
-
-    def apply_chat_template(
-        self,
-        conversation,
-        chat_template=None,
-        add_generation_prompt=False,
-        tokenize=False,
-        return_dict=False,
-        return_tensors=None,
-        return_assistant_tokens_mask=False,
-        **kwargs,
-    ):
-        """A dialogue as the language model's input.
-
-        Args:
-            conversation: messages, or a list of them. Content is a string or blocks: `{"type": "text", "text"}`,
-                `{"type": "motion", "motion": SmplxMotion | path | {"body", "hand", "trans"}}`,
-                `{"type": "audio", "audio": array at the codec's rate | path | {"codes"}}`. Raw media are encoded.
-            chat_template: another template; it is then rendered as a string and tokenized.
-            add_generation_prompt: end with the character's role marker.
-            tokenize: ids instead of a string.
-            return_dict: `BatchFeature` with `input_ids`, `attention_mask` (and `assistant_masks` when asked for), a
-                batch even of one conversation, as all processors of transformers give it and TRL reads it. It is
-                padded on the left when `return_tensors` is given.
-
-        Raises:
-            ValueError: unknown content types or roles, unreadable media, codes outside the codebooks.
-        """
-        if not conversation:
-            raise ValueError("the conversation is empty; give at least one message")
-        single = isinstance(conversation[0], dict)
-        conversations = self.encode_media([conversation] if single else list(conversation))
-        for c in conversations:
-            _check_roles(c)
-        if not tokenize or chat_template is not None:
-            if tokenize and "padding_side" in kwargs:
-                kwargs["tokenizer_kwargs"] = {"padding_side": kwargs.pop("padding_side")}
-            return self.tokenizer.apply_chat_template(
-                conversations[0] if single and not (tokenize and return_dict) else conversations,
-                chat_template=chat_template or self.chat_template,
-                add_generation_prompt=add_generation_prompt,
-                tokenize=tokenize,
-                return_assistant_tokens_mask=return_assistant_tokens_mask,
-                **(dict(return_dict=return_dict, return_tensors=return_tensors) if tokenize else {}),
-                **kwargs,
-            )
-        rendered = [self._renderer.chat(c, add_generation_prompt) for c in conversations]
-        rows = {"input_ids": [r["input_ids"].tolist() for r in rendered]}
-        rows["attention_mask"] = [[1] * len(ids) for ids in rows["input_ids"]]
-        if return_assistant_tokens_mask:
-            rows["assistant_masks"] = [(r["labels"] >= 0).astype(int).tolist() for r in rendered]
-        if return_tensors is not None:
-            rows = pad_left(rows, self.tokenizer.pad_token_id)
-        output = BatchFeature(rows, tensor_type=return_tensors)
-        if return_dict:
-            return output
-        return output["input_ids"][0] if single and return_tensors is None else output["input_ids"]
-
     def __call__(self, text=None, motion=None, audio=None, **kwargs) -> BatchFeature:
-        """Ids of text, of a motion, of a waveform, or of all three in that order (no roles, no template).
+        """Ids of text, of a motion, of a recording, or of all three in that order (no roles, no template).
 
         Args:
             text (`str` | `list[str]`, *optional*): tokenized by the text tokenizer.
-            motion (`SmplxMotion` | path, *optional*): rendered as `{trans}{body}{hand}`.
-            audio (array at the codec's rate | path, *optional*): rendered as `{speech}`.
+            motion (`SmplxMotion` | path | list of them, *optional*): rendered as `{trans}{body}{hand}`.
+            audio (recording in any form that `audio.read_audio` takes | list of them, *optional*): as `{speech}`.
             kwargs: of the tokenizer (`return_tensors`, `padding`, `max_length`, ...), as they are or in `text_kwargs`;
-                beside motion or audio those that pad, as nothing of these is cut off.
+                beside motion or audio those that pad, as nothing of these is cut off. `sampling_rate`, as it is or in
+                `audio_kwargs`, of arrays that tell no rate of their own; by default the speech codec's.
 
         Returns:
-            `BatchFeature` with `input_ids` and `attention_mask`.
+            `BatchFeature` with `input_ids` and `attention_mask`; of lists, one row an item.
 
         Raises:
-            ValueError: nothing to encode, several texts beside motion or audio, `truncation` there, unreadable media.
+            ValueError: nothing to encode, lists of different lengths, an unknown keyword, `truncation` beside motion
+                or audio, unreadable media.
         """
-        kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)["text_kwargs"]
-        if motion is None and audio is None:
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        of_audio = {"sampling_rate": given.pop("sampling_rate", None), **given.pop("audio_kwargs", {})}
+        groups = {name: given.get(name, {}) for name in ("text_kwargs", "common_kwargs")}
+        asked = {**given, **groups["common_kwargs"], **groups["text_kwargs"]}.keys() - groups.keys()
+        refuse_unknown(of_audio, ("sampling_rate",), "audio_kwargs")
+        refuse_unknown(asked, TextKwargs.__annotations__, "the processor", ("sampling_rate", "audio_kwargs"))
+        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **given)["text_kwargs"]
+        media = {name: value for name, value in (("motion", motion), ("audio", audio)) if value is not None}
+        if not media:
             if text is None:
                 raise ValueError("the processor needs text, motion or audio, got none of them")
-            return BatchFeature(self.tokenizer(text, **kwargs))
-        if text is not None and not isinstance(text, str):
-            raise ValueError(f"text beside motion or audio must be one string, got {type(text).__name__}")
-        if kwargs.get("truncation"):
+            return BatchFeature(self.tokenizer(text, **options))
+        if options.get("truncation"):
             raise ValueError("truncation would cut through motion or audio; cut the recordings, or pass text alone")
-        content = [{"type": "text", "text": text}] if text else []
-        content += [{"type": "motion", "motion": motion}] if motion is not None else []
-        content += [{"type": "audio", "audio": audio}] if audio is not None else []
-        blocks = self.encode_media([[{"role": "user", "content": content}]])[0][0]["content"]
-        pieces = [(piece, False) for block in blocks for piece in self._renderer.block(block)]
-        ids = self._renderer._join(pieces)["input_ids"].tolist()
-        padding = {"padding": False, **{name: kwargs[name] for name in _PADDING if name in kwargs}}
-        rows = dict(self.tokenizer.pad({"input_ids": ids, "attention_mask": [1] * len(ids)}, **padding))
-        if kwargs.get("return_tensors") is not None:
-            rows = {k: [v] for k, v in rows.items()}
-        return BatchFeature(rows, tensor_type=kwargs.get("return_tensors"))
+        refuse_unknown(
+            (name for name in asked if name != "add_special_tokens" or options[name]),
+            (*PADDING, "truncation", "return_tensors"),
+            "the processor beside motion or audio",
+        )
+        media = {**({} if text is None else {"text": text}), **media}
+        lengths = {name: len(value) if _is_list(name, value) else None for name, value in media.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name}: {'one' if n is None else f'a list of {n}'}" for name, n in lengths.items())
+            raise ValueError(f"text, motion and audio are one each, or lists of one length; got {told}")
+        count = next(iter(lengths.values()))
+        rows = [media.values()] if count is None else zip(*media.values(), strict=True)
+        contents = [[{"type": n, n: v} for n, v in zip(media, row, strict=True) if n != "text" or v] for row in rows]
+        encoded = self.encode_media([[{"role": "user", "content": c}] for c in contents], of_audio["sampling_rate"])
+        pieces = [[p for block in c[0]["content"] for p in self._renderer.block(block)] for c in encoded]
+        ids = [self._renderer._join([(piece, False) for piece in p])["input_ids"].tolist() for p in pieces]
+        output = {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}
+        padding = {"padding": False, **{name: options[name] for name in PADDING if name in options}}
+        output = dict(self.tokenizer.pad(output, **padding))
+        tensors = options.get("return_tensors")
+        if count is None and tensors is None:
+            output = {name: rows[0] for name, rows in output.items()}
+        return BatchFeature(output, tensor_type=tensors)
 
     def parse_response(self, ids, answer_format: str | None = None) -> Answer:
         """Text, codes and validity of generated ids; see `answers.parse_answer`."""
@@ -361,26 +303,11 @@ class SolamiProcessor(SpeechProcessing, ProcessorCodecs):
         return ["input_ids", "attention_mask"]
 
 
-def _as_motion(motion) -> SmplxMotion:
-    if isinstance(motion, SmplxMotion):
-        return motion
-    if isinstance(motion, str | os.PathLike):
-        return read_motion(motion)
-    raise ValueError(f"a motion must be a SmplxMotion or a path, got {type(motion).__name__}")
-
-
-def _plain_codes(codes: dict, with_transform: bool) -> dict:
-    """Codes as lists of int, as the jinja template needs them; the character's turns carry no transform."""
-    kept = {k: v for k, v in codes.items() if v is not None and (with_transform or k != "trans")}
-    return {k: np.asarray(v, dtype=np.int64).reshape(-1).tolist() for k, v in kept.items()}
-
-
-def _check_roles(conversation):
-    if not conversation:
-        raise ValueError("the conversation is empty; give at least one message")
-    for message in conversation:
-        if message.get("role") not in ("system", "user", "assistant"):
-            raise ValueError(f"role must be system, user or assistant, got {message.get('role')!r}")
+def _is_list(name: str, value) -> bool:
+    """Whether an argument of the processor is several items; one recording may be a list of numbers, or a pair."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    return name != "audio" or not (is_pair(value) or all(isinstance(number, Real) for number in value))
 
 
 __all__ = ["SolamiProcessor"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from transformers.processing_utils import ProcessorMixin
@@ -9,29 +12,41 @@ from transformers.processing_utils import ProcessorMixin
 from ..modeling.vocabulary import flatten_levels, split_levels
 from .audio import limit_loudness, read_audio
 from .batching import map_in_batches, pad_right
+from .processor_codecs import in_own_precision
+from .rendering import text_of
 from .voices import Voices
 
 MAX_SPEECH_SECONDS = 120.0
 
 
 class SpeechProcessing(ProcessorMixin):
-    """What `SolamiProcessor` inherits. Needs its `speech_codec`, `acoustic_model`, `voices` and `characters`."""
+    """What `SolamiProcessor` inherits. Needs its codecs, `voices`, `characters` and `_source`."""
 
     _codec_source: tuple | None
     _voices: Voices | None
 
-    @torch.no_grad()
-    def encode_speech(self, audio: list, batch_size: int = 16) -> list[np.ndarray]:
-        """Speech codes of waveforms (arrays at the codec's rate, or paths at any rate).
+    @in_own_precision
+    def encode_speech(self, audio: list, batch_size: int = 16, sampling_rate: int | None = None) -> list[np.ndarray]:
+        """Speech codes of recordings.
 
         With the paper's codec these are the codes `(n,)` of level 0, 50 a second; several levels are written frame by
         frame (see `vocabulary`).
 
+        Args:
+            audio: a list of recordings, each in any form that `audio.read_audio` takes: a file, an array, ...
+            batch_size: recordings encoded together.
+            sampling_rate: Hz of arrays that tell no rate of their own, by default the codec's.
+
         Raises:
             ValueError: empty, NaN, or unreadable audio (see `audio.read_audio`), or more than two minutes.
         """
+        if isinstance(audio, (str, bytes, os.PathLike, Mapping)) or not hasattr(audio, "__iter__"):
+            raise ValueError(f"encode_speech takes a list of recordings, got {type(audio).__name__}")
         config = self.speech_codec.config
-        waves = [torch.from_numpy(read_audio(a, config.sampling_rate, max_seconds=MAX_SPEECH_SECONDS)) for a in audio]
+        waves = [
+            torch.from_numpy(read_audio(a, config.sampling_rate, sampling_rate, max_seconds=MAX_SPEECH_SECONDS))
+            for a in audio
+        ]
 
         def encode(batch):
             values, mask = pad_right(batch)
@@ -44,7 +59,7 @@ class SpeechProcessing(ProcessorMixin):
 
         return map_in_batches(waves, len, batch_size, encode)
 
-    @torch.no_grad()
+    @in_own_precision
     def decode_speech(
         self, codes, voice: str | None = None, steps: int = 4, generator: torch.Generator | None = None
     ) -> np.ndarray:
@@ -91,8 +106,11 @@ class SpeechProcessing(ProcessorMixin):
     def _load_voices(self) -> Voices:
         """The checkpoint's voices, read on first use; see `voices.Voices`."""
         if self._voices is None:
-            path, hub = self._codec_source or (None, {})
-            self._voices = Voices() if path is None else Voices.load(path, **hub)
+            if self._codec_source is None:
+                self._voices = Voices()
+            else:
+                path, hub = self._source()
+                self._voices = Voices.load(path, **hub)
         return self._voices
 
     def character_system(self, character: str) -> str:
@@ -101,7 +119,7 @@ class SpeechProcessing(ProcessorMixin):
 
     def voice_of(self, messages: list[dict]) -> str | None:
         """The voice of the character whose system prompt a conversation begins with, None if there is none."""
-        system = messages[0]["content"] if messages and messages[0]["role"] == "system" else None
+        system = text_of(messages[0]["content"]) if messages and messages[0]["role"] == "system" else None
         voices = (known.get("voice") for known in self.characters.values() if known["system"] == system)
         return next(voices, None)
 

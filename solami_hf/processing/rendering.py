@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..modeling.configuration_solami import require_layout
 from ..modeling.vocabulary import BRACKETS, MARKERS
 from .answers import _is_reserved
 from .interleaving import CHUNK_SECONDS, Chunks
@@ -36,6 +37,7 @@ class TokenRenderer:
     """
 
     def __init__(self, tokenizer, layout, interleaved: bool | None = None, chunk_seconds: float = CHUNK_SECONDS):
+        require_layout(layout)
         self.tokenizer, self.layout = tokenizer, layout
         interleaved = getattr(layout, "interleaved", False) if interleaved is None else interleaved
         self.chunks = Chunks.of(layout, chunk_seconds) if interleaved else None
@@ -118,12 +120,15 @@ class TokenRenderer:
         answer = [*self._answer([target]), np.array([markers["eos"]])]
         return self._join([(piece, False) for piece in prompt] + [(piece, True) for piece in answer])
 
-    def chat(self, messages: list[dict], add_generation_prompt: bool = False) -> dict:
+    def chat(
+        self, messages: list[dict], add_generation_prompt: bool = False, continue_final_message: bool = False
+    ) -> dict:
         """A dialogue in the format of the chat template; labels cover the character's answers and their `<eos>`.
 
         Args:
             messages: as in `SolamiProcessor.apply_chat_template`, media as codes.
             add_generation_prompt: end with the character's role marker.
+            continue_final_message: leave the last message open; it holds words alone.
 
         Returns:
             `{"input_ids", "labels"}`, arrays of shape `(T,)`.
@@ -131,7 +136,7 @@ class TokenRenderer:
         markers, pieces = self.layout.markers, []
         for i, message in enumerate(messages):
             if message["role"] == "system":
-                pieces += [(text, False) for text in (_text_of(message["content"]), "\n")]
+                pieces += [(text, False) for text in (text_of(message["content"]), "\n")]
                 continue
             if i and messages[i - 1]["role"] != "system":
                 pieces.append(("\n", False))
@@ -140,6 +145,8 @@ class TokenRenderer:
             pieces.append((np.array([markers[role]]), False))
             pieces += [(piece, trained) for piece in self._content(message, trained)]
             pieces.append((np.array([markers[end]]), trained))
+        if continue_final_message:
+            pieces.pop()  # the end of the last message
         if add_generation_prompt:
             pieces += [("\n", False), (np.array([markers["mmgpt"]]), False)]
         return self._join(pieces)
@@ -184,7 +191,7 @@ def sorted_blocks(content) -> list[dict]:
     return sorted(content, key=lambda block: order.get(block["type"], 3))
 
 
-def _text_of(content) -> str:
+def text_of(content) -> str:
     return content if isinstance(content, str) else "".join(block["text"] for block in content)
 
 

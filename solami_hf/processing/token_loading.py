@@ -1,23 +1,23 @@
-"""Loads token datasets, from a folder or the Hub, whole or as a stream, and refuses codes of another codec."""
+"""Loads token datasets, from a folder or the Hub, by memory mapping or as a stream; refuses codes of another codec."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, IterableDataset, concatenate_datasets, load_dataset
+from datasets import Dataset, Features, IterableDataset, load_dataset
+from datasets.exceptions import DatasetGenerationError
 
+from .folder_or_hub import check_source, hub_id
 from .manifest import SPLITS
 from .token_card import card_data
 from .token_schema import fingerprints
 
 
 def is_local(folder_or_repo: str | Path) -> bool:
-    """A path on this machine, whether it exists or not; everything else is a Hub id of the form `owner/name`."""
-    text = str(folder_or_repo)
-    if isinstance(folder_or_repo, Path) or Path(text).exists() or text[:1] in "/.~" or text.count("/") != 1:
-        return True
-    return Path(text).parent.is_dir()
+    """Whether a name means a path of this machine, there or not, see `folder_or_hub`."""
+    return hub_id(folder_or_repo) is None
 
 
 def card_codecs(folder_or_repo: str | Path) -> dict[str, str]:
@@ -26,16 +26,19 @@ def card_codecs(folder_or_repo: str | Path) -> dict[str, str]:
 
 
 def split_names(folder_or_repo: str | Path, config: str) -> list[str]:
-    """The splits that a config of a token dataset has, by its card; empty when it is not there."""
+    """The splits that a config of a token dataset has, by its files or, on the Hub, its card; empty without any."""
+    if is_local(folder_or_repo):
+        files = [path.name for path in Path(folder_or_repo, config).expanduser().glob("*.parquet")]
+        return [split for split in SPLITS if any(name.startswith(f"{split}-") for name in files)]
     configs = _card(folder_or_repo).get("configs") or []
     files = next((entry["data_files"] for entry in configs if entry["config_name"] == config), [])
     return [entry["split"] for entry in files]
 
 
 def _card(folder_or_repo: str | Path) -> dict:
-    if not is_local(folder_or_repo):
-        return card_data(str(folder_or_repo))
-    path = Path(folder_or_repo) / "README.md"
+    if (repo := hub_id(folder_or_repo)) is not None:
+        return card_data(repo)
+    path = Path(folder_or_repo, "README.md").expanduser()
     return card_data(path) if path.is_file() else {}
 
 
@@ -44,20 +47,25 @@ def load_tokens(
 ) -> Dataset | IterableDataset:
     """A split of a token dataset folder or Hub repository.
 
+    Rows stay on disk, in the cache of `datasets` (`HF_DATASETS_CACHE`), from which all processes map them into memory:
+    it neither grows with the data nor with the number of processes.
+
     Args:
-        folder_or_repo: a folder that `solami prepare` wrote, or the id of a dataset on the Hub.
+        folder_or_repo: a folder that `solami prepare` wrote, or the id of a dataset on the Hub, see `folder_or_hub`.
         config: `motion`, `speech` or `chat`.
         split: `train`, `validation` or `test`.
         processor (*optional*): its codecs must be those that made the codes.
-        streaming: rows are read as they are iterated over, so memory does not grow with the data.
+        streaming: rows are read from the files as they are iterated over, without a copy in the cache.
 
     Raises:
         FileNotFoundError: the folder does not have the config or the split.
-        ValueError: an unknown split, or the codes were made by another codec.
+        ValueError: an unknown split, a damaged file, or the codes were made by another codec.
+        OSError: the cache cannot be written.
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
-    files = _local_files(Path(folder_or_repo), config, split) if is_local(folder_or_repo) else None
+    repo = hub_id(folder_or_repo)
+    files = _local_files(folder_or_repo, config, split) if repo is None else None
     if processor is not None:
         made_by, ours = card_codecs(folder_or_repo), fingerprints(processor, config)
         for name, fingerprint in ours.items():
@@ -69,20 +77,31 @@ def load_tokens(
     if files is None:
         if split not in split_names(folder_or_repo, config):
             raise FileNotFoundError(f"{folder_or_repo} has no {split} {config} tokens; run `solami prepare {config}`")
-        return load_dataset(str(folder_or_repo), config, split=split, streaming=streaming)
+        return load_dataset(repo, config, split=split, streaming=streaming)
+    metadata = [_metadata(path) for path in files]
+    features = Features.from_arrow_schema(metadata[0].schema.to_arrow_schema())
     if streaming:
-        features = Features.from_arrow_schema(pq.read_schema(files[0]))
-        return load_dataset(
-            "parquet", data_files=list(map(str, files)), split="train", streaming=True, features=features
-        )
-    # Not load_dataset: its cache takes two local folders of one name for the same data set.
-    return concatenate_datasets([Dataset(pq.read_table(path)) for path in files])
+        return load_dataset("parquet", data_files=files, split="train", streaming=True, features=features)
+    if not any(found.num_rows for found in metadata):
+        return Dataset(features.arrow_schema.empty_table())
+    # By its files, whose names and times the cache knows: of folders it looks at the last name only.
+    try:
+        return Dataset.from_parquet(files, features=features)
+    except DatasetGenerationError as error:
+        cause = error.__cause__ or error
+        raise (cause if isinstance(cause, OSError) else ValueError(f"{files[0]} or one beside it: {cause}")) from error
 
 
-def _local_files(folder: Path, config: str, split: str) -> list[Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no such token dataset folder: {folder}")
-    files = sorted((folder / config).glob(f"{split}-*.parquet"))
+def _metadata(path: str) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is damaged ({error}); prepare it again") from None
+
+
+def _local_files(folder: str | Path, config: str, split: str) -> list[str]:
+    check_source("token dataset", folder)
+    files = sorted(map(str, Path(folder, config).expanduser().glob(f"{split}-*.parquet")))
     if not files:
         raise FileNotFoundError(f"{folder} has no {split} {config} tokens; run `solami prepare {config}`")
     return files

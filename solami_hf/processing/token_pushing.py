@@ -19,7 +19,7 @@ def require_login(api: HfApi, repo_id: str) -> None:
     except (LocalTokenNotFoundError, HfHubHTTPError) as error:
         raise ValueError(
             f"{repo_id} is a Hub repository, but the Hub does not know you ({error}); log in with `hf auth login`, or "
-            f"write ./{repo_id} for a folder"
+            "name a folder"
         ) from error
 
 

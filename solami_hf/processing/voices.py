@@ -36,7 +36,8 @@ class Voices:
 
     def __init__(self, entries: dict | None = None, codes: dict | None = None, folder=None, hub: dict | None = None):
         self.entries, self._codes = dict(entries or {}), dict(codes or {})
-        self._folder, self._hub = folder, dict(hub or {})
+        here = folder is not None and os.path.isdir(folder)
+        self._folder, self._hub = os.path.abspath(folder) if here else folder, dict(hub or {})
         self._made_by = (None, "")
 
     @classmethod
@@ -127,8 +128,14 @@ class Voices:
             self._made_by = (codec, codec_fingerprint(codec))
         return self._made_by[1]
 
+    def read_all(self) -> None:
+        """Reads the codes of all voices; ValueError when a file is missing or damaged."""
+        for name in self.entries:
+            self.codes(name)
+
     def save(self, folder: str | os.PathLike) -> None:
         """Writes all voices into `folder/voices/`, the index last."""
+        self.read_all()
         for name in self.entries:
             codes = self.codes(name).contiguous()
             narrow = codes.to(torch.int16 if int(codes.max()) < 1 << 15 else torch.int32)

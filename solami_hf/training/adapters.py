@@ -6,6 +6,7 @@ All of it is PEFT's, so what a run saves in `adapter/` and its checkpoints loads
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from ..modeling.backbones import allow_cache
 from ..modeling.configuration_solami import require_layout
+from ..processing.folder_or_hub import hub_id
 
 ALL_LINEAR = "all-linear"
 # Words of `lora_modules_to_save` that are no names of layers.
@@ -92,6 +95,9 @@ def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
     config = _lora(model, args) if args.trainable == "lora" else _new_tokens(model)
     saved = list(getattr(config, "modules_to_save", None) or [])
     model = get_peft_model(model, config)
+    if config.base_model_name_or_path and os.path.isdir(config.base_model_name_or_path):
+        # What is loaded with the adapter later, from any folder
+        config.base_model_name_or_path = os.path.abspath(config.base_model_name_or_path)
     if saved:
         # PEFT takes a tied head out, and would not tie it again when it reads the adapter of a GPT-2
         config.modules_to_save = saved
@@ -133,10 +139,11 @@ def load_merged(adapter: str | Path, base: str | Path | None = None) -> PreTrain
     from peft import PeftConfig, PeftModel
 
     base = str(base or PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path)
-    if not Path(base).is_dir() and (base.startswith(("/", ".")) or base.count("/") != 1):
+    if not Path(base).is_dir() and hub_id(base) is None:
         raise FileNotFoundError(f"{adapter} was trained on {base}, which is not there; say where it is with --base")
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     require_layout(model.config)
+    allow_cache(model)
     try:
         return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     except RuntimeError as error:
@@ -144,7 +151,8 @@ def load_merged(adapter: str | Path, base: str | Path | None = None) -> PreTrain
 
 
 def new_token_ids(config) -> list[int]:
-    """Ids of all modality tokens and markers of a config, in order."""
+    """Ids of all modality tokens and markers of a config, in order; ValueError without any."""
+    require_layout(config)
     ids = set(config.markers.values())
     for span in config.modalities.values():
         ids.update(range(span["first_id"], span["first_id"] + span["size"]))

@@ -71,8 +71,7 @@ def add_chunked_loss(model: PreTrainedModel) -> bool:
     Returns:
         False, and a warning, for a model whose loss is more than its head gives; it keeps its own.
     """
-    settings = {name: getattr(model.config.get_text_config(), name, None) for name in _BEYOND_THE_HEAD}
-    beyond = [name for name, value in settings.items() if value is True or value not in (None, False, 1)]
+    beyond = beyond_the_head(model.config)
     if beyond or model.base_model is model or model.get_output_embeddings() is None:
         reason = f"its config sets {', '.join(beyond)}" if beyond else "it has no backbone and head to call apart"
         logger.warning("%s keeps its own loss, which needs all logits: %s", type(model).__name__, reason)
@@ -95,6 +94,12 @@ def add_chunked_loss(model: PreTrainedModel) -> bool:
 
     model.forward = types.MethodType(forward, model)
     return True
+
+
+def beyond_the_head(config) -> list[str]:
+    """What a config sets that makes the loss more than the head gives; such a model keeps its own."""
+    settings = {name: getattr(config.get_text_config(), name, None) for name in _BEYOND_THE_HEAD}
+    return [name for name, value in settings.items() if value is True or value not in (None, False, 1)]
 
 
 def token_scores(hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

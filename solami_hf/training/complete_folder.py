@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from yaml import YAMLError
 
 from ..hub_cards.card_facts import card_of_folder
 from ..hub_cards.loss_plot import write_loss_plot
-from ..processing.whole_file import whole_file
+from ..processing.folder_or_hub import hub_id
+from ..processing.whole_file import follow_umask, whole_file
 from ..report.page import MetricRow, write_report
 from .adapters import load_merged
 from .run_page import curves_of_log
@@ -52,7 +54,9 @@ _TRAINED = {
 }
 
 
-def save_complete(weights: Path, processor, args, training_args, history: list[dict]) -> None:
+def save_complete(
+    weights: Path, processor, args, training_args, history: list[dict], splits: Sequence[str] = ("test",)
+) -> None:
     """Writes model (adapters merged in), tokenizer, template, codecs, arguments, page, card and history.
 
     One rank alone calls this. What was trained is read from files, since no rank has it all under ZeRO-3.
@@ -63,6 +67,7 @@ def save_complete(weights: Path, processor, args, training_args, history: list[d
         processor: goes into the folder.
         args, training_args: of the run.
         history: Trainer's log; it is the last file, with it the folder is complete.
+        splits: of the data, that it was evaluated on.
     """
     folder = Path(training_args.output_dir)
     with whole_weights():
@@ -74,14 +79,20 @@ def save_complete(weights: Path, processor, args, training_args, history: list[d
         else:
             _place(weights, folder)
         processor.save_pretrained(folder)
-    settings = {"command": asdict(args), "training": training_args.to_dict()}
-    _write(folder / "training_args.json", json.dumps(settings, indent=1, default=str))
+    follow_umask(folder)
+    write_settings(args, training_args)
     write_page(folder, history)
-    _write(folder / "README.md", run_card(folder, args, training_args, history))
+    _write(folder / "README.md", run_card(folder, args, training_args, history, splits))
     if (folder / "adapter" / "adapter_config.json").is_file():
-        _write(folder / "adapter" / "README.md", run_card(folder / "adapter", args, training_args, history))
+        _write(folder / "adapter" / "README.md", run_card(folder / "adapter", args, training_args, history, splits))
     shutil.rmtree(folder / ".staging", ignore_errors=True)
     _write(folder / "history.json", json.dumps(history, indent=1))
+
+
+def write_settings(args, training_args) -> None:
+    """Writes all arguments of a run to `OUTPUT/training_args.json`."""
+    settings = {"command": asdict(args), "training": training_args.to_dict()}
+    _write(Path(training_args.output_dir) / "training_args.json", json.dumps(settings, indent=1, default=str))
 
 
 def complete_history(folder: str | Path, step: int) -> list[dict] | None:
@@ -131,7 +142,7 @@ def last_evaluations(history: list[dict]) -> dict[str, float]:
     return found
 
 
-def run_card(folder: Path, args, training_args, history: list[dict]) -> str:
+def run_card(folder: Path, args, training_args, history: list[dict], splits: Sequence[str] = ("test",)) -> str:
     """The README.md of the folder: what was trained on what and how, and the losses that were measured.
 
     Writes the plot of the loss that it shows, too.
@@ -155,11 +166,11 @@ def run_card(folder: Path, args, training_args, history: list[dict]) -> str:
         training=training,
         plot=write_loss_plot(folder, history),
         results={f"loss, {_dataset(name)}": loss for name, loss in evaluations.items()},
-        evaluated_on=f"the test split of {Path(args.data).name}" if evaluations else "",
+        evaluated_on=f"the {' and the '.join(splits)} split of {Path(args.data).name}" if evaluations else "",
         limits=["`training_args.json` has all settings, `history.json` and `report.html` the course of the run."],
         inherited=licences,
-        base_model=_hub_id(args.model),
-        datasets=[_hub_id(args.data)] if _hub_id(args.data) else [],
+        base_model=hub_id(args.model),
+        datasets=[hub_id(args.data)] if hub_id(args.data) else [],
     )
 
 
@@ -185,11 +196,6 @@ def _head(card: Path) -> dict:
     except (ValueError, YAMLError) as error:
         logger.warning("%s has no readable head, so its licence is not in the card (%s)", card, error)
         return {}
-
-
-def _hub_id(source: str) -> str | None:
-    """A name on the Hub as it is, None for a folder of this machine."""
-    return None if Path(source).exists() or source.startswith(("/", ".")) or source.count("/") > 1 else source
 
 
 def _dataset(name: str) -> str:

@@ -12,9 +12,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..command_line import parse_arguments
 from ..modeling.configuration_solami import ANSWER_FORMATS
+from ..processing.folder_or_hub import with_sources
+from ..processing.output_folder import whole_folder
 from ..processing.text_files import read_json
-from ..processing.whole_file import whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +50,10 @@ class InitArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv[:1] = ["--backbone", argv[0]]
-    (args,) = TrlParser(dataclass_types=[InitArguments], prog="solami init").parse_args_and_config(argv)
+    (args,) = parse_arguments([InitArguments], argv, "solami init")
     init(args)
     return 0
 
@@ -72,10 +72,7 @@ def init(args: InitArguments) -> None:
     from ..modeling.modeling_motion_vq import SolamiMotionVQModel
     from ..processing.processing_solami import SolamiProcessor
 
-    for name in ("backbone", "motion_codec", "speech_codec", "acoustic_model"):
-        path = getattr(args, name)
-        if path and path.startswith(("/", ".")) and not Path(path).is_dir():
-            raise FileNotFoundError(f"{name}: no such folder: {path}")
+    args = with_sources(args, "backbone", "motion_codec", "speech_codec", "acoustic_model", bare=["backbone"])
     with whole_folder(args.output) as folder:
         characters = read_characters(args.characters) if args.characters else None
         motion = SolamiMotionVQModel.from_pretrained(args.motion_codec)

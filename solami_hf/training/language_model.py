@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from datasets import Dataset
+from datasets import Dataset, NamedSplit
 from transformers import TrainerCallback, TrainerState, TrainingArguments, set_seed
 
+from ..processing.folder_or_hub import model_source
 from ..processing.rendered_data import RENDERED
 from .adapters import add_adapters, check_adapter_arguments, loading_options
 from .checkpoints import last_checkpoint
 from .chunked_loss import add_chunked_loss
 from .collator import PackedRowsCollator
-from .complete_folder import complete_history, save_complete
+from .complete_folder import complete_history, save_complete, write_settings
 from .loss_by_modality import SplitLossTrainer
 from .packed_mixture import KeepFirstRows, PackedMixture
-from .resuming import LogBeforeCheckpoint, finished_state
+from .precision import avoid_slow_bf16
+from .resuming import LogBeforeCheckpoint, finished_state, sorted_rows
 from .shuffled_rows import ShuffledEpochs
 from .zero3 import check_gathering, prepare_zero3
 
@@ -88,25 +91,25 @@ def load_model_and_processor(args: LanguageModelArguments):
     from ..modeling.configuration_solami import require_layout
     from ..processing.processing_solami import SolamiProcessor
 
-    folder = Path(args.model)
-    if args.model.startswith(("/", ".")) and not folder.is_dir():
-        raise FileNotFoundError(f"no such model folder: {folder}")
+    source = model_source("model", args.model)
+    folder = Path(source)
     if folder.is_dir() and not (folder / "processor_config.json").is_file():
         raise ValueError(
             f"{folder} has no processor_config.json; make a folder of a backbone and codecs with `solami init`, or "
             "save a SolamiProcessor into it beside the model"
         )
-    processor = SolamiProcessor.from_pretrained(args.model)
+    processor = SolamiProcessor.from_pretrained(source)
     prepare_zero3(processor)
-    model = AutoModelForCausalLM.from_pretrained(args.model, **loading_options(args))
+    model = AutoModelForCausalLM.from_pretrained(source, **loading_options(args))
     require_layout(model.config)
     return model, processor
 
 
-def rendered_dataset(samples) -> Dataset:
+def rendered_dataset(samples, split: str | None = None) -> Dataset:
     """A dataset with the columns `input_ids`, `labels`, `task`, `id` of rendered samples, in their order."""
     samples = list(samples)
-    return Dataset.from_dict({key: [s[key] for s in samples] for key in RENDERED}, features=RENDERED)
+    columns = {key: [sample[key] for sample in samples] for key in RENDERED}
+    return Dataset.from_dict(columns, features=RENDERED, split=split and NamedSplit(split))
 
 
 def train_language_model(model, processor, args, training_args, train_dataset, eval_datasets) -> dict:
@@ -118,7 +121,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         training_args: `LanguageModelTrainingArguments`; an unfinished run in its `output_dir` is continued, a finished
             one is only reported.
         train_dataset: rendered samples, read in another order in every epoch, or a `PackedMixture`, which has one.
-        eval_datasets: name -> rendered samples.
+        eval_datasets: name -> rendered samples, whose `split` the card tells.
 
     Returns:
         `{"history": [...]}`, Trainer's log with loss and accuracy of each modality, also in `OUTPUT/history.json`.
@@ -127,6 +130,11 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         ValueError: the loss became NaN (the last checkpoint is kept), or packing with an attention that cannot mask.
     """
     folder = training_args.output_dir
+    splits = sorted({str(samples.split) for samples in eval_datasets.values() if samples.split is not None})
+    training_args.train_sampling_strategy = "sequential"
+    training_args.remove_unused_columns = False
+    # Or Trainer would log a mean in place of a loss that is no number
+    training_args.logging_nan_inf_filter = False
     rows = _rows_of_run(train_dataset, training_args, model.config._attn_implementation)
     last = last_checkpoint(folder)
     finished = finished_state(last, training_args) if last else None
@@ -137,19 +145,25 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         # It was stopped before the folder was complete
         history = _log(finished)
         if training_args.process_index == 0:
-            save_complete(Path(last), processor, args, training_args, history)
+            save_complete(Path(last), processor, args, training_args, history, splits)
         return {"history": history}
     trainer = _trainer(model, processor, args, training_args, rows, eval_datasets)
     if last:
         logger.info("resuming from %s", last)
         if isinstance(rows, PackedMixture):
             rows.load(last)
+    if training_args.process_index == 0:
+        write_settings(args, training_args)  # also for who looks at, or merges, what an unfinished run has
     trainer.train(resume_from_checkpoint=last)
     history, weights = _log(trainer.state), Path(folder) / ".staging"
-    # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder
-    trainer.save_model(str(weights), _internal_call=True)
-    if trainer.is_world_process_zero():
-        save_complete(weights, processor, args, training_args, history)
+    try:
+        # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder
+        trainer.save_model(str(weights), _internal_call=True)
+        if trainer.is_world_process_zero():
+            save_complete(weights, processor, args, training_args, history, splits)
+    finally:
+        if trainer.is_world_process_zero():  # on a full disk it would take what the next run needs
+            shutil.rmtree(weights, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trainer.end()
     return {"history": history}
@@ -162,12 +176,10 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
         add_chunked_loss(model)
     if args.frozen_dtype != "float32" and not (training_args.bf16 or training_args.fp16):
         raise ValueError(f"frozen_dtype {args.frozen_dtype} needs mixed precision; set bf16: true too")
+    if args.frozen_dtype == "float32" and args.quantization == "none":
+        avoid_slow_bf16(training_args)
     set_seed(training_args.seed)  # Trainer does so after adapters are drawn
     model = add_adapters(model, args)
-    training_args.train_sampling_strategy = "sequential"
-    training_args.remove_unused_columns = False
-    # Or Trainer would log a mean in place of a loss that is no number
-    training_args.logging_nan_inf_filter = False
     trainer = SplitLossTrainer(
         model=model,
         args=training_args,
@@ -185,7 +197,7 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
 
 def _log(state: TrainerState) -> list[dict]:
     """Trainer's log without its summary, which counts the seconds and losses of this call, not of the run."""
-    return [row for row in state.log_history if "train_runtime" not in row]
+    return sorted_rows(row for row in state.log_history if "train_runtime" not in row)
 
 
 class StopOnNan(TrainerCallback):

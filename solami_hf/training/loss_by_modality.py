@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer
-from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..modeling.backbones import allow_cache
+from ..modeling.configuration_solami import require_layout
 from ..processing.rendering import IGNORE
 from .adapters import set_rate_beside_lora
-from .checkpoints import checkpoint_or_nothing
+from .checkpoints import SafeTrainer
 from .chunked_loss import ChunkedLossOutput
+from .progress import show_loss_on_bar
 
 
 class LossByModality:
@@ -29,6 +30,7 @@ class LossByModality:
     """
 
     def __init__(self, modalities: dict[str, dict], markers: dict[str, int], vocab_size: int):
+        require_layout(SimpleNamespace(modalities=modalities, markers=markers))
         self.kinds = ["text", *modalities, "end"]
         self.kind_of_id = torch.zeros(vocab_size, dtype=torch.long)
         for number, span in enumerate(modalities.values(), start=1):
@@ -73,12 +75,11 @@ class LossByModality:
         return {name: round(value, 5) for name, value in means.items()}
 
 
-class SplitLossTrainer(Trainer):
+class SplitLossTrainer(SafeTrainer):
     """A Trainer that logs loss and token accuracy of each kind of token beside the loss, over all ranks.
 
     Evaluation gets them too (`eval_chat_loss_speech`), and the mean over all its tokens for a loss, where Trainer has
     the mean of the batches' means. A model that keeps its own loss (`add_chunked_loss`) is trained without them.
-    Checkpoints hold no pickle of the arguments, and one that cannot be written is removed with a message.
 
     Args:
         layout: has `modalities` and `markers`, as a processor or a config.
@@ -86,7 +87,10 @@ class SplitLossTrainer(Trainer):
     """
 
     def __init__(self, *args, layout, beside_rate: float | None = None, **kwargs):
+        require_layout(layout)
         super().__init__(*args, **kwargs)
+        allow_cache(self.model)  # Trainer has put its own use_cache into the config that checkpoints get
+        show_loss_on_bar(self)
         self.beside_rate = beside_rate
         vocab_size = self.model.config.get_text_config().vocab_size
         self.training_split, self.evaluation_split = (
@@ -109,21 +113,6 @@ class SplitLossTrainer(Trainer):
         if "targets" in outputs:
             (self.training_split if model.training else self.evaluation_split).add(outputs)
         return (loss, outputs) if return_outputs else loss
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            # A pickle, which nobody should have to load; a run's folder has training_args.json
-            (Path(output_dir or self.args.output_dir) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-
-    def _save_checkpoint(self, model, trial) -> None:
-        with checkpoint_or_nothing(self.args.output_dir, self.state.global_step):
-            super()._save_checkpoint(model, trial)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        # The state that makes a checkpoint a whole one comes next: all ranks have to have written theirs
-        self.accelerator.wait_for_everyone()
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds the split to a row that has the loss."""

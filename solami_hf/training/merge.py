@@ -5,14 +5,17 @@ ADAPTER_OR_RUN is a run's folder, one of its checkpoints, or any folder or hub i
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..command_line import parse_arguments
 from ..hub_cards.cards import model_card
-from ..processing.whole_file import whole_folder
+from ..processing.folder_or_hub import hub_id
+from ..processing.output_folder import whole_folder
 from .adapters import load_merged
 
 logger = logging.getLogger(__name__)
@@ -31,12 +34,10 @@ class MergeArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv[:1] = ["--adapter", argv[0]]
-    (args,) = TrlParser(dataclass_types=[MergeArguments], prog="solami merge").parse_args_and_config(argv)
+    (args,) = parse_arguments([MergeArguments], argv, "solami merge")
     merge(args.adapter, args.output, args.base)
     logger.info("wrote %s", args.output)
     return 0
@@ -65,6 +66,8 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
         model = load_merged(found, base)
         beside = [path for path in (Path(found), Path(found).parent) if (path / "processor_config.json").is_file()]
         processor = SolamiProcessor.from_pretrained(beside[0] if beside else base)
+        if not beside:  # of a run that has not finished
+            processor.answer_format = _answer_format(Path(found).parent) or processor.answer_format
         model.config.answer_format = processor.answer_format
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -81,12 +84,18 @@ def find_adapter(source: str | Path) -> str:
     for folder in (Path(source), Path(source) / "adapter"):
         if (folder / "adapter_config.json").is_file():
             return str(folder)
-    if Path(source).exists() or source.startswith(("/", ".")) or source.count("/") != 1:
+    if (found := hub_id(source)) is None:
         raise FileNotFoundError(
             f"there is no adapter in {source}: expected adapter_config.json in it or in its folder adapter/; a run "
             "with trainable: all has none, its folder is a whole model already"
         )
-    return source
+    return found
+
+
+def _answer_format(run: Path) -> str | None:
+    """What a run's arguments say of it."""
+    path = run / "training_args.json"
+    return json.loads(path.read_text(encoding="utf-8"))["command"].get("answer_format") if path.is_file() else None
 
 
 def _card(name: str, adapter: str, base: str) -> str:

@@ -10,14 +10,19 @@ Several GPUs, or ranks on the CPU: `torchrun --nproc_per_node 2 -m solami_hf.tra
 """
 
 import logging
+import sys
 from dataclasses import asdict, dataclass, field
 
 import torch
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
+from ..command_line import parse_arguments, run_command
 from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
 from ..modeling.modeling_motion_vq import SolamiMotionVQModel
 from ..modeling.quantizers import EmaQuantizer
+from ..processing.manifest import read_manifest
+from ..processing.output_folder import writing_to
+from .held_out import evaluation_split
 from .motion_vq_data import (
     MotionClip,
     WindowDataset,
@@ -28,6 +33,7 @@ from .motion_vq_data import (
 )
 from .motion_vq_evaluation import evaluate_motion_vq
 from .motion_vq_report import write_motion_vq_report
+from .precision import avoid_slow_bf16
 from .resuming import ResumableTrainer, save_run
 
 logger = logging.getLogger(__name__)
@@ -137,8 +143,8 @@ class PageAtSaves(TrainerCallback):
 class MotionVQTrainer(ResumableTrainer):
     """Logs the parts of the loss, evaluates reconstruction, and starts the codebooks after the warm-up."""
 
-    def __init__(self, *args, vq_args: MotionVQArguments, clips: list[MotionClip], test_clips: list[MotionClip], **kw):
-        self.vq_args, self.clips, self.test_clips = vq_args, clips, test_clips
+    def __init__(self, *args, vq_args: MotionVQArguments, clips: list[MotionClip], held_out: list[MotionClip], **kw):
+        self.vq_args, self.clips, self.held_out = vq_args, clips, held_out
         super().__init__(*args, **kw)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -161,8 +167,8 @@ class MotionVQTrainer(ResumableTrainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Reconstruction of the test clips, see `evaluate_motion_vq`."""
-        metrics = evaluate_motion_vq(self.model, self.test_clips, self.args.per_device_eval_batch_size)
+        """Reconstruction of the held-out clips, see `evaluate_motion_vq`."""
+        metrics = evaluate_motion_vq(self.model, self.held_out, self.args.per_device_eval_batch_size)
         return self.report_evaluation(metrics, metric_key_prefix)
 
 
@@ -210,7 +216,7 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
     second call goes on: on one process to the same weights and log, bit for bit.
 
     Returns:
-        the final evaluation, see `evaluate_motion_vq`; empty where the data has no test split.
+        the final evaluation, see `evaluate_motion_vq`, on the split that `evaluation_split` says; empty without one.
 
     Raises:
         FileNotFoundError, ValueError: missing or unusable data, see `read_clips`.
@@ -218,18 +224,19 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
     if not args.data:
         raise ValueError("`data` is empty, expected a folder with a manifest.jsonl of motion rows.")
     set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
     trainer = make_trainer(args, training_args)
-    model, test_clips = trainer.model, trainer.test_clips
+    model, held_out = trainer.model, trainer.held_out
     trainer.train_or_resume()
     for quantizer in codebooks(model).values():
         quantizer.bypass = False
     if not codebooks_started(model):
         raise ValueError("Training ended within its warm-up, so no codebook was made: raise `max_steps`.")
-    metrics = trainer.final_evaluation("eval_clips") if test_clips else {}
+    metrics = trainer.final_evaluation("eval_clips") if held_out else {}
     if trainer.is_world_process_zero():
         log, folder = trainer.history(), training_args.output_dir
         save_run(model, {"arguments": asdict(args), "log": log, "evaluation": metrics}, folder)
-        write_motion_vq_report(folder, model, test_clips, log)
+        write_motion_vq_report(folder, model, held_out, log)
     trainer.accelerator.wait_for_everyone()
     trainer.end()
     return metrics
@@ -239,37 +246,36 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
     """A trainer with a new model, its statistics set, on the data of `args`; raises as `train_motion_vq`."""
     config = args.to_config()
     clips = read_clips(args.data, "train", config.fps, config.frames_per_code)
-    test_clips = read_clips(args.data, "test", config.fps, config.frames_per_code)
     if not clips:
         raise ValueError(f"The manifest in {args.data} has no motion of the split train.")
-    if not test_clips:
-        logger.warning("The manifest in %s has no motion of the split test: nothing will be evaluated.", args.data)
+    split = evaluation_split({row["split"] for row in read_manifest(args.data)}, training_args, args.data)
+    held_out = read_clips(args.data, split, config.fps, config.frames_per_code) if split else []
+    if not held_out:
+        logger.warning("%s has no motion of the splits validation and test: nothing will be evaluated.", args.data)
     transforms = read_transforms(clips, args.random_transforms, torch.Generator().manual_seed(training_args.seed))
     model = SolamiMotionVQModel(config)
     statistics = feature_statistics(clips, args.rotation_std_floor, args.representation)
     model.set_statistics(*statistics, transforms.mean(0), transforms.std(0, correction=0))
-    logger.info("Training on %d clips, testing on %d, %d transforms.", len(clips), len(test_clips), len(transforms))
+    logger.info("Training on %d clips, evaluating on %d, %d transforms.", len(clips), len(held_out), len(transforms))
     return MotionVQTrainer(
         model=model,
         args=training_args,
         train_dataset=WindowDataset(clips, args.window, transforms, training_args.seed),
-        eval_dataset=test_clips,  # never iterated: `evaluate` takes whole clips
+        eval_dataset=held_out,  # never iterated: `evaluate` takes whole clips
         vq_args=args,
         clips=clips,
-        test_clips=test_clips,
-        callbacks=[PageAtSaves(test_clips)],
+        held_out=held_out,
+        callbacks=[PageAtSaves(held_out)],
     )
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: recipe and flags by TRL's parser."""
-    from trl import TrlParser
-
-    parser = TrlParser((MotionVQArguments, TrainingArguments))
-    args, training_args = parser.parse_args_and_config(args=argv)
-    metrics = train_motion_vq(args, training_args)
+    """Entry point of the command."""
+    args, training_args = parse_arguments([MotionVQArguments, TrainingArguments], argv, "solami train-motion-vq")
+    with writing_to(training_args.output_dir):
+        metrics = train_motion_vq(args, training_args)
     logger.info("Wrote %s: %s", training_args.output_dir, metrics)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("solami train-motion-vq", main))

@@ -7,11 +7,13 @@
 import json
 import logging
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from ..command_line import parse_arguments, run_command
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..processing.audio import read_audio
 from ..processing.voices import Voices
@@ -19,6 +21,7 @@ from ..processing.whole_file import whole_file
 from .speech_voices import VOICES, speak
 
 logger = logging.getLogger(__name__)
+PROGRAM = "python -m solami_hf.training.packaged_speech"
 
 PROMPT = "Good morning, my friend. I would like to show you the garden before the rain comes back."
 FILES = ("config.json", "model.safetensors")
@@ -70,12 +73,10 @@ def package(args: PackageArguments) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: flags by TRL's parser."""
-    from trl import TrlParser
-
-    (args,) = TrlParser((PackageArguments,)).parse_args_and_config(args=argv)
+    """The command line."""
+    (args,) = parse_arguments([PackageArguments], argv, PROGRAM)
     logger.warning("%.1f MB of weights in %s", package(args) / 1e6, args.output)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(PROGRAM, main))

@@ -13,6 +13,8 @@ import math
 import sys
 from dataclasses import dataclass, field, replace
 
+from ..command_line import parse_arguments
+from .chunked_loss import beyond_the_head
 from .language_model import LanguageModelTrainingArguments
 from .plan_costs import (
     GIB,
@@ -112,8 +114,8 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
         config: of the language model, any decoder's. Modality tokens are added where it has none yet.
         arguments: `LanguageModelTrainingArguments`, also without its set-up (`PlannedTrainingArguments`).
         hardware: a preset or your own numbers.
-        lora: `LanguageModelArguments`; what its `trainable` says is planned for.
-            Of both, `loss_chunk` (tokens) is read where it exists.
+        lora: `LanguageModelArguments`; what its `trainable` and `chunked_loss` say is planned for. Without them it is
+            all weights, and the loss from all logits at once.
         samples: length of the training set, needed where `max_steps` is not set.
 
     Raises:
@@ -126,6 +128,9 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
     if settings.bits and not settings.lora:
         raise ValueError("weights of 4 or 8 bits cannot be trained themselves; set use_lora: true too")
     counts, notes = count_parameters(config, lora)
+    if settings.chunked_loss and (own := beyond_the_head(config)):
+        settings = replace(settings, chunked_loss=None)
+        notes.append(f"the model keeps its own loss, which needs all logits: its config sets {', '.join(own)}")
     memory, host = memory_of(counts, settings, hardware)
     fits = _fits(memory, host, hardware)
     kept = {
@@ -165,6 +170,8 @@ def _advice(c: Counts, s: Settings, hardware: Hardware) -> list[str]:
     changes: dict[str, dict] = {}
     if not s.checkpointing:
         changes["activation_checkpointing: true"] = {"checkpointing": True}
+    if s.chunked_loss is False:
+        changes["chunked_loss: true"] = {"chunked_loss": True}
     batch = s.batch
     while batch > 1:
         batch = batch // 2 if batch % 2 == 0 else 1
@@ -255,11 +262,10 @@ def hardware_of(args: PlanArguments) -> Hardware:
 def plan_command(argv: list[str], arguments_class, prog: str) -> int:
     """`solami pretrain --plan` and `solami sft --plan`: prints the table; 0, or 1 when the run does not fit."""
     from transformers import AutoConfig
-    from trl import TrlParser
 
-    parser = TrlParser(dataclass_types=[arguments_class, PlannedTrainingArguments, PlanArguments], prog=prog)
-    parser.set_defaults_with_config(data="")  # needed for the run, not for the plan
-    args, training_args, plan_args = parser.parse_args_and_config(argv)
+    types = [arguments_class, PlannedTrainingArguments, PlanArguments]
+    # The data are needed for the run, not for the plan
+    args, training_args, plan_args = parse_arguments(types, argv, prog, defaults={"data": ""})
     config = AutoConfig.from_pretrained(args.model)
     plan = make_plan(config, training_args, hardware_of(plan_args), args, plan_args.plan_samples)
     sys.stdout.write(f"{plan}\n")

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import torch
 
 from ..modeling.vocabulary import DEFAULT_SIZES, MARKERS
 from ..processing.text_files import read_json
+from .chunked_loss import ROWS
 
 GIB = 2**30
 _BITS = {"none": 0, "int4": 4, "int8": 8}
@@ -94,7 +94,7 @@ class Settings:
     length: int
     precision: str
     checkpointing: bool
-    loss_chunk: int = 0
+    chunked_loss: bool | None = None  # None: not said, so all logits are counted
     zero_stage: int = 0
     zero: dict = field(default_factory=dict)
     offload_optimizer: bool = False
@@ -123,7 +123,7 @@ def read_settings(arguments, lora=None) -> Settings:
         length=arguments.max_length,
         precision="fp16" if arguments.fp16 else "bf16" if arguments.bf16 else "fp32",
         checkpointing=bool(arguments.activation_checkpointing or arguments.gradient_checkpointing),
-        loss_chunk=getattr(arguments, "loss_chunk", 0) or getattr(lora, "loss_chunk", 0),
+        chunked_loss=None if lora is None else lora.chunked_loss,
         zero_stage=int(optimization.get("stage", 0)),
         zero=zero,
         offload_optimizer=devices[0] != "none",
@@ -251,9 +251,13 @@ def activation_memory(c: Counts, s: Settings) -> float:
 
 
 def _logits(c: Counts, s: Settings) -> float:
-    """Logits, their fp32 version, its logarithm and two gradients, of a chunk of tokens or of all."""
-    tokens = min(s.loss_chunk or math.inf, s.batch * s.length)
-    return tokens * c.vocabulary * (12 + (4 if s.precision == "fp32" else 2))
+    """Logits, their fp32 version, its logarithm and two gradients; in parts (`chunked_loss`) those of some rows (a
+    tile of the kernel on GPUs is as large), and the fp32 sums of the gradients of hidden states and head."""
+    tokens, half = s.batch * s.length, 0 if s.precision == "fp32" else 2
+    if not s.chunked_loss:
+        return tokens * c.vocabulary * (12 + (half or 4))
+    summed = tokens + (0 if s.lora and not c.rows else c.vocabulary)
+    return min(ROWS, tokens) * c.vocabulary * (4 + half) + 4 * c.hidden * summed
 
 
 def operations_per_token(c: Counts, s: Settings) -> float:

@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from datasets import Dataset
 
+from ..command_line import parse_arguments, run_command
+from ..processing.folder_or_hub import check_source
+from ..processing.output_folder import writing_to
 from ..processing.rendering import TASKS, TokenRenderer
 from ..processing.split_hygiene import held_out_rows, without_leaks
 from ..processing.tasks import MOTION_TASKS
-from ..processing.token_data import load_tokens
+from ..processing.token_data import load_tokens, split_names
+from .held_out import evaluation_split
 from .language_model import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
@@ -42,7 +46,7 @@ class PretrainArguments(LanguageModelArguments):
             "help": "How often tasks are drawn within their modality, e.g. speech_to_text=4,text_to_speech=0.5."
         },
     )
-    eval_samples: int = field(default=100, metadata={"help": "Samples of each task's test split to evaluate."})
+    eval_samples: int = field(default=100, metadata={"help": "Held-out samples of each task to evaluate."})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,11 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         from .plan import plan_command
 
         return plan_command(argv, PretrainArguments, "solami pretrain")
-    from trl import TrlParser
-
-    parser = TrlParser(dataclass_types=[PretrainArguments, LanguageModelTrainingArguments], prog="solami pretrain")
-    args, training_args = parser.parse_args_and_config(argv)
-    pretrain(args, training_args)
+    args, training_args = parse_arguments([PretrainArguments, LanguageModelTrainingArguments], argv, "solami pretrain")
+    with writing_to(training_args.output_dir):
+        pretrain(args, training_args)
     return 0
 
 
@@ -75,6 +77,7 @@ def pretrain(args: PretrainArguments, training_args) -> dict:
     """
     if training_args.max_steps <= 0:
         raise ValueError(f"the mixture has no epochs: set max_steps, got {training_args.max_steps}")
+    check_source("token dataset", args.data)  # before the model is loaded
     model, processor = load_model_and_processor(args)
     train = training_rows(args, processor, training_args)
     evals = {} if training_args.eval_strategy == "no" else evaluation_samples(args, processor, training_args)
@@ -100,21 +103,25 @@ def training_rows(args: PretrainArguments, processor, training_args) -> PackedMi
 
 
 def evaluation_samples(args: PretrainArguments, processor, training_args) -> dict[str, Dataset]:
-    """Task -> up to `eval_samples` rendered samples from all over its test split, always the same."""
-    sources, renderer = load_sources(args, processor, "test", training_args.max_length)
-    render, evals = PairRenderer(renderer), {}
-    for task, pairs in sources.items():
-        chosen = np.linspace(0, len(pairs) - 1, min(len(pairs), args.eval_samples)).astype(int)
-        evals[task] = rendered_dataset(
-            render(pairs[i], np.random.default_rng([training_args.seed, i])) for i in chosen
-        )
+    """Task -> up to `eval_samples` rendered samples from all over its held-out split, always the same."""
+    evals = {}
+    for config in ("motion", "speech"):
+        split = evaluation_split(split_names(args.data, config), training_args, f"{config} of {args.data}")
+        if split is None:
+            continue
+        sources, renderer = load_sources(args, processor, split, training_args.max_length, (config,))
+        render = PairRenderer(renderer)
+        for task, pairs in sources.items():
+            chosen = np.linspace(0, len(pairs) - 1, min(len(pairs), args.eval_samples)).astype(int)
+            samples = (render(pairs[i], np.random.default_rng([training_args.seed, i])) for i in chosen)
+            evals[task] = rendered_dataset(samples, split)
     return evals
 
 
-def load_sources(args: PretrainArguments, processor, split: str, max_length: int):
-    """`(task -> pairs, renderer)` of a split."""
+def load_sources(args: PretrainArguments, processor, split: str, max_length: int, configs=("motion", "speech")):
+    """`(task -> pairs, renderer)` of a split; configs that are not there are left out."""
     rows = {}
-    for config in ("motion", "speech"):
+    for config in configs:
         try:
             rows[config] = load_tokens(args.data, config, split, processor)
         except FileNotFoundError:
@@ -140,4 +147,4 @@ def parse_task_weights(text: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("solami pretrain", main))

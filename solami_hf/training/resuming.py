@@ -8,10 +8,8 @@ result. On one process weights and log are the same, bit for bit.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,10 +17,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainerState, TrainingArguments
 
-from ..processing.whole_file import whole_file
-from .checkpoints import last_checkpoint
+from ..processing.whole_file import whole_file, whole_model
+from .checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
+from .progress import show_loss_on_bar
 
 AVERAGES_FILE = "averaged.safetensors"
 
@@ -115,7 +114,7 @@ class AveragedWeights(TrainerCallback):
             model.load_state_dict(own)
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(SafeTrainer):
     """A Trainer whose resumed runs end where uninterrupted ones do.
 
     `train_dataset[number]` has to depend on the number alone, which goes on counting from epoch to epoch. What a
@@ -128,6 +127,8 @@ class ResumableTrainer(Trainer):
     def __init__(self, *args, averaging_decay: float = 0.0, **kwargs):
         self.parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         super().__init__(*args, **kwargs)
+        vars(self.model.config).pop("use_cache", None)  # Trainer's own; no codec has one
+        show_loss_on_bar(self)
         self.sampler = WindowSampler(len(self.train_dataset), self.args.seed)
         self.averages = AveragedWeights(averaging_decay) if averaging_decay else None
         self.add_callback(ExactResume(self.sampler))
@@ -193,7 +194,18 @@ class ResumableTrainer(Trainer):
 
     def history(self) -> list[dict[str, float]]:
         """The log, without Trainer's summary: it counts seconds and losses of this call only, not of the run."""
-        return [row for row in self.state.log_history if "train_runtime" not in row]
+        return sorted_rows(row for row in self.state.log_history if "train_runtime" not in row)
+
+
+def sorted_rows(rows: Iterable[dict]) -> list[dict]:
+    """Rows of a log with their names in order: those that come from a checkpoint have it, those of this run do not."""
+    return [dict(sorted(row.items())) for row in rows]
+
+
+def require_one_process(args: TrainingArguments, what: str) -> None:
+    """ValueError under torchrun, for what DistributedDataParallel cannot do: it knows whole passes of a model only."""
+    if args.world_size > 1:
+        raise ValueError(f"{what} by one process, not by {args.world_size}: leave out torchrun")
 
 
 def finished_state(checkpoint: str, args: TrainingArguments) -> TrainerState | None:
@@ -209,12 +221,8 @@ def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bo
     With `half` the weights are written in fp16; the configuration says what the model computes in all the same, so
     that `from_pretrained` computes as in training.
     """
-    staging = Path(folder) / ".staging"
-    shutil.rmtree(staging, ignore_errors=True)
     # The configuration takes its dtype from the model.
     weights = {name: value.half() for name, value in model.state_dict().items()} if half else None
-    model.save_pretrained(staging, state_dict=weights)
-    (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
-        os.replace(path, Path(folder) / path.name)
-    staging.rmdir()
+    with written_or_nothing(folder), whole_model(folder) as staging:
+        model.save_pretrained(staging, state_dict=weights)
+        (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")

@@ -9,6 +9,7 @@ a small width, trained from scratch by CTC on characters.
 """
 
 import logging
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,16 +18,20 @@ import torch
 from torch.utils.data import Dataset
 from transformers import (
     SeamlessM4TFeatureExtractor,
-    Trainer,
     TrainingArguments,
     Wav2Vec2BertConfig,
     Wav2Vec2BertForCTC,
 )
 
-from .checkpoints import last_checkpoint
+from ..command_line import parse_arguments, run_command
+from ..processing.output_folder import writing_to
+from ..processing.whole_file import whole_model
+from .checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
+from .precision import avoid_slow_bf16
 from .speech_codec_data import Recordings, speech_data
 
 logger = logging.getLogger(__name__)
+PROGRAM = "python -m solami_hf.training.semantic_teacher"
 
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # ids from 1 on; 0 is CTC's blank
 SAMPLING_RATE = 16000
@@ -133,6 +138,7 @@ def character_errors(model: Wav2Vec2BertForCTC, data: Transcribed) -> float:
 
 def train_teacher(args: TeacherArguments, training_args: TrainingArguments) -> float:
     """Trains and writes model and feature extractor; returns the share of wrong characters on held-out sentences."""
+    avoid_slow_bf16(training_args)
     folder = Path(training_args.output_dir)
     train, held_out = speech_data(
         args.data, folder, SAMPLING_RATE, args.sentences, args.held_out, args.voices, training_args.seed, shift=True
@@ -140,22 +146,22 @@ def train_teacher(args: TeacherArguments, training_args: TrainingArguments) -> f
     torch.manual_seed(training_args.seed)
     extractor = SeamlessM4TFeatureExtractor()
     model = make_teacher(args)
-    trainer = Trainer(
+    trainer = SafeTrainer(
         model=model, args=training_args, train_dataset=Transcribed(train, extractor), data_collator=collate
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    model.float().save_pretrained(folder)
-    extractor.save_pretrained(folder)
+    with written_or_nothing(folder), whole_model(folder) as staging:
+        model.float().save_pretrained(staging)
+        extractor.save_pretrained(staging)
     return character_errors(model, Transcribed(held_out, extractor))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: flags by TRL's parser."""
-    from trl import TrlParser
-
-    args, training_args = TrlParser((TeacherArguments, TeacherTrainingArguments)).parse_args_and_config(args=argv)
-    logger.warning("%.1f %% of the held-out characters are wrong", 100 * train_teacher(args, training_args))
+    """The command line."""
+    args, training_args = parse_arguments([TeacherArguments, TeacherTrainingArguments], argv, PROGRAM)
+    with writing_to(training_args.output_dir):
+        logger.warning("%.1f %% of the held-out characters are wrong", 100 * train_teacher(args, training_args))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(PROGRAM, main))

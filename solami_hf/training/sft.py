@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, NamedSplit
 
+from ..command_line import parse_arguments, run_command
+from ..processing.folder_or_hub import check_source
+from ..processing.output_folder import writing_to
+from ..processing.token_data import split_names
+from .held_out import evaluation_split
 from .language_model import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
@@ -39,11 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         from .plan import plan_command
 
         return plan_command(argv, SftArguments, "solami sft")
-    from trl import TrlParser
-
-    parser = TrlParser(dataclass_types=[SftArguments, LanguageModelTrainingArguments], prog="solami sft")
-    args, training_args = parser.parse_args_and_config(argv)
-    sft(args, training_args)
+    args, training_args = parse_arguments([SftArguments, LanguageModelTrainingArguments], argv, "solami sft")
+    with writing_to(training_args.output_dir):
+        sft(args, training_args)
     return 0
 
 
@@ -63,14 +66,17 @@ def sft(args: SftArguments, training_args) -> dict:
     Raises:
         ValueError: data of another codec, or no dialogue fits into `max_length`.
     """
+    check_source("token dataset", args.data)  # before the model is loaded
     model, processor = load_model_and_processor(args)
-    answer_format = args.answer_format or processor.answer_format
+    args = replace(args, answer_format=args.answer_format or processor.answer_format)
+    answer_format = args.answer_format
     processor.answer_format = model.config.answer_format = answer_format
     train = chat_samples(args, processor, "train", training_args, answer_format)
     train = train.select(np.random.default_rng(training_args.seed).permutation(len(train)))
     evals = {}
     if training_args.eval_strategy != "no":
-        evals = {"chat": chat_samples(args, processor, "test", training_args, answer_format)}
+        split = evaluation_split(split_names(args.data, "chat"), training_args, args.data) or "validation"
+        evals = {"chat": chat_samples(args, processor, split, training_args, answer_format)}
     return train_language_model(model, processor, args, training_args, train, evals)
 
 
@@ -91,8 +97,8 @@ def chat_samples(args: SftArguments, processor, split: str, training_args, answe
     counts.log(f"{split} dialogues")
     if not tables:
         raise ValueError(f"no {split} dialogue fits into max_length={training_args.max_length}; raise it")
-    return Dataset(pa.concat_tables(tables).cast(RENDERED.arrow_schema))
+    return Dataset(pa.concat_tables(tables).cast(RENDERED.arrow_schema), split=NamedSplit(split))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("solami sft", main))

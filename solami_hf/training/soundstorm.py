@@ -8,6 +8,7 @@ Recipes beside this file: `recipes/soundstorm_small.yaml` (3.4M weights, two CPU
 """
 
 import logging
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,13 +16,18 @@ import torch
 import torch.nn.functional as F
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
+from ..command_line import parse_arguments, run_command
 from ..modeling.configuration_soundstorm import SolamiSoundStormConfig
 from ..modeling.modeling_soundstorm import SolamiSoundStormModel
 from ..modeling.soundstorm_masking import mask_cells
 from ..modeling.speech_codec_adapter import load_speech_codec
+from ..processing.folder_or_hub import with_sources
+from ..processing.output_folder import writing_to
+from .precision import avoid_slow_bf16
 from .resuming import ResumableTrainer, save_run
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from .soundstorm_report import write_soundstorm_report
+from .speech_codec_data import splits_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +47,8 @@ class SoundStormArguments:
         },
     )
     held_out_data: list[str] = field(
-        default_factory=list, metadata={"help": "Sources to measure on; if none, the last clips of each of `data`."}
+        default_factory=list,
+        metadata={"help": "Sources to measure on; by default `data`'s validation splits, else its last clips."},
     )
     held_out: int = field(default=20, metadata={"help": "Clips of each source kept for that, at most half of them."})
     speech_codec: str | None = field(
@@ -207,6 +214,7 @@ def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments
             of range.
     """
     set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
     trainer = make_trainer(args, training_args)
     trainer.train_or_resume()
     metrics = trainer.final_evaluation("eval_windows") if trainer.windows is not None else {}
@@ -223,6 +231,7 @@ def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments
 
 def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) -> SoundStormTrainer:
     """A trainer with a new model on the data of `args`; raises as `train_soundstorm`."""
+    args = with_sources(args, "speech_codec", "start_from")
     codec = load_speech_codec(args.speech_codec) if args.speech_codec else None
     codes, held_out = _read_data(args, training_args, codec)
     size = args.codebook_size or (codec.config.codebook_size if codec is not None else 1024)
@@ -279,8 +288,8 @@ def _read_data(
     folder, device = Path(training_args.output_dir), training_args.device
     with training_args.main_process_first(desc="encoding speech"):
         codes = read_sources(args.data, codec, folder / "codes.npz", device)
-        if args.held_out_data:
-            return codes, read_sources(args.held_out_data, codec, folder / "codes_held_out.npz", device)
+        if sources := args.held_out_data or [path for path in args.data if "validation" in splits_of(path)]:
+            return codes, read_sources(sources, codec, folder / "codes_held_out.npz", device, held_out=True)
     codes, held_out = codes.split(args.held_out)
     if held_out is None:
         logger.warning("nothing is held out of %s: nothing will be evaluated", ", ".join(args.data))
@@ -300,14 +309,12 @@ def _check_codes(codes: SpeechCodes, levels: int, size: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: recipe and flags by TRL's parser."""
-    from trl import TrlParser
-
-    parser = TrlParser((SoundStormArguments, TrainingArguments))
-    args, training_args = parser.parse_args_and_config(args=argv)
-    metrics = train_soundstorm(args, training_args)
+    """Entry point of the command."""
+    args, training_args = parse_arguments([SoundStormArguments, TrainingArguments], argv, "solami train-soundstorm")
+    with writing_to(training_args.output_dir):
+        metrics = train_soundstorm(args, training_args)
     logger.info("Wrote %s: %s", training_args.output_dir, metrics)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("solami train-soundstorm", main))

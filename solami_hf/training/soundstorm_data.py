@@ -18,7 +18,7 @@ from ..processing.batching import map_in_batches, pad_right
 from ..processing.fingerprints import codec_fingerprint
 from ..processing.media_files import files_below
 from ..processing.whole_file import whole_file
-from .speech_codec_data import Recordings, read_arrays, read_recordings
+from .speech_codec_data import Recordings, read_arrays, read_recordings, splits_of
 
 logger = logging.getLogger(__name__)
 
@@ -165,13 +165,16 @@ class CodeWindows(Dataset):
         return self.sources[source][:, start : start + self.window]
 
 
-def read_sources(paths: list[str], codec=None, cache: Path | None = None, device="cpu") -> SpeechCodes:
+def read_sources(
+    paths: list[str], codec=None, cache: Path | None = None, device="cpu", held_out: bool = False
+) -> SpeechCodes:
     """Codes of all sources, of which those that are speech are encoded by `codec` and kept in the file `cache`.
 
     Args:
         paths: of each source a folder of recordings, a text file that lists them, an .npz file of speech
             (`Recordings`) or of codes ([`SpeechCodes`]), or a .parquet file or folder with a column `codes`.
         codec: see `load_speech_codec`; None if there are only codes.
+        held_out: of a folder with splits its validation; else, and where it has none, its training split.
 
     Raises:
         FileNotFoundError: a path is missing.
@@ -196,11 +199,12 @@ def read_sources(paths: list[str], codec=None, cache: Path | None = None, device
         return cached
     sources, encoded = [], False
     for path in paths:
-        codes = _read_codes(Path(path))
+        split = "validation" if held_out and "validation" in splits_of(path) else "train"
+        codes = _read_codes(Path(path), split)
         if codes is None:
             if codec is None:
                 raise ValueError(f"{path} is speech: give the codec that makes codes of it as `speech_codec`")
-            sources.append(encode(_read_speech(Path(path), codec.config.sampling_rate), codec, device))
+            sources.append(encode(_read_speech(Path(path), codec.config.sampling_rate, split), codec, device))
             encoded = True
             continue
         if fingerprint and codes.codec and codes.codec != fingerprint:
@@ -248,14 +252,14 @@ def _identity(path: Path) -> list:
     return [str(path.resolve()), len(files), sum(file.stat().st_size for file in files)]
 
 
-def _read_speech(path: Path, sampling_rate: int) -> Recordings:
-    recordings = Recordings.load(path) if path.suffix == ".npz" else read_recordings(path, sampling_rate)
+def _read_speech(path: Path, sampling_rate: int, split: str) -> Recordings:
+    recordings = Recordings.load(path) if path.suffix == ".npz" else read_recordings(path, sampling_rate, split)
     if not len(recordings):
         raise ValueError(f"{path} holds no clips")
     return recordings
 
 
-def _read_codes(path: Path) -> SpeechCodes | None:
+def _read_codes(path: Path, split: str) -> SpeechCodes | None:
     """The codes in `path`, None where it is speech."""
     if path.suffix == ".npz":
         try:
@@ -264,7 +268,8 @@ def _read_codes(path: Path) -> SpeechCodes | None:
         except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:  # TypeError: a single array
             raise ValueError(f"{path} is no readable .npz file ({error})") from None
         return None if speech else SpeechCodes.load(path)
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.suffix == ".parquet" else []
+    pattern = f"{split}-*.parquet" if splits_of(path) else "*.parquet"
+    files = sorted(path.glob(pattern)) if path.is_dir() else [path] if path.suffix == ".parquet" else []
     return _read_parquet(files) if files else None
 
 

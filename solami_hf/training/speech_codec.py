@@ -17,15 +17,20 @@ Recipes beside this file: `recipes/speech_codec_small.yaml` (7.9 MB, two CPU cor
 """
 
 import logging
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments, set_seed
 
+from ..command_line import parse_arguments, run_command
 from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from ..processing.folder_or_hub import with_sources
+from ..processing.output_folder import writing_to
 from .parallel_speech import exchanged_speech
+from .precision import avoid_slow_bf16
 from .resuming import save_run
 from .semantic_distillation import SemanticTeacher
 from .speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
@@ -51,6 +56,7 @@ def train_speech_codec(args: SpeechCodecArguments, training_args: TrainingArgume
             fill the codebooks.
     """
     set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
     trainer = make_trainer(args, training_args)
     trainer.train_or_resume()
     metrics = trainer.final_evaluation("eval_clips") if trainer.clips else {}
@@ -82,6 +88,7 @@ def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -
         )
     if training_args.n_gpu > 1:  # copies of the model, whose codebooks Trainer would throw away after each step
         raise ValueError(f"one process sees {training_args.n_gpu} GPUs, expected 1: start one for each with torchrun")
+    args = with_sources(args, "start_from", "acoustic_model", "semantic_teacher", bare=["semantic_teacher"])
     device, seed = training_args.device, training_args.seed
     given = SolamiSpeechCodecModel.from_pretrained(args.start_from, dtype=torch.float32) if args.start_from else None
     config = given.config if given else args.to_config()
@@ -137,13 +144,12 @@ def new_codec(config: SolamiSpeechCodecConfig, values: torch.Tensor) -> SolamiSp
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: recipe and flags by TRL's parser."""
-    from trl import TrlParser
-
-    parser = TrlParser((SpeechCodecArguments, SpeechCodecTrainingArguments))
-    args, training_args = parser.parse_args_and_config(args=argv)
-    train_speech_codec(args, training_args)
+    """Entry point of the command."""
+    types = [SpeechCodecArguments, SpeechCodecTrainingArguments]
+    args, training_args = parse_arguments(types, argv, "solami train-speech-codec")
+    with writing_to(training_args.output_dir):
+        train_speech_codec(args, training_args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("solami train-speech-codec", main))

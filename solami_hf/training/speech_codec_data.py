@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..processing.audio import read_audio
+from ..processing.manifest import SPLITS, read_manifest
 from ..processing.media_files import SOUND_SUFFIXES, find_media, kind_of, tell_left_out, way_out
 from ..processing.text_files import read_text
 from ..processing.whole_file import whole_file
@@ -89,15 +90,28 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is no readable .npz file ({error!r})") from None
 
 
-def read_recordings(source: str | Path, sampling_rate: int) -> Recordings:
-    """All sound files below a folder, or those listed in a text file (one path a line, relative to it).
+def splits_of(source: str | Path) -> set[str]:
+    """The splits of a folder with a `manifest.jsonl` or with Parquet files `train-*`, ...; none of what has none."""
+    source = Path(source)
+    if (source / "manifest.jsonl").is_file():
+        return {row["split"] for row in read_manifest(source)}
+    return {split for split in SPLITS if any(source.glob(f"{split}-*.parquet"))}
+
+
+def read_recordings(source: str | Path, sampling_rate: int, split: str = "train") -> Recordings:
+    """All sound files below a folder, or those listed in a text file (one path a line, relative to it); of a folder
+    with a `manifest.jsonl` (see `solami prepare`) those of a split, with their words.
 
     Raises:
         FileNotFoundError: the folder, the list or a listed file is missing.
         ValueError: nothing to read, or an unreadable file.
     """
-    source = Path(source)
-    if source.is_dir():
+    source, texts = Path(source), {}
+    if (source / "manifest.jsonl").is_file():
+        turns = [turn for row in read_manifest(source) if row["split"] == split for turn in row.get("turns", ())]
+        texts = {source / turn["audio"]: turn.get("text") or "" for turn in turns if turn.get("audio")}
+        paths = list(texts)
+    elif source.is_dir():
         found = find_media(source, "audio", SOUND_SUFFIXES)
         paths = found.files
         tell_left_out(found.others, source, "no sound")
@@ -113,7 +127,7 @@ def read_recordings(source: str | Path, sampling_rate: int) -> Recordings:
     if not paths:
         raise ValueError(f"{source} holds no recordings; expected files ending in {', '.join(SOUND_SUFFIXES)}")
     clips = [read_audio(path, sampling_rate) for path in tqdm(paths, desc="reading recordings", unit="file")]
-    return Recordings.join(clips, [""] * len(clips))
+    return Recordings.join(clips, [texts.get(path, "") for path in paths])
 
 
 def speech_data(
@@ -124,8 +138,8 @@ def speech_data(
 
     Of the source "tts", each of the `voices` speaks `count` sentences of its own at varied speeds, with `shift` half
     of them at varied pitches, and all of them the same `held_out` others, as they are. Of a folder or list, the last
-    `held_out` files (at most a tenth) are held out. A source that is named twice counts twice. Clips of one voice
-    follow one another.
+    `held_out` files (at most a tenth) are held out, or its split validation where it has one. A source that is named
+    twice counts twice. Clips of one voice follow one another.
     """
     cache_dir = Path(cache_dir)
     paths = [cache_dir / f"speech_{part}.npz" for part in ("train", "held_out")]
@@ -163,6 +177,8 @@ def synthesized(
 def recorded(source: str, sampling_rate: int, held_out: int) -> tuple[Recordings, Recordings]:
     """The recordings of a folder or list to train on and held out, see `speech_data`."""
     everything = read_recordings(source, sampling_rate)
+    if "validation" in splits_of(source):
+        return everything, read_recordings(source, sampling_rate, "validation")
     clips = [everything[index] for index in range(len(everything))]
     split = len(clips) - min(held_out, max(1, len(clips) // 10))
     train = Recordings.join(clips[:split] or clips, everything.texts[:split] or everything.texts)

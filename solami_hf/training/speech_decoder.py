@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel, SolamiSpeechCodecOutput
 from ..processing.fingerprints import codec_fingerprint
+from .resuming import require_one_process
 from .speech_codec_trainer import SpeechCodecTrainer
 
 
@@ -20,8 +21,7 @@ class SpeechDecoderTrainer(SpeechCodecTrainer):
         self.model.config.codes_fingerprint = codec_fingerprint(self.model)
         self.model.requires_grad_(False)
         self.model.decoder.requires_grad_(True)
-        if self.args.world_size > 1:  # DistributedDataParallel only knows whole passes of the model
-            raise ValueError(f"a decoder is tuned by one process, not by {self.args.world_size}: leave out torchrun")
+        require_one_process(self.args, "a decoder is tuned")
 
     def reconstruct(self, model, inputs, levels: torch.Tensor, quantize: bool = True) -> SolamiSpeechCodecOutput:
         """The sound of the codes given, each clip's first `levels` (batch,) of them, all of them where filled."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -108,14 +108,18 @@ def _fits(pairs: TaskRows, lengths: np.ndarray, renderer, max_length: int) -> np
 
 def _motion_places(rows: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Task -> places, and of each an upper limit of its tokens without instruction and markers."""
-    table = rows.select_columns(["id", "partner_id", "text", "body", "hand"]).with_format("arrow")[:]
-    codes = _list_lengths(table["body"]) + _list_lengths(table["hand"])
-    captions = _items(_list_lengths(table["text"]))
-    texts = [chunk.flatten() for chunk in table["text"].chunks]
-    of_captions = codes[captions[:, 0]] + np.concatenate([_bytes(chunk) for chunk in texts])
-    number_of = {row_id: i for i, row_id in enumerate(table["id"].to_pylist())}
-    partners = enumerate(table["partner_id"].to_pylist())
-    pairs = np.array([(i, number_of[p]) for i, p in partners if p in number_of], dtype=np.int64).reshape(-1, 2)
+    codes, counts, texts, ids, partners = [], [], [], [], []
+    for table in _batches(rows, ["id", "partner_id", "text", "body", "hand"]):
+        codes.append(_list_lengths(table["body"]) + _list_lengths(table["hand"]))
+        counts.append(_list_lengths(table["text"]))
+        texts += [_bytes(chunk.flatten()) for chunk in table["text"].chunks]
+        ids += table["id"].to_pylist()
+        partners += table["partner_id"].to_pylist()
+    codes, captions = np.concatenate(codes), _items(np.concatenate(counts))
+    of_captions = codes[captions[:, 0]] + np.concatenate(texts)
+    number_of = {row_id: i for i, row_id in enumerate(ids)}
+    found = [(i, number_of[partner]) for i, partner in enumerate(partners) if partner in number_of]
+    pairs = np.array(found, dtype=np.int64).reshape(-1, 2)
     return {
         "motion_to_text": (captions, of_captions),
         "text_to_motion": (captions, of_captions),
@@ -125,17 +129,25 @@ def _motion_places(rows: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def _speech_places(rows: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """As `_motion_places`."""
-    column = rows.select_columns(["turns"]).with_format("arrow")[:]["turns"]
-    turns = _items(_list_lengths(column))
-    parts = [chunk.flatten() for chunk in column.chunks]
-    codes = np.concatenate([_list_lengths(pc.struct_field(part, "speech")) for part in parts])
-    both = codes + np.concatenate([_bytes(pc.struct_field(part, "text")) for part in parts])
+    counts, codes, texts = [], [], []
+    for table in _batches(rows, ["turns"]):
+        counts.append(_list_lengths(table["turns"]))
+        for part in (chunk.flatten() for chunk in table["turns"].chunks):
+            codes.append(_list_lengths(pc.struct_field(part, "speech")))
+            texts.append(_bytes(pc.struct_field(part, "text")))
+    turns, codes = _items(np.concatenate(counts)), np.concatenate(codes)
+    both = codes + np.concatenate(texts)
     answered = np.flatnonzero(turns[:-1, 0] == turns[1:, 0])  # followed by a turn of the same row
     return {
         "text_to_speech": (turns, both),
         "speech_to_text": (turns, both),
         "speech_to_speech": (turns[answered], codes[answered] + codes[answered + 1]),
     }
+
+
+def _batches(rows: Dataset, columns: list[str]) -> Iterator[pa.Table]:
+    """Some columns, some rows at a time: all at once they would be copied where rows were left out."""
+    return rows.select_columns(columns).with_format("arrow").iter(4096)
 
 
 def _items(counts: np.ndarray) -> np.ndarray:

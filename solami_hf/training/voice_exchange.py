@@ -19,6 +19,7 @@ learns from: the clips of each voice, and each once more with level 0 of another
 """
 
 import logging
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,8 +28,11 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import TrainingArguments, set_seed
 
+from ..command_line import parse_arguments, run_command
 from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
 from ..processing.fingerprints import codec_fingerprint
+from ..processing.folder_or_hub import with_sources
+from ..processing.output_folder import writing_to
 from ..processing.text_files import read_text
 from .parallel_speech import (
     HEAD_LAYERS,
@@ -42,7 +46,8 @@ from .parallel_speech import (
     run_head,
     speak_parallel,
 )  # fmt: skip
-from .resuming import ResumableTrainer, save_run
+from .precision import avoid_slow_bf16
+from .resuming import ResumableTrainer, require_one_process, save_run
 from .semantic_distillation import SemanticTeacher
 from .speech_alignment import align, states_of
 from .speech_codec_arguments import SpeechCodecTrainingArguments
@@ -53,6 +58,7 @@ from .voice_exchange_start import fill_behind_level_0, sharpness, teach_units, u
 from .voice_level import check_room, make_level_1_the_voice
 
 logger = logging.getLogger(__name__)
+PROGRAM = "python -m solami_hf.training.voice_exchange"
 
 
 @dataclass
@@ -100,8 +106,7 @@ class VoiceExchangeTrainer(ResumableTrainer):
 
     def __init__(self, *args, unit_weight: float, **kwargs):
         super().__init__(*args, **kwargs)
-        if self.args.world_size > 1:  # DistributedDataParallel only knows whole passes of the model
-            raise ValueError(f"voices are exchanged by one process, not by {self.args.world_size}: leave out torchrun")
+        require_one_process(self.args, "voices are exchanged")
         self.unit_weight = unit_weight
         self.mel_loss = MelLoss(self.model.config.sampling_rate).to(self.args.device)
 
@@ -185,6 +190,8 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
             `check_room`), or the windows are longer than the sentences.
     """
     set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
+    args = with_sources(args, "start_from", "semantic_teacher", bare=["semantic_teacher"])
     codec = SolamiSpeechCodecModel.from_pretrained(args.start_from, dtype=torch.float32)
     if codec.config.bidirectional:
         raise ValueError(f"{args.start_from} reads both ways: what lies before a window is not enough for it")
@@ -233,12 +240,11 @@ def exchange_voices(args: VoiceExchangeArguments, training_args: TrainingArgumen
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: flags by TRL's parser."""
-    from trl import TrlParser
-
-    parser = TrlParser((VoiceExchangeArguments, VoiceExchangeTrainingArguments))
-    exchange_voices(*parser.parse_args_and_config(args=argv))
+    """The command line."""
+    args, training_args = parse_arguments([VoiceExchangeArguments, VoiceExchangeTrainingArguments], argv, PROGRAM)
+    with writing_to(training_args.output_dir):
+        exchange_voices(args, training_args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(PROGRAM, main))

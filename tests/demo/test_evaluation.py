@@ -5,7 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from solami_hf.demo.evaluation import Shares, Turn, is_right, share, swap_media, task_motion, task_text
+from solami_hf.demo.evaluation import (
+    Shares,
+    Turn,
+    is_right,
+    measure_voice,
+    self_history,
+    share,
+    swap_media,
+    task_motion,
+    task_text,
+    transcripts,
+)
 from solami_hf.demo.measure import FIGURES, target_met
 from solami_hf.demo.recognition import ActionRecognizer
 from solami_hf.generation.pipeline import Reply, SolamiPipeline
@@ -55,6 +66,59 @@ def test_controls_swap_one_medium_and_leave_the_other():
     assert [b[b["type"]] for b in swapped[-1]["content"]] == ["my motion", "their sound"]
     assert swapped[0] == mine.messages[0]
     assert mine.messages[-1]["content"][1]["audio"] == "my sound"
+
+
+def test_a_transcript_is_what_the_whole_answer_begins_with(tiny_model, tiny_processor):
+    pipeline = SolamiPipeline(tiny_model, tiny_processor, max_new_tokens=80)
+    conversations = [
+        [{"role": "system", "content": "You are Ada."},
+         {"role": "user", "content": [{"type": "audio", "audio": {"codes": codes}}]}]
+        for codes in ([1, 2, 3], [4], [5, 6, 7, 8, 9, 10])
+    ]  # fmt: skip
+    whole = pipeline.respond(conversations, decode=False)
+    assert transcripts(pipeline, conversations, "") == [r.text for r in whole] and any(r.text for r in whole)
+
+
+def test_later_rounds_follow_the_models_own_valid_answers(monkeypatch):
+    def one(row, number):
+        messages = [{"role": "system", "content": row}] + [{"role": "user", "content": f"{row}{number}"}]
+        return Turn(messages, "yes", "", "words", "", "", row, number)
+
+    asked = []
+
+    class Pipeline:
+        def respond(self, conversations, decode):
+            asked.extend([message["content"] for message in messages] for messages in conversations)
+            return [reply("yes", valid=messages[-1]["content"] != "a2") for messages in conversations]
+
+    monkeypatch.setattr(Reply, "message", lambda self: {"role": "assistant", "content": self.text})
+    turns = [one("a", 1), one("a", 2), one("a", 3), one("b", 1), one("b", 2), one("c", 1)]
+    first = {"a": reply("own"), "b": reply("broken", valid=False), "c": reply("own")}
+    assert self_history(Pipeline(), turns, first) == [False, True, True]
+    assert sorted(asked) == [["a", "a1", "own", "a2"], ["a", "a1", "own", "a3"], ["b", "b2"]]
+
+
+def test_equal_answers_are_made_into_sound_once():
+    class Pipeline:
+        class processor:
+            spoken = []
+            voice_of = staticmethod(lambda messages: "heart")
+
+            @classmethod
+            def decode_speech(cls, codes, voice):
+                cls.spoken.append((codes, voice))
+                return codes
+
+    replies = [
+        Reply("hello", None, None, 16000, True, Answer(speech=np.array(codes))) for codes in ([1, 2], [3], [1, 2])
+    ]
+    heard = {1: "hello", 3: "good bye"}
+    figures = measure_voice(
+        Pipeline(), replies, [turn(1, 2)] * 3, ["Hello!", "Good bye!"], lambda sounds: [heard[s[0]] for s in sounds]
+    )
+    assert Pipeline.processor.spoken == [([1, 2], "heart"), ([3], "heart")]
+    assert figures["round1_right_line_heard"] == pytest.approx(200 / 3)
+    assert figures["voice_wer"] == pytest.approx(200 / 3)  # two wrong words for three
 
 
 def test_generated_motion_is_parsed_strictly(tiny_model, tiny_processor):

@@ -10,10 +10,6 @@ from solami_hf.demo.mocap import SOURCES, make_mocap, mirror
 from solami_hf.processing.motion import SmplxMotion
 from solami_hf.processing.smplx_body import SMPLX_JOINT_NAMES, joint_positions
 
-needs_recordings = pytest.mark.skipif(
-    importlib.util.find_spec("pybullet_data") is None, reason="needs the pybullet package (extra `demo`)"
-)
-
 
 def test_the_thirteen_actions():
     assert tuple(SOURCES) == MOCAP_ACTIONS
@@ -41,7 +37,6 @@ def test_mirror_reflects_positions():
     np.testing.assert_allclose(joint_positions(mirror(motion)), expected, atol=2e-4)  # the rest is symmetric to 0.1 mm
 
 
-@needs_recordings
 @pytest.mark.parametrize("action", SOURCES)
 def test_take_is_sound(action):
     for seed in range(3):
@@ -52,7 +47,6 @@ def test_take_is_sound(action):
         assert np.abs(motion.poses[:, 25:]).max() > 0.1  # hands have a shape
 
 
-@needs_recordings
 def test_walk_and_run_are_seamless_and_upright():
     for action, fastest in (("walk", 1.6), ("run", 5.0)):
         motion, _ = make_mocap(action, np.random.default_rng(4))
@@ -64,7 +58,6 @@ def test_walk_and_run_are_seamless_and_upright():
         assert motion.transl[:, 1].min() > 0.8
 
 
-@needs_recordings
 def test_same_seed_same_take():
     first, _ = make_mocap("dance", np.random.default_rng(1))
     again, _ = make_mocap("dance", np.random.default_rng(1))

@@ -7,7 +7,7 @@ import pytest
 from solami_hf.demo import run as demo_run
 from solami_hf.demo.corpus import ACTIONS
 from solami_hf.demo.dialogues import ACTIONS as DIALOGUE_ACTIONS
-from solami_hf.demo.run import Demo, DemoArguments, main, run
+from solami_hf.demo.run import Demo, DemoArguments, expected_seconds, main, run
 
 
 def with_stages(tmp_path, calls, failing=None, **arguments):
@@ -55,6 +55,31 @@ def test_bad_minutes():
 def test_steps_scale_with_the_minutes():
     assert Demo(DemoArguments(minutes=30)).steps(100) == 200
     assert Demo(DemoArguments(minutes=0.01)).steps(100) == 2
+
+
+def test_every_stage_has_its_usual_time():
+    assert list(demo_run.USUAL) == list(Demo(DemoArguments()).stages())
+
+
+def test_the_time_left_follows_what_this_machine_did():
+    demo, usual = Demo(DemoArguments(minutes=30)), demo_run.USUAL
+    left = expected_seconds({}, ["pretrain", "chat"], demo)
+    assert left == {"pretrain": 2 * usual["pretrain"], "chat": usual["chat"]}
+    done = {"motion_corpus": {"seconds": 3 * usual["motion_corpus"]}}
+    assert expected_seconds(done, ["pretrain", "chat"], demo) == {name: 3 * value for name, value in left.items()}
+    done["motion_codec"] = {"seconds": 10 * usual["motion_codec"]}  # twice the steps, five times as slow
+    assert expected_seconds(done, ["pretrain", "chat"], demo) == {
+        "pretrain": 5 * left["pretrain"],
+        "chat": 3 * left["chat"],
+    }
+
+
+def test_each_stage_is_announced_with_the_time_that_is_left(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(demo_run, "USUAL", {"first": 60, "second": 30, "third": 90})
+    caplog.set_level("INFO")
+    with pytest.raises(RuntimeError):
+        run(with_stages(tmp_path, [], failing="first"))
+    assert caplog.messages == ["[1/3] first: about 1 min 00 s, 3 min 00 s to the end"]
 
 
 def test_dialogues_and_corpus_speak_of_the_same_actions():

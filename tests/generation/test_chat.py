@@ -3,13 +3,16 @@
 import io
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
 
 from solami_hf.generation import DialogueSession
-from solami_hf.generation.chat import Recorder, console, main, user_message
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.generation.chat import Recorder, chat, console, main, user_message
+from solami_hf.processing.motion_files import resample_motion, write_motion
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def test_mistakes_cost_nothing(talk, tmp_path):
 
 def test_malformed_answers_are_shown_as_such(talk, tmp_path):
     shown, recorder = talk("hi", logits_processor=[])
-    assert "(malformed)" in shown and recorder.rounds[0]["audio"] is None
+    assert "Ada: (malformed) " in shown and recorder.rounds[0]["audio"] is None
     assert "was malformed" in (tmp_path / "out/turn1.html").read_text()
 
 
@@ -80,11 +83,59 @@ def test_messages(tmp_path):
         user_message(f"{tmp_path}/a.wav,{tmp_path}/a.wav")
 
 
-def test_the_command_as_a_console(talker, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def command(talker, tmp_path, capsys):
+    """Runs `solami chat` with a checkpoint; returns what it showed."""
     talker.model.save_pretrained(tmp_path / "model")
     talker.processor.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/quit\n"))
     options = ["--checkpoint", str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--max_new_tokens", "30"]
-    assert main([*options, "--character", "ada", "--dtype", "bfloat16", "--pages", "false"]) == 0
-    assert "Ada: " in capsys.readouterr().out and not (tmp_path / "out/turn1.html").exists()
+
+    def shown(*words):
+        assert main([*options, "--character", "ada", "--pages", "false", *words]) == 0
+        return capsys.readouterr().out
+
+    return shown
+
+
+def test_the_command_as_a_console(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/quit\n"))
+    assert "Ada: " in command("--dtype", "bfloat16") and not (tmp_path / "out/turn1.html").exists()
     assert (tmp_path / "out/turn1.wav").is_file()
+
+
+def test_a_page_of_media_in_any_form(talker, tmp_path, small_motion, small_sound):
+    """As data sets give them: what the character hears and sees is what the page shows."""
+    motion = replace(small_motion, fps=60.0)
+    user = [{"type": "audio", "array": small_sound, "sampling_rate": 8000}, {"type": "motion", "motion": motion}]
+    (entry,) = chat(talker, [{"role": "user", "content": user}], tmp_path, max_new_tokens=30)
+    assert soundfile.info(tmp_path / "turn1.user.wav").duration == pytest.approx(1.2)
+    assert "(a recording)" in Path(entry["page"]).read_text()
+
+
+def test_a_motion_of_another_rate_is_heard_by_pipeline_and_session_alike(talker, small_motion):
+    slow = replace(small_motion, fps=15.0)
+    turn, at_30 = ([{"type": "motion", "motion": m}] for m in (slow, resample_motion(slow, 30.0)))
+    one, other = (talker([{"role": "user", "content": content}], decode=False) for content in (turn, at_30))
+    assert one.answer.body.tolist() == other.answer.body.tolist()
+    session = DialogueSession(talker)
+    assert session.answer(turn, decode=False).valid
+    assert len(session.messages[0]["content"][0]["motion"]["body"]) == 78 // 4
+
+
+def test_turns_show_what_was_said(command, tmp_path):
+    shown = command("--turns", "Hello, there!", "And you?").splitlines()
+    rounds = json.loads((tmp_path / "out/chat.json").read_text())
+    seconds = [soundfile.info(entry["audio"]).duration for entry in rounds]
+    assert [shown[0], shown[4]] == ["you> Hello, there!", "you> And you?"] and len(shown) == 8
+    assert [shown[1], shown[5]] == [f"Ada: {entry['text']}" for entry in rounds] and all(e["text"] for e in rounds)
+    for line, length in zip((shown[2], shown[6]), seconds, strict=True):
+        assert re.fullmatch(rf"  {length:.1f} s of speech, \d\.\d s of motion, answered in \d+\.\d s", line), line
+    assert shown[7] == f"  {tmp_path}/out/turn2.wav {tmp_path}/out/turn2.npz"
+
+
+def test_an_answer_without_words_says_so(talker, tmp_path):
+    reply = replace(talker([{"role": "user", "content": "hi"}], max_new_tokens=30), text="")
+    session, out = SimpleNamespace(answer=lambda user: reply), io.StringIO()
+    session.fork = lambda: session
+    console(session, Recorder(tmp_path, "Ada", pages=False), ["hi"], out)
+    assert "Ada: (no words: this checkpoint answers in motion and speech without a transcript)" in out.getvalue()

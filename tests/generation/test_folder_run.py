@@ -127,7 +127,7 @@ def test_killed_and_continued_no_answer_is_lost_or_doubled(talker, dialogues, tm
     for wait in (0.0, 0.1, 0.4):  # in the middle of a batch, or between two
         process = fork.Process(target=partial(slowly, talker, args))
         process.start()
-        lines, patience = 0, time.time() + 20
+        lines, patience = 0, time.time() + 120
         while process.is_alive() and lines <= sum(seen[-1:]) and time.time() < patience:
             time.sleep(0.01)
             path = tmp_path / "killed" / "results.jsonl"

@@ -97,6 +97,31 @@ def test_what_a_folder_holds_besides_is_told(run, tmp_path, small_sound, caplog)
     assert settings["left_out"] == ["hi.mp4", "notes.md"]
 
 
+@pytest.mark.parametrize("task", ["s2t", "m2t", "chat"])
+def test_files_are_encoded_in_batches_of_this_size(
+    run, talker, tmp_path, monkeypatch, small_motion, small_sound, task
+):
+    rows = []
+    for i in range(5):
+        write_motion(tmp_path / f"m/{i}.npz", small_motion)
+        soundfile.write(tmp_path / f"m/{i}.wav", small_sound[: 9000 + i], 16000)
+        turn = {"text": "hi", "audio": f"{i}.wav", "motion": f"{i}.npz"}
+        turns = [{"role": role, **turn} for role in ("user", "assistant")]
+        rows.append({"id": str(i), "topic": "t", "character": "ada", "turns": turns, "split": "test"})
+    if task == "chat":
+        (tmp_path / "m/manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    seen = []
+    for codec in (talker.processor.motion_codec, talker.processor.speech_codec):
+
+        def encode(values, *args, encode=codec.encode, **kwargs):
+            seen.append(len(values))
+            return encode(values, *args, **kwargs)
+
+        monkeypatch.setattr(codec, "encode", encode)
+    run(task, tmp_path / "m", batch_size=2, media=False)
+    assert seen == [2, 2, 1] * (2 if task == "chat" else 1)
+
+
 def test_manifests_and_token_data_bring_references(run, talker, tmp_path, small_motion, small_sound):
     source = tmp_path / "source"
     for name in ("a", "b"):

@@ -133,7 +133,8 @@ def test_everything_that_can_be_returned(model, ids):
 
 
 def test_only_the_last_scores_are_computed_for_a_prompt(model, ids):
-    assert torch.equal(model(ids, logits_to_keep=1).logits, model(ids).logits[:, -1:])
+    # Up to rounding: matrix products of other shapes may take other kernels
+    torch.testing.assert_close(model(ids, logits_to_keep=1).logits, model(ids).logits[:, -1:])
     assert model.can_generate()
 
 

@@ -76,7 +76,6 @@ def test_dtypes_and_device_maps(base, options):
 
 
 def test_quantised_answers_are_valid(base, adapter):
-    pytest.importorskip("bitsandbytes")
     pipeline = SolamiPipeline.from_pretrained(base, quantization="int8")
     assert pipeline.model.model.layers[0].mlp.up_proj.weight.dtype == torch.int8 and says(pipeline)
     prompt = torch.tensor([pipeline.chat_prompt(TURN)])

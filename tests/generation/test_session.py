@@ -246,7 +246,7 @@ def test_bad_turns(pipeline):
     for empty in ("", "  ", [], silent, {"role": "user", "content": ""}):
         with pytest.raises(ValueError, match="turn is empty"):
             session.answer(empty)
-    for other in (None, 5, ["hi"], [{"type": "audio", "path": "a.wav"}]):
+    for other in (None, 5, ["hi"], [{"type": "audio", "file": "a.wav"}]):
         with pytest.raises(ValueError, match="a string or a list of blocks|a content block is like"):
             session.answer(other)
     with pytest.raises(ValueError, match="of role 'assistant'"):

@@ -115,6 +115,13 @@ def test_vocabulary_against_tokenizer_and_weights(whole):
     assert any("1 weights are missing, such as model.norm.weight" in text for text in findings(whole, "vocabulary"))
 
 
+def test_a_config_without_a_layout(whole):
+    change(whole / "config.json", modalities=None, markers=None)
+    for check in ("vocabulary", "codecs"):
+        (told,) = findings(whole, check)
+        assert "has no modality tokens; make a folder that has them with `solami init`" in told
+
+
 def test_codecs_statistics_and_voices(whole, tiny_codecs):
     path = whole / "motion_codec" / "model.safetensors"
     weights = load_file(path)
@@ -190,7 +197,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys, caplog):
     assert cli.main(["doctor", str(tmp_path)]) == 2
     assert "holds neither a model (config.json), an adapter" in capsys.readouterr().err
     assert cli.main(["doctor", "./nowhere"]) == 2
-    assert "there is no folder ./nowhere" in capsys.readouterr().err
+    assert "no such local folder: ./nowhere" in capsys.readouterr().err
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
     assert cli.main(["doctor", str(tmp_path)]) == 1
     assert "PROBLEM files" in caplog.text and "adapter_model.safetensors: missing" in caplog.text

@@ -1,7 +1,5 @@
 """Metric modules as a user loads them, and real motion and speech to judge."""
 
-import importlib.util
-
 import evaluate
 import numpy as np
 import pytest
@@ -32,8 +30,6 @@ def motions():
 @pytest.fixture(scope="session")
 def mocap():
     """65 takes of thirteen recorded actions: `SmplxMotion`s that stand on the floor."""
-    if importlib.util.find_spec("pybullet_data") is None:
-        pytest.skip("needs the recordings of the pybullet package (extra `demo`)")
     from solami_hf.demo.mocap import SOURCES, make_mocap
 
     rng = np.random.default_rng(0)
@@ -50,18 +46,32 @@ def mocap_joints(mocap):
 
 @pytest.fixture(scope="session")
 def spoken():
-    """Speech at 16 kHz and what is said: [(samples, text)], synthesized, and recorded where Debian's clips are."""
-    hibari = pytest.importorskip("hibari")
-    from solami_hf.demo.judged_voices import LIBRIVOX, read_voice
+    """Synthesized speech at 16 kHz and what is said: [(samples, text)]."""
+    import hibari
+
     from solami_hf.processing.audio import resample
 
     texts = ["Please wave your hand and take a bow.", "We could walk to the harbour tomorrow morning."]
     speak = hibari.Hibari()
-    clips = [(resample(np.ravel(speak(text)).astype(np.float32), 24_000, 16_000), text) for text in texts]
-    if LIBRIVOX.is_dir():
-        speech = read_voice("librivox", 1, 16_000, 3.0).speech
-        clips.append((np.asarray(speech[0]), speech.texts[0]))
-    return clips
+    return [(resample(np.ravel(speak(text)).astype(np.float32), 24_000, 16_000), text) for text in texts]
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    """A reader's sentence, as `spoken`; for tests marked `system("pocketsphinx-testdata")`."""
+    from solami_hf.demo.judged_voices import read_voice
+
+    speech = read_voice("librivox", 1, 16_000, 3.0).speech
+    return [(np.asarray(speech[0]), speech.texts[0])]
+
+
+RECORDED = pytest.param("recorded", marks=pytest.mark.system("pocketsphinx-testdata"))
+
+
+@pytest.fixture(params=["spoken", RECORDED])
+def speech(request):
+    """Samples and texts of `spoken` and of `recorded`: (clips, texts)."""
+    return zip(*request.getfixturevalue(request.param), strict=True)
 
 
 @pytest.fixture(scope="session")

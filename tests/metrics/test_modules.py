@@ -127,6 +127,8 @@ def test_bad_input_of_wer(load):
     wer = load("speech_wer")
     with pytest.raises(ValueError, match="a reference is empty"):
         wer.compute(predictions=["hello"], references=["..."])
+    with pytest.raises(ValueError, match=r"`predictions\[0\]` is 'out/a.wav', a file's name; expected its samples"):
+        wer.compute(predictions=["out/a.wav"], references=["hello"])
     with pytest.raises(ValueError, match="got 1 `predictions` and 2 `references`"):
         wer.compute(predictions=["hello"], references=["hello", "there"])
     with pytest.raises(ValueError, match="`predictions` holds neither speech nor a transcript"):

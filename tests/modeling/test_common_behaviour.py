@@ -337,3 +337,25 @@ def test_masks_come_out_where_they_go_in(model_class):
     if model_class is SolamiMotionVQModel:
         out = model(**inputs, padding_mask=torch.ones(2, 16, dtype=torch.bool))
         assert out.code_mask.all() and out.padding_mask.shape == (2, 16)
+
+
+@every_class
+def test_under_autocast(model_class):
+    """Mixed precision that someone has put around a call costs digits, nothing else."""
+    model = build(model_class)
+    expected, inputs = loss_of(model), inputs_of(model_class)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = loss_of(model)
+        loss.backward()
+        with torch.no_grad():
+            if model_class is SolamiMotionVQModel:
+                codes = model.encode(inputs["motion_values"], torch.arange(16) < torch.tensor([[16], [8]]))
+                assert model.decode(codes.body_codes, codes.hand_codes, codes.code_mask).motion_values.shape[1] == 16
+                assert model.decode_transform(model.encode_transform(inputs["transform"])).shape == (2, 5)
+            elif model_class is SolamiSpeechCodecModel:
+                codes = model.encode(inputs["input_values"], torch.arange(96) < torch.tensor([[96], [40]]))
+                assert model.decode(codes.audio_codes, codes.code_mask).audio_values.shape == (2, 1, 96)
+            elif model_class is SolamiSoundStormModel:
+                prompt = inputs["audio_codes"]
+                assert model.generate(prompt[:, 0], prompt).shape == (2, 3, 7)
+    assert torch.allclose(loss.float(), expected, rtol=0.1)

@@ -18,6 +18,7 @@ from solami_hf.processing.convert import main
 
 @pytest.fixture
 def checkpoint(tiny_model, tiny_processor, tmp_path):
+    tiny_model.config.use_cache = tiny_model.generation_config.use_cache = False  # as some trainings leave it
     tiny_model.save_pretrained(tmp_path / "model")
     tiny_processor.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
@@ -39,6 +40,7 @@ def test_stock_llama_has_the_same_logits(tiny_model, tiny_processor, llama):
         assert torch.equal(model(ids).logits, tiny_model(ids).logits)
     assert model.config.modalities == tiny_model.config.modalities
     assert model.config.markers == tiny_model.config.markers
+    assert model.config.use_cache and model.generation_config.use_cache  # engines do as they are told
     assert model.generation_config.eos_token_id == tiny_model.config.eos_token_id
     assert not list(llama.glob("*.py")) and not (llama / "processor_config.json").exists()
     tokenizer = AutoTokenizer.from_pretrained(llama)

@@ -1,7 +1,6 @@
 """BVH text in and out. Rotations are compared with products of matrices written out here."""
 
 import itertools
-import time
 from pathlib import Path
 
 import numpy as np
@@ -170,11 +169,9 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("content, message", MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_files_say_what_is_wrong(read, content, message):
-    start = time.perf_counter()
+def test_malformed_files_say_what_is_wrong(read, content, message, bounded):
     with pytest.raises(ValueError, match=message):
         read(content)
-    assert time.perf_counter() - start < 5
 
 
 def test_a_file_that_is_too_large_is_not_loaded(tmp_path):

@@ -78,7 +78,8 @@ def test_files_that_cannot_be_read_are_never_said(here, turn, message):
 
 
 @pytest.mark.parametrize(
-    "turn", ["no.m4a", "missing.wav", "missing.fbx", "hi,no.opus", "missing.mp4.", "one two.mp3", "x/y.npz", "a.jpg"]
+    "turn",
+    ["missing.m4a", "missing.wav", "missing.fbx", "hi,no.opus", "missing.mp4.", "one two.mp3", "x/y.npz", "me.jpg"],
 )
 def test_missing_media_are_never_said(here, turn):
     with pytest.raises(FileNotFoundError, match=f"no such file: {turn.split(',')[-1]}"):

@@ -137,6 +137,15 @@ def test_help_says_what_a_manifest_holds(capsys):
     assert "manifest.jsonl" in (text := capsys.readouterr().out) and "partner_id" in text and "--processor" in text
 
 
+def test_a_split_that_nothing_fell_into_is_told(source, tiny_processor, tmp_path, caplog):
+    write_rows(source, [{"id": "a", "motion": "a.npz", "text": "waves", "source": "me"}])
+    shares = {"split_by": "source", "test_share": 0.0, "validation_share": 0.01}
+    prepare("motion", source, tiny_processor, tmp_path / "out", **shares)
+    assert [text for text in caplog.messages if "split" in text] == [
+        "no source fell into the validation split: 0.01 of few sources may be none; raise validation_share"
+    ]
+
+
 def test_command(source, tiny_processor, tmp_path):
     tiny_processor.save_pretrained(tmp_path / "processor")
     write_rows(source, [{"id": "a", "motion": "a.npz", "text": "waves"}])

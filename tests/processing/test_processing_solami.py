@@ -9,7 +9,7 @@ import torch
 from transformers import AutoProcessor
 
 from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.processing.motion_files import resample_motion, write_motion
 from solami_hf.processing.processing_solami import SolamiProcessor
 
 
@@ -205,3 +205,35 @@ def test_same_logits_after_saving(tiny_processor, tiny_model, conversation, tmp_
     ids = torch.tensor([tiny_processor.apply_chat_template(conversation, tokenize=True)])
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert torch.equal(loaded(ids).logits, tiny_model(ids).logits)
+
+
+@pytest.mark.parametrize("fps", [20, 60, 119.88])
+def test_motions_of_other_rates_are_resampled_at_every_door(tiny_processor, tmp_path, fps):
+    """A motion that is given means the same as its file, and the same as at 30 fps."""
+    turns = np.linspace(0, 1, round(2 * fps))[:, None, None] * np.full((1, 55, 3), 0.1)
+    motion = SmplxMotion(np.tile([0.3, 0.9, 1.5], (len(turns), 1)), turns, fps=fps)
+    write_motion(tmp_path / "m.npz", motion)
+    given, read, at_30 = tiny_processor.encode_motion([motion, tmp_path / "m.npz", resample_motion(motion, 30.0)])
+    assert len(given["body"]) == len(read["body"]) == 14
+    assert all(np.array_equal(given[name], codes[name]) for codes in (read, at_30) for name in given)
+    ids = tiny_processor(motion=motion)["input_ids"]
+    assert ids == tiny_processor(motion=str(tmp_path / "m.npz"))["input_ids"]
+    chat = [{"role": "user", "content": [{"type": "motion", "motion": motion}]}]
+    assert tiny_processor.apply_chat_template(chat, tokenize=True)[1:-1] == ids
+
+
+@pytest.mark.parametrize("given", ["m.npz", SmplxMotion(np.zeros((9, 3)), np.zeros((9, 55, 3))), None])
+def test_motions_come_in_a_list(tiny_processor, given):
+    with pytest.raises(ValueError, match="takes a list of motions, got"):
+        tiny_processor.encode_motion(given)
+
+
+def test_a_motion_that_is_too_short_in_time(tiny_processor):
+    with pytest.raises(ValueError, match="at least 5 frames and at most 120 s, got 4 frames at 30 fps"):
+        tiny_processor.encode_motion([SmplxMotion(np.zeros((8, 3)), np.zeros((8, 55, 3)), fps=60)])
+
+
+def test_a_character_is_known_by_its_prompt_in_blocks(tiny_processor):
+    tiny_processor.characters["ada"]["voice"] = "Ada"
+    for content in ("You are Ada.", [{"type": "text", "text": "You are Ada."}]):
+        assert tiny_processor.voice_of([{"role": "system", "content": content}]) == "Ada"

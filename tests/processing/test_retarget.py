@@ -320,7 +320,7 @@ def test_cmu_knees_and_elbows_bend_as_they_can(cmu):
         assert (np.cross(thigh, shin) * left).sum(axis=-1)[bend > 20].min() > 0
 
 
-@pytest.mark.skipif(not CMU_FULL.is_dir(), reason="Debian's assimp-testmodels is not installed")
+@pytest.mark.system("assimp-testmodels")
 @pytest.mark.parametrize("name", ["01_01", "Boxing_Toes"])
 def test_whole_recordings_stay_on_the_floor(name):
     joints = joint_positions(read_bvh(CMU_FULL / f"{name}.bvh"))

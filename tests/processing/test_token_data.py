@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from datasets import load_dataset
@@ -104,3 +105,27 @@ def test_local_folders_and_hub_ids(tmp_path, monkeypatch):
     assert all(map(is_local, local)) and not is_local("org/name")
     with pytest.raises(ValueError, match="split is 'dev'"):
         load_tokens(tmp_path, "motion", "dev")
+
+
+def test_rows_are_mapped_from_disk_not_read_into_memory(folder):
+    """All shards, also of a data set whose name another one had before."""
+    features = load_tokens(folder, "motion", "train").features
+    before = pa.total_allocated_bytes()
+    write_parquet(folder / "motion/train-00001-of-00002.parquet", [clip("c", body=np.zeros(100_000, int))], features)
+    rows = load_tokens(folder, "motion", "train")
+    assert rows["id"] == ["a", "b", "c"] and [file["filename"][-6:] for file in rows.cache_files] == [".arrow"]
+    assert len(rows[2]["body"]) == 100_000 and pa.total_allocated_bytes() - before < 100_000
+    again = load_tokens(folder, "motion", "train")  # what another process would map
+    assert again.cache_files == rows.cache_files
+
+
+def test_a_damaged_file_is_named(folder):
+    (folder / "motion/train-00000-of-00001.parquet").write_bytes(b"PAR1 and nothing else PAR1")
+    for streaming in (False, True):
+        with pytest.raises(ValueError, match="train-00000-of-00001.parquet"):
+            load_tokens(folder, "motion", "train", streaming=streaming)
+
+
+def test_a_split_without_rows(folder):
+    write_token_dataset(folder, "motion", {"train": []}, {"motion": "x"})
+    assert len(load_tokens(folder, "motion", "train")) == 0

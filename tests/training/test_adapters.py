@@ -1,5 +1,6 @@
 """What is trained when not all is: LoRA, quantised or halved frozen weights, rows of new tokens; `solami merge`."""
 
+import json
 import shutil
 import warnings
 
@@ -30,6 +31,8 @@ def changed(before, after):
 
 
 def test_a_tied_model_stays_tied(start, tmp_path, options):
+    config = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps({**config, "use_cache": False}))  # of a training elsewhere
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         sft.main(options(start, tmp_path / "lora", "--use_lora"))
@@ -38,6 +41,7 @@ def test_a_tied_model_stays_tied(start, tmp_path, options):
     assert any("q_proj" in name for name in names) and not any("mlp" in name for name in names)
     assert len(rows) > 100  # weight decay alone moves every row
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "lora")
+    assert model.config.use_cache and model.generation_config.use_cache is not False
     assert model.config.tie_word_embeddings and model.lm_head.weight is model.model.embed_tokens.weight
     again = load_merged(tmp_path / "lora" / "adapter")
     assert all(torch.equal(p, again.get_parameter(n)) for n, p in model.named_parameters())
@@ -116,7 +120,8 @@ def test_frozen_weights_in_half_precision(start, tmp_path, options):
 
 @pytest.mark.parametrize("bits", ["int4", "int8"])
 def test_quantised_frozen_weights(start, tmp_path, options, bits):
-    bitsandbytes = pytest.importorskip("bitsandbytes")
+    import bitsandbytes
+
     args = SftArguments(str(start), "d", use_lora=True, quantization=bits)
     kind = bitsandbytes.nn.Linear4bit if bits == "int4" else bitsandbytes.nn.Linear8bitLt
     assert sum(isinstance(module, kind) for module in load_model_and_processor(args)[0].modules()) == 14
@@ -182,3 +187,26 @@ def test_merging_a_checkpoint_and_what_cannot_be_merged(start, tmp_path, options
     code, said = merge(tmp_path / "lora", output="x")
     assert code == 2 and "was trained on" in said and "say where it is with --base" in said
     assert merge(tmp_path / "lora", "--base", str(tmp_path / "moved"), output="x")[0] == 0
+
+
+def test_an_adapter_finds_its_base_from_any_folder(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(start.parent)
+    args = SftArguments(start.name, "d", use_lora=True)
+    model = add_adapters(AutoModelForCausalLM.from_pretrained(start.name), args)
+    model.save_pretrained(tmp_path / "adapter")
+    monkeypatch.chdir("/")
+    assert load_merged(tmp_path / "adapter").config.model_type == "solami"
+
+
+def test_a_checkpoint_of_a_stopped_run_keeps_the_runs_answer_format(start, tmp_path, options, monkeypatch):
+    """Its folder has no processor yet; the base's writes a text first."""
+
+    def stop(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("solami_hf.training.language_model.save_complete", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sft.main(options(start, tmp_path / "lora", "--use_lora", "--answer_format", "motion_speech"))
+    assert cli.main(["merge", str(tmp_path / "lora" / "checkpoint-2"), "--output", str(tmp_path / "merged")]) == 0
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").config
+    assert config.answer_format == "motion_speech" != AutoModelForCausalLM.from_pretrained(start).config.answer_format

@@ -135,6 +135,6 @@ def test_bad_starts(tmp_path, tiny_codecs, capsys):
         assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
         return capsys.readouterr().err
 
-    assert f"motion_codec: no such folder: {tmp_path}/gone" in said(motion_codec=tmp_path / "gone")
+    assert f"no such motion_codec folder: {tmp_path}/gone" in said(motion_codec=tmp_path / "gone")
     assert "must map ids to characters" in said(characters=tmp_path / "bad.json")
     assert "is there already; name another output" in said(output=tmp_path / "motion")

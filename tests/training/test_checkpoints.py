@@ -1,11 +1,23 @@
 """Resuming finds the newest whole checkpoint and clears away what a killed run left half written."""
 
 import errno
+import json
+import os
+import stat
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from solami_hf.training.checkpoints import checkpoint_or_nothing, last_checkpoint
+from solami_hf.training.checkpoints import SafeTrainer, checkpoint_or_nothing, last_checkpoint, written_or_nothing
+from solami_hf.training.loss_by_modality import SplitLossTrainer
+from solami_hf.training.motion_vq import MotionVQTrainer
+from solami_hf.training.resuming import ResumableTrainer, save_run
+from solami_hf.training.soundstorm import SoundStormTrainer
+from solami_hf.training.speech_codec_trainer import SpeechCodecTrainer
+from solami_hf.training.speech_decoder import SpeechDecoderTrainer
+from solami_hf.training.voice_exchange import VoiceExchangeTrainer
 
 
 def checkpoint(folder, step, *names):
@@ -63,3 +75,72 @@ def test_adapters_and_shards_count_as_weights(tmp_path):
 def test_nothing_to_resume(tmp_path):
     assert last_checkpoint(tmp_path) is None
     assert last_checkpoint(tmp_path / "none") is None
+
+
+TRAINERS = (SplitLossTrainer, ResumableTrainer, MotionVQTrainer, SoundStormTrainer, SpeechCodecTrainer)
+
+
+@pytest.mark.parametrize("trainer", [*TRAINERS, SpeechDecoderTrainer, VoiceExchangeTrainer])
+def test_all_trainers_write_checkpoints_alike(trainer):
+    for name in ("_save", "_save_checkpoint", "_save_rng_state"):
+        assert getattr(trainer, name) is getattr(SafeTrainer, name)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    """A SafeTrainer of a few weights; `train(steps)` trains it."""
+    sizes = {"hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path / "run"), use_cpu=True, report_to="none", disable_tqdm=True, save_steps=1, max_steps=2
+    )
+    rows = [{"input_ids": torch.arange(4), "labels": torch.arange(4)}] * 8
+    return SafeTrainer(LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes)), arguments, train_dataset=rows)
+
+
+def test_checkpoints_follow_the_umask_and_hold_no_pickled_arguments(trainer, tmp_path):
+    before = os.umask(0o022)
+    try:
+        trainer.train()
+        save_run(trainer.model, {}, tmp_path / "result")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o644}
+    names = {path.name for path in files}
+    assert "training_args.bin" not in names and {"model.safetensors", "history.json"} <= names
+    arguments = json.loads((tmp_path / "run/checkpoint-2/training_args.json").read_text())
+    assert arguments["max_steps"] == 2 and arguments["learning_rate"] == 5e-5
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(trainer, tmp_path, monkeypatch):
+    save = Trainer._save_optimizer_and_scheduler
+
+    def full(trainer, folder):
+        if trainer.state.global_step == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", folder)
+        save(trainer, folder)
+
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
+    with pytest.raises(OSError, match="checkpoint-2 could not be written .*No space left.*run again"):
+        trainer.train()
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+def test_a_result_that_cannot_be_written_leaves_the_one_before(trainer, tmp_path, monkeypatch):
+    save_run(trainer.model, {"log": 1}, tmp_path)
+
+    def full(*args, **more):
+        raise SafetensorError("os error 28")
+
+    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", full)
+    with pytest.raises(OSError, match="could not be written .*os error 28.*run again"):
+        save_run(trainer.model, {"log": 2}, tmp_path)
+    assert json.loads((tmp_path / "history.json").read_text()) == {"log": 1} and not (tmp_path / ".staging").exists()
+
+
+def test_what_could_not_be_written_is_told_where_nothing_is_yet(tmp_path):
+    with (
+        pytest.raises(OSError, match="new/run could not be written .*MB are free"),
+        written_or_nothing(tmp_path / "new/run"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoProcessor, Trainer
 
+from solami_hf.command_line import parse_arguments
 from solami_hf.processing.rendering import TASKS
 from solami_hf.training import pretrain, sft
 from solami_hf.training.complete_folder import last_evaluations, run_card, write_page
@@ -64,10 +65,7 @@ def test_evaluation_loss_is_the_mean_over_the_tokens_of_the_data_set(training_fo
 
 
 def sft_arguments(folder):
-    from trl import TrlParser
-
-    parser = TrlParser(dataclass_types=[sft.SftArguments, sft.LanguageModelTrainingArguments])
-    return parser.parse_args_and_config(arguments(folder, "run"))
+    return parse_arguments([sft.SftArguments, sft.LanguageModelTrainingArguments], arguments(folder, "run"))
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(training_folder, monkeypatch):

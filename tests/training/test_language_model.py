@@ -73,6 +73,10 @@ def test_pretrain_then_sft_give_complete_folders(run):
     processor = AutoProcessor.from_pretrained(run / "checkpoint")
     assert processor.speech_codec is not None and processor.characters
     assert after.generation_config.eos_token_id == processor.markers["eos"]
+    for folder in ("pretrained", "pretrained/checkpoint-2", "checkpoint/checkpoint-2", "checkpoint"):
+        settings = json.loads((run / folder / "generation_config.json").read_text())
+        assert settings["eos_token_id"] == processor.markers["eos"] and settings.get("use_cache") is not False
+        assert json.loads((run / folder / "config.json").read_text())["use_cache"] is True
     history = json.loads((run / "checkpoint" / "history.json").read_text())
     assert [e["step"] for e in history if "loss" in e] == [1, 2]
 

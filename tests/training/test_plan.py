@@ -187,16 +187,48 @@ def test_autocast_and_quantised_weights():
         make_plan(small_llama(), arguments, device, adapted)
 
 
-def test_loss_in_chunks_and_steps_by_epochs():
+def test_steps_by_epochs():
     arguments = PlannedTrainingArguments(max_length=64, num_train_epochs=2, per_device_train_batch_size=4)
     device = Hardware("d", GIB, {"fp32": 1.0}, 0.5, devices=2)
     with pytest.raises(ValueError, match="plan_samples"):
         make_plan(small_llama(), arguments, device)
     whole = make_plan(small_llama(), arguments, device, samples=17)
     assert whole.steps == 2 * 3
-    arguments.loss_chunk = 32
-    chunked = make_plan(small_llama(), arguments, device, samples=17)
-    assert whole.memory["logits and loss"] == 8 * chunked.memory["logits and loss"]
+
+
+@pytest.mark.parametrize("command, arguments_class", [("pretrain", PretrainArguments), ("sft", SftArguments)])
+def test_the_commands_plan_for_the_loss_that_they_will_use(tmp_path, capsys, command, arguments_class):
+    """The default, as the run's; a device with room for that alone does not fit without."""
+    config = LlamaConfig(**SMALL | {"vocab_size": 20_000}, intermediate_size=160, **LAYOUT)
+    config.save_pretrained(tmp_path)
+    argv = ["--model", str(tmp_path), "--output_dir", "x", "--max_steps", "1", "--max_length", "4096", "--plan"]
+    argv += ["--gradient_checkpointing", "true", "--plan_memory_gib", "2.5", "--plan_tflops", "1"]
+    assert plan_command(argv, arguments_class, command) == 0
+    chunked = capsys.readouterr().out
+    assert plan_command([*argv, "--chunked_loss", "false"], arguments_class, command) == 1
+    whole = capsys.readouterr().out
+    logits, told = ([line.split()[-1] for line in text.splitlines() if "logits" in line] for text in (chunked, whole))
+    assert float(told[0]) > 10 * float(logits[0]) > 0 and "DOES NOT FIT" in whole
+    assert "would fit: chunked_loss: true" in whole and "chunked_loss" not in chunked
+
+
+def test_the_loss_in_parts_holds_some_rows_and_the_sums_of_gradients():
+    arguments = PlannedTrainingArguments(max_length=1024, per_device_train_batch_size=4, max_steps=1)
+    device = Hardware("d", GIB, {"fp32": 1.0}, 0.5)
+    plan = make_plan(small_llama(), arguments, device, SftArguments("", ""))
+    c = plan.counts
+    assert plan.memory["logits and loss"] == 256 * c.vocabulary * 4 + 4 * c.hidden * (4096 + c.vocabulary)
+    frozen = make_plan(small_llama(), arguments, device, lora(lora_modules_to_save=[]))
+    assert frozen.memory["logits and loss"] == 256 * c.vocabulary * 4 + 4 * c.hidden * 4096
+
+
+def test_a_model_with_a_loss_of_its_own_is_planned_with_all_logits():
+    config, device = small_llama(), Hardware("d", GIB, {"fp32": 1.0}, 0.5)
+    config.final_logit_softcapping = 30.0
+    arguments = PlannedTrainingArguments(max_length=1024, per_device_train_batch_size=1, max_steps=1)
+    plan = make_plan(config, arguments, device, SftArguments("", ""))
+    assert plan.memory["logits and loss"] == 1024 * plan.counts.vocabulary * 16
+    assert "its config sets final_logit_softcapping" in plan.notes[0]
 
 
 def test_what_cannot_be_planned():

@@ -5,17 +5,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from trl import TrlParser
 
 import solami_hf
+from solami_hf.command_line import parse_arguments
 from solami_hf.training.language_model import LanguageModelTrainingArguments
 from solami_hf.training.pretrain import PretrainArguments
 from solami_hf.training.sft import SftArguments
 
 RECIPES = Path(solami_hf.__file__).parent / "training" / "recipes"
 LANGUAGE_MODEL = sorted(p.name for stage in ("pretrain", "sft") for p in RECIPES.glob(f"{stage}_*.yaml"))
-# transformers 5 has no warmup_ratio: these two want `warmup_steps: 0.01`
-OUTDATED = {"pretrain_paper.yaml", "sft_paper.yaml"}
 
 
 def test_there_are_recipes_for_every_way():
@@ -32,22 +30,18 @@ def test_there_are_recipes_for_every_way():
 
 
 @pytest.mark.parametrize("name", LANGUAGE_MODEL)
-def test_recipe_is_understood(name, tmp_path, request):
-    if name in OUTDATED and "warmup_ratio" in (RECIPES / name).read_text():
-        request.applymarker(pytest.mark.xfail(reason="warmup_ratio is no argument any more", strict=True))
+def test_recipe_is_understood(name, tmp_path):
     arguments = PretrainArguments if name.startswith("pretrain") else SftArguments
-    parser = TrlParser(dataclass_types=[arguments, LanguageModelTrainingArguments])
     argv = ["--config", str(RECIPES / name), "--model", "m", "--data", "d", "--output_dir", str(tmp_path)]
-    args, training_args = parser.parse_args_and_config([*argv, "--use_cpu"])
+    args, training_args = parse_arguments([arguments, LanguageModelTrainingArguments], [*argv, "--use_cpu"])
     assert training_args.max_steps > 0 and training_args.save_strategy == "steps"
     assert args.use_lora == ("lora" in name)
 
 
 def parsed(name, folder):
-    """A recipe of stage 3 as arguments, on a machine without GPU. A parser keeps what it read, so each has its own."""
-    parser = TrlParser(dataclass_types=[SftArguments, LanguageModelTrainingArguments])
+    """A recipe of stage 3 as arguments, on a machine without GPU."""
     argv = ["--config", str(RECIPES / name), "--model", "m", "--data", "d", "--output_dir", str(folder), "--use_cpu"]
-    return parser.parse_args_and_config(argv)
+    return parse_arguments([SftArguments, LanguageModelTrainingArguments], argv)
 
 
 def test_numbers_of_the_paper(tmp_path):

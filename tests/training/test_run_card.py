@@ -46,6 +46,11 @@ def test_data_codecs_licences_and_plot(tmp_path):
     assert ModelCard(text).data.base_model is None
 
 
+def test_the_card_tells_the_splits_that_were_evaluated(tmp_path):
+    text = run_card(tmp_path, *arguments("org/base", "org/tokens"), HISTORY, ["test", "validation"])
+    assert "On the test and the validation split of tokens." in text
+
+
 def test_names_of_the_hub_go_into_the_head(tmp_path):
     data = ModelCard(run_card(tmp_path, *arguments("org/base", "org/tokens"), HISTORY)).data
     assert data.base_model == "org/base" and data.datasets == ["org/tokens"]

@@ -52,6 +52,7 @@ def test_train_saves_a_model_that_loads_its_history_and_its_page(codes, tmp_path
     model = AutoModel.from_pretrained(out)
     assert isinstance(model, SolamiSoundStormModel) and model.config.num_quantizers == 3
     assert model.config.codebook_size == model.config.num_semantic_codes == 8
+    assert "use_cache" not in (out / "config.json").read_text()  # Trainer's word, of which the model knows nothing
     averages = load_file(out / "checkpoint-4" / "averaged.safetensors")
     weights = load_file(out / "checkpoint-4" / "model.safetensors")
     assert all(torch.equal(value, averages[name]) for name, value in model.state_dict().items())

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from trl import TrlParser
 
+from solami_hf.command_line import parse_arguments
 from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
 from solami_hf.training.speech_codec import train_speech_codec
@@ -103,7 +103,6 @@ def test_bad_arguments(bad):
 
 @pytest.mark.parametrize("recipe", ["small", "paper"])
 def test_recipes_can_be_read(recipe, tmp_path):
-    parser = TrlParser((SpeechCodecArguments, SpeechCodecTrainingArguments))
     recipe_args = [
         "--config",
         str(RECIPES / f"speech_codec_{recipe}.yaml"),
@@ -111,7 +110,7 @@ def test_recipes_can_be_read(recipe, tmp_path):
         str(tmp_path),
         "--use_cpu",
     ]
-    args, training_args = parser.parse_args_and_config(recipe_args)
+    args, training_args = parse_arguments([SpeechCodecArguments, SpeechCodecTrainingArguments], recipe_args)
     config = args.to_config(768)
     if recipe == "paper":  # the original's sizes are the configuration's defaults
         assert config.to_dict() == SolamiSpeechCodecConfig().to_dict()

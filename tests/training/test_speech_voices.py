@@ -31,7 +31,7 @@ def test_an_unknown_voice_or_a_missing_program_is_told(monkeypatch):
         check_voices(["slt"])
 
 
-@pytest.mark.skipif(shutil.which("flite") is None, reason="Debian's flite is not installed")
+@pytest.mark.system("flite")
 def test_flite_speaks_slower_when_asked():
     fast, rate = speak("slt", "Please wave your hand.", speed=1.25)
     slow, _ = speak("slt", "Please wave your hand.", speed=0.8)

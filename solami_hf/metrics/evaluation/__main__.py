@@ -1,10 +1,9 @@
 """`accelerate launch -m solami_hf.metrics.evaluation chat RESULTS`: the command on several processes."""
 
-import logging
 import sys
 
+from ...command_line import run_command
 from .command import main
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(main())
+    sys.exit(run_command("solami evaluate", main))

@@ -21,13 +21,14 @@ processes: `accelerate launch --num_processes 2 -m solami_hf.metrics.evaluation 
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from ...processing.output_folder import writing_to
+from ...command_line import parse_arguments
 from ...processing.processes import is_first_process
 from ...processing.whole_file import whole_file
 
@@ -94,15 +95,8 @@ class EvaluateArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
-    parser = TrlParser(
-        dataclass_types=[EvaluateArguments],
-        prog="solami evaluate",
-        description=sys.modules[__name__].__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    (args,) = parser.parse_args_and_config(_with_flags(sys.argv[1:] if argv is None else argv))
+    argv = _with_flags(sys.argv[1:] if argv is None else argv)
+    (args,) = parse_arguments([EvaluateArguments], argv, "solami evaluate", sys.modules[__name__].__doc__)
     output = run(args)
     if is_first_process():
         logger.info("wrote %s, .md and .json", output / "evaluation.html")
@@ -129,8 +123,15 @@ def run(args: EvaluateArguments) -> Path:
         FileNotFoundError: no results, or no references where the results say.
         ValueError: results of a task that `kind` does not mean, two of one task on different inputs, or what cannot
             be measured.
-        OSError: the judge cannot be reached.
+        OSError: the judge cannot be reached, nothing can be written, or another process is writing there.
     """
+    output = Path(args.output) if args.output else Path(args.results[0]) / "evaluation"
+    with writing_to(output):
+        _run(args, output)
+    return output
+
+
+def _run(args: EvaluateArguments, output: Path) -> None:
     from .parts import Measures, Parts
     from .results import Results
     from .run import Options, evaluate_results
@@ -139,7 +140,6 @@ def run(args: EvaluateArguments) -> Path:
     opened = [Results(folder, args.data) for folder in folders]
     _check_tasks(args, opened)
     names = model_names(opened)
-    output = Path(args.output) if args.output else Path(args.results[0]) / "evaluation"
     parts = Parts(output / "parts", Measures(args.asr, args.speaker_model))
     bert = {"model_id": args.bertscore_model} if args.bertscore_model else None
     options = Options(args.seed, _judge(args, output), args.judge_repeats, bert)
@@ -153,7 +153,6 @@ def run(args: EvaluateArguments) -> Path:
         found.append(evaluation and {**evaluation, "model": name})
     if is_first_process():
         write(args, output, found)
-    return output
 
 
 def _results_in(folder: Path) -> list[Path]:

@@ -30,9 +30,10 @@ def nearest_line(said: str, lines: Sequence[str]) -> str:
 def word_errors(transcripts: Sequence[str], texts: Sequence[str]) -> np.ndarray:
     """Errors and words of each sentence, (sentences, 2), after Whisper's text normalisation."""
     import jiwer
-    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    normalize = EnglishTextNormalizer({})
+    from ..asr import english_normalizer
+
+    normalize = english_normalizer()
     rows = []
     for said, text in zip(transcripts, texts, strict=True):
         result = jiwer.process_words(normalize(text), normalize(said))

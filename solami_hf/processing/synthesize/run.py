@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import random
@@ -12,6 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ...command_line import parse_arguments
+from ..folder_or_hub import with_sources
+from ..output_folder import writing_to
 from ..whole_file import whole_file
 from .asking import ask_in_parallel
 from .motions import Motion, bring_motion, read_motions
@@ -105,19 +107,13 @@ class SynthesizeArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    from trl import TrlParser
-
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv[:1] = ["--motions", argv[0]]
-    parser = TrlParser(
-        dataclass_types=[SynthesizeArguments],
-        prog="solami prepare chat --synthesize MOTIONS",
-        description=sys.modules[__package__].__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    (args,) = parser.parse_args_and_config(argv)
-    report = synthesize(args)
+    program, description = "solami prepare chat --synthesize MOTIONS", sys.modules[__package__].__doc__
+    (args,) = parse_arguments([SynthesizeArguments], argv, program, description)
+    with writing_to(args.output):
+        report = synthesize(args)
     logger.info("wrote %s to %s", ", ".join(f"{value} {name}" for name, value in report.items()), args.output)
     return 0
 
@@ -137,6 +133,7 @@ def synthesize(args: SynthesizeArguments, writer=None) -> dict:
         ValueError: arguments that do not fit, no usable motion, or no dialogue could be used.
         OSError: the endpoint refuses everything, or fails for dialogue after dialogue.
     """
+    args = with_sources(args, "local_model", "encoder", bare=["local_model", "encoder"])
     characters = {character.id: character for character in read_characters(args.characters)}
     speak = _speak(args, characters.values())
     plans = draw_plans(

@@ -278,7 +278,8 @@ class LocalWriter:
         ).to(self.model.device)
         with self._lock:  # the random state belongs to the whole process
             set_seed(seed)
-            output = self.model.generate(**inputs, max_new_tokens=self.sampling.max_tokens, **sampled)
+            # Training leaves a `use_cache: false` in many a config
+            output = self.model.generate(**inputs, max_new_tokens=self.sampling.max_tokens, use_cache=True, **sampled)
         asked = inputs["input_ids"].shape[1]
         written = output[0, asked:]
         ends = self.model.generation_config.eos_token_id

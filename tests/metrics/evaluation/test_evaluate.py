@@ -381,3 +381,18 @@ def test_codes_are_decoded_where_there_are_no_files(write_results, tiny_model, t
     (found,) = measured("pretrain", folder)
     assert found["views"]["answers"]["mpjpe"]["count"] == 4 and found["views"]["answers"]["mpjpe"]["mean"] > 0
     assert found["latency"] == {}
+
+
+def test_results_are_found_from_any_folder(t2m, monkeypatch, tmp_path):
+    """They are named relatively, and their media are read later; so are those of the data, and the codec."""
+    run = json.loads((t2m / "run.json").read_text()) | {"checkpoint": "data", "input": "data"}
+    (t2m / "run.json").write_text(json.dumps(run))
+    rows = [json.loads(line) for line in (t2m / "results.jsonl").read_text().splitlines()]
+    row = rows[0] | {"reference_motion": Path(rows[0]["reference_motion"]).name}
+    coded = rows[1] | {"motion": None, "body": [1], "hand": [1]}
+    (t2m / "results.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (row, coded)))
+    monkeypatch.chdir(tmp_path)
+    given, other = Results("t2m").repetitions("given")[0]
+    monkeypatch.chdir(tmp_path / "data")
+    assert given.reference_motion.path.is_file() and given.motion.path.is_file()
+    assert other.motion.codec == str(tmp_path / "data")

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from solami_hf.command_line import parse_arguments
 from solami_hf.processing.synthesize import SynthesizeArguments, main, synthesize
 from solami_hf.processing.synthesize.plans import content_hash
 
@@ -174,10 +175,8 @@ def test_the_command_takes_a_recipe(arguments, server, motions, tmp_path, rows_o
 def test_the_packaged_recipe_fits_the_arguments():
     from importlib.resources import files
 
-    from trl import TrlParser
-
     recipe = str(files("solami_hf.processing.synthesize").joinpath("recipe.yaml"))
     argv = ["--config", recipe, "--motions", "m", "--output", "o", "--temperature", "0.5"]
-    (args,) = TrlParser(dataclass_types=[SynthesizeArguments]).parse_args_and_config(argv)
+    (args,) = parse_arguments([SynthesizeArguments], argv)
     assert (args.num_dialogues, args.test_share, args.temperature) == (6000, 0.05, 0.5)
     assert args.user_voices == ["slt", "kal16"] and args.tts == "solami_hf.training.speech_voices:speak"

@@ -1,0 +1,61 @@
+"""The settings of an answer: a call's own, then those of its `generation_config`, the pipeline and the checkpoint."""
+
+from __future__ import annotations
+
+import copy
+
+from transformers import GenerationConfig
+
+_OF_CHECKPOINT = ("num_beams", "num_return_sequences", "cache_implementation", "stop_strings")
+"""Settings that are read before `generate`, which takes all others that nobody gave from the checkpoint by itself."""
+
+
+def generate_options(model, max_new_tokens: int, generate_kwargs: dict) -> dict:
+    """Keyword arguments of `model.generate` whose settings are all in `generation_config`.
+
+    A cache is used unless the call says otherwise: what a checkpoint says of it is left over from training, and only
+    slows down. Of its own result the function changes nothing.
+
+    Args:
+        model: a decoder of `AutoModelForCausalLM`.
+        max_new_tokens: where the call does not give it.
+        generate_kwargs: settings, a `GenerationConfig` as `generation_config`, `logits_processor`, `streamer`, ...
+
+    Raises:
+        ValueError: an option of another type, or one that answers have no room for.
+    """
+    options = {name: value for name, value in generate_kwargs.items() if value is not None}
+    settings, ours = GenerationConfig(), model.generation_config
+    if (given := options.pop("generation_config", settings)) is not settings:
+        if not isinstance(given, GenerationConfig):
+            raise ValueError(f"generation_config must be a GenerationConfig, got {type(given).__name__}")
+        unknown = vars(given).keys() - vars(settings).keys() - vars(ours).keys()
+        if unknown := sorted(name for name in unknown if name[0] != "_"):
+            raise ValueError(f"generation_config has {', '.join(unknown)}, which `generate` does not know; a typo?")
+        settings = copy.deepcopy(given)
+    _refuse_several(options.get("num_return_sequences"))  # before transformers has words of its own for it
+    options = settings.update(**options)
+    for name in ("logits_processor", "stopping_criteria"):
+        if not isinstance(options.get(name, []), list):
+            raise ValueError(f"{name} must be a list, got {type(options[name]).__name__}; put it into one")
+    if settings.max_new_tokens is None and settings.max_length not in (None, ours.max_length):
+        raise ValueError(f"max_length={settings.max_length} counts the prompt too; say max_new_tokens=... instead")
+    settings.update(defaults_only=True, max_new_tokens=max_new_tokens, use_cache=True)
+    for name in _OF_CHECKPOINT:
+        if getattr(settings, name) is None:
+            setattr(settings, name, getattr(ours, name))
+    _refuse_several(settings.num_return_sequences)
+    if not settings.use_cache and "past_key_values" in options:
+        raise ValueError("past_key_values are given, but use_cache is False; leave one of them out")
+    return {**options, "generation_config": settings}
+
+
+def _refuse_several(answers: int | None) -> None:
+    if answers not in (None, 1):
+        raise ValueError(
+            f"num_return_sequences is {answers}, but there is one answer a turn; for several, repeat the prompt or "
+            "conversation, or fork() the session"
+        )
+
+
+__all__ = ["generate_options"]
