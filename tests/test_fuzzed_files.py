@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from safetensors.numpy import save
 
-from solami_hf.cli import _check_recipe
+from solami_hf.command_line import read_recipe
 from solami_hf.generation.inputs import _listed
 from solami_hf.processing.audio import read_audio
 from solami_hf.processing.bvh import write_bvh
@@ -168,10 +168,6 @@ def codes(path):
     read_sources([str(path)])
 
 
-def recipe(path):
-    _check_recipe(["--config", str(path)])
-
-
 JUDGED = f"judge/{content_hash({'writer': 'judge', 'messages': [], 'seed': 0, 'schema': {}})}.json"
 VOICES = b'{"Link": {"source": "x", "codec": "y", "seconds": 3.0}}'
 
@@ -212,7 +208,7 @@ CASES = {
     "voices": (voice, "v/voices/voices.json", lambda: VOICES),
     "voice": (voice, "v/voices/Link.safetensors", voices_file),
     "judge": (judged, JUDGED, lambda: json.dumps({"answer": {"text": "hi"}}).encode()),
-    "recipe": (recipe, "a.yaml", lambda: b"learning_rate: 1e-4\noutput_dir: x\nseeds: [1, 2]\n"),
+    "recipe": (read_recipe, "a.yaml", lambda: b"learning_rate: 1e-4\noutput_dir: x\nseeds: [1, 2]\n"),
     "topics": (read_topics, "a.yaml", lambda: b"- the sea\n- tea\n"),
     "characters": (read_characters, "a.yaml", lambda: b"ada: {name: Ada, system: You are Ada.}\n"),
     "prompts": (read_prompts, "a.json", lambda: b'{"ada": {"name": "Ada", "system": "You are Ada."}}'),
