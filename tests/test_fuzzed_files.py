@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from safetensors.numpy import save
 
-from solami_hf.cli import _check_recipe
+from solami_hf.command_line import read_recipe
 from solami_hf.generation.inputs import _listed
 from solami_hf.processing.audio import read_audio
 from solami_hf.processing.bvh import write_bvh
@@ -44,7 +44,7 @@ TONE = (0.3 * np.sin(np.arange(3000) * 0.1)).astype(np.float32)
 @pytest.fixture(autouse=True)
 def _no_hang():
     def stop(*_):
-        raise TimeoutError(f"a reader took more than {SECONDS} seconds")
+        pytest.fail(f"a reader took more than {SECONDS} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
     yield
@@ -168,10 +168,6 @@ def codes(path):
     read_sources([str(path)])
 
 
-def recipe(path):
-    _check_recipe(["--config", str(path)])
-
-
 JUDGED = f"judge/{content_hash({'writer': 'judge', 'messages': [], 'seed': 0, 'schema': {}})}.json"
 VOICES = b'{"Link": {"source": "x", "codec": "y", "seconds": 3.0}}'
 
@@ -212,7 +208,7 @@ CASES = {
     "voices": (voice, "v/voices/voices.json", lambda: VOICES),
     "voice": (voice, "v/voices/Link.safetensors", voices_file),
     "judge": (judged, JUDGED, lambda: json.dumps({"answer": {"text": "hi"}}).encode()),
-    "recipe": (recipe, "a.yaml", lambda: b"learning_rate: 1e-4\noutput_dir: x\nseeds: [1, 2]\n"),
+    "recipe": (read_recipe, "a.yaml", lambda: b"learning_rate: 1e-4\noutput_dir: x\nseeds: [1, 2]\n"),
     "topics": (read_topics, "a.yaml", lambda: b"- the sea\n- tea\n"),
     "characters": (read_characters, "a.yaml", lambda: b"ada: {name: Ada, system: You are Ada.}\n"),
     "prompts": (read_prompts, "a.json", lambda: b'{"ada": {"name": "Ada", "system": "You are Ada."}}'),
@@ -312,8 +308,8 @@ def _array(data, draw):
     array = arrays.pop(name)
     if draw.random() < 0.15:
         return npz(**arrays)
-    bad = [array[..., :0], array.reshape(-1)[:1], array.astype(str), array[None], array.astype(np.complex64)]
-    bad += [np.full(array.shape, value) for value in (np.nan, np.inf, -1.0, 1e30)] if array.dtype.kind in "fi" else []
+    bad = [array.reshape(-1)[:0], array.reshape(-1)[:1], array.astype(str), array[None]]
+    bad += [np.full(array.shape, value) for value in (np.nan, np.inf, -1.0, 1e30, 1j)]
     bad += [np.float64(math.nan), np.zeros((0, 3)), np.full(array.shape, True), np.arange(5)[::-1].astype(np.int16)]
     return npz(**arrays, **{name: draw.choice(bad)})
 
@@ -346,7 +342,7 @@ def test_damaged_files(case, tmp_path):
         except (ValueError, KeyError, OSError) as error:
             text = str(error)
             assert type(error) is not UnicodeDecodeError, f"{case} {number}: {text}"
-            names = {path.name, *(part.name for part in path.relative_to(tmp_path / "files").parents if part.name)}
+            names = (path.name, str(tmp_path), f"'{path.stem}'")
             assert any(part in text for part in names), f"{case} {number}: {text!r} does not name {path}"
         except Exception as error:
             raise AssertionError(f"{case} {number}: {error!r}") from error

@@ -45,7 +45,7 @@ def way_out(name: str | Path) -> str:
         remedy = "export it as .bvh, e.g. from Blender"
         if path.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth"):  # could run code
             remedy = "save its arrays trans, poses and mocap_frame_rate with numpy.savez"
-        return f"expected {', '.join(READ_SUFFIXES)}; {remedy}"
+        return f"expected a suffix of {', '.join(READ_SUFFIXES)}; {remedy}"
     if path.suffix.lower() in _UNREAD_SOUND:
         return f"expected {', '.join(SOUND_SUFFIXES)}; convert it: `ffmpeg -i {path.name} {path.stem}.wav`"
     return f"expected sound ({', '.join(SOUND_SUFFIXES)}) or motion ({', '.join(READ_SUFFIXES)})"

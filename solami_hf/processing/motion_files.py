@@ -18,7 +18,7 @@ import numpy as np
 
 from .deepmimic import read_deepmimic
 from .humanml3d import read_humanml3d
-from .media_files import READ_SUFFIXES, way_out
+from .media_files import READ_SUFFIXES, kind_of, way_out
 from .motion import SmplxMotion, check_fps
 from .motion_npz import read_npz, write_npz
 from .resampling import resample_motion
@@ -61,7 +61,8 @@ def read_motion(
     if not path.is_file():
         raise ValueError(f"{path} is a folder or a device, expected a motion file.")
     if path.suffix.lower() not in READ_SUFFIXES:
-        raise ValueError(f"{path} is no motion file that can be read, {way_out(path)}")
+        told = way_out(path) if kind_of(path) == "motion" else f"expected a suffix of {', '.join(READ_SUFFIXES)}"
+        raise ValueError(f"{path} is no motion file that can be read, {told}")
     if up_axis not in (None, "y", "z"):
         raise ValueError(f'`up_axis` is {up_axis!r}, expected "y", "z" or None (as the file says).')
     fps = None if fps is None else check_fps(fps)

@@ -101,7 +101,8 @@ class Plan:
                 return
             fault = "this id occurred before; ids must be unique over all splits"
         name = row.id if isinstance(row, BadRow) else str(row.get("id"))
-        self._db.execute("INSERT INTO bad VALUES (?, ?)", (name.encode("utf-8", "replace").decode(), fault))
+        told = [text.encode("utf-8", "backslashreplace").decode() for text in (name, fault)]
+        self._db.execute("INSERT INTO bad VALUES (?, ?)", told)
 
     def _split_by_source(self) -> None:
         links = self._db.execute(

@@ -112,7 +112,7 @@ def _clip(row: dict) -> MediaFile:
     start, end = row.get("start") or 0.0, row.get("end")
     try:
         start, end = float(start), None if end is None else float(end)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"start and end are {start!r} and {end!r}, expected seconds") from None
     if not 0 <= start < (math.inf if end is None else end) or end == math.inf:
         raise ValueError(f"start and end are {start!r} and {end!r}, expected seconds, the end behind the start")

@@ -53,7 +53,7 @@ class Voices:
         try:
             entries = json.loads(Path(path).read_text(encoding="utf-8"))
             known = all(isinstance(entry.get("codec"), str) for entry in entries.values())
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path} is not readable ({error}); add the voices again with `solami add-voice`"
             ) from None

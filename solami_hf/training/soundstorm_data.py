@@ -18,7 +18,7 @@ from ..processing.batching import map_in_batches, pad_right
 from ..processing.fingerprints import codec_fingerprint
 from ..processing.media_files import files_below
 from ..processing.whole_file import whole_file
-from .speech_codec_data import Recordings, read_recordings, splits_of
+from .speech_codec_data import Recordings, read_arrays, read_recordings, splits_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,20 +84,18 @@ class SpeechCodes:
         Raises:
             ValueError: a damaged file, a missing array, or arrays that do not fit each other.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no readable .npz file ({error})") from None
+        arrays = read_arrays(path)
         for name in ("codes", "ends"):
             if name not in arrays:
                 raise ValueError(f"{path} lacks the array `{name}`; expected codes (levels, frames) and ends (clips,)")
         codes, ends = arrays["codes"], arrays["ends"]
         if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
             raise ValueError(f"`codes` of {path} is {codes.dtype} {codes.shape}, expected integers (levels, frames)")
-        if not len(ends) or (np.diff(ends, prepend=0) < 1).any() or ends[-1] != codes.shape[1]:
+        if not _rises(ends, codes.shape[1]) or (np.diff(ends, prepend=0) < 1).any():
             raise ValueError(f"`ends` of {path} does not rise to {codes.shape[1]}, the number of frames, clip by clip")
         sources = arrays.get("sources", np.array([len(ends)]))
+        if not _rises(sources, len(ends)):
+            raise ValueError(f"`sources` of {path} does not rise to {len(ends)}, the number of clips")
         return cls(codes, ends, sources, str(arrays.get("codec", "")), str(arrays.get("made_from", "")))
 
     @classmethod
@@ -106,6 +104,13 @@ class SpeechCodes:
         clips = [clip for source in sources for clip in source]
         ends = np.cumsum([clip.shape[1] for clip in clips])
         return cls(np.concatenate(clips, 1), ends, np.cumsum([len(source) for source in sources]), codec, made_from)
+
+
+def _rises(counts: np.ndarray, last: int) -> bool:
+    """Whether an array holds whole numbers that never fall and end with `last`."""
+    if counts.ndim != 1 or counts.dtype.kind not in "iu" or not len(counts):
+        return False
+    return counts[0] >= 0 and counts[-1] == last and not (counts[1:] < counts[:-1]).any()
 
 
 class CodeWindows(Dataset):
@@ -260,7 +265,7 @@ def _read_codes(path: Path, split: str) -> SpeechCodes | None:
         try:
             with np.load(path, allow_pickle=False) as file:
                 speech = "samples" in file.files
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:  # TypeError: a single array
             raise ValueError(f"{path} is no readable .npz file ({error})") from None
         return None if speech else SpeechCodes.load(path)
     pattern = f"{split}-*.parquet" if splits_of(path) else "*.parquet"

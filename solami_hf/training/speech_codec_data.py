@@ -50,8 +50,14 @@ class Recordings:
     @classmethod
     def load(cls, path: Path) -> "Recordings":
         """Reads what `save` wrote; never runs pickles."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["samples"], file["ends"], file["texts"].tolist())
+        arrays = read_arrays(path)
+        if missing := {"samples", "ends", "texts"} - arrays.keys():
+            raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; expected recordings that were saved")
+        samples, ends, texts = (arrays[name] for name in ("samples", "ends", "texts"))
+        flat = samples.ndim == ends.ndim == texts.ndim == 1 and samples.dtype == np.int16 and ends.dtype.kind in "iu"
+        if not flat or len(ends) != len(texts) or (np.diff([0, *ends, len(samples)]) < 0).any():
+            raise ValueError(f"{path} is damaged, its arrays do not fit each other; remove it")
+        return cls(samples, ends, texts.tolist())
 
     @classmethod
     def join(cls, clips: list[np.ndarray], texts: list[str]) -> "Recordings":
@@ -67,6 +73,21 @@ class Recordings:
         ends = [part.ends + start for part, start in zip(parts, starts, strict=True)]
         texts = [text for part in parts for text in part.texts]
         return cls(np.concatenate([part.samples for part in parts]), np.concatenate(ends), texts)
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; pickles are never run.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is none, or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+    except OSError:
+        raise
+    except Exception as error:  # zipfile and numpy fail in many ways: of one array, of sizes that are no sizes, ...
+        raise ValueError(f"{path} is no readable .npz file ({error!r})") from None
 
 
 def splits_of(source: str | Path) -> set[str]:

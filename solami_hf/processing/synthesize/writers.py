@@ -69,10 +69,12 @@ class CachedWriter:
         path = self.folder / f"{content_hash(request)}.json"
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))["answer"]
+            if not isinstance(kept["text"], str):
+                raise TypeError("its text is none")
             return replace(Answer(**kept), cached=True)
         except FileNotFoundError:
             pass
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             logger.warning("%s is damaged (%s); the model is asked again", path, error)
         answer = self.writer.complete(messages, seed, schema)
         with whole_file(path) as temporary:
