@@ -63,8 +63,8 @@ def _seeded():
 
 @pytest.fixture
 def two_ranks():
-    """`two_ranks(work, *arguments)`: `work(rank, *arguments)` in two processes, which find each other as torchrun's do.
-    They are forked, so that nothing has to be imported again."""
+    """`two_ranks(work, *arguments)`: `work(rank, *arguments)` in two processes that find each other as torchrun's do;
+    they are forked, so that nothing has to be imported again."""
 
     def run(work, *arguments):
         with socket.socket() as free:
