@@ -2,8 +2,10 @@
 parallelism), fixed seeds, and nothing of what the user has set or saved."""
 
 import gc
+import multiprocessing
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -64,6 +66,37 @@ def _seeded():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def two_ranks():
+    """`two_ranks(work, *arguments)`: `work(rank, *arguments)` in two processes that find each other as torchrun's do;
+    they are forked, so that nothing has to be imported again."""
+
+    def run(work, *arguments):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        fork = multiprocessing.get_context("fork")
+        ranks = [fork.Process(target=_as_rank, args=(rank, port, work, arguments)) for rank in range(2)]
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join(300)
+        assert [rank.exitcode for rank in ranks] == [0, 0]
+
+    return run
+
+
+def _as_rank(rank, port, work, arguments):
+    from accelerate.state import AcceleratorState
+    from torch import distributed
+
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    AcceleratorState._reset_state(reset_partial_state=True)  # of what other tests did in this process
+    work(rank, *arguments)
+    distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

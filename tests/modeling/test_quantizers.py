@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,29 +102,20 @@ def test_no_vectors():
         EmaQuantizer(4, 2).initialise(torch.zeros(0, 2))
 
 
-RANK_SCRIPT = """
-import sys, torch
-from torch import distributed
-from solami_hf.modeling.quantizers import EmaQuantizer
-rank, folder = int(sys.argv[1]), sys.argv[2]
-distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-torch.manual_seed(rank)
-quantizer = EmaQuantizer(8, 2, dead_code_threshold=0.5).train()
-vectors = torch.load(f"{folder}/vectors.pt", weights_only=True)[rank]
-quantizer.initialise(vectors[:8])
-start = quantizer.codebook.clone()
-for _ in range(3):
-    quantizer(vectors)
-torch.save({"start": start} | quantizer.state_dict(), f"{folder}/{rank}.pt")
-distributed.destroy_process_group()
-"""
+def train_rank(rank, vectors, folder):
+    torch.distributed.init_process_group("gloo")
+    torch.manual_seed(rank)
+    quantizer = EmaQuantizer(8, 2, dead_code_threshold=0.5).train()
+    quantizer.initialise(vectors[rank, :8])
+    start = quantizer.codebook.clone()
+    for _ in range(3):
+        quantizer(vectors[rank])
+    torch.save({"start": start} | quantizer.state_dict(), folder / f"{rank}.pt")
 
 
-def test_two_ranks_keep_one_codebook_that_counts_the_vectors_of_both(tmp_path):
+def test_two_ranks_keep_one_codebook_that_counts_the_vectors_of_both(two_ranks, tmp_path):
     vectors = torch.randn(2, 40, 2)
-    torch.save(vectors, tmp_path / "vectors.pt")
-    ranks = [subprocess.Popen([sys.executable, "-c", RANK_SCRIPT, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    two_ranks(train_rank, vectors, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for name in first:
         assert torch.equal(first[name], second[name]), name

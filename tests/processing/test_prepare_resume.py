@@ -6,8 +6,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -146,18 +144,10 @@ def test_sigkill_at_three_points_changes_no_byte(source, tiny_processor, count, 
     assert sorted(p.suffix for p in (out / "motion/.shards").iterdir()) == [".json"] * 5, "nothing else is left"
 
 
-def test_two_processes_under_torchrun_write_what_one_does(source, tiny_processor, whole, tmp_path):
+def test_two_processes_write_what_one_does(source, tiny_processor, whole, two_ranks, tmp_path):
     tiny_processor.save_pretrained(tmp_path / "processor")
     words = ["motion", str(source), "--processor", str(tmp_path / "processor"), "--output", str(tmp_path / "out")]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launch, "-m", "solami_hf.processing.prepare", *words, "--shard_rows", str(SHARD)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    two_ranks(lambda rank: command.main([*words, "--shard_rows", str(SHARD)]))
     ours, theirs = files_of(tmp_path / "out"), whole
     origin = {"README.md", "motion/report.json"}  # tell the folder that the codecs came from
     assert {n: d for n, d in ours.items() if n not in origin} == {n: d for n, d in theirs.items() if n not in origin}
