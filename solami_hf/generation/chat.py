@@ -245,7 +245,7 @@ def _say(session, recorder: Recorder, user: dict, out, generate_kwargs: dict) ->
     entry = recorder.write(user, reply)
     words, told = f"(malformed) {reply.answer.reason}", [took]
     if reply.valid:
-        words = reply.text or "(no words: this checkpoint answers in motion and speech without a transcript)"
+        words = " ".join(reply.text.split()) or "(no words: this checkpoint answers without a transcript)"
         speech, motion = len(reply.audio) / reply.sampling_rate, len(reply.motion.poses) / reply.motion.fps
         told = [f"{speech:.1f} s of speech", f"{motion:.1f} s of motion", took]
     files = [entry[name] for name in ("audio", "motion", "page") if entry[name]]
