@@ -74,6 +74,7 @@ def _chat(args: ChatArguments) -> int:
 
     from .decoding import Decoding
     from .session import DialogueSession
+    from .threads import fitting_threads
 
     users = None if args.turns is None else [user_message(word) for word in args.turns]
     sampling = Decoding(args.max_new_tokens, args.temperature, args.top_p).sampling
@@ -82,12 +83,13 @@ def _chat(args: ChatArguments) -> int:
     known = pipeline.processor.characters.get(args.character, {})
     recorder = Recorder(args.output, known.get("name", "Character"), args.pages)
     torch.manual_seed(args.seed)
-    if users is None:
-        console(session, recorder, sys.stdin, sys.stdout, **sampling)
-    else:
-        for said, user in zip(args.turns, users, strict=True):
-            sys.stdout.write(f"{PROMPT}{said}\n")
-            _say(session, recorder, user, sys.stdout, sampling)
+    with fitting_threads(pipeline):
+        if users is None:
+            console(session, recorder, sys.stdin, sys.stdout, **sampling)
+        else:
+            for said, user in zip(args.turns, users, strict=True):
+                sys.stdout.write(f"{PROMPT}{said}\n")
+                _say(session, recorder, user, sys.stdout, sampling)
     logger.info("%d answers in %s", len(recorder.rounds), args.output)
     return 0
 
