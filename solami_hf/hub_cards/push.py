@@ -27,6 +27,7 @@ from pathlib import Path
 from ..command_line import parse_arguments
 from ..processing.folder_or_hub import push_target
 from ..processing.output_folder import writing_to
+from ..processing.processes import is_first_process
 from ..processing.token_pushing import require_login
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint, with_flags
 from .push_plan import KINDS, files_of, kind_of, missing, size_text
@@ -119,6 +120,8 @@ def _staged(args: PushArguments) -> Iterator[Path]:
 
 def _remove_left() -> None:
     """Removes what pushes that were killed have left of their copies; those that are under way hold a lock."""
+    if not is_first_process():  # it would hold no lock
+        return
     for left in Path(tempfile.gettempdir()).glob(f"{_STAGED}*"):
         with suppress(OSError), writing_to(left):
             shutil.rmtree(left, ignore_errors=True)

@@ -49,7 +49,8 @@ def full_disk_told(path: Path, temporary: Path | None = None) -> Iterator[None]:
     except Exception as error:
         if not _is_full_disk(error, path):
             raise
-        written = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*"))) if temporary else 0
+        there = temporary is not None and temporary.exists()
+        written = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*"))) if there else 0
         needed = f"more than {written / 2**20:.1f} MB are needed, " if written else ""
         free = shutil.disk_usage(_there(path)).free / 2**20
         raise OSError(f"disk full at {path}: {needed}{free:.1f} MB are free; make space and run again") from error
