@@ -33,8 +33,8 @@ def load_model(
     Raises:
         FileNotFoundError: the adapter's base is gone.
         OSError: nothing to load there.
-        ValueError: two dtypes, unknown or missing quantisation, `base` or `merge` without an adapter, or merging into quantised
-            weights, or an adapter that does not fit.
+        ValueError: two dtypes, unknown or missing quantisation, `base` or `merge` without an adapter, merging into
+            quantised weights, or an adapter that does not fit.
     """
     named = kwargs.pop("torch_dtype", dtype)
     if dtype not in (torch.float32, named):
