@@ -136,8 +136,8 @@ def test_a_failed_write_leaves_nothing(folder, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", disk_full)
-    bad = convert_motion(folder, tmp_path / "out")
-    assert len(bad) == 3 and "No space left" in bad[folder / "a.npz"]
+    with pytest.raises(OSError, match="disk full at .*a.npz: "):  # no fault of the file: all others would fail, too
+        convert_motion(folder, tmp_path / "out")
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
