@@ -108,8 +108,8 @@ def convert_lm(args: ConvertLMArguments) -> None:
     from .folder_or_hub import model_source
     from .processing_solami import SolamiProcessor
 
-    source = model_source("checkpoint", args.source)
     with whole_folder(args.output) as folder:
+        source = model_source("checkpoint", args.source)
         model = convert_lm_to_llama(source, args.dtype)
         model.config.answer_format = (processor := SolamiProcessor.from_pretrained(source)).answer_format
         model.save_pretrained(folder)

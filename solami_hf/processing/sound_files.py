@@ -110,7 +110,7 @@ def _chunked(data, name, at: int, name_size: int, width: int, order: str, wanted
         length = int.from_bytes(data[length_at : length_at + 8], order)
     start, rest = at + head, len(data) - at - head
     is_empty = length == 0 and _end_of_chunks(data, start, head, order) >= len(data)
-    if _is_placeholder(max(0, length - counted), width) and not is_empty:
+    if any(_is_placeholder(told, width) for told in (length, max(0, length - counted))) and not is_empty:
         if wanted == b"SSND" or name_size == 16 or (width == 4 and length):
             return None  # libsndfile reads on to the end by itself
         put_right = bytearray(data)

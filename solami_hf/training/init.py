@@ -72,8 +72,8 @@ def init(args: InitArguments) -> None:
     from ..modeling.modeling_motion_vq import SolamiMotionVQModel
     from ..processing.processing_solami import SolamiProcessor
 
-    args = with_sources(args, "backbone", "motion_codec", "speech_codec", "acoustic_model", bare=["backbone"])
     with whole_folder(args.output) as folder:
+        args = with_sources(args, "backbone", "motion_codec", "speech_codec", "acoustic_model", bare=["backbone"])
         characters = read_characters(args.characters) if args.characters else None
         motion = SolamiMotionVQModel.from_pretrained(args.motion_codec)
         speech = read_speech(args)
