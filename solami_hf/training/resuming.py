@@ -189,8 +189,11 @@ class ResumableTrainer(SafeTrainer):
         """The evaluation after the last step, which the log may hold already: a row with `marker`."""
         for row in reversed(self.state.log_history):
             if marker in row and row["step"] == self.state.global_step:
-                return {name: value for name, value in row.items() if name.startswith("eval_")}
-        return self.evaluate()
+                found = {name: value for name, value in row.items() if name.startswith("eval_")}
+                break
+        else:
+            found = self.evaluate()
+        return dict(sorted(found.items()))  # as in a log that comes from a checkpoint
 
     def history(self) -> list[dict[str, float]]:
         """The log, without Trainer's summary: it counts seconds and losses of this call only, not of the run."""
