@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..modeling.configuration_solami import require_layout
 from .grammar import AnswerGrammar
 
 MOST_SECONDS = {"motion": 10.0, "speech": None}
@@ -20,6 +21,7 @@ def grammar_of(config, tokenizer, answer_format: str, interleaved: bool, max_new
         interleaved: whether body, hand and speech come in chunks of equal time.
         max_new_tokens: tokens of the longest answer.
     """
+    require_layout(config)
     return AnswerGrammar(
         config,
         answer_format,

@@ -39,7 +39,8 @@ def test_chunks_equal_the_whole(change, sizes):
         heard = sum(sound.shape[-1] for sound in chunks)
         assert heard == max(0, model.config.hop_length * frames - model.config.decoder_lookahead)
     chunks.append(stream.finish())
-    torch.testing.assert_close(torch.cat(chunks, -1), whole, atol=2e-6, rtol=0)
+    # Rounding: products of other shapes take other kernels, 4e-6 apart on a CPU with AVX2, 2e-6 with AVX-512
+    torch.testing.assert_close(torch.cat(chunks, -1), whole, atol=1e-5, rtol=0)
 
 
 def test_look_ahead_of_the_original_sizes():

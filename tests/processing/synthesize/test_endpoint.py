@@ -1,6 +1,7 @@
 """The endpoint: its troubles, its refusals, wrong answers, several requests at once; and a model in this process."""
 
 import json
+import socket
 import time
 
 import pytest
@@ -20,7 +21,7 @@ def test_no_saved_token_is_sent_to_a_plain_address(arguments, server, monkeypatc
 
 
 def drop(handler):
-    handler.connection.close()
+    handler.connection.shutdown(socket.SHUT_RDWR)  # `close` leaves it to the files that read and write it
 
 
 def hang(handler):
