@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..modeling.modeling_solami import hub_kwargs
@@ -47,18 +47,33 @@ def load_model(
     if named is None:
         if base is not None or merge:
             raise ValueError(f"{path} is no adapter: it has no adapter_config.json; leave `base` and `merge` out")
+        _check_device_map(path, options.get("device_map"), hub)
         return AutoModelForCausalLM.from_pretrained(path, **options)
     if merge and quantization:
         raise ValueError("an adapter cannot be merged into quantised weights; leave `merge` or `quantization` out")
     from peft import PeftModel
 
     of_base = {name: value for name, value in options.items() if name != "revision"}  # that is the adapter's
-    model = AutoModelForCausalLM.from_pretrained(_there(base or named, path), **of_base)
+    source = _there(base or named, path)
+    _check_device_map(source, options.get("device_map"), {})
+    model = AutoModelForCausalLM.from_pretrained(source, **of_base)
     try:
         adapted = PeftModel.from_pretrained(model, str(path), **hub)
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit {base or named}, it was trained on another model ({error})") from None
     return adapted.merge_and_unload() if merge else adapted.get_base_model()
+
+
+def _check_device_map(path, device_map, hub: dict) -> None:
+    """ValueError where one of two tied matrices would be on a disk and the other not, which accelerate cannot do."""
+    if not isinstance(device_map, dict):
+        return
+    on_disk = {name.rsplit(".", 1)[-1] for name, place in device_map.items() if place == "disk"}
+    if len(on_disk & {"embed_tokens", "lm_head"}) == 1 and AutoConfig.from_pretrained(path, **hub).tie_word_embeddings:
+        raise ValueError(
+            f"device_map puts one of embed_tokens and lm_head on a disk, but in {path} they are one matrix; put both "
+            "there, or neither"
+        )
 
 
 def input_device(model: PreTrainedModel) -> torch.device:

@@ -280,6 +280,15 @@ def test_autocast_around_media(talker, small_motion, small_sound):
 PARTS = ("model.embed_tokens", "model.layers", "model.norm", "model.rotary_emb", "lm_head")
 
 
+@pytest.mark.parametrize("on_disk", ["model.embed_tokens", "lm_head"])
+def test_half_of_tied_weights_on_a_disk_is_refused(talker, tmp_path, monkeypatch, on_disk):
+    monkeypatch.setattr(talker.model.config, "tie_word_embeddings", True)
+    talker.model.config.save_pretrained(tmp_path)
+    places = {name: "disk" if name == on_disk else "cpu" for name in PARTS}
+    with pytest.raises(ValueError, match="one of embed_tokens and lm_head on a disk, .* put both there, or neither"):
+        SolamiPipeline.from_pretrained(tmp_path, device_map=places, offload_folder=tmp_path / "disk")
+
+
 @pytest.mark.parametrize("on_disk", [PARTS[1:2], PARTS[:1] + PARTS[4:], PARTS[:2] + PARTS[4:]])
 def test_weights_on_a_disk(talker, tmp_path, on_disk):
     talker.model.save_pretrained(tmp_path / "model")
