@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor
 
 from solami_hf.generation import AnswerGrammar, DialogueSession, SolamiPipeline
 from solami_hf.generation.continuous import generate_continuously
+from solami_hf.generation.loading import load_model
 
 TURN = [{"role": "user", "content": "wave your hand"}]
 
