@@ -131,8 +131,8 @@ def hissing(clips, decibels):
     ]
 
 
-def test_wer(load, speech):
-    clips, texts = speech
+def test_wer(load, spoken):
+    clips, texts = zip(*spoken, strict=True)
     spoilt = [clips, hissing(clips, 0), [clip[: len(clip) // 6] for clip in clips]]
     values = [load("speech_wer").compute(predictions=speech, references=texts)["wer"] for speech in spoilt]
     assert values[0] < 0.1 and values[-1] > 0.6 and rises(values)
