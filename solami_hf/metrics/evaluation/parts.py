@@ -185,7 +185,7 @@ class Parts:
         wait()  # nobody writes before all have read, or the shares would differ
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"{rank}.jsonl", "ab+") as file:
-            _end_line(file)
+            _drop_open_line(file)
             for key, part in tqdm(mine, desc="measure", unit="part", disable=True if rank else None):
                 line = {"part": key, "value": self.measures.measure(part)}
                 file.write((json.dumps(line) + "\n").encode())
@@ -204,7 +204,7 @@ class Parts:
                     self._values[row["part"]] = row["value"]
 
 
-def _end_line(file) -> None:
-    """Ends a line that a killed run has left open."""
-    if file.seek(0, 2) and file.seek(-1, 2) is not None and file.read(1) != b"\n":
-        file.write(b"\n")
+def _drop_open_line(file) -> None:
+    """Removes the line that a killed run or a full disk has left open; what it was to hold is measured again."""
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
