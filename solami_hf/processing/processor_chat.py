@@ -191,8 +191,12 @@ class ChatProcessing(ProcessorMixin):
             raise ValueError(f"pad_to_multiple_of is {step!r}, expected 1 or more, beside padding=True")
         if not how:
             return rows
-        width = self._limit(options, "padding='max_length'") if how == "max_length" else 0
-        width = width or max(map(len, rows["input_ids"]))
+        longest = max(map(len, rows["input_ids"]))
+        width = self._limit(options, "padding='max_length'") if how == "max_length" else longest
+        if width < longest and as_tensors:
+            raise ValueError(
+                f"max_length is {width}, but a conversation has {longest} tokens; pass truncation=True or a larger one"
+            )
         return pad_to(-(-width // step) * step, rows, self.tokenizer.pad_token_id, options.get("padding_side", side))
 
 

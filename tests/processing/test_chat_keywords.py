@@ -92,6 +92,13 @@ def test_padding(template, side, options, width, tiny_processor):
     assert out["input_ids"].shape[1] % 32 == 0
 
 
+def test_a_row_longer_than_the_tensor_is_told(tiny_processor):
+    options = {"tokenize": True, "return_dict": True, "padding": "max_length", "max_length": 9}
+    assert len(tiny_processor.apply_chat_template([LONG], **options)["input_ids"][0]) == 122  # as tokenizers do
+    with pytest.raises(ValueError, match="max_length is 9, but a conversation has 122 tokens; pass truncation=True"):
+        tiny_processor.apply_chat_template([LONG], return_tensors="pt", **options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
