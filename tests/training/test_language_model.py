@@ -25,7 +25,7 @@ max_length: 512
 per_device_train_batch_size: 1
 packing: true
 learning_rate: 1.0e-3
-gradient_checkpointing: false
+activation_checkpointing: false
 use_cpu: true
 bf16: false
 logging_steps: 1

@@ -202,7 +202,7 @@ def test_the_commands_plan_for_the_loss_that_they_will_use(tmp_path, capsys, com
     config = LlamaConfig(**SMALL | {"vocab_size": 20_000}, intermediate_size=160, **LAYOUT)
     config.save_pretrained(tmp_path)
     argv = ["--model", str(tmp_path), "--output_dir", "x", "--max_steps", "1", "--max_length", "4096", "--plan"]
-    argv += ["--gradient_checkpointing", "true", "--plan_memory_gib", "2.5", "--plan_tflops", "1"]
+    argv += ["--activation_checkpointing", "true", "--plan_memory_gib", "2.5", "--plan_tflops", "1"]
     assert plan_command(argv, arguments_class, command) == 0
     chunked = capsys.readouterr().out
     assert plan_command([*argv, "--chunked_loss", "false"], arguments_class, command) == 1
