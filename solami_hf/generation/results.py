@@ -16,7 +16,7 @@ from pathlib import Path
 from huggingface_hub import DatasetCardData
 
 from ..processing.results import FEATURES, RESULTS, RUN, VERSION, key_of, read_run, whole_rows
-from ..processing.whole_file import whole_file
+from ..processing.whole_file import remove_partial_files, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class ResultsWriter:
             raise ValueError(
                 f"another process is writing to {self.folder}; wait for it, or give another output"
             ) from None
+        remove_partial_files(self.folder)
         if (self.folder / RUN).is_file():
             self._check_settings(read_run(self.folder))
         elif self._file.tell():

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -34,6 +35,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: str | Path) -> None:
+    """Removes what `whole_file` was writing anywhere in a folder when its process was killed.
+
+    Call it where no other process writes to the folder: while its lock is held.
+    """
+    for left in Path(folder).rglob(".*.tmp"):
+        if re.fullmatch(r"\..+\.\d+\.tmp", left.name) and left.is_file():
+            left.unlink()
 
 
 @contextmanager

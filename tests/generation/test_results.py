@@ -54,10 +54,14 @@ def test_what_a_killed_process_left_of_a_batch_is_made_again(tmp_path):
     line = (json.dumps(row("c")) + "\n").encode()
     for left in (line, line[:10], line + line[:40]):
         (tmp_path / "results.jsonl").write_bytes(whole + left)
+        (tmp_path / "media" / "seed0").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "media" / "seed0" / ".c.wav.4711.tmp").write_bytes(b"RIFF")
+        (tmp_path / "media" / "seed0" / ".kept.tmp").write_bytes(b"somebody's")
         assert len(read_results(tmp_path)[0]) == 2 + left.count(b"\n")
         with ResultsWriter(tmp_path, SETTINGS, plan) as writer:
             assert writer.next_batch == 1 and list(writer.done) == plan[0]
         assert (tmp_path / "results.jsonl").read_bytes() == whole
+        assert [path.name for path in (tmp_path / "media" / "seed0").iterdir()] == [".kept.tmp"]
 
 
 def test_other_runs_are_refused(tmp_path):
