@@ -27,16 +27,16 @@ import timing
 from datasets import disable_progress_bars, load_dataset
 from transformers import PreTrainedTokenizer
 
-from solami_hf.demo.dialogues import load_dialogues
+from solami_hf.demo.corpus.dialogues import load_dialogues
 from solami_hf.demo.tiny_model import train_tokenizer
-from solami_hf.modeling.vocabulary import BRACKETS, MODALITY_FORMATS, extend_tokenizer
+from solami_hf.modeling.solami.vocabulary import BRACKETS, MODALITY_FORMATS, extend_tokenizer
 from solami_hf.processing.batch_rendering import RenderingCounts, render_chats
-from solami_hf.processing.rendered_data import write_rendered
+from solami_hf.processing.datasets.rendered_data import write_rendered
+from solami_hf.processing.datasets.tasks import chat_messages
+from solami_hf.processing.datasets.token_data import SCHEMAS
 from solami_hf.processing.rendering import IGNORE, TokenRenderer
-from solami_hf.processing.tasks import chat_messages
-from solami_hf.processing.token_data import SCHEMAS
-from solami_hf.training.mixture import Mixture
-from solami_hf.training.shuffled_rows import ParquetRows
+from solami_hf.training.language_model.mixture import Mixture
+from solami_hf.training.language_model.shuffled_rows import ParquetRows
 
 ROUNDS, MOTION_CODES, SPEECH_CODES = 5, (18, 33), (100, 200)  # a turn of 2.4 to 4.4 s, spoken for 2 to 4 s
 BATCH = 256

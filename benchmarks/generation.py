@@ -25,14 +25,14 @@ import timing
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from solami_hf.demo.dialogues import load_dialogues
+from solami_hf.demo.corpus.dialogues import load_dialogues
 from solami_hf.demo.tiny_model import train_tokenizer
 from solami_hf.generation import AnswerGrammar, DialogueSession, SolamiPipeline
-from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.modeling.modeling_solami import SolamiForCausalLM
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.rendering import drop_oldest_rounds
 

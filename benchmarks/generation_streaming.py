@@ -20,14 +20,14 @@ import timing
 import torch
 
 from solami_hf.generation import AnswerEnd, AudioPiece, DialogueSession, MotionPiece
-from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.modeling.streaming_motion_vq import MotionVQDecoderStream, decoder_reach
-from solami_hf.processing.motion_features import features_to_joints
+from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from solami_hf.modeling.motion_vq.streaming_motion_vq import MotionVQDecoderStream, decoder_reach
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.processing.datasets.token_loading import load_tokens
+from solami_hf.processing.motion.features import features_to_joints
 from solami_hf.processing.processing_solami import SolamiProcessor
-from solami_hf.processing.token_loading import load_tokens
 
 MOTION_CHUNK = 3  # codes that come together in an interleaved answer
 

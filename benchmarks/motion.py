@@ -21,12 +21,12 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from solami_hf.demo.gestures import GESTURES, make_gesture
-from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.modeling_motion_vq import MotionVQCache, MotionVQVAE, SolamiMotionVQModel
+from solami_hf.demo.corpus.gestures import GESTURES, make_gesture
+from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from solami_hf.modeling.motion_vq.modeling_motion_vq import MotionVQCache, MotionVQVAE, SolamiMotionVQModel
 from solami_hf.processing.batching import MOTION_BATCH_FRAMES, map_in_batches, pad_right
-from solami_hf.processing.motion_features import features_to_smplx, motion_to_features
-from solami_hf.processing.smplx_body import joint_positions
+from solami_hf.processing.motion.body import joint_positions
+from solami_hf.processing.motion.features import features_to_smplx, motion_to_features
 
 SHORTEST, LONGEST = 60, 250  # frames
 STREAM_SECONDS, CODES_PER_SECOND = 10, 7.5

@@ -24,13 +24,19 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 import solami_hf
 from solami_hf.command_line import parse_arguments
-from solami_hf.demo.corpus import write_motion_corpus
-from solami_hf.processing.manifest import read_manifest
-from solami_hf.processing.motion_features import motion_to_features
-from solami_hf.processing.motion_files import read_motion
-from solami_hf.training.motion_vq import MotionVQArguments, MotionVQTrainer, codebooks, codebooks_started, make_trainer
-from solami_hf.training.motion_vq_data import MotionClip, read_clips
-from solami_hf.training.motion_vq_evaluation import evaluate_motion_vq
+from solami_hf.demo.corpus.build_corpus import write_motion_corpus
+from solami_hf.processing.datasets.manifests import read_manifest
+from solami_hf.processing.motion.features import motion_to_features
+from solami_hf.processing.motion.motion_io import read_motion
+from solami_hf.training.motion_vq.motion_vq_data import MotionClip, read_clips
+from solami_hf.training.motion_vq.motion_vq_evaluation import evaluate_motion_vq
+from solami_hf.training.motion_vq.train_motion_vq import (
+    MotionVQArguments,
+    MotionVQTrainer,
+    codebooks,
+    codebooks_started,
+    make_trainer,
+)
 
 RECIPE = Path(solami_hf.__file__).parent / "training" / "recipes" / "motion_vq_tiny.yaml"
 CMU = Path("/usr/share/assimp/models/BVH")  # Debian's assimp-testmodels

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from solami_hf.processing.bvh import read_skeleton_motion
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_features import features_to_smplx, smplx_to_features
-from solami_hf.processing.motion_files import read_motion, resample_motion, write_motion
-from solami_hf.processing.retarget import match_joints, retarget
-from solami_hf.processing.smplx_body import joint_positions, rest_joints
+from solami_hf.processing.motion.body import joint_positions, rest_joints
+from solami_hf.processing.motion.features import features_to_smplx, smplx_to_features
+from solami_hf.processing.motion.formats.bvh import read_skeleton_motion
+from solami_hf.processing.motion.motion_io import read_motion, resample_motion, write_motion
+from solami_hf.processing.motion.retarget import match_joints, retarget
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 RECORDING = Path(__file__).parents[1] / "tests" / "data" / "cmu_01_01.bvh"
 _GLTF_TYPES = {5121: "<u1", 5126: "<f4"}

@@ -15,17 +15,17 @@ from timing import log_row, logger, timed
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
-from solami_hf.modeling.modeling_speech_codec import (
+from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import (
     SolamiSpeechCodecModel,
     SpeechCodecConv,
     SpeechCodecConvTranspose,
     SpeechCodecLSTM,
     SpeechCodecResidualBlock,
 )
-from solami_hf.modeling.streaming_speech_codec import SpeechCodecDecoderStream
+from solami_hf.modeling.speech_codec.streaming_speech_codec import SpeechCodecDecoderStream
 
 CLIPS, SHORTEST, LONGEST = 12, 2.0, 5.0  # seconds
 CODEBOOK_SECONDS = 24  # of other clips, at least 1024 frames

@@ -11,8 +11,8 @@ import torch
 from timing import log_row, logger, timed
 from torch.nn import functional as F
 
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
+from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 
 FRAME_RATE, PROMPT_SECONDS, SECONDS, STEPS = 50, 3, 5, 4
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
-from solami_hf.demo.evaluation import measure_chat
+from solami_hf.demo.command import RECIPES, SFT_STEPS, Demo, DemoArguments
+from solami_hf.demo.demo_evaluation import measure_chat
 from solami_hf.demo.measure import FIGURES, gather
-from solami_hf.demo.run import RECIPES, SFT_STEPS, Demo, DemoArguments
 from solami_hf.generation.pipeline import SolamiPipeline
 from solami_hf.metrics.asr import Transcriber
-from solami_hf.processing.whole_file import whole_file
+from solami_hf.processing.files.atomic_write import atomic_write
 from solami_hf.training.sft import main as sft
 
 SHOWN = (
@@ -57,7 +57,7 @@ def measure(demo: Demo, checkpoint: Path, figures: Path) -> dict[str, float]:
         material = gather(pipeline, demo.corpus, demo.data)
         found = measure_chat(pipeline, material, Transcriber(), demo.seed)
         found.pop("counts")
-        with whole_file(figures) as temporary:
+        with atomic_write(figures) as temporary:
             temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return json.loads(figures.read_text(encoding="utf-8"))
 

@@ -99,8 +99,8 @@ def stages() -> str:
 
 def skeleton() -> str:
     """The 55 joints in the rest pose, seen from the front."""
-    from solami_hf.modeling.kinematics import SMPLX_PARENTS as parents
-    from solami_hf.processing.smplx_body import rest_joints
+    from solami_hf.modeling.motion_vq.kinematics import SMPLX_PARENTS as parents
+    from solami_hf.processing.motion.body import rest_joints
 
     joints = rest_joints()
     low, high = joints.min(0), joints.max(0)

@@ -1,44 +1,66 @@
 """SOLAMI on the Hugging Face stack: a character that hears and sees you, and answers with voice and body.
 
-Importing this package is light: the names below are loaded when they are first used, and the classes are registered
-with the Auto classes of transformers as soon as those are imported (see `registration.py`).
+Importing the package registers its classes with the Auto classes of transformers, so that
+`AutoModel.from_pretrained("org/solami")` finds them.
 """
 
 from importlib import import_module
 from typing import Any
 
-from . import registration
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioTokenization,
+    AutoModelForCausalLM,
+    AutoProcessor,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from .modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from .modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from .modeling.solami.configuration_solami import SolamiConfig
+from .modeling.solami.modeling_solami import SolamiForCausalLM, SolamiModel
+from .modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+from .modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from .modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from .modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from .processing.motion.smplx_motion import SmplxMotion
+from .processing.processing_solami import SolamiProcessor
 
 __version__ = "0.1.0"
+__all__ = [
+    "__version__",
+    "SmplxMotion",
+    "SolamiConfig",
+    "SolamiForCausalLM",
+    "SolamiModel",
+    "SolamiMotionVQConfig",
+    "SolamiMotionVQModel",
+    "SolamiPipeline",
+    "SolamiProcessor",
+    "SolamiSoundStormConfig",
+    "SolamiSoundStormModel",
+    "SolamiSpeechCodecConfig",
+    "SolamiSpeechCodecModel",
+]
 
-_PUBLIC_NAMES = {
-    "SolamiConfig": "modeling.configuration_solami",
-    "SolamiModel": "modeling.modeling_solami",
-    "SolamiForCausalLM": "modeling.modeling_solami",
-    "SolamiMotionVQConfig": "modeling.configuration_motion_vq",
-    "SolamiMotionVQModel": "modeling.modeling_motion_vq",
-    "SolamiSpeechCodecConfig": "modeling.configuration_speech_codec",
-    "SolamiSpeechCodecModel": "modeling.modeling_speech_codec",
-    "SolamiSoundStormConfig": "modeling.configuration_soundstorm",
-    "SolamiSoundStormModel": "modeling.modeling_soundstorm",
-    "SmplxMotion": "processing.motion",
-    "SolamiProcessor": "processing.processing_solami",
-    "SolamiPipeline": "generation.pipeline",
-}
-__all__ = ["__version__", *_PUBLIC_NAMES]
+for _config, _model in (
+    (SolamiConfig, SolamiModel),
+    (SolamiMotionVQConfig, SolamiMotionVQModel),
+    (SolamiSpeechCodecConfig, SolamiSpeechCodecModel),
+    (SolamiSoundStormConfig, SolamiSoundStormModel),
+):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModel.register(_config, _model, exist_ok=True)
+AutoModelForCausalLM.register(SolamiConfig, SolamiForCausalLM, exist_ok=True)
+AutoModelForAudioTokenization.register(SolamiSpeechCodecConfig, SolamiSpeechCodecModel, exist_ok=True)
+AutoProcessor.register(SolamiConfig, SolamiProcessor, exist_ok=True)
+# Trainer looks here, by name, for models whose labels it shifts when it smooths them; `register` does not add to it.
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES["solami"] = "SolamiForCausalLM"
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name on first use (PEP 562)."""
-    if name not in _PUBLIC_NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PUBLIC_NAMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC_NAMES})
-
-
-registration.install()
+    """Loads the pipeline on first use (PEP 562)."""
+    if name == "SolamiPipeline":
+        return import_module(".generation.pipeline", __name__).SolamiPipeline
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """`solami <command>`: finds the command's module, runs it, and turns a user's mistake into one clear line.
 
-Only the module of the command that was asked for is imported, so `solami --help` answers at once.
+Only the module of the command that was asked for is imported.
 """
 
 import importlib
@@ -9,25 +9,40 @@ import sys
 from solami_hf import __version__
 from solami_hf.command_line import run_command
 
-# command -> ("module:function", what it does). The functions take `argv` and return an exit code or None.
+# command -> ("module:function" in solami_hf, what it does). The functions take `argv` and return an exit code.
 COMMANDS = {
-    "demo": ("solami_hf.demo.run:main", "the whole road on small real data, ending in a report page"),
-    "prepare": ("solami_hf.processing.prepare:main", "raw motion, speech or chat folders to token datasets"),
-    "convert": ("solami_hf.processing.convert:main", "the original's checkpoints, and motion files between formats"),
-    "init": ("solami_hf.training.init:main", "a language model and the codecs to one folder to train"),
-    "add-voice": ("solami_hf.processing.add_voice:main", "add a voice to a checkpoint, from 3 to 10 s of speech"),
-    "train-motion-vq": ("solami_hf.training.motion_vq:main", "train the body, hand and transform tokenizers"),
-    "train-speech-codec": ("solami_hf.training.speech_codec:main", "train the speech codec"),
-    "train-soundstorm": ("solami_hf.training.soundstorm:main", "train the acoustic model on a codec's codes"),
-    "pretrain": ("solami_hf.training.pretrain:main", "align motion, speech and text on six tasks"),
-    "sft": ("solami_hf.training.sft:main", "tune on multi-turn conversations with characters"),
-    "merge": ("solami_hf.training.merge:main", "a LoRA adapter and its base to one folder"),
-    "generate": ("solami_hf.generation.generate:main", "answers to many files or dialogues, as a results folder"),
-    "chat": ("solami_hf.generation.chat:main", "talk to a character with wav and motion files"),
-    "evaluate": ("solami_hf.metrics.evaluation.command:main", "figures, sanity rows and controls of such answers"),
-    "export": ("solami_hf.hub_cards.export:main", "a checkpoint, codec or adapter to a folder for the Hub"),
-    "push": ("solami_hf.hub_cards.push:main", "a checkpoint, adapter, data set or metric to the Hub"),
-    "doctor": ("solami_hf.hub_cards.doctor:main", "whether a folder or repository is complete, and how to mend it"),
+    "demo": ("demo.command:main", "the whole road on small real data, ending in a report page"),
+    "prepare": ("processing.datasets.prepare:main", "raw motion, speech or chat folders to token datasets"),
+    "convert": (
+        "processing.convert_command:main",
+        "the original's checkpoints, and motion files between formats",
+    ),
+    "init": ("training.init:main", "a language model and the codecs to one folder to train"),
+    "add-voice": (
+        "processing.audio.add_voice:main",
+        "add a voice to a checkpoint, from 3 to 10 s of speech",
+    ),
+    "train-motion-vq": (
+        "training.motion_vq.train_motion_vq:main",
+        "train the body, hand and transform tokenizers",
+    ),
+    "train-speech-codec": ("training.speech.train_speech_codec:main", "train the speech codec"),
+    "train-soundstorm": (
+        "training.soundstorm.train_soundstorm:main",
+        "train the acoustic model on a codec's codes",
+    ),
+    "pretrain": ("training.pretrain:main", "align motion, speech and text on six tasks"),
+    "sft": ("training.sft:main", "tune on multi-turn conversations with characters"),
+    "merge": ("training.merge:main", "a LoRA adapter and its base to one folder"),
+    "generate": (
+        "generation.folder.generate:main",
+        "answers to many files or dialogues, as a results folder",
+    ),
+    "chat": ("generation.chat:main", "talk to a character with wav and motion files"),
+    "evaluate": ("metrics.evaluation.command:main", "figures, sanity rows and controls of such answers"),
+    "export": ("hub_cards.export:main", "a checkpoint, codec or adapter to a folder for the Hub"),
+    "push": ("hub_cards.push:main", "a checkpoint, adapter, data set or metric to the Hub"),
+    "doctor": ("hub_cards.doctor:main", "whether a folder or repository is complete, and how to mend it"),
 }
 
 
@@ -70,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     module, function = COMMANDS[command][0].split(":")
 
     def run(words):
-        return getattr(importlib.import_module(module), function)(words)
+        return getattr(importlib.import_module(f"solami_hf.{module}"), function)(words)
 
     return run_command(f"solami {command}", run, rest)
 

@@ -118,10 +118,10 @@ def tiny_codecs():
     """A motion and a speech codec with random weights."""
     import torch
 
-    from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-    from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-    from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
-    from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
+    from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+    from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+    from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+    from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 
     torch.manual_seed(0)
     sizes = {f"{part}_{key}": 16 for part in ("body", "hand") for key in ("code_num", "code_dim", "width")}
@@ -147,7 +147,7 @@ def tiny_model(tiny_processor):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from solami_hf.modeling.modeling_solami import SolamiForCausalLM
+    from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -170,7 +170,7 @@ def small_motion():
     """40 frames of a body that moves a little."""
     import numpy as np
 
-    from solami_hf.processing.motion import SmplxMotion
+    from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
     rng = np.random.default_rng(0)
     transl = np.tile([0.3, 0.9, 1.5], (40, 1)) + rng.normal(size=(40, 3)) * 0.01

@@ -2,10 +2,10 @@
 
 from transformers import DacConfig, DacModel
 
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 
 
 def own_codec(**change) -> SolamiSpeechCodecModel:

@@ -108,7 +108,7 @@ def check_solami(words: list[str], whole: bool) -> None:
         if name.startswith(("-", "<")):
             return
         assert name in cli.COMMANDS, f"no command {name!r}"
-        module, function = cli.COMMANDS[name][0].split(":")
+        module, function = f"solami_hf.{cli.COMMANDS[name][0]}".split(":")
         kinds = words[1].split("|") if len(words) > 1 and "|" in words[1] else [None]
         for kind in kinds:
             rest = [kind, *words[2:]] if kind else words[1:]

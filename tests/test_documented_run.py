@@ -100,7 +100,7 @@ def world(tmp_path, monkeypatch, tiny_model, tiny_processor, small_motion, small
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from solami_hf.demo.tiny_model import train_tokenizer
-    from solami_hf.processing.motion_files import write_motion
+    from solami_hf.processing.motion.motion_io import write_motion
 
     monkeypatch.chdir(tmp_path)
     motion_codec = copy.deepcopy(tiny_processor.motion_codec)

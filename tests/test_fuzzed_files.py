@@ -20,22 +20,22 @@ from safetensors.numpy import save
 
 from solami_hf.command_line import read_recipe
 from solami_hf.generation.inputs import _listed
-from solami_hf.processing.audio import read_audio
-from solami_hf.processing.bvh import write_bvh
-from solami_hf.processing.layouts.find import find_layout, read_rows
-from solami_hf.processing.manifest import BadRow, read_manifest
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_files import read_motion
-from solami_hf.processing.prepare_plan import Plan
-from solami_hf.processing.prepare_rows import files_of, token_row
+from solami_hf.processing.audio.waveforms import read_audio
+from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_rows
+from solami_hf.processing.datasets.manifests import BadRow, read_manifest
+from solami_hf.processing.datasets.prepare_plan import Plan
+from solami_hf.processing.datasets.prepare_rows import files_of, token_row
+from solami_hf.processing.motion.body import rest_joints
+from solami_hf.processing.motion.formats.bvh import write_bvh
+from solami_hf.processing.motion.motion_io import read_motion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.processing.results import FEATURES, read_results
-from solami_hf.processing.smplx_body import rest_joints
 from solami_hf.processing.synthesize.plans import read_characters, read_topics
 from solami_hf.processing.synthesize.writers import Answer, CachedWriter, content_hash
 from solami_hf.processing.voices import Voices
 from solami_hf.training.init import read_characters as read_prompts
-from solami_hf.training.soundstorm_data import SpeechCodes, read_sources
-from solami_hf.training.speech_codec_data import Recordings, read_recordings
+from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes, read_sources
+from solami_hf.training.speech.speech_codec_data import Recordings, read_recordings
 
 SEED, ROUNDS, SECONDS = 18, 12, 20
 TONE = (0.3 * np.sin(np.arange(3000) * 0.1)).astype(np.float32)
@@ -77,7 +77,7 @@ AMASS = {"trans": np.zeros((6, 3), np.float32), "poses": POSES, "mocap_frame_rat
 QUATERNIONS = [0.03, 0, 0.9, 0, 1, 0, 0, 0] + [1, 0, 0, 0] * 3 + [0] + [1, 0, 0, 0] * 2 + [0] + [1, 0, 0, 0] + [0]
 QUATERNIONS += [1, 0, 0, 0] * 2 + [0]
 TURNS = [{"role": "user", "text": "hi", "audio": "a.wav", "motion": "a.npz"}, {"role": "assistant", "text": "ho"}]
-GRID = '''File type = "ooTextFile"
+GRID = """File type = "ooTextFile"
 Object class = "TextGrid"
 
 xmin = 0
@@ -95,7 +95,7 @@ item []:
             xmin = 0
             xmax = 2
             text = "hello"
-'''
+"""
 ROW = {name: None for name in FEATURES} | {"task": "t2m", "id": "a", "seed": 0, "round": 0, "condition": "given"}
 
 

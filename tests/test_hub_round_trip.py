@@ -9,7 +9,7 @@ from pathlib import Path
 
 import soundfile
 
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.processing.motion.motion_io import write_motion
 
 _spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).with_name("hub_server.py"))
 hub_server = sys.modules.setdefault("hub_server", importlib.util.module_from_spec(_spec))
@@ -18,10 +18,10 @@ _spec.loader.exec_module(hub_server)
 SCRIPT = """
 import sys
 from datasets import load_dataset
-from solami_hf.processing.prepare import main
+from solami_hf.processing.datasets.prepare import main
 from solami_hf.processing.processing_solami import SolamiProcessor
-from solami_hf.processing.split_hygiene import held_out_rows, without_leaks
-from solami_hf.processing.token_data import load_tokens, split_names
+from solami_hf.processing.datasets.split_hygiene import held_out_rows, without_leaks
+from solami_hf.processing.datasets.token_data import load_tokens, split_names
 from solami_hf.training import pretrain
 
 source, model, out = sys.argv[1:]

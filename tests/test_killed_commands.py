@@ -24,8 +24,8 @@ sys.path.append(str(Path(__file__).parent))
 from command_process import Commands  # noqa: E402
 from hub_server import hub_server  # noqa: E402
 
-from solami_hf.processing.motion import SmplxMotion  # noqa: E402
-from solami_hf.processing.motion_files import write_motion  # noqa: E402
+from solami_hf.processing.motion.motion_io import write_motion  # noqa: E402
+from solami_hf.processing.motion.smplx_motion import SmplxMotion  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

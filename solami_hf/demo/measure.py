@@ -11,14 +11,14 @@ from transformers import set_seed
 
 from ..generation.pipeline import SolamiPipeline
 from ..metrics import folder_of
-from ..processing.manifest import read_manifest
-from ..processing.motion import SmplxMotion
-from ..processing.motion_features import canonicalize
-from ..processing.motion_files import read_motion
-from ..processing.smplx_body import joint_positions
-from ..processing.token_data import load_tokens
-from .dialogues import all_lines, load_dialogues
-from .evaluation import Material, measure_chat, measure_tasks
+from ..processing.datasets.manifests import read_manifest
+from ..processing.datasets.token_data import load_tokens
+from ..processing.motion.body import joint_positions
+from ..processing.motion.features import canonicalize
+from ..processing.motion.motion_io import read_motion
+from ..processing.motion.smplx_motion import SmplxMotion
+from .corpus.dialogues import all_lines, load_dialogues
+from .demo_evaluation import Material, measure_chat, measure_tasks
 from .recognition import ActionRecognizer
 
 FIGURES = yaml.safe_load(Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8"))

@@ -9,10 +9,10 @@ from pathlib import Path
 from ..generation.chat import chat
 from ..generation.pipeline import SolamiPipeline
 from ..hub_cards.cards import model_card
-from ..processing.manifest import read_manifest
-from ..processing.motion_files import read_motion
-from ..processing.smplx_body import joint_positions
-from ..processing.whole_file import whole_file
+from ..processing.datasets.manifests import read_manifest
+from ..processing.files.atomic_write import atomic_write
+from ..processing.motion.body import joint_positions
+from ..processing.motion.motion_io import read_motion
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
 from .measure import FIGURES, target_met
 from .recognition import ActionRecognizer
@@ -81,7 +81,7 @@ def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, outp
                     "valid": reply["valid"],
                 }
             )
-    with whole_file(output / "chat.json") as temporary:
+    with atomic_write(output / "chat.json") as temporary:
         temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
     return entries
 
@@ -115,7 +115,7 @@ def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) ->
         "checkpoint": str(checkpoint),
     }
     (checkpoint / "README.md").write_text(_card(checkpoint, figures, state), encoding="utf-8")
-    with whole_file(out / "report.json") as temporary:
+    with atomic_write(out / "report.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
@@ -164,7 +164,7 @@ def _performer(name: str, motion: str, audio: str, text: str, action: str | None
 
 
 def _rest():
-    from ..processing.smplx_body import rest_joints, standing_height
+    from ..processing.motion.body import rest_joints, standing_height
 
     return rest_joints()[None] + [0.0, standing_height(), 0.0]
 

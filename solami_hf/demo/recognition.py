@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..processing.manifest import read_manifest
-from ..processing.motion import SmplxMotion
-from ..processing.motion_features import motion_to_features
-from ..processing.motion_files import read_motion
+from ..processing.datasets.manifests import read_manifest
+from ..processing.motion.features import motion_to_features
+from ..processing.motion.motion_io import read_motion
+from ..processing.motion.smplx_motion import SmplxMotion
 
 STEPS = 32
 

@@ -26,14 +26,14 @@ from ..command_line import run_command
 from ..metrics.asr import SAMPLING_RATE, Transcriber
 from ..metrics.evaluation.lines import word_errors
 from ..metrics.speaker import SpeakerEmbedder
-from ..modeling.modeling_soundstorm import SolamiSoundStormModel
-from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
-from ..processing.audio import limit_loudness, resample
+from ..modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from ..processing.audio.waveforms import limit_loudness, resample
 from ..processing.batching import map_in_batches, pad_right
+from ..processing.files.atomic_write import atomic_write
 from ..processing.fingerprints import model_fingerprint
-from ..processing.whole_file import whole_file
-from ..training.speech_codec_data import Recordings
-from ..training.speech_decoder_data import fill_batch
+from ..training.speech.speech_codec_data import Recordings
+from ..training.speech.speech_decoder_data import fill_batch
 from . import judged_voices
 from .judged_voices import NAMES, Voice
 from .speech_quality_figures import summarize, tables, targets
@@ -54,7 +54,7 @@ class Cache:
         path = self.folder / f"{name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}.npz"
         if not path.is_file():
             arrays = make()
-            with whole_file(path) as temporary, temporary.open("wb") as file:
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **arrays)
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
@@ -333,7 +333,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     text = tables(figures)
     for path, content in ((output, json.dumps(figures, indent=2) + "\n"), (output.with_suffix(".md"), text)):
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
         logger.info("wrote %s", path)
     sys.stdout.write(text)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from ..modeling.modeling_solami import SolamiForCausalLM
-from ..processing.manifest import read_manifest
-from ..processing.packaged_speech import packaged_speech
+from ..modeling.solami.modeling_solami import SolamiForCausalLM
+from ..processing.audio.packaged_speech import packaged_speech
+from ..processing.datasets.manifests import read_manifest
+from ..processing.datasets.tasks import phrasings
+from ..processing.files.atomic_write import follow_umask
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import TASKS
-from ..processing.tasks import phrasings
-from ..processing.whole_file import follow_umask
-from .dialogues import Character
+from .corpus.dialogues import Character
 
 ANSWER_FORMAT = "text_motion_speech"
 VOICE = "heart"  # who speaks the corpus

@@ -29,9 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..command_line import parse_arguments
-from ..processing.media_files import named_media
-from ..processing.output_folder import writing_to
-from .generate import LoadingArguments
+from ..processing.files.media_files import named_media
+from ..processing.files.output_folder import writing_to
+from .folder.generate import LoadingArguments
 
 logger = logging.getLogger(__name__)
 PROMPT = "you> "
@@ -151,9 +151,9 @@ class Recorder:
 
     def write(self, user: dict, reply) -> dict:
         """Writes an answer to a message, and the list of all rounds; returns its entry."""
-        from ..processing.audio import write_audio
-        from ..processing.motion_files import write_motion
-        from ..processing.whole_file import whole_file
+        from ..processing.audio.waveforms import write_audio
+        from ..processing.files.atomic_write import atomic_write
+        from ..processing.motion.motion_io import write_motion
         from .chat_page import write_turn_page
 
         number = len(self.rounds) + 1
@@ -168,7 +168,7 @@ class Recorder:
             page = write_turn_page(stem.with_suffix(".html"), number, self.name, user, reply, paths["audio"])
             paths["page"] = str(page)
         self.rounds.append({"text": reply.text, "valid": reply.valid, **paths})
-        with whole_file(self.output / "chat.json") as temporary:
+        with atomic_write(self.output / "chat.json") as temporary:
             temporary.write_text(json.dumps(self.rounds, indent=1), encoding="utf-8")
         return self.rounds[-1]
 

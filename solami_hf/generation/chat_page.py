@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..processing.audio import read_audio, write_audio
+from ..processing.audio.waveforms import read_audio, write_audio
 from ..processing.messages import raw_medium
-from ..processing.motion_files import read_motion
+from ..processing.motion.body import joint_positions, rest_joints, standing_height
+from ..processing.motion.motion_io import read_motion
 from ..processing.rendering import sorted_blocks
-from ..processing.smplx_body import joint_positions, rest_joints, standing_height
 from ..report.page import Conversation, Performer, Scene, write_report
 
 USER_PLACE = (0.0, 0.0, 1.5)

@@ -13,18 +13,25 @@ from pathlib import Path
 
 import numpy as np
 
-from ..processing.layouts.find import find_layout, read_rows, root_of
-from ..processing.layouts.motion_folder import left_out as left_out_of_motions
-from ..processing.manifest import BadRow, json_lines
-from ..processing.media_files import READ_SUFFIXES, SOUND_SUFFIXES, find_media, names_below, tell_left_out, way_out
-from ..processing.motion_rows import MotionRows
-from ..processing.prepare_media import Media
-from ..processing.prepare_rows import MediaFile, files_of, token_row
+from ..processing.datasets.layouts.find_layout import find_layout, read_rows, root_of
+from ..processing.datasets.layouts.motion_folder import left_out as left_out_of_motions
+from ..processing.datasets.manifests import BadRow, json_lines
+from ..processing.datasets.motion_rows import MotionRows
+from ..processing.datasets.prepare_media import Media
+from ..processing.datasets.prepare_rows import MediaFile, files_of, token_row
+from ..processing.datasets.tasks import audio_block, motion_block, text_block
+from ..processing.datasets.token_loading import is_local, load_tokens
+from ..processing.files.media_files import (
+    READ_SUFFIXES,
+    SOUND_SUFFIXES,
+    find_media,
+    names_below,
+    tell_left_out,
+    way_out,
+)
+from ..processing.files.text_files import read_json, read_text
 from ..processing.rendering import TASKS
 from ..processing.results import result_row
-from ..processing.tasks import audio_block, motion_block, text_block
-from ..processing.text_files import read_json, read_text
-from ..processing.token_loading import is_local, load_tokens
 
 SHORT_TASKS = {
     "t2m": "text_to_motion",

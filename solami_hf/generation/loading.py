@@ -11,8 +11,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 
-from ..modeling.modeling_solami import hub_kwargs
-from ..processing.folder_or_hub import hub_id
+from ..modeling.solami.modeling_solami import hub_kwargs
+from ..processing.files.folder_or_hub import hub_id
 
 
 def load_model(

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from ..modeling.configuration_solami import require_layout
+from ..modeling.solami.configuration_solami import require_layout
 from ..processing.answers import Answer
 from ..processing.batching import pad_left
 from ..processing.messages import check_messages
-from ..processing.motion import SmplxMotion
+from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import drop_oldest_rounds, sorted_blocks
 from .cache import growing
 from .grammar import AnswerGrammar, sliced_head
 from .loading import answering, input_device, load_model, processor_source
-from .request_grammar import grammar_of
+from .serving.request_grammar import grammar_of
 from .settings import generate_options
 
 TASK_FORMATS = {"text": "text", "motion": "motion", "audio": "speech"}

@@ -25,8 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import DynamicCache, StoppingCriteria
 
+from ..processing.files.atomic_write import atomic_write
 from ..processing.fingerprints import codec_fingerprint, model_fingerprint
-from ..processing.whole_file import whole_file
 from .loading import answering, input_device
 from .pipeline import Reply, SolamiPipeline, check_turn
 from .streaming import LOOKAHEAD, Event, stream_answer
@@ -203,14 +203,14 @@ class DialogueSession:
                 "codecs": _codecs(self.pipeline.processor),
                 "rounds": [{"user": past.user, "answer_ids": past.answer_ids} for past in self._rounds],
             }
-            with whole_file(folder / STATE_FILE) as temporary:
+            with atomic_write(folder / STATE_FILE) as temporary:
                 temporary.write_text(json.dumps(state), encoding="utf-8")
             (folder / CACHE_FILE).unlink(missing_ok=True)
             if cache and self._cached:
                 tensors = {"ids": torch.tensor(self._cached)}
                 for i, layer in enumerate(self._cache.layers):
                     tensors |= {f"{i}.keys": layer.keys.contiguous(), f"{i}.values": layer.values.contiguous()}
-                with whole_file(folder / CACHE_FILE) as temporary:
+                with atomic_write(folder / CACHE_FILE) as temporary:
                     save_file(tensors, temporary, {"model": model_fingerprint(self.pipeline.model)})
 
     @classmethod

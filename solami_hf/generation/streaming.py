@@ -27,10 +27,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..modeling.vocabulary import BRACKETS
+from ..modeling.solami.vocabulary import BRACKETS
 from ..processing.answers import FORMATS, PARTS
 from ..processing.interleaving import CHUNK_SECONDS
-from ..processing.motion import SmplxMotion
+from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.processor_codecs import MIXED_PRECISION
 from .pipeline import Reply
 from .streaming_media import LOOKAHEAD, MotionPieces, SpeechPieces

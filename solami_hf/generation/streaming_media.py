@@ -20,13 +20,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
-from ..modeling.streaming_motion_vq import LOOKAHEAD, MotionVQDecoderStream
-from ..modeling.streaming_speech_codec import SpeechCodecDecoderStream
-from ..modeling.vocabulary import split_levels
-from ..processing.audio import LOUDEST, LOUDNESS_SECONDS
-from ..processing.motion import SmplxMotion
-from ..processing.motion_features import features_to_smplx
+from ..modeling.motion_vq.streaming_motion_vq import LOOKAHEAD, MotionVQDecoderStream
+from ..modeling.solami.vocabulary import split_levels
+from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from ..modeling.speech_codec.streaming_speech_codec import SpeechCodecDecoderStream
+from ..processing.audio.waveforms import LOUDEST, LOUDNESS_SECONDS
+from ..processing.motion.features import features_to_smplx
+from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.processor_codecs import in_own_precision
 
 FILLED_SECONDS, FILLED_AHEAD_SECONDS, FILLED_BEHIND_SECONDS = 0.8, 0.2, 3.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from ..processing.folder_or_hub import hub_id
+from ..processing.files.folder_or_hub import hub_id
 from .cards import model_card
 
 _KINDS = {
@@ -122,7 +122,7 @@ _REPRESENTATIONS = {
 
 
 def _motion_codec(folder: Path, _) -> dict:
-    from ..modeling.configuration_motion_vq import SolamiMotionVQConfig
+    from ..modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
 
     config = SolamiMotionVQConfig.from_pretrained(folder)
     form, sizes = _MOTION.format(config.fps), config.modality_sizes
@@ -144,7 +144,7 @@ def _motion_codec(folder: Path, _) -> dict:
 
 
 def _speech_codec(folder: Path, _) -> dict:
-    from ..modeling.configuration_speech_codec import SolamiSpeechCodecConfig
+    from ..modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 
     config = SolamiSpeechCodecConfig.from_pretrained(folder)
     form = f"{_SPEECH.format(config.sampling_rate / 1000)}, {config.num_quantizers} levels"
@@ -160,7 +160,7 @@ def _speech_codec(folder: Path, _) -> dict:
 
 
 def _acoustic_model(folder: Path, _) -> dict:
-    from ..modeling.configuration_soundstorm import SolamiSoundStormConfig
+    from ..modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 
     config = SolamiSoundStormConfig.from_pretrained(folder)
     last = config.num_quantizers - 1

@@ -20,7 +20,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ..command_line import parse_arguments
-from ..processing.folder_or_hub import check_source, hub_id
+from ..processing.files.folder_or_hub import check_source, hub_id
 from . import doctor_checks, doctor_code
 from .export import with_flags
 from .push_plan import files_of, kind_of, missing

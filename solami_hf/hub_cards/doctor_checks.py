@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..processing.folder_or_hub import hub_id
+from ..processing.files.folder_or_hub import hub_id
 from .push_plan import read_json
 from .push_refusals import Finding
 
@@ -18,8 +18,8 @@ def check_vocabulary(folder: Path) -> list[Finding]:
     """Layout of the config against the tokenizer's ids, the rows of embedding and head, and the codecs' sizes."""
     from transformers import AutoConfig, AutoTokenizer
 
-    from ..modeling.configuration_solami import require_layout
-    from ..modeling.vocabulary import MARKERS, MODALITY_FORMATS
+    from ..modeling.solami.configuration_solami import require_layout
+    from ..modeling.solami.vocabulary import MARKERS, MODALITY_FORMATS
 
     config = AutoConfig.from_pretrained(folder)
     require_layout(config)
@@ -97,7 +97,7 @@ def check_codecs(folder: Path) -> list[Finding]:
     """The codecs load, have statistics, fit the layout, and are those of the training data and the voices."""
     from transformers import AutoConfig
 
-    from ..modeling.configuration_solami import require_layout
+    from ..modeling.solami.configuration_solami import require_layout
     from ..processing.fingerprints import codec_fingerprint
     from ..processing.processing_solami import SolamiProcessor
 
@@ -241,8 +241,8 @@ def check_dataset(folder: Path) -> list[Finding]:
     """What the card says about configs and codecs, against the files and their columns."""
     import pyarrow.parquet as pq
 
-    from ..processing.token_card import card_data
-    from ..processing.token_schema import CODECS_OF, SCHEMAS
+    from ..processing.datasets.token_card import card_data
+    from ..processing.datasets.token_schema import CODECS_OF, SCHEMAS
 
     if not (folder / "README.md").is_file():
         return []

@@ -9,7 +9,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..processing.remote_code import remote_modules
+from ..modeling.remote_code import remote_modules
 from .push_plan import read_json
 from .push_refusals import Finding
 
@@ -37,8 +37,8 @@ if is_checkpoint:
 
 def own_modules() -> dict[str, str]:
     """File name -> text of all code that this version writes into checkpoints and codecs."""
-    modelling = Path(find_spec("solami_hf.modeling.modeling_solami").origin)
-    return remote_modules() | remote_modules(modelling)
+    names = ("processing.processing_solami", "modeling.solami.modeling_solami")
+    return {k: v for name in names for k, v in remote_modules(find_spec(f"solami_hf.{name}").origin).items()}
 
 
 def check_code(folder: Path, trust_remote_code: bool = False) -> list[Finding]:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..command_line import parse_arguments
-from ..processing.folder_or_hub import hub_id, model_source
-from ..processing.output_folder import whole_folder
-from ..processing.whole_file import whole_file
+from ..processing.files.atomic_write import atomic_write
+from ..processing.files.folder_or_hub import hub_id, model_source
+from ..processing.files.output_folder import atomic_folder
 from .card_facts import card_of_folder
 from .push_plan import CODEC_TYPES, read_json
 from .push_refusals import refusals
@@ -56,7 +56,7 @@ def export_checkpoint(
 
     source = model_source("checkpoint", source)
     config = AutoConfig.from_pretrained(source)
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         if config.model_type in CODEC_TYPES:
             AutoModel.from_pretrained(source, dtype=dtype).save_pretrained(folder, max_shard_size=max_shard_size)
         else:
@@ -67,8 +67,8 @@ def export_checkpoint(
 def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dtype: str) -> None:
     from transformers import AutoModelForCausalLM
 
-    from ..modeling.backbones import allow_cache
-    from ..modeling.configuration_solami import require_layout
+    from ..modeling.solami.backbones import allow_cache
+    from ..modeling.solami.configuration_solami import require_layout
     from ..processing.fingerprints import codec_fingerprint
     from ..processing.processing_solami import SolamiProcessor
 
@@ -134,7 +134,7 @@ def export_adapter(
         raise ValueError(f"{found} names {named!r} as its base, which others do not have; pass --base OWNER/NAME")
     if not (found / "adapter_model.safetensors").is_file():
         raise ValueError(f"{found} has no adapter_model.safetensors; save the adapter with PEFT's save_pretrained")
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         _write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
         shutil.copyfile(found / "adapter_model.safetensors", folder / "adapter_model.safetensors")
         _complete(found, folder, model_id)
@@ -158,7 +158,7 @@ def _is_adapter(folder: Path) -> bool:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..processing.whole_file import whole_file
+from ..processing.files.atomic_write import atomic_write
 
 NAME = "loss.png"
 _WIDTH, _HEIGHT, _DPI = 7, 3, 100
@@ -33,7 +33,7 @@ def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
     axes.set(xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    with whole_file(Path(folder) / NAME) as temporary:
+    with atomic_write(Path(folder) / NAME) as temporary:
         figure.savefig(temporary, format="png")
     return NAME
 

@@ -25,10 +25,10 @@ from importlib import import_module
 from pathlib import Path
 
 from ..command_line import parse_arguments
-from ..processing.folder_or_hub import push_target
-from ..processing.output_folder import writing_to
-from ..processing.processes import is_first_process
-from ..processing.token_pushing import require_login
+from ..processing.datasets.token_pushing import require_login
+from ..processing.files.folder_or_hub import push_target
+from ..processing.files.output_folder import writing_to
+from ..processing.files.processes import is_first_process
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint, with_flags
 from .push_plan import KINDS, files_of, kind_of, missing, size_text
 from .push_refusals import Finding, refusals
@@ -136,7 +136,7 @@ def _stage_metric(path: str, staged: Path) -> None:
             f"{staged.name}.py in it; push it to OWNER/{name}"
         )
     if name in import_module(_METRICS).NAMES:
-        import_module(f"{_METRICS}.export").self_contained(name, staged)
+        import_module(f"{_METRICS}.metric_export").self_contained(name, staged)
     elif Path(path).is_dir():
         shutil.copytree(path, staged, ignore=shutil.ignore_patterns("__pycache__"))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..processing.media_files import files_below
+from ..processing.files.media_files import files_below
 from .push_refusals import Finding
 
 # Kind -> the Hub's type of repository.
@@ -31,8 +31,8 @@ _NEEDED = {
     },
     "dataset": {},
     "metric": {
-        "app.py": "solami_hf.metrics.export writes it",
-        "requirements.txt": "solami_hf.metrics.export writes it",
+        "app.py": "solami_hf.metrics.metric_export writes it",
+        "requirements.txt": "solami_hf.metrics.metric_export writes it",
     },
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from ..processing.text_files import text_of
+from ..processing.files.text_files import text_of
 
 MAX_TEXT_BYTES = 64 << 20
 _TEXT = (".json", ".jsonl", ".yaml", ".yml", ".md", ".txt", ".py", ".jinja", ".html", ".js", ".css", ".csv", ".toml",

@@ -79,7 +79,7 @@ def check_audio(audio: Any, name: str) -> np.ndarray:
         told = f"is a {type(audio).__name__}" if samples.dtype.kind == "O" else told
         raise ValueError(
             f"`{name}` {told}, expected mono float samples (T,) at {SAMPLING_RATE} Hz within -1..1; "
-            f"solami_hf.processing.audio.read_audio({name}, {SAMPLING_RATE}) makes them of other forms"
+            f"solami_hf.processing.audio.waveforms.read_audio({name}, {SAMPLING_RATE}) makes them of other forms"
         )
     if not np.isfinite(samples).all():
         raise ValueError(f"`{name}` holds NaN or infinite samples")

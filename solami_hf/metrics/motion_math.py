@@ -29,7 +29,7 @@ UPSTREAM_PAIRS = 50
 UPSTREAM_MISSING = -2.0
 # The original leaves pelvis and hips out of its "angle error".
 UPSTREAM_ANGLE_JOINTS = slice(3, NUM_JOINTS)
-# Index of each joint's parent, as in `solami_hf.processing.smplx_body`: this file travels to the Hub without it.
+# Index of each joint's parent, as in `solami_hf.processing.motion.body`: this file travels to the Hub without it.
 PARENTS = (
     *(-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15),
     *(20, 25, 26, 20, 28, 29, 20, 31, 32, 20, 34, 35, 20, 37, 38),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..modeling.configuration_solami import require_layout
-from ..modeling.vocabulary import BRACKETS
+from ..modeling.solami.configuration_solami import require_layout
+from ..modeling.solami.vocabulary import BRACKETS
 
 PARTS = ("body", "hand", "speech")
 # Whether words come first, and the parts behind them. The last three are the answers of the one-shot tasks.

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..modeling.vocabulary import BRACKETS
+from ..modeling.solami.vocabulary import BRACKETS
 from .rendering import IGNORE, TokenRenderer
 
 logger = logging.getLogger(__name__)

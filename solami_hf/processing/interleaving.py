@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..modeling.vocabulary import BRACKETS
+from ..modeling.solami.vocabulary import BRACKETS
 from .answers import PARTS, Answer, parse_answer, parts_of
 
 CHUNK_SECONDS = 0.4

@@ -16,23 +16,23 @@ import torch
 from transformers import BatchFeature
 from transformers.processing_utils import TextKwargs
 
-from ..modeling.configuration_solami import ANSWER_FORMATS
-from ..modeling.speech_codec_adapter import as_speech_codec, load_speech_codec
-from ..modeling.vocabulary import MODALITY_FORMATS, extend_tokenizer
+from ..modeling.remote_code import write_remote_code
+from ..modeling.solami.configuration_solami import ANSWER_FORMATS
+from ..modeling.solami.vocabulary import MODALITY_FORMATS, extend_tokenizer
+from ..modeling.speech_codec.speech_codec_adapter import as_speech_codec, load_speech_codec
 from .answers import Answer, parse_answer
-from .audio import is_pair
+from .audio.waveforms import is_pair
 from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_right
+from .files.atomic_write import follow_umask
 from .interleaving import with_chunks
-from .motion import SmplxMotion
-from .motion_features import features_to_smplx, motion_to_features, relative_transform
-from .motion_files import read_motion
+from .motion.body import standing_height
+from .motion.features import features_to_smplx, motion_to_features, relative_transform
+from .motion.motion_io import read_motion
+from .motion.smplx_motion import SmplxMotion
 from .processor_chat import PADDING, ChatProcessing, refuse_unknown
 from .processor_codecs import CODECS, ProcessorCodecs, in_own_precision
 from .processor_speech import SpeechProcessing
-from .remote_code import AUTO_MAP, write_remote_code
 from .rendering import TokenRenderer
-from .smplx_body import standing_height
-from .whole_file import follow_umask
 
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 MAX_MOTION_SECONDS = 120.0
@@ -76,7 +76,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
             raise ValueError(f"answer_format must be one of {ANSWER_FORMATS}, got {answer_format!r}")
         chat_template = chat_template or _TEMPLATE.read_text(encoding="utf-8")
         super().__init__(tokenizer, chat_template=chat_template)
-        self.auto_map = dict(AUTO_MAP)
+        self.auto_map = {"AutoProcessor": "processing_solami.SolamiProcessor"}
         self.characters = characters or {}
         self.answer_format = answer_format
         if speech_codec is not None:
@@ -150,7 +150,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
             codec.save_pretrained(os.path.join(save_directory, name))
             follow_umask(os.path.join(save_directory, name))
         self.voices.save(save_directory)
-        write_remote_code(save_directory)
+        write_remote_code(save_directory, __file__)
         files = super().save_pretrained(save_directory, **kwargs)
         if push_to_hub:
             hub = ("commit_message", "private", "token", "revision", "create_pr")

@@ -11,8 +11,8 @@ import torch
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 
-from ..modeling.modeling_motion_vq import SolamiMotionVQModel
-from ..modeling.speech_codec_adapter import load_speech_codec
+from ..modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from ..modeling.speech_codec.speech_codec_adapter import load_speech_codec
 
 CODECS = ("motion_codec", "speech_codec", "acoustic_model")
 MIXED_PRECISION = ("cpu", "cuda", "mps", "xpu")
@@ -100,7 +100,7 @@ class ProcessorCodecs(ProcessorMixin):
             return SolamiMotionVQModel.from_pretrained
         if name == "speech_codec":
             return partial(load_speech_codec, lm_levels=self.speech_levels)
-        from ..modeling.modeling_soundstorm import SolamiSoundStormModel
+        from ..modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 
         return SolamiSoundStormModel.from_pretrained
 

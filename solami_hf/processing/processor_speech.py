@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from transformers.processing_utils import ProcessorMixin
 
-from ..modeling.vocabulary import flatten_levels, split_levels
-from .audio import limit_loudness, read_audio
+from ..modeling.solami.vocabulary import flatten_levels, split_levels
+from .audio.waveforms import limit_loudness, read_audio
 from .batching import map_in_batches, pad_right
 from .processor_codecs import in_own_precision
 from .rendering import text_of

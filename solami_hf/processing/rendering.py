@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..modeling.configuration_solami import require_layout
-from ..modeling.vocabulary import BRACKETS, MARKERS
+from ..modeling.solami.configuration_solami import require_layout
+from ..modeling.solami.vocabulary import BRACKETS, MARKERS
 from .answers import _is_reserved
 from .interleaving import CHUNK_SECONDS, Chunks
 

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import cached_file
 
+from .files.atomic_write import atomic_write
 from .fingerprints import codec_fingerprint
-from .whole_file import whole_file
 
 FOLDER, INDEX = "voices", "voices.json"
 _NAME = re.compile(r"\w(?:[\w .'-]{0,62}\w)?")
@@ -139,10 +139,10 @@ class Voices:
         for name in self.entries:
             codes = self.codes(name).contiguous()
             narrow = codes.to(torch.int16 if int(codes.max()) < 1 << 15 else torch.int32)
-            with whole_file(Path(folder) / FOLDER / f"{name}.safetensors") as temporary:
+            with atomic_write(Path(folder) / FOLDER / f"{name}.safetensors") as temporary:
                 save_file({"audio_codes": narrow}, temporary)
         if self.entries:
-            with whole_file(Path(folder) / FOLDER / INDEX) as temporary:
+            with atomic_write(Path(folder) / FOLDER / INDEX) as temporary:
                 temporary.write_text(json.dumps(self.entries, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

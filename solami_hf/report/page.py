@@ -19,7 +19,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from ..processing.whole_file import whole_file
+from ..processing.files.atomic_write import atomic_write
 
 NUM_JOINTS = 55
 LARGEST_COORDINATE = 32.767  # metres, what a 16 bit integer holds in millimetres
@@ -58,7 +58,7 @@ class Performer:
         if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 3) or not len(joints):
             raise ValueError(
                 f"`joints` of performer {self.name!r} has the shape {joints.shape}; expected (T, {NUM_JOINTS}, 3) "
-                "with at least one frame. `solami_hf.processing.smplx_body.joint_positions(motion)` makes them."
+                "with at least one frame. `solami_hf.processing.motion.body.joint_positions(motion)` makes them."
             )
         if not np.isfinite(joints).all():
             raise ValueError(f"`joints` of performer {self.name!r} contains NaN or infinite values; expected metres.")
@@ -391,6 +391,6 @@ def _asset(name: str) -> str:
 
 
 def _write_whole(path: Path, text: str) -> Path:
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path

@@ -16,7 +16,7 @@ from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..processing.whole_file import follow_umask, whole_file
+from ..processing.files.atomic_write import atomic_write, follow_umask
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class SafeTrainer(Trainer):
             folder = Path(output_dir or self.args.output_dir)
             # Nobody should have to load a pickle
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            with whole_file(folder / "training_args.json") as temporary:
+            with atomic_write(folder / "training_args.json") as temporary:
                 temporary.write_text(json.dumps(self.args.to_dict(), indent=1, default=str), encoding="utf-8")
             for path in folder.glob("*.safetensors"):
                 follow_umask(path)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..command_line import parse_arguments
-from ..modeling.configuration_solami import ANSWER_FORMATS
-from ..processing.folder_or_hub import with_sources
-from ..processing.output_folder import whole_folder
-from ..processing.text_files import read_json
+from ..modeling.solami.configuration_solami import ANSWER_FORMATS
+from ..processing.files.folder_or_hub import with_sources
+from ..processing.files.output_folder import atomic_folder
+from ..processing.files.text_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,11 @@ def init(args: InitArguments) -> None:
     """
     from transformers import AutoTokenizer
 
-    from ..modeling.backbones import extend_backbone
-    from ..modeling.modeling_motion_vq import SolamiMotionVQModel
+    from ..modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+    from ..modeling.solami.backbones import extend_backbone
     from ..processing.processing_solami import SolamiProcessor
 
-    with whole_folder(args.output) as folder:
+    with atomic_folder(args.output) as folder:
         args = with_sources(args, "backbone", "motion_codec", "speech_codec", "acoustic_model", bare=["backbone"])
         characters = read_characters(args.characters) if args.characters else None
         motion = SolamiMotionVQModel.from_pretrained(args.motion_codec)
@@ -103,13 +103,13 @@ def init(args: InitArguments) -> None:
 def read_speech(args: InitArguments) -> dict:
     """What `SolamiProcessor` takes for speech; ValueError for an acoustic model or levels of no given codec."""
     if args.speech_codec is None:
-        from ..processing.packaged_speech import packaged_speech
+        from ..processing.audio.packaged_speech import packaged_speech
 
         if args.acoustic_model or args.speech_levels:
             raise ValueError("acoustic_model and speech_levels belong to a speech codec: give speech_codec, too")
         return packaged_speech()
-    from ..modeling.modeling_soundstorm import SolamiSoundStormModel
-    from ..modeling.speech_codec_adapter import load_speech_codec
+    from ..modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+    from ..modeling.speech_codec.speech_codec_adapter import load_speech_codec
 
     codec = load_speech_codec(args.speech_codec, lm_levels=args.speech_levels)
     acoustic = SolamiSoundStormModel.from_pretrained(args.acoustic_model) if args.acoustic_model else None

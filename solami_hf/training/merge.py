@@ -14,9 +14,9 @@ from pathlib import Path
 
 from ..command_line import parse_arguments
 from ..hub_cards.cards import model_card
-from ..processing.folder_or_hub import hub_id
-from ..processing.output_folder import whole_folder
-from .adapters import load_merged
+from ..processing.files.folder_or_hub import hub_id
+from ..processing.files.output_folder import atomic_folder
+from .language_model.adapters import load_merged
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
     from ..processing.processing_solami import SolamiProcessor
 
     found = find_adapter(adapter)
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         base = str(base or PeftConfig.from_pretrained(found).base_model_name_or_path)
         model = load_merged(found, base)
         beside = [path for path in (Path(found), Path(found).parent) if (path / "processor_config.json").is_file()]

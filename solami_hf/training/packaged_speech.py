@@ -1,7 +1,7 @@
 """Puts a trained codec and acoustic model where the package carries them, with a prompt of each offline voice.
 
     python -m solami_hf.training.packaged_speech --codec runs/codec/codec --acoustic_model runs/acoustic \
-        --output solami_hf/processing/speech
+        --output solami_hf/processing/audio/speech
 """
 
 import json
@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from ..command_line import parse_arguments, run_command
-from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
-from ..processing.audio import read_audio
+from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from ..processing.audio.waveforms import read_audio
+from ..processing.files.atomic_write import atomic_write
 from ..processing.voices import Voices
-from ..processing.whole_file import whole_file
-from .speech_voices import VOICES, speak
+from .speech.speech_voices import VOICES, speak
 
 logger = logging.getLogger(__name__)
 PROGRAM = "python -m solami_hf.training.packaged_speech"
@@ -54,11 +54,11 @@ def package(args: PackageArguments) -> int:
                 f"{folder} has no {' and no '.join(missing)}; expected a folder of a trained model"
             )
     for name, folder in folders.items():
-        with whole_file(output / name / "model.safetensors") as temporary:
+        with atomic_write(output / name / "model.safetensors") as temporary:
             shutil.copyfile(folder / "model.safetensors", temporary)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config.pop("auto_map", None)  # its code is the package itself
-        with whole_file(output / name / "config.json") as temporary:
+        with atomic_write(output / name / "config.json") as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         size += (output / name / "model.safetensors").stat().st_size
     codec = SolamiSpeechCodecModel.from_pretrained(output / "speech_codec", dtype=torch.float32).eval()

@@ -9,12 +9,12 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel, run_layers
+from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, run_layers
 from ..processing.batching import map_in_batches, pad_right
-from .soundstorm_data import SpeechCodes
-from .speech_codec_data import Recordings
-from .speech_sentences import sentences
-from .speech_voices import speak_all
+from .soundstorm.soundstorm_data import SpeechCodes
+from .speech.speech_codec_data import Recordings
+from .speech.speech_sentences import sentences
+from .speech.speech_voices import speak_all
 
 logger = logging.getLogger(__name__)
 

@@ -14,23 +14,23 @@ import numpy as np
 from datasets import Dataset
 
 from ..command_line import parse_arguments, run_command
-from ..processing.folder_or_hub import check_source
-from ..processing.output_folder import writing_to
+from ..processing.datasets.split_hygiene import held_out_rows, without_leaks
+from ..processing.datasets.tasks import MOTION_TASKS
+from ..processing.datasets.token_data import load_tokens, split_names
+from ..processing.files.folder_or_hub import check_source
+from ..processing.files.output_folder import writing_to
 from ..processing.rendering import TASKS, TokenRenderer
-from ..processing.split_hygiene import held_out_rows, without_leaks
-from ..processing.tasks import MOTION_TASKS
-from ..processing.token_data import load_tokens, split_names
 from .held_out import evaluation_split
-from .language_model import (
+from .language_model.language_model_training import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
     load_model_and_processor,
     rendered_dataset,
     train_language_model,
 )
-from .mixture import PairRenderer
-from .packed_mixture import PackedMixture
-from .task_rows import task_sources
+from .language_model.mixture import PairRenderer
+from .language_model.packed_mixture import PackedMixture
+from .language_model.task_rows import task_sources
 
 
 @dataclass
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if "--plan" in argv:
-        from .plan import plan_command
+        from .language_model.plan import plan_command
 
         return plan_command(argv, PretrainArguments, "solami pretrain")
     args, training_args = parse_arguments([PretrainArguments, LanguageModelTrainingArguments], argv, "solami pretrain")

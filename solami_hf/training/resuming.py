@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, TrainerCallback, TrainerState, TrainingArguments
 
-from ..processing.whole_file import whole_file, whole_model
+from ..processing.files.atomic_write import atomic_model, atomic_write
 from .checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
 from .progress import show_loss_on_bar
 
@@ -92,7 +92,7 @@ class AveragedWeights(TrainerCallback):
 
     def save(self, folder: str | Path) -> None:
         """Writes the averages into a checkpoint."""
-        with whole_file(Path(folder) / AVERAGES_FILE) as temporary:
+        with atomic_write(Path(folder) / AVERAGES_FILE) as temporary:
             save_file(self.averages | {"steps": torch.tensor(self.steps)}, temporary)
 
     def load(self, folder: str | Path, device: torch.device) -> None:
@@ -226,6 +226,6 @@ def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bo
     """
     # The configuration takes its dtype from the model.
     weights = {name: value.half() for name, value in model.state_dict().items()} if half else None
-    with written_or_nothing(folder), whole_model(folder) as staging:
+    with written_or_nothing(folder), atomic_model(folder) as staging:
         model.save_pretrained(staging, state_dict=weights)
         (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")

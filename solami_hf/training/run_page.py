@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 import soundfile
 
-from ..processing.whole_file import whole_file
+from ..processing.files.atomic_write import atomic_write
 from ..report.page import Curve
 
 # page.html has no section for sounds of their own: this one stands before its others
@@ -69,7 +69,7 @@ def add_sounds(
         jinja2.Environment(autoescape=True).from_string(_SOUNDS).render(heading=heading, note=note, clips=sources)
     )
     html = Path(page).read_text(encoding="utf-8").replace("<main>\n", section + "\n", 1)
-    with whole_file(page) as temporary:
+    with atomic_write(page) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 

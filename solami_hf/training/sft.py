@@ -14,11 +14,11 @@ import pyarrow as pa
 from datasets import Dataset, NamedSplit
 
 from ..command_line import parse_arguments, run_command
-from ..processing.folder_or_hub import check_source
-from ..processing.output_folder import writing_to
-from ..processing.token_data import split_names
+from ..processing.datasets.token_data import split_names
+from ..processing.files.folder_or_hub import check_source
+from ..processing.files.output_folder import writing_to
 from .held_out import evaluation_split
-from .language_model import (
+from .language_model.language_model_training import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
     load_model_and_processor,
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if "--plan" in argv:
-        from .plan import plan_command
+        from .language_model.plan import plan_command
 
         return plan_command(argv, SftArguments, "solami sft")
     args, training_args = parse_arguments([SftArguments, LanguageModelTrainingArguments], argv, "solami sft")
@@ -83,10 +83,10 @@ def sft(args: SftArguments, training_args) -> dict:
 def chat_samples(args: SftArguments, processor, split: str, training_args, answer_format: str) -> Dataset:
     """Rendered dialogues of a split, cut to `max_length` by whole rounds; what became of them is logged."""
     from ..processing.batch_rendering import RenderingCounts, render_chats
-    from ..processing.rendered_data import RENDERED, ROWS_PER_GROUP
+    from ..processing.datasets.rendered_data import RENDERED, ROWS_PER_GROUP
+    from ..processing.datasets.split_hygiene import held_out_rows, without_leaks
+    from ..processing.datasets.token_data import load_tokens
     from ..processing.rendering import TokenRenderer
-    from ..processing.split_hygiene import held_out_rows, without_leaks
-    from ..processing.token_data import load_tokens
 
     rows, counts = load_tokens(args.data, "chat", split, processor), RenderingCounts()
     if split == "train":

@@ -5,8 +5,8 @@ import torch
 from tqdm.auto import tqdm
 
 from ..processing.batching import map_in_batches
-from .semantic_distillation import SemanticTeacher
-from .speech_codec_data import Recordings
+from .speech.semantic_distillation import SemanticTeacher
+from .speech.speech_codec_data import Recordings
 
 _PAIRS = 60  # warped together
 

@@ -29,11 +29,11 @@ from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from ..command_line import parse_arguments, run_command
-from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from ..processing.files.folder_or_hub import with_sources
+from ..processing.files.output_folder import writing_to
+from ..processing.files.text_files import read_text
 from ..processing.fingerprints import codec_fingerprint
-from ..processing.folder_or_hub import with_sources
-from ..processing.output_folder import writing_to
-from ..processing.text_files import read_text
 from .parallel_speech import (
     HEAD_LAYERS,
     OWN,
@@ -48,11 +48,11 @@ from .parallel_speech import (
 )  # fmt: skip
 from .precision import avoid_slow_bf16
 from .resuming import ResumableTrainer, require_one_process, save_run
-from .semantic_distillation import SemanticTeacher
+from .speech.semantic_distillation import SemanticTeacher
+from .speech.speech_codec_arguments import SpeechCodecTrainingArguments
+from .speech.speech_codec_data import Recordings, read_recordings
+from .speech.speech_codec_losses import MelLoss
 from .speech_alignment import align, states_of
-from .speech_codec_arguments import SpeechCodecTrainingArguments
-from .speech_codec_data import Recordings, read_recordings
-from .speech_codec_losses import MelLoss
 from .speech_units import SharedUnits, shared_units
 from .voice_exchange_start import fill_behind_level_0, sharpness, teach_units, unit_logits
 from .voice_level import check_room, make_level_1_the_voice

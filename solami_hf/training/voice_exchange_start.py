@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import trange
 
-from ..modeling.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
+from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
 from .parallel_speech import HEAD_LAYERS, ParallelSpeech, run_head
-from .speech_codec_start import fill_levels
+from .speech.speech_codec_start import fill_levels
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from solami_hf.demo.captions import CAPTIONS, action_of_caption, caption, captions_for
-from solami_hf.demo.dialogues import ACTIONS
+from solami_hf.demo.corpus.captions import CAPTIONS, action_of_caption, caption, captions_for
+from solami_hf.demo.corpus.dialogues import ACTIONS
 
 
 def test_every_action_has_at_least_six_different_captions():

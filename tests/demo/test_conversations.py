@@ -4,17 +4,17 @@ import json
 
 import pytest
 
-from solami_hf.demo.conversations import write_chat_corpus
-from solami_hf.demo.dialogues import load_dialogues, nodes
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.demo.corpus.conversations import write_chat_corpus
+from solami_hf.demo.corpus.dialogues import load_dialogues, nodes
+from solami_hf.processing.motion.motion_io import write_motion
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     import numpy as np
 
-    from solami_hf.demo.dialogues import ACTIONS
-    from solami_hf.processing.motion import SmplxMotion
+    from solami_hf.demo.corpus.dialogues import ACTIONS
+    from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
     root = tmp_path_factory.mktemp("corpus")
     (root / "motion").mkdir()

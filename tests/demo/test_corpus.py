@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.demo import corpus
-from solami_hf.demo.captions import action_of_caption
-from solami_hf.demo.corpus import PARTNERS, make_clip, place_for_dialogue, write_motion_corpus
-from solami_hf.demo.dialogues import ACTIONS
-from solami_hf.demo.gestures import GESTURES, make_gesture
+from solami_hf.demo.corpus import build_corpus as corpus
+from solami_hf.demo.corpus.build_corpus import PARTNERS, make_clip, place_for_dialogue, write_motion_corpus
+from solami_hf.demo.corpus.captions import action_of_caption
+from solami_hf.demo.corpus.dialogues import ACTIONS
+from solami_hf.demo.corpus.gestures import GESTURES, make_gesture
 from solami_hf.demo.recognition import ActionRecognizer
-from solami_hf.processing.motion_features import canonicalize, relative_transform
-from solami_hf.processing.motion_files import read_motion
+from solami_hf.processing.motion.features import canonicalize, relative_transform
+from solami_hf.processing.motion.motion_io import read_motion
 
 SOME = ("wave", "bow", "nod", "point", "thumbs_up", "offer_hand")
 

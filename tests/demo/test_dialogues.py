@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from solami_hf.demo.dialogues import (
+from solami_hf.demo.corpus.dialogues import (
     ACTIONS,
     Dialogue,
     Line,
@@ -170,7 +170,7 @@ def test_a_broken_file_is_named(text, message):
 
 
 def test_task_phrasings():
-    folder = resources.files("solami_hf.processing").joinpath("tasks")
+    folder = resources.files("solami_hf.processing.datasets").joinpath("tasks")
     texts = {file.name: file.read_text(encoding="utf-8").splitlines() for file in folder.iterdir()}
     assert sorted(texts) == [
         "motion_to_motion.txt",

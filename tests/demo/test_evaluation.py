@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from solami_hf.demo.evaluation import (
+from solami_hf.demo.demo_evaluation import (
     Shares,
     Turn,
     is_right,
@@ -21,7 +21,7 @@ from solami_hf.demo.measure import FIGURES, target_met
 from solami_hf.demo.recognition import ActionRecognizer
 from solami_hf.generation.pipeline import Reply, SolamiPipeline
 from solami_hf.processing.answers import Answer
-from solami_hf.processing.motion import SmplxMotion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 
 def turn(audio, motion, say="Hello!"):

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from solami_hf.demo.animation import animate
-from solami_hf.demo.dialogues import GESTURES as GESTURE_IDS
-from solami_hf.demo.gestures import GESTURES, make_gesture
-from solami_hf.demo.posing import HAND_SHAPES, HANGING, Arm, Pose, arm_rotations, hand_rotations
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_features import canonicalize
-from solami_hf.processing.smplx_body import SMPLX_JOINT_NAMES, joint_positions, rest_joints
+from solami_hf.demo.corpus.animation import animate
+from solami_hf.demo.corpus.dialogues import GESTURES as GESTURE_IDS
+from solami_hf.demo.corpus.gestures import GESTURES, make_gesture
+from solami_hf.demo.corpus.posing import HAND_SHAPES, HANGING, Arm, Pose, arm_rotations, hand_rotations
+from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES, joint_positions, rest_joints
+from solami_hf.processing.motion.features import canonicalize
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 
 def at(positions: np.ndarray, name: str) -> np.ndarray:

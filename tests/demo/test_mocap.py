@@ -3,12 +3,12 @@ import importlib.util
 import numpy as np
 import pytest
 
-from solami_hf.demo import mocap
-from solami_hf.demo.animation import place
-from solami_hf.demo.dialogues import MOCAP_ACTIONS
-from solami_hf.demo.mocap import SOURCES, make_mocap, mirror
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.smplx_body import SMPLX_JOINT_NAMES, joint_positions
+from solami_hf.demo.corpus import mocap
+from solami_hf.demo.corpus.animation import place
+from solami_hf.demo.corpus.dialogues import MOCAP_ACTIONS
+from solami_hf.demo.corpus.mocap import SOURCES, make_mocap, mirror
+from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES, joint_positions
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 
 def test_the_thirteen_actions():

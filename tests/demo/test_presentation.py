@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from solami_hf.demo.presentation import _conversation, _curve, _row, chosen_conversations
-from solami_hf.processing.audio import write_audio
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.processing.audio.waveforms import write_audio
+from solami_hf.processing.motion.motion_io import write_motion
 
 NAMES = {"ada": {"name": "Captain Ada", "system": "You are Captain Ada."}}
 

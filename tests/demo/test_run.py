@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from solami_hf.demo import run as demo_run
-from solami_hf.demo.corpus import ACTIONS
-from solami_hf.demo.dialogues import ACTIONS as DIALOGUE_ACTIONS
-from solami_hf.demo.run import Demo, DemoArguments, expected_seconds, main, run
+from solami_hf.demo import command as demo_run
+from solami_hf.demo.command import Demo, DemoArguments, expected_seconds, main, run
+from solami_hf.demo.corpus.build_corpus import ACTIONS
+from solami_hf.demo.corpus.dialogues import ACTIONS as DIALOGUE_ACTIONS
 
 
 def with_stages(tmp_path, calls, failing=None, **arguments):

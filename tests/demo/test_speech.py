@@ -5,9 +5,16 @@ import json
 import numpy as np
 import soundfile
 
-from solami_hf.demo import speech
-from solami_hf.demo.dialogues import load_dialogues
-from solami_hf.demo.speech import TEST_RATES, TRAIN_RATES, lines_to_speak, trim_silence, wav_name, write_speech_corpus
+from solami_hf.demo.corpus import demo_speech as speech
+from solami_hf.demo.corpus.demo_speech import (
+    TEST_RATES,
+    TRAIN_RATES,
+    lines_to_speak,
+    trim_silence,
+    wav_name,
+    write_speech_corpus,
+)
+from solami_hf.demo.corpus.dialogues import load_dialogues
 
 
 def test_silent_ends_go():

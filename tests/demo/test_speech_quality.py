@@ -9,13 +9,13 @@ from solami_hf.demo.judged_voices import Voice, held_out_sentences, read_voice
 from solami_hf.demo.speech_quality import Cache, Judges, Measurement, Pair, clips_of, main, measure, prompt_plan
 from solami_hf.demo.speech_quality_figures import ratio, summarize, tables, targets
 from solami_hf.metrics.evaluation.lines import word_errors
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.processing.packaged_speech import FOLDER
-from solami_hf.training.speech_codec_data import Recordings
-from solami_hf.training.speech_sentences import sentences
+from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.processing.audio.packaged_speech import FOLDER
+from solami_hf.training.speech.speech_codec_data import Recordings
+from solami_hf.training.speech.speech_sentences import sentences
 
 SIZES = {"slt": (4000, 3000, 5000, 3200, 4100), "rms": (4100, 3900, 2000, 4200, 5100), "joe": (3000, 2600)}
 
@@ -208,7 +208,7 @@ def test_missing_sources_say_what_to_install(monkeypatch, tmp_path):
 
 
 def test_recordings_are_read(monkeypatch, tmp_path):
-    from solami_hf.processing.audio import write_audio
+    from solami_hf.processing.audio.waveforms import write_audio
 
     rows = []
     for index, name in enumerate(("a-0870", "a-0880", "a-0890", "a-0920", "a-0930")):

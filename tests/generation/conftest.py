@@ -5,7 +5,7 @@ import json
 import pytest
 import soundfile
 
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.processing.motion.motion_io import write_motion
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import soundfile
 
 from solami_hf.generation import DialogueSession
 from solami_hf.generation.chat import Recorder, chat, console, main, user_message
-from solami_hf.processing.motion_files import resample_motion, write_motion
+from solami_hf.processing.motion.motion_io import resample_motion, write_motion
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import StaticCache
 
-from solami_hf.modeling.configuration_solami import SolamiConfig
-from solami_hf.modeling.modeling_solami import SolamiForCausalLM
+from solami_hf.modeling.solami.configuration_solami import SolamiConfig
+from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM
 
 PAD, EOS = 10, 11
 NEW = 6

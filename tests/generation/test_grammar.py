@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from solami_hf.generation.grammar import FORMATS, AnswerGrammar, sliced_head
-from solami_hf.modeling.vocabulary import build_layout
+from solami_hf.modeling.solami.vocabulary import build_layout
 from solami_hf.processing.answers import parse_answer
 from solami_hf.processing.interleaving import parse_interleaved
 from solami_hf.processing.rendering import TokenRenderer

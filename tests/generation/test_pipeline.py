@@ -9,7 +9,7 @@ import torch
 
 from solami_hf.generation import SolamiPipeline
 from solami_hf.generation.chat import chat, main, user_message
-from solami_hf.processing.motion_files import read_motion, write_motion
+from solami_hf.processing.motion.motion_io import read_motion, write_motion
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from solami_hf.generation.results import ResultsWriter
+from solami_hf.generation.results_writer import ResultsWriter
 from solami_hf.processing.results import FEATURES, key_of, read_results, result_row
 
 SETTINGS = {

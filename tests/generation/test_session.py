@@ -8,7 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from solami_hf.generation import DialogueSession, SolamiPipeline
-from solami_hf.modeling.backbones import extend_backbone
+from solami_hf.modeling.solami.backbones import extend_backbone
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor, MaxLengthCriteria
 
 from solami_hf.generation import AnswerGrammar, DialogueSession, SolamiPipeline
-from solami_hf.generation.continuous import generate_continuously
 from solami_hf.generation.loading import load_model
+from solami_hf.generation.serving.continuous import generate_continuously
 
 TURN = [{"role": "user", "content": "wave your hand"}]
 

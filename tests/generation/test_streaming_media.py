@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from solami_hf.generation.streaming_media import MotionPieces, SpeechPieces
-from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.modeling.speech_codec_adapter import SpeechCodecAdapter
+from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from solami_hf.modeling.speech_codec.speech_codec_adapter import SpeechCodecAdapter
 from solami_hf.processing.processing_solami import SolamiProcessor
 
 sys.path.append(str(Path(__file__).parents[1]))

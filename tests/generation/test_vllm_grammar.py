@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from solami_hf.generation import vllm_grammar
+from solami_hf.generation.serving import vllm_grammar
 
 
 @pytest.fixture

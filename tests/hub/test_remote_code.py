@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from solami_hf.hub_cards.export import export_checkpoint
-from solami_hf.processing.motion_files import write_motion
-from solami_hf.processing.remote_code import remote_modules
+from solami_hf.modeling.remote_code import remote_modules
+from solami_hf.processing.motion.motion_io import write_motion
 
 # Codes of what is heard and seen, an answer, and what those codes look and sound like; the same lines for everybody.
 LOAD_AND_USE = """
@@ -68,8 +68,8 @@ print(json.dumps({"first": first, "second": second, "pinned": pinned.codecs}))
 @pytest.fixture
 def exported(tmp_path, tiny_model, tiny_processor, tiny_codecs, small_motion):
     """`solami/` as it goes to the Hub, with a voice and an acoustic model, its weights in several files."""
-    from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-    from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
+    from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+    from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 
     _, codec = tiny_codecs
     config = SolamiSoundStormConfig(
@@ -141,7 +141,7 @@ from transformers import AutoModelForCausalLM
     + """
 found = {"id": use("org/solami")[2], "revision": use("org/solami", revision="v1")[2]}
 model = use("org/solami")[0]
-assert type(model).__module__ == "solami_hf.modeling.modeling_solami", type(model)
+assert type(model).__module__ == "solami_hf.modeling.solami.modeling_solami", type(model)
 trusted = AutoModelForCausalLM.from_pretrained("org/solami", trust_remote_code=True)
 assert type(trusted) is type(model)  # the installed package goes before the code of a repository
 try:

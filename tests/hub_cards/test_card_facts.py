@@ -89,7 +89,7 @@ def test_codecs_tell_their_rates_and_sizes(tiny_codecs, tmp_path):
 
 
 def test_an_acoustic_model(tmp_path):
-    from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
+    from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 
     SolamiSoundStormConfig(num_quantizers=4, codebook_size=32).save_pretrained(tmp_path)
     text = card_of_folder(tmp_path, "org/storm")

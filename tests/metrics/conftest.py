@@ -30,7 +30,7 @@ def motions():
 @pytest.fixture(scope="session")
 def mocap():
     """65 takes of thirteen recorded actions: `SmplxMotion`s that stand on the floor."""
-    from solami_hf.demo.mocap import SOURCES, make_mocap
+    from solami_hf.demo.corpus.mocap import SOURCES, make_mocap
 
     rng = np.random.default_rng(0)
     return [make_mocap(action, rng)[0] for action in SOURCES for _ in range(5)]
@@ -39,7 +39,7 @@ def mocap():
 @pytest.fixture(scope="session")
 def mocap_joints(mocap):
     """Their joint positions, float64 (T, 55, 3)."""
-    from solami_hf.processing.smplx_body import joint_positions
+    from solami_hf.processing.motion.body import joint_positions
 
     return [joint_positions(motion).astype(np.float64) for motion in mocap]
 
@@ -49,7 +49,7 @@ def spoken():
     """Synthesized speech at 16 kHz and what is said: [(samples, text)]."""
     import hibari
 
-    from solami_hf.processing.audio import resample
+    from solami_hf.processing.audio.waveforms import resample
 
     texts = ["Please wave your hand and take a bow.", "We could walk to the harbour tomorrow morning."]
     speak = hibari.Hibari()

@@ -150,9 +150,9 @@ def test_similarity_of_real_speech_agrees_with_resemblyzer_itself(load, spoken):
     from solami_hf.metrics.speaker import SpeakerEmbedder
 
     clips = [clip for clip, _ in spoken]
-    same = load("speaker_similarity").compute(
-        predictions=clips[:1], references=clips[1:], model_id="resemblyzer"
-    )["speaker_similarity"]
+    same = load("speaker_similarity").compute(predictions=clips[:1], references=clips[1:], model_id="resemblyzer")[
+        "speaker_similarity"
+    ]
     assert same > 0.75
     encoder = VoiceEncoder("cpu", verbose=False)
     direct = [encoder.embed_utterance(preprocess_wav(clip)) for clip in clips]

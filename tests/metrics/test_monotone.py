@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solami_hf.processing.smplx_body import joint_positions
+from solami_hf.processing.motion.body import joint_positions
 
 
 def rises(values, strictly=True):

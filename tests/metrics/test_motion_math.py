@@ -85,7 +85,7 @@ def test_kinetic_batches_are_the_whole_set(monkeypatch):
 
 
 def test_parents_are_those_of_the_body():
-    from solami_hf.processing.smplx_body import SMPLX_PARENTS
+    from solami_hf.processing.motion.body import SMPLX_PARENTS
 
     assert mm.PARENTS == SMPLX_PARENTS
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from solami_hf.modeling.convert import convert_motion_vq
-from solami_hf.processing.motion_features import features_to_smplx, smplx_to_features
+from solami_hf.processing.motion.features import features_to_smplx, smplx_to_features
 
 FOLDER = Path(__file__).parents[1] / "golden" / "vqvae"
 PATHS = {name: FOLDER / f"{name}.pth" for name in ("body", "hand", "transform")}

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from solami_hf.processing.convert import main
+from solami_hf.processing.convert_command import main
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import pytest
 from transformers import LlamaConfig
 
 from solami_hf.generation import AnswerGrammar, SolamiPipeline, parse_answer
-from solami_hf.generation.request_grammar import grammar_of
-from solami_hf.generation.vllm_grammar import answer_regex
-from solami_hf.modeling.configuration_solami import SolamiConfig, require_layout
+from solami_hf.generation.serving.request_grammar import grammar_of
+from solami_hf.generation.serving.vllm_grammar import answer_regex
+from solami_hf.modeling.solami.configuration_solami import SolamiConfig, require_layout
 from solami_hf.processing.answers import parts_of
 from solami_hf.processing.interleaving import parse_interleaved
 from solami_hf.processing.rendering import TokenRenderer
-from solami_hf.training.adapters import new_token_ids
-from solami_hf.training.loss_by_modality import LossByModality, SplitLossTrainer
+from solami_hf.training.language_model.adapters import new_token_ids
+from solami_hf.training.language_model.loss_by_modality import LossByModality, SplitLossTrainer
 
 NEEDS_IT = {
     "require_layout": require_layout,

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.modeling_motion_vq import MotionVQCache, SolamiMotionVQModel, SolamiMotionVQOutput
+from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from solami_hf.modeling.motion_vq.modeling_motion_vq import MotionVQCache, SolamiMotionVQModel, SolamiMotionVQOutput
 
 
 def tiny_model(**overrides) -> SolamiMotionVQModel:
@@ -215,7 +215,7 @@ def test_many_and_few_steps_are_convolved_alike(causal, monkeypatch):
     values = torch.randn(3, 36, 315)
     results = []
     for limit in (0, 10**6):
-        monkeypatch.setattr("solami_hf.modeling.modeling_motion_vq._FEW_STEPS", limit)
+        monkeypatch.setattr("solami_hf.modeling.motion_vq.modeling_motion_vq._FEW_STEPS", limit)
         codes = model.encode(values)
         results.append((codes, model.decode(codes.body_codes, codes.hand_codes).motion_values))
     assert torch.equal(results[0][0].body_codes, results[1][0].body_codes)

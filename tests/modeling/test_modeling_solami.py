@@ -13,10 +13,10 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from solami_hf.modeling.configuration_solami import SolamiConfig
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_solami import SolamiForCausalLM, SolamiModel
-from solami_hf.modeling.vocabulary import MARKERS, build_layout, extend_tokenizer
+from solami_hf.modeling.solami.configuration_solami import SolamiConfig
+from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM, SolamiModel
+from solami_hf.modeling.solami.vocabulary import MARKERS, build_layout, extend_tokenizer
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 
 SIZES = {"speech": 32, "body": 16, "hand": 8, "trans": 4}
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.convert_soundstorm import convert_soundstorm
-from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel, SoundStormConvolution
-from solami_hf.modeling.soundstorm_masking import choose, hide_codes, mask_cells
+from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+from solami_hf.modeling.soundstorm.convert_soundstorm import convert_soundstorm
+from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel, SoundStormConvolution
+from solami_hf.modeling.soundstorm.soundstorm_masking import choose, hide_codes, mask_cells
 
 FOLDER = Path(__file__).parents[1] / "golden" / "soundstorm"
 TINY = {

@@ -5,10 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from solami_hf.modeling import modeling_speech_codec
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.convert_speech_codec import convert_speech_codec
-from solami_hf.modeling.modeling_speech_codec import (
+from solami_hf.modeling.speech_codec import modeling_speech_codec
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.convert_speech_codec import convert_speech_codec
+from solami_hf.modeling.speech_codec.modeling_speech_codec import (
     SolamiSpeechCodecModel,
     SpeechCodecCodebook,
     passes,

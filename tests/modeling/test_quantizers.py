@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.modeling.quantizers import EmaQuantizer, FiniteScalarQuantizer, perplexity, usage
+from solami_hf.modeling.motion_vq.quantizers import EmaQuantizer, FiniteScalarQuantizer, perplexity, usage
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "vqvae" / "ema.npz", allow_pickle=False)
 

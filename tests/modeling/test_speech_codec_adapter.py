@@ -21,9 +21,9 @@ from transformers import (
     XcodecModel,
 )
 
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.modeling.speech_codec_adapter import (
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.modeling.speech_codec.speech_codec_adapter import (
     SpeechCodecAdapter,
     adapter_config,
     as_speech_codec,

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.modeling.streaming_motion_vq import MotionVQDecoderStream, decoder_reach
+from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from solami_hf.modeling.motion_vq.streaming_motion_vq import MotionVQDecoderStream, decoder_reach
 
 SIZES = {f"{part}_{key}": 8 for part in ("body", "hand") for key in ("code_num", "code_dim", "width")}
 

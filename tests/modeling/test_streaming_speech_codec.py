@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.modeling.streaming_speech_codec import SpeechCodecDecoderStream
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.modeling.speech_codec.streaming_speech_codec import SpeechCodecDecoderStream
 
 TINY = {
     "num_filters": 2, "hidden_size": 8, "semantic_size": 4, "codebook_size": 16, "num_quantizers": 3,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solami_hf.modeling.vocabulary import flatten_levels, split_levels
+from solami_hf.modeling.solami.vocabulary import flatten_levels, split_levels
 
 
 def test_levels_are_written_frame_by_frame_in_ranges_of_their_own():

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from solami_hf.modeling.vocabulary import build_layout
+from solami_hf.modeling.solami.vocabulary import build_layout
 from solami_hf.processing.answers import parse_answer
 
 MODALITIES, MARKERS = build_layout({"speech": 8, "body": 4, "hand": 4, "trans": 2}, 10)

@@ -3,8 +3,8 @@ import pytest
 import soundfile
 import torch
 
-from solami_hf.processing import audio
-from solami_hf.processing.audio import limit_loudness, read_audio, resample, trim, write_audio
+from solami_hf.processing.audio import waveforms as audio
+from solami_hf.processing.audio.waveforms import limit_loudness, read_audio, resample, trim, write_audio
 
 
 def tone(rate, seconds=0.5, hertz=220.0):

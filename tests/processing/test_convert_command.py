@@ -9,8 +9,8 @@ from transformers import AutoModel
 
 from solami_hf import cli
 from solami_hf.modeling.convert import convert_motion_vq
-from solami_hf.processing.convert import convert_motion, main
-from solami_hf.processing.motion_files import read_motion, write_motion
+from solami_hf.processing.convert_command import convert_motion, main
+from solami_hf.processing.motion.motion_io import read_motion, write_motion
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from solami_hf.processing.deepmimic import read_deepmimic
-from solami_hf.processing.smplx_body import standing_height
+from solami_hf.processing.motion.body import standing_height
+from solami_hf.processing.motion.formats.deepmimic import read_deepmimic
 
 
 def deepmimic(path, frames):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from solami_hf.hub_cards import push
-from solami_hf.processing.folder_or_hub import check_source, hub_id, model_source, output_hub_id, push_target
-from solami_hf.processing.output_folder import whole_folder
-from solami_hf.processing.prepare import main as prepare
-from solami_hf.processing.token_data import load_tokens
+from solami_hf.processing.datasets.prepare import main as prepare
+from solami_hf.processing.datasets.token_data import load_tokens
+from solami_hf.processing.files.folder_or_hub import check_source, hub_id, model_source, output_hub_id, push_target
+from solami_hf.processing.files.output_folder import atomic_folder
 
 
 @pytest.fixture(autouse=True)
@@ -91,13 +91,13 @@ def test_what_is_read_is_there_or_on_the_hub(caplog):
 
 
 def test_a_repository_whose_name_is_a_folder_here_too(monkeypatch):
-    monkeypatch.setattr("solami_hf.processing.folder_or_hub.snapshot_download", "cache/of/{}".format)
+    monkeypatch.setattr("solami_hf.processing.files.folder_or_hub.snapshot_download", "cache/of/{}".format)
     assert model_source("model", "hf://org/known") == "cache/of/org/known"
     assert model_source("model", "hf://org/other") == "org/other" and model_source("model", "org/known") == "org/known"
 
 
 def test_prepare_writes_a_folder_whose_parent_is_not_there_yet(tiny_processor, small_motion, tmp_path):
-    from solami_hf.processing.motion_files import write_motion
+    from solami_hf.processing.motion.motion_io import write_motion
 
     tiny_processor.save_pretrained("processor")
     write_motion("a.npz", small_motion)
@@ -119,6 +119,9 @@ def test_nothing_is_pushed_to_the_name_of_a_folder(name):
 
 
 def test_a_repository_is_no_output_of_commands_that_write_folders():
-    with pytest.raises(ValueError, match="hf://acme/set is no folder .* `solami push`"), whole_folder("hf://acme/set"):
+    with (
+        pytest.raises(ValueError, match="hf://acme/set is no folder .* `solami push`"),
+        atomic_folder("hf://acme/set"),
+    ):
         pass
     assert not Path("hf:").exists()

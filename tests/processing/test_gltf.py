@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from solami_hf.processing.gltf import write_gltf
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.smplx_body import (
+from solami_hf.processing.motion.body import (
     SMPLX_JOINT_NAMES,
     SMPLX_PARENTS,
     joint_positions,
     rest_joints,
     standing_height,
 )
+from solami_hf.processing.motion.formats.gltf import write_gltf
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "motion_round_trips.py"
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from solami_hf.processing.humanml3d import read_humanml3d
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.smplx_body import SMPLX_PARENTS, joint_positions
+from solami_hf.processing.motion.body import SMPLX_PARENTS, joint_positions
+from solami_hf.processing.motion.formats.humanml3d import read_humanml3d
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 T = 30
 

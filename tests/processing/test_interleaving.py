@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from solami_hf.modeling.vocabulary import build_layout
+from solami_hf.modeling.solami.vocabulary import build_layout
 from solami_hf.processing.interleaving import Chunks, parse_interleaved
 from solami_hf.processing.rendering import TokenRenderer
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from solami_hf.processing.layouts.find import LAYOUTS, find_layout, read_rows, root_of
-from solami_hf.processing.manifest import BadRow
+from solami_hf.processing.datasets.layouts.find_layout import LAYOUTS, find_layout, read_rows, root_of
+from solami_hf.processing.datasets.manifests import BadRow
 
 
 def fill(folder: Path, files: dict[str, str | bytes]) -> Path:

@@ -12,10 +12,10 @@ import pytest
 import soundfile
 import torch
 
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.modeling.streaming_speech_codec import SpeechCodecDecoderStream
-from solami_hf.processing.audio import read_audio
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.modeling.speech_codec.streaming_speech_codec import SpeechCodecDecoderStream
+from solami_hf.processing.audio.waveforms import read_audio
 from solami_hf.processing.processing_solami import SolamiProcessor
 
 TONE = (0.3 * np.sin(np.arange(16000) * 0.1)).astype(np.float32)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_features import features_to_smplx, motion_to_features, smplx_to_features
-from solami_hf.processing.motion_files import read_motion, resample_motion
+from solami_hf.processing.motion.features import features_to_smplx, motion_to_features, smplx_to_features
+from solami_hf.processing.motion.motion_io import read_motion, resample_motion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 T = 6
 

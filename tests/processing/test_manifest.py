@@ -2,7 +2,7 @@
 
 import pytest
 
-from solami_hf.processing.manifest import read_manifest
+from solami_hf.processing.datasets.manifests import read_manifest
 
 
 def test_rows_and_their_split(tmp_path):

@@ -8,12 +8,12 @@ import soundfile
 from solami_hf.generation.chat import user_message
 from solami_hf.hub_cards.push_plan import files_of, kind_of
 from solami_hf.hub_cards.push_refusals import refusals
-from solami_hf.processing.convert import convert_motion
-from solami_hf.processing.layouts.find import find_layout, read_rows
-from solami_hf.processing.manifest import BadRow
-from solami_hf.processing.media_files import SOUND_SUFFIXES, files_below, find_media
-from solami_hf.processing.motion_files import read_motion, write_motion
-from solami_hf.training.speech_codec_data import read_recordings
+from solami_hf.processing.convert_command import convert_motion
+from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_rows
+from solami_hf.processing.datasets.manifests import BadRow
+from solami_hf.processing.files.media_files import SOUND_SUFFIXES, files_below, find_media
+from solami_hf.processing.motion.motion_io import read_motion, write_motion
+from solami_hf.training.speech.speech_codec_data import read_recordings
 
 
 @pytest.fixture

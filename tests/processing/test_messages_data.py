@@ -4,11 +4,11 @@ import pytest
 from datasets import load_dataset
 
 from solami_hf import cli
-from solami_hf.processing.messages_data import write_messages
+from solami_hf.processing.datasets.messages_data import write_messages
+from solami_hf.processing.datasets.tasks import chat_messages
+from solami_hf.processing.datasets.token_schema import fingerprints
+from solami_hf.processing.datasets.token_writing import write_token_dataset
 from solami_hf.processing.rendering import TokenRenderer
-from solami_hf.processing.tasks import chat_messages
-from solami_hf.processing.token_schema import fingerprints
-from solami_hf.processing.token_writing import write_token_dataset
 
 
 @pytest.fixture

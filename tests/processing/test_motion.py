@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from solami_hf.processing.motion import SmplxMotion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 
 def test_params_hold_root_body_and_hands_in_order():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.processing.motion_features import (
+from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES, joint_positions
+from solami_hf.processing.motion.features import (
     canonicalize,
     facing_rotation,
     features_to_joints,
@@ -13,13 +14,12 @@ from solami_hf.processing.motion_features import (
     relative_transform,
     smplx_to_features,
 )
-from solami_hf.processing.rotations import (
+from solami_hf.processing.motion.rotations import (
     axis_angle_to_matrix,
     matrix_to_axis_angle,
     rotation_6d_to_matrix,
     rotation_y,
 )
-from solami_hf.processing.smplx_body import SMPLX_JOINT_NAMES, joint_positions
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "smplx" / "smplx.npz", allow_pickle=False)
 TOLERANCE = {"f32": 1e-5, "f64": 1e-10}

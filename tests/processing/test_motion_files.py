@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_files import read_motion, write_motion
+from solami_hf.processing.motion.motion_io import read_motion, write_motion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 
 def amass(path, frames=12, **arrays):

@@ -4,9 +4,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from solami_hf.processing import motion_npz
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_npz import SMPLX_PELVIS, read_npz, write_npz
+from solami_hf.processing.motion.formats import motion_npz
+from solami_hf.processing.motion.formats.motion_npz import SMPLX_PELVIS, read_npz, write_npz
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 T = 7
 RNG = np.random.default_rng(0)

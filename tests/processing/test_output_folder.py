@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from solami_hf.processing.output_folder import whole_folder, writing_to
-from solami_hf.processing.whole_file import whole_file
+from solami_hf.processing.files.atomic_write import atomic_write
+from solami_hf.processing.files.output_folder import atomic_folder, writing_to
 
 
 def names(folder):
@@ -71,7 +71,7 @@ def test_what_lies_in_the_way_is_told(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "out", "/proc/self/out"):
         with pytest.raises(OSError, match=f"cannot write to {folder} "), writing_to(folder):
             pass
-    for context in (writing_to, whole_folder):
+    for context in (writing_to, atomic_folder):
         with pytest.raises(ValueError, match="hf://a/b is no folder of this machine"), context("hf://a/b"):
             pass
 
@@ -97,7 +97,7 @@ FULL = [
 def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path, error):
     (tmp_path / "a.txt").write_text("old")
     told = r"disk full at .*/a.txt: more than 1.0 MB are needed, [\d.]+ MB are free; make space and run again"
-    with pytest.raises(OSError, match=told), writing_to(tmp_path), whole_file(tmp_path / "a.txt") as temporary:
+    with pytest.raises(OSError, match=told), writing_to(tmp_path), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_bytes(b"x" * 2**20)
         raise error
     assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
@@ -117,14 +117,14 @@ def test_an_error_that_does_not_say_why_is_a_full_disk_where_nothing_is_free(tmp
 def test_a_whole_folder_or_nothing(tmp_path):
     (tmp_path / ".out.4.tmp").mkdir()  # of a process that was killed
     (tmp_path / ".out.v2.4.tmp").mkdir()  # of one that writes another folder
-    with pytest.raises(OSError, match="disk full at .*/out: "), whole_folder(tmp_path / "out") as folder:
+    with pytest.raises(OSError, match="disk full at .*/out: "), atomic_folder(tmp_path / "out") as folder:
         (folder / "a").write_text("a")
         raise FULL[0]
     assert names(tmp_path) == [".out.v2.4.tmp"]
-    with whole_folder(tmp_path / "out") as folder:
+    with atomic_folder(tmp_path / "out") as folder:
         (folder / "a").write_text("a")
-        with pytest.raises(BlockingIOError, match="is writing to"), whole_folder(tmp_path / "out"):
+        with pytest.raises(BlockingIOError, match="is writing to"), atomic_folder(tmp_path / "out"):
             pass
     assert names(tmp_path) == [".out.v2.4.tmp", "out"] and names(tmp_path / "out") == ["a"]
-    with pytest.raises(FileExistsError, match="is there already"), whole_folder(tmp_path / "out"):
+    with pytest.raises(FileExistsError, match="is there already"), atomic_folder(tmp_path / "out"):
         pass

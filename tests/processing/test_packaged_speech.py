@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.processing.packaged_speech import FOLDER, packaged_speech
+from solami_hf.processing.audio.packaged_speech import FOLDER, packaged_speech
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.voices import Voices
 from solami_hf.training import packaged_speech as packing

@@ -2,9 +2,9 @@
 
 import soundfile
 
-from solami_hf.processing.motion_files import write_motion
-from solami_hf.processing.prepare_media import Media
-from solami_hf.processing.prepare_rows import MediaFile
+from solami_hf.processing.datasets.prepare_media import Media
+from solami_hf.processing.datasets.prepare_rows import MediaFile
+from solami_hf.processing.motion.motion_io import write_motion
 
 
 def test_an_iterator_gives_motions_and_sounds(tmp_path, tiny_processor, small_motion, small_sound):

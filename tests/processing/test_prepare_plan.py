@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from solami_hf.processing.manifest import BadRow
-from solami_hf.processing.prepare_plan import Plan, SplitOptions
+from solami_hf.processing.datasets.manifests import BadRow
+from solami_hf.processing.datasets.prepare_plan import Plan, SplitOptions
 
 BY_SOURCE = SplitOptions("source", test_share=0.3, validation_share=0.2)
 

@@ -8,8 +8,8 @@ import soundfile
 import torch
 from transformers import AutoProcessor
 
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_files import resample_motion, write_motion
+from solami_hf.processing.motion.motion_io import resample_motion, write_motion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.processing.processing_solami import SolamiProcessor
 
 

@@ -10,11 +10,11 @@ import soundfile
 import torch
 from transformers import AutoProcessor
 
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
-from solami_hf.modeling.speech_codec_adapter import SpeechCodecAdapter
+from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from solami_hf.modeling.speech_codec.speech_codec_adapter import SpeechCodecAdapter
+from solami_hf.processing.datasets.token_data import load_tokens, write_token_dataset
 from solami_hf.processing.processing_solami import SolamiProcessor
-from solami_hf.processing.token_data import load_tokens, write_token_dataset
 
 sys.path.append(str(Path(__file__).parents[1]))
 from small_speech import dac, own_codec, soundstorm  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from solami_hf.processing.audio import read_audio
+from solami_hf.processing.audio.waveforms import read_audio
 
 TONE = (0.3 * np.sin(np.arange(9600) * 0.1)).astype(np.float32)
 FAST = np.repeat(TONE, 3)  # the same 0.6 s at 48 kHz, roughly
@@ -144,7 +144,7 @@ def test_blocks_of_a_chat(case, tiny_processor):
 
 @pytest.mark.parametrize("where", ["path", "url"])
 def test_files_in_blocks(where, tiny_processor, small_motion, tmp_path):
-    from solami_hf.processing.motion_files import write_motion
+    from solami_hf.processing.motion.motion_io import write_motion
 
     (tmp_path / "a.wav").write_bytes(wav())
     write_motion(tmp_path / "m.npz", small_motion)

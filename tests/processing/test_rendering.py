@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from solami_hf.processing.datasets.tasks import chat_messages, motion_pairs, phrasings, speech_pairs
 from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer, drop_oldest_rounds
-from solami_hf.processing.tasks import chat_messages, motion_pairs, phrasings, speech_pairs
 
 BLOCKS = {
     "text": {"type": "text", "text": "a person waves"},

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solami_hf.demo.tiny_model import train_tokenizer
-from solami_hf.modeling.vocabulary import extend_tokenizer
+from solami_hf.modeling.solami.vocabulary import extend_tokenizer
 from solami_hf.processing.answers import parse_answer
 from solami_hf.processing.batch_rendering import render_chat_batch
+from solami_hf.processing.datasets.tasks import chat_messages, phrasings
+from solami_hf.processing.datasets.token_data import SCHEMAS
 from solami_hf.processing.interleaving import parse_interleaved
 from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer, drop_oldest_rounds
-from solami_hf.processing.tasks import chat_messages, phrasings
-from solami_hf.processing.token_data import SCHEMAS
 
 # Without a database and a clock: the same examples on every machine.
 settings.register_profile("house", derandomize=True, database=None, deadline=None, max_examples=40)

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from solami_hf.processing import resampling
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.resampling import resample_motion
+from solami_hf.processing.motion import SmplxMotion, resampling
+from solami_hf.processing.motion.resampling import resample_motion
 
 
 def spinning(frames: int, fps: float) -> SmplxMotion:

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from solami_hf.processing.bvh import read_bvh, read_skeleton_motion
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.retarget import SkeletonMotion, match_joints, retarget
-from solami_hf.processing.smplx_body import (
+from solami_hf.processing.motion.body import (
     SMPLX_JOINT_NAMES,
     SMPLX_PARENTS,
     joint_positions,
     rest_joints,
     standing_height,
 )
+from solami_hf.processing.motion.formats.bvh import read_bvh, read_skeleton_motion
+from solami_hf.processing.motion.retarget import SkeletonMotion, match_joints, retarget
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 CMU_CLIP = Path(__file__).parents[1] / "data" / "cmu_01_01.bvh"
 CMU_FULL = Path("/usr/share/assimp/models/BVH")

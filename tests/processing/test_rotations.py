@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.processing import rotations
+from solami_hf.processing.motion import rotations
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "smplx" / "smplx.npz", allow_pickle=False)
 

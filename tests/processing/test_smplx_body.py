@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.modeling import free_body as free_body_module
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.smplx_body import (
+from solami_hf.modeling.motion_vq import free_body as free_body_module
+from solami_hf.processing.motion.body import (
     SMPLX_JOINT_NAMES,
     SMPLX_PARENTS,
     free_body,
@@ -16,6 +15,7 @@ from solami_hf.processing.smplx_body import (
     rest_joints,
     standing_height,
 )
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 
 def joint(name: str) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from solami_hf.processing.audio import read_audio, read_file
+from solami_hf.processing.audio.waveforms import read_audio, read_file
 
 TONE = (0.3 * np.sin(np.arange(24000) * 0.09)).astype(np.float32)
 RATE = 16000

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from solami_hf.processing.bvh import read_skeleton_motion
-from solami_hf.processing.layouts.beat2 import textgrid_words
-from solami_hf.processing.layouts.find import find_layout, read_rows
-from solami_hf.processing.manifest import BadRow, read_manifest
+from solami_hf.processing.datasets.layouts.beat2 import textgrid_words
+from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_rows
+from solami_hf.processing.datasets.manifests import BadRow, read_manifest
+from solami_hf.processing.files.text_files import read_json, read_lines, read_text, read_yaml
+from solami_hf.processing.motion.formats.bvh import read_skeleton_motion
 from solami_hf.processing.synthesize.plans import read_characters, read_topics
-from solami_hf.processing.text_files import read_json, read_lines, read_text, read_yaml
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
 TEXT = "Zoë\nnaïve \u2028 caffè\n"
@@ -81,7 +81,7 @@ def test_rows_in_another_encoding_are_rejected_by_name_and_cost_no_other(tmp_pat
     assert "UTF-8" in bad.reason and good["id"] == "b"
 
 
-LONG = '''File type = "ooTextFile"
+LONG = """File type = "ooTextFile"
 Object class = "TextGrid"
 
 xmin = 0
@@ -116,8 +116,8 @@ item []:
             xmin = 1.5
             xmax = 2
             text = "a ""friend"" of 3"
-'''
-SHORT = '''File type = "ooTextFile"
+"""
+SHORT = """File type = "ooTextFile"
 Object class = "TextGrid"
 
 0
@@ -145,7 +145,7 @@ Object class = "TextGrid"
 1.5
 2
 "a ""friend"" of 3"
-'''
+"""
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])

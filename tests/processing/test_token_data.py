@@ -9,9 +9,15 @@ import torch
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
-from solami_hf.processing.token_data import fingerprints, is_local, load_tokens, split_names, write_token_dataset
-from solami_hf.processing.token_schema import schema_for
-from solami_hf.processing.token_writing import write_json, write_parquet
+from solami_hf.processing.datasets.token_data import (
+    fingerprints,
+    is_local,
+    load_tokens,
+    split_names,
+    write_token_dataset,
+)
+from solami_hf.processing.datasets.token_schema import schema_for
+from solami_hf.processing.datasets.token_writing import write_json, write_parquet
 
 
 def clip(name: str, **more) -> dict:

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
 from solami_hf import cli
-from solami_hf.modeling.backbones import extend_backbone
+from solami_hf.modeling.solami.backbones import extend_backbone
 from solami_hf.training import sft
-from solami_hf.training.adapters import add_adapters, load_merged, new_token_ids
-from solami_hf.training.language_model import load_model_and_processor
+from solami_hf.training.language_model.adapters import add_adapters, load_merged, new_token_ids
+from solami_hf.training.language_model.language_model_training import load_model_and_processor
 from solami_hf.training.sft import SftArguments
 
 SIZES = {"speech": 8, "body": 4, "hand": 4, "trans": 2}
@@ -204,7 +204,7 @@ def test_a_checkpoint_of_a_stopped_run_keeps_the_runs_answer_format(start, tmp_p
     def stop(*args, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("solami_hf.training.language_model.save_complete", stop)
+    monkeypatch.setattr("solami_hf.training.language_model.language_model_training.save_complete", stop)
     with pytest.raises(KeyboardInterrupt):
         sft.main(options(start, tmp_path / "lora", "--use_lora", "--answer_format", "motion_speech"))
     assert cli.main(["merge", str(tmp_path / "lora" / "checkpoint-2"), "--output", str(tmp_path / "merged")]) == 0

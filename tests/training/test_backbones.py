@@ -17,9 +17,9 @@ from transformers import (
 
 from solami_hf import cli
 from solami_hf.generation import SolamiPipeline
-from solami_hf.modeling.backbones import extend_backbone
-from solami_hf.modeling.modeling_solami import SolamiForCausalLM
-from solami_hf.training.collator import PackedRowsCollator
+from solami_hf.modeling.solami.backbones import extend_backbone
+from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM
+from solami_hf.training.language_model.collator import PackedRowsCollator
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 512}
 

@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, CohereConfig, GPT2Config, LlamaConfig, Qwen3Config
 
-from solami_hf.training import chunked_loss
-from solami_hf.training.chunked_loss import add_chunked_loss, token_scores
+from solami_hf.training.language_model import chunked_loss
+from solami_hf.training.language_model.chunked_loss import add_chunked_loss, token_scores
 
 LLAMA = {
     "vocab_size": 97,

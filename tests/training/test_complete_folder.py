@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor, Trainer
 from solami_hf.command_line import parse_arguments
 from solami_hf.processing.rendering import TASKS
 from solami_hf.training import pretrain, sft
-from solami_hf.training.complete_folder import last_evaluations, run_card, write_page
+from solami_hf.training.language_model.complete_folder import last_evaluations, run_card, write_page
 
 QUICK = {
     "max_length": 256, "per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "learning_rate": 1e-3,

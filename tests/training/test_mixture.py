@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solami_hf.training.mixture import motion_share
+from solami_hf.training.language_model.mixture import motion_share
 from solami_hf.training.pretrain import parse_task_weights
 
 

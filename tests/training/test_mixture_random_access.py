@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer
-from solami_hf.training.mixture import CHUNK, Mixture, PairRenderer
-from solami_hf.training.shuffled_rows import ParquetRows
+from solami_hf.training.language_model.mixture import CHUNK, Mixture, PairRenderer
+from solami_hf.training.language_model.shuffled_rows import ParquetRows
 
 QUICK = settings(derandomize=True, database=None, deadline=None, max_examples=30)
 MOTION = {name: [f"{name}-{i}" for i in range(n)] for name, n in (("m2t", 30), ("t2m", 7))}

@@ -6,17 +6,17 @@ import pytest
 import torch
 from transformers import AutoModel, TrainingArguments
 
-from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_files import write_motion
-from solami_hf.training.motion_vq import MotionVQArguments, main, make_trainer, train_motion_vq
-from solami_hf.training.motion_vq_data import (
+from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from solami_hf.processing.motion.motion_io import write_motion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
+from solami_hf.training.motion_vq.motion_vq_data import (
     WindowDataset,
     feature_statistics,
     read_clips,
     read_transforms,
 )
-from solami_hf.training.motion_vq_evaluation import evaluate_motion_vq
+from solami_hf.training.motion_vq.motion_vq_evaluation import evaluate_motion_vq
+from solami_hf.training.motion_vq.train_motion_vq import MotionVQArguments, main, make_trainer, train_motion_vq
 from solami_hf.training.resuming import WindowSampler
 
 RECIPES = Path(__file__).parents[2] / "solami_hf" / "training" / "recipes"

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.training.motion_vq_data import MotionClip
-from solami_hf.training.motion_vq_evaluation import evaluate_motion_vq, joint_errors, reconstruct
+from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from solami_hf.training.motion_vq.motion_vq_data import MotionClip
+from solami_hf.training.motion_vq.motion_vq_evaluation import evaluate_motion_vq, joint_errors, reconstruct
 
 
 def tiny_model(**options) -> SolamiMotionVQModel:

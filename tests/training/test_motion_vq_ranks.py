@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 import solami_hf
-from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from solami_hf.processing.motion.motion_io import write_motion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 # the command, after which every rank writes down its own copy of the model
 SCRIPT = """
 import os, sys
 from safetensors.torch import save_file
-from solami_hf.training import motion_vq
+from solami_hf.training.motion_vq import train_motion_vq as motion_vq
 make, made = motion_vq.make_trainer, []
 motion_vq.make_trainer = lambda *args: made.append(make(*args)) or made[0]
 motion_vq.main(sys.argv[2:])

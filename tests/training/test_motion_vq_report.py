@@ -6,11 +6,11 @@ import re
 import numpy as np
 import torch
 
-from solami_hf.modeling.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.modeling_motion_vq import SolamiMotionVQModel
+from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from solami_hf.report.page import decode_joints
-from solami_hf.training.motion_vq_data import MotionClip
-from solami_hf.training.motion_vq_report import write_motion_vq_report
+from solami_hf.training.motion_vq.motion_vq_data import MotionClip
+from solami_hf.training.motion_vq.motion_vq_report import write_motion_vq_report
 
 LOG = [
     {"step": 2, "loss": 3.0, "feature_loss": 1.0, "commitment_loss": 0.0, "body_perplexity": 4.0},

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from transformers import TrainingArguments
 
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_files import write_motion
-from solami_hf.training.motion_vq import MotionVQArguments, train_motion_vq
+from solami_hf.processing.motion.motion_io import write_motion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
+from solami_hf.training.motion_vq.train_motion_vq import MotionVQArguments, train_motion_vq
 
 TINY = {"width": 8, "code_dim": 8, "depth": 1, "code_num": 8, "transform_code_num": 4, "window": 16}
 STEPS, WARM_STEPS, SAVE_STEPS = 10, 4, 2

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solami_hf.training.mixture import CHUNK
-from solami_hf.training.packed_mixture import KeepFirstRows, PackedMixture, best_fit
+from solami_hf.training.language_model.mixture import CHUNK
+from solami_hf.training.language_model.packed_mixture import KeepFirstRows, PackedMixture, best_fit
 
 QUICK = settings(derandomize=True, database=None, deadline=None, max_examples=50)
 SIZE = 64

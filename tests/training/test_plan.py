@@ -9,10 +9,10 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from solami_hf.modeling.vocabulary import MARKERS
-from solami_hf.training import plan as planning
-from solami_hf.training.plan import PRESETS, PlannedTrainingArguments, make_plan, plan_command
-from solami_hf.training.plan_costs import (
+from solami_hf.modeling.solami.vocabulary import MARKERS
+from solami_hf.training.language_model import plan as planning
+from solami_hf.training.language_model.plan import PRESETS, PlannedTrainingArguments, make_plan, plan_command
+from solami_hf.training.language_model.plan_costs import (
     GIB,
     Hardware,
     activation_memory,

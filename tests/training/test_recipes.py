@@ -8,7 +8,7 @@ import pytest
 
 import solami_hf
 from solami_hf.command_line import parse_arguments
-from solami_hf.training.language_model import LanguageModelTrainingArguments
+from solami_hf.training.language_model.language_model_training import LanguageModelTrainingArguments
 from solami_hf.training.pretrain import PretrainArguments
 from solami_hf.training.sft import SftArguments
 

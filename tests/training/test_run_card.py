@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from huggingface_hub import ModelCard
 
-from solami_hf.training.complete_folder import run_card
+from solami_hf.training.language_model.complete_folder import run_card
 
 HISTORY = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "eval_chat_loss": 1.5}]
 DATA_CARD = """---

@@ -1,9 +1,9 @@
 import numpy as np
 import torch
 
-from solami_hf.training import semantic_teacher
-from solami_hf.training.semantic_distillation import SemanticTeacher
-from solami_hf.training.semantic_teacher import (
+from solami_hf.training.speech import semantic_teacher
+from solami_hf.training.speech.semantic_distillation import SemanticTeacher
+from solami_hf.training.speech.semantic_teacher import (
     TeacherArguments,
     TeacherTrainingArguments,
     Transcribed,
@@ -13,7 +13,7 @@ from solami_hf.training.semantic_teacher import (
     to_text,
     train_teacher,
 )
-from solami_hf.training.speech_codec_data import Recordings
+from solami_hf.training.speech.speech_codec_data import Recordings
 
 TINY = TeacherArguments(hidden_size=32, num_layers=1)
 

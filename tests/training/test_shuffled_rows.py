@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solami_hf.training.shuffled_rows import ParquetRows, RowOrder, ShuffledEpochs
+from solami_hf.training.language_model.shuffled_rows import ParquetRows, RowOrder, ShuffledEpochs
 
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=50)

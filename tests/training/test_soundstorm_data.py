@@ -6,11 +6,11 @@ import soundfile
 import torch
 from datasets import Dataset
 
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.fingerprints import codec_fingerprint
-from solami_hf.training.soundstorm_data import CodeWindows, SpeechCodes, read_sources
-from solami_hf.training.speech_codec_data import Recordings
+from solami_hf.training.soundstorm.soundstorm_data import CodeWindows, SpeechCodes, read_sources
+from solami_hf.training.speech.speech_codec_data import Recordings
 
 MASK = 8
 

@@ -9,13 +9,13 @@ import numpy as np
 import soundfile
 import torch
 
-from solami_hf.modeling.configuration_soundstorm import SolamiSoundStormConfig
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_soundstorm import SolamiSoundStormModel
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.training.run_page import add_sounds
-from solami_hf.training.soundstorm_data import SpeechCodes
-from solami_hf.training.soundstorm_report import write_soundstorm_report
+from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes
+from solami_hf.training.soundstorm.soundstorm_report import write_soundstorm_report
 
 LOG = [
     {"step": 2, "loss": 3.0, "accuracy": 0.1},

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from solami_hf.training.resuming import AveragedWeights
-from solami_hf.training.soundstorm import SoundStormArguments, SoundStormTrainer, train_soundstorm
+from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments, SoundStormTrainer, train_soundstorm
 
 STEPS, SAVE_STEPS = 10, 2
 TINY = {

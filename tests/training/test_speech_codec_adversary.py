@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from solami_hf.training.speech_codec_adversary import (
+from solami_hf.training.speech.speech_codec_adversary import (
     ADVERSARY_FILE,
     Adversary,
     adversarial_loss,

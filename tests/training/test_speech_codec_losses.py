@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.training.speech_codec_losses import MelLoss, StftLoss
+from solami_hf.training.speech.speech_codec_losses import MelLoss, StftLoss
 
 
 def noise(samples=4800, deviation=0.1, seed=0):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 SCRIPT = """
 import os, sys
 from safetensors.torch import save_file
-from solami_hf.training import speech_codec
+from solami_hf.training.speech import train_speech_codec as speech_codec
 make, made = speech_codec.make_trainer, []
 speech_codec.make_trainer = lambda *args: made.append(make(*args)) or made[0]
 speech_codec.main(sys.argv[2:])

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import torch
 
-from solami_hf.modeling.configuration_speech_codec import SolamiSpeechCodecConfig
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.training.speech_codec_report import write_speech_codec_report
+from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.training.speech.speech_codec_report import write_speech_codec_report
 
 LOG = [
     {"step": 2, "epoch": 0.1, "loss": 3.0, "mel": 1.0, "commitment": 0.0, "learning_rate": 1e-3, "pitch": 4.0},

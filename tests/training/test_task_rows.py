@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from solami_hf.processing.datasets.tasks import motion_pairs, phrasings, speech_pairs
+from solami_hf.processing.datasets.token_data import SCHEMAS
 from solami_hf.processing.rendering import TASKS, TokenRenderer
-from solami_hf.processing.tasks import motion_pairs, phrasings, speech_pairs
-from solami_hf.processing.token_data import SCHEMAS
-from solami_hf.training.task_rows import task_sources
+from solami_hf.training.language_model.task_rows import task_sources
 
 
 def motion(i, captions, partner=None, length=3):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
-from solami_hf.modeling.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.training import parallel_speech
 from solami_hf.training.parallel_speech import (
@@ -26,13 +26,13 @@ from solami_hf.training.parallel_speech import (
     sentence_of,
     speak_parallel,
 )
-from solami_hf.training.soundstorm_data import SpeechCodes
+from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes
+from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
+from solami_hf.training.speech.speech_codec_data import Recordings
+from solami_hf.training.speech.speech_decoder_data import own_and_filled
+from solami_hf.training.speech.speech_sentences import sentences
+from solami_hf.training.speech.train_speech_codec import train_speech_codec
 from solami_hf.training.speech_alignment import align, warp
-from solami_hf.training.speech_codec import train_speech_codec
-from solami_hf.training.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
-from solami_hf.training.speech_codec_data import Recordings
-from solami_hf.training.speech_decoder_data import own_and_filled
-from solami_hf.training.speech_sentences import sentences
 from solami_hf.training.speech_units import shared_units
 from solami_hf.training.voice_exchange import (
     VoiceExchangeArguments,

@@ -3,7 +3,7 @@
 import pytest
 from transformers.integrations.deepspeed import HfDeepSpeedConfig, is_deepspeed_zero3_enabled
 
-from solami_hf.training.zero3 import check_gathering, prepare_zero3, whole_weights
+from solami_hf.training.language_model.zero3 import check_gathering, prepare_zero3, whole_weights
 
 
 @pytest.fixture

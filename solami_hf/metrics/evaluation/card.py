@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ...hub_cards.cards import with_results
-from ...processing.whole_file import whole_file
+from ...processing.files.atomic_write import atomic_write
 from .tables import TASKS, explained
 
 
@@ -55,7 +55,7 @@ def update_card(folder: str | Path, measured: list[EvalResult]) -> None:
     card = ModelCard.load(path)
     new = {_place(result) for result in measured}
     kept = [result for result in card.data.eval_results or [] if _place(result) not in new]
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(with_results(str(card), kept + measured), encoding="utf-8")
 
 

@@ -27,10 +27,10 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from ...processing.output_folder import writing_to
+from ...processing.files.output_folder import writing_to
 from ...command_line import parse_arguments
-from ...processing.processes import is_first_process
-from ...processing.whole_file import whole_file
+from ...processing.files.processes import is_first_process
+from ...processing.files.atomic_write import atomic_write
 
 logger = logging.getLogger(__name__)
 KINDS = {"pretrain": ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s"), "chat": ("chat",)}
@@ -133,8 +133,8 @@ def run(args: EvaluateArguments) -> Path:
 
 def _run(args: EvaluateArguments, output: Path) -> None:
     from .parts import Measures, Parts
-    from .results import Results
-    from .run import Options, evaluate_results
+    from .answer_pairs import Results
+    from .evaluate_results import Options, evaluate_results
 
     folders = [folder for name in args.results for folder in _results_in(Path(name))]
     opened = [Results(folder, args.data) for folder in folders]
@@ -227,7 +227,7 @@ def write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
         "html": as_html(f"{', '.join(by_model)}: {args.kind}", tables),
     }
     for suffix, text in texts.items():
-        with whole_file(output / f"evaluation.{suffix}") as temporary:
+        with atomic_write(output / f"evaluation.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     if args.card:
         update_card(args.card, [result for measured in by_model.values() for result in measured])

@@ -14,7 +14,7 @@ from .. import motion_math
 from .intervals import Estimate, OfSets, Ratio
 from .lines import nearest_line, right_line, word_errors
 from .parts import Part, Parts
-from .results import PARTS, Pair
+from .answer_pairs import PARTS, Pair
 
 FRAME_FIGURES = ("mpjpe", "pa_mpjpe", "bone_angle", "rotation_error", "angle_error")
 TIMES = {

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from ..judging import SCORES, JudgeSettings
 from .intervals import Estimate, Ratio
-from .results import Pair
+from .answer_pairs import Pair
 
 COUNTED = ("requests", "from_cache", "prompt_tokens", "completion_tokens", "cost", "paid", "failed_marks")
 

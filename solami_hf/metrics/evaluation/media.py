@@ -6,9 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...processing.motion import SmplxMotion
+from ...processing.motion.smplx_motion import SmplxMotion
 from ..asr import SAMPLING_RATE
-from .results import NOISE, Medium
+from .answer_pairs import NOISE, Medium
 
 NOISE_WORDS = 0.1
 """Share of words that are replaced in a jittered text."""
@@ -26,8 +26,8 @@ def motion_of(medium: Medium) -> SmplxMotion:
     """A motion at 30 fps, turned as the codec sees motions: from the origin, facing +Z in its first frame."""
     import torch
 
-    from ...processing.motion_features import canonicalize
-    from ...processing.motion_files import read_motion
+    from ...processing.motion.features import canonicalize
+    from ...processing.motion.motion_io import read_motion
 
     if medium.path is not None:
         motion = medium.path
@@ -46,7 +46,7 @@ def motion_of(medium: Medium) -> SmplxMotion:
 @lru_cache(maxsize=64)
 def joints_of(medium: Medium) -> np.ndarray:
     """Joint positions (T, 55, 3) in metres of the free body."""
-    from ...processing.smplx_body import joint_positions
+    from ...processing.motion.body import joint_positions
 
     return joint_positions(motion_of(medium))
 
@@ -63,7 +63,7 @@ def _slow_noise(shape: tuple[int, int], seed: int) -> np.ndarray:
 
 def sound_of(medium: Medium) -> np.ndarray:
     """Mono samples at 16 kHz."""
-    from ...processing.audio import read_audio
+    from ...processing.audio.waveforms import read_audio
 
     if medium.path is not None:
         samples = read_audio(medium.path, SAMPLING_RATE)

@@ -18,13 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ... import __version__
-from ...processing.manifest import BadRow, json_lines
-from ...processing.processes import processes
+from ...processing.datasets.manifests import BadRow, json_lines
+from ...processing.files.processes import processes
 from ...processing.synthesize.writers import content_hash
 from .. import folder_of
 from ..motion_math import check_joints, kinetic_set
 from .media import joints_of, motion_of, sound_of
-from .results import Medium
+from .answer_pairs import Medium
 
 logger = logging.getLogger(__name__)
 

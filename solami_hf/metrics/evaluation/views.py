@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from .media import jittered_words
-from .results import Pair
+from .answer_pairs import Pair
 
 VIEWS = {
     "answers": "the model's answers",

@@ -23,6 +23,6 @@ Run again, the command asks and speaks only what is missing: a killed run goes o
 | `run` | all of it, and the command |
 """
 
-from .run import SynthesizeArguments, main, synthesize
+from .command import SynthesizeArguments, main, synthesize
 
 __all__ = ["SynthesizeArguments", "main", "synthesize"]

@@ -3,7 +3,7 @@
 import sys
 
 from ...command_line import run_command
-from .run import main
+from .command import main
 
 if __name__ == "__main__":
     sys.exit(run_command("solami prepare chat --synthesize", main))

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..whole_file import whole_file
+from ..files.atomic_write import atomic_write
 from .plans import content_hash
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def read_motions(source: str | Path, split: str) -> list[Motion]:
         motions = _motions_of_files(Path(source), split)
         usable = [motion for motion in motions if motion.captions and motion.path is not None]
     else:
-        from ..token_data import load_tokens
+        from ..datasets.token_data import load_tokens
 
         rows = load_tokens(source, "motion", split).select_columns(["id", "text"])
         motions = [Motion(row["id"], _captions(row)) for row in rows]
@@ -62,7 +62,7 @@ def read_motions(source: str | Path, split: str) -> list[Motion]:
 
 
 def _motions_of_files(source: Path, split: str) -> list[Motion]:
-    from ..layouts.find import find_layout, read_rows, root_of
+    from ..datasets.layouts.find_layout import find_layout, read_rows, root_of
 
     motions, root = [], root_of(source)
     for row in read_rows(source, "motion", find_layout(source, "motion")):
@@ -103,7 +103,7 @@ def bring_motion(motion: Motion, folder: Path) -> str:
     if motion.start or motion.end is not None:
         return _cut(motion, folder, f"{name}.npz")
     path = f"{name}{motion.path.suffix.lower()}"
-    with whole_file(folder / path) as temporary:
+    with atomic_write(folder / path) as temporary:
         try:
             os.link(motion.path.resolve(), temporary)
         except OSError:  # another file system
@@ -112,7 +112,7 @@ def bring_motion(motion: Motion, folder: Path) -> str:
 
 
 def _cut(motion: Motion, folder: Path, path: str) -> str:
-    from ..motion_files import read_motion, write_motion
+    from ..motion.motion_io import read_motion, write_motion
 
     whole = read_motion(motion.path)
     start, end = (None if t is None else round(t * whole.fps) for t in (motion.start, motion.end))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from ..text_files import read_text, read_yaml
+from ..files.text_files import read_text, read_yaml
 from .writers import content_hash
 
 

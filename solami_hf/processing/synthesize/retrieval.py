@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from ..whole_file import whole_file
+from ..files.atomic_write import atomic_write
 from .motions import Motion
 from .plans import content_hash
 
@@ -117,7 +117,7 @@ class TextEncoder:
             return np.load(path, allow_pickle=False)
         vectors = self._encode(texts)
         if path is not None:
-            with whole_file(path) as temporary, temporary.open("wb") as file:
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
                 np.save(file, vectors, allow_pickle=False)
         return vectors
 

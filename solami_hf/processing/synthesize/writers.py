@@ -11,7 +11,7 @@ import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..whole_file import whole_file
+from ..files.atomic_write import atomic_write
 
 logger = logging.getLogger(__name__)
 LONGEST_WAIT = 120.0  # seconds between two tries
@@ -77,7 +77,7 @@ class CachedWriter:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             logger.warning("%s is damaged (%s); the model is asked again", path, error)
         answer = self.writer.complete(messages, seed, schema)
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             content = {"request": request, "answer": asdict(answer)}
             temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
         return answer

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from solami_hf.processing.audio import write_audio
-from solami_hf.processing.motion import SmplxMotion
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.processing.audio.waveforms import write_audio
+from solami_hf.processing.motion.motion_io import write_motion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 COLUMNS = (
     "task", "id", "round", "seed", "condition", "character", "topic", "system", "user_text", "user_motion_text",

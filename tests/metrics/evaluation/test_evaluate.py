@@ -15,11 +15,11 @@ import pytest
 from solami_hf.metrics import folder_of
 from solami_hf.metrics import motion_math as mm
 from solami_hf.metrics.evaluation import parts as parts_module
+from solami_hf.metrics.evaluation.answer_pairs import Pair, Results
 from solami_hf.metrics.evaluation.command import EvaluateArguments, main, run
 from solami_hf.metrics.evaluation.figures import Figures
 from solami_hf.metrics.evaluation.intervals import summarize
 from solami_hf.metrics.evaluation.media import joints_of
-from solami_hf.metrics.evaluation.results import Pair, Results
 
 _spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).parents[2] / "chat_server.py")
 _module = importlib.util.module_from_spec(_spec)
@@ -83,7 +83,7 @@ def test_sanity_rows_show_good_and_bad_figures(t2m):
 
 
 def test_a_motion_that_cannot_be_judged_is_left_out_and_named(t2m, motions, tmp_path):
-    from solami_hf.processing.motion_files import read_motion, write_motion
+    from solami_hf.processing.motion.motion_io import read_motion, write_motion
 
     path = motions(0, 0.02)
     short = read_motion(path)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from solami_hf.metrics.evaluation.answer_pairs import Results
 from solami_hf.metrics.evaluation.command import EvaluateArguments, model_names, run
-from solami_hf.metrics.evaluation.results import Results
 
 
 def test_models_stand_side_by_side(write_results, chat, tmp_path):

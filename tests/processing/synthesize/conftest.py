@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from solami_hf.processing.motion_files import write_motion
+from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.synthesize import SynthesizeArguments
 
 _spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).parents[2] / "chat_server.py")

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from solami_hf.processing.motion_files import read_motion, write_motion
+from solami_hf.processing.motion.motion_io import read_motion, write_motion
 from solami_hf.processing.synthesize.motions import Motion, bring_motion, read_motions
 from solami_hf.processing.synthesize.retrieval import (
     HashedTfidf,

@@ -1,0 +1,243 @@
+"""`solami demo`: the whole road on small real data, from mocap and speech to a character that answers, and its report.
+
+Every stage is an ordinary command or function of the package on ordinary folders, so any of them can be repeated by
+hand on other data. A finished stage is noted in `OUT/stages.json`; the demo continues after the last one when run
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..command_line import parse_arguments, run_command
+from ..processing.files.atomic_write import atomic_write
+from ..processing.files.output_folder import writing_to
+from ..report.page import duration_in_words
+
+logger = logging.getLogger(__name__)
+
+RECIPES = Path(__file__).parents[1] / "training" / "recipes"
+MOTION_STEPS, PRETRAIN_STEPS, SFT_STEPS = 600, 1350, 600  # at 15 minutes
+TRAIN_CONVERSATIONS = 2400
+# Seconds of each stage at 15 minutes, measured once; how a machine keeps to them tells how long it will still need.
+USUAL = {
+    "motion_corpus": 28, "motion_codec": 175, "speech_corpus": 50, "chat_corpus": 5, "base_model": 1, "prepare": 60,
+    "pretrain": 1000, "sft": 540, "chat": 45, "evaluate": 110, "report": 1,
+}  # fmt: skip
+TRAINING = ("motion_codec", "pretrain", "sft")
+
+
+@dataclass
+class DemoArguments:
+    """Where the demo writes and how long it may take."""
+
+    out: str = field(default="runs/demo", metadata={"help": "Folder of the run; run again, it continues there."})
+    seed: int = field(default=0, metadata={"help": "Seed of everything random."})
+    minutes: float = field(
+        default=15.0, metadata={"help": "Time to aim at on two cores; training steps scale with it."}
+    )
+
+
+class Demo:
+    """Folders and settings of a run, and its stages."""
+
+    def __init__(self, args: DemoArguments):
+        if not args.minutes > 0:
+            raise ValueError(f"minutes must be above 0, got {args.minutes}")
+        self.args, self.out, self.seed = args, Path(args.out), args.seed
+        self.corpus, self.data = self.out / "corpus", self.out / "data"
+        self.base, self.checkpoint = self.out / "base", self.out / "checkpoint"
+
+    def steps(self, at_15_minutes: int) -> int:
+        """Training steps of a stage for the time that is allowed."""
+        return max(2, round(at_15_minutes * self.args.minutes / 15))
+
+    def stages(self) -> dict[str, tuple[str, Callable[[], None]]]:
+        """Name -> (what it does, function), in order."""
+        return {
+            "motion_corpus": ("author gestures, retarget mocap", self.motion_corpus),
+            "motion_codec": ("stage 1: train the motion tokenizers", self.motion_codec),
+            "speech_corpus": ("speak all lines", self.speech_corpus),
+            "chat_corpus": ("stage the conversations", self.chat_corpus),
+            "base_model": ("train the text tokenizer, make a small Llama", self.base_model),
+            "prepare": ("encode everything into token datasets", self.prepare),
+            "pretrain": ("stage 2: the six tasks", self.pretrain),
+            "sft": ("stage 3: multi-turn chat", self.sft),
+            "chat": ("talk, on held-out recordings and motions", self.chat),
+            "evaluate": ("measure on held-out material, with controls", self.evaluate),
+            "report": ("write the page", self.report),
+        }
+
+    def motion_corpus(self):
+        """Authored gestures and retargeted mocap, with captions."""
+        from .corpus.build_corpus import write_motion_corpus
+
+        write_motion_corpus(self.corpus / "motion", seed=self.seed)
+
+    def motion_codec(self):
+        """`solami train-motion-vq` with the tiny recipe."""
+        from ..training.motion_vq.train_motion_vq import main
+
+        folders = ["--data", str(self.corpus / "motion"), "--output_dir", str(self.out / "motion_codec")]
+        main(self._recipe("motion_vq_tiny", MOTION_STEPS) + folders)
+
+    def speech_corpus(self):
+        """Every line of the dialogues, spoken at several rates."""
+        from .corpus.demo_speech import write_speech_corpus
+        from .corpus.dialogues import load_dialogues
+
+        write_speech_corpus(self.corpus / "speech", load_dialogues(), self.seed)
+
+    def chat_corpus(self):
+        """Conversations: a recording and a clip for every turn."""
+        from .corpus.conversations import write_chat_corpus
+        from .corpus.dialogues import load_dialogues
+
+        folder = self.corpus / "chat"
+        write_chat_corpus(folder, self.corpus / "motion", load_dialogues(), TRAIN_CONVERSATIONS, self.seed)
+
+    def base_model(self):
+        """The folder that pretraining starts from."""
+        from ..modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+        from .corpus.dialogues import load_dialogues
+        from .tiny_model import write_base
+
+        motion = SolamiMotionVQModel.from_pretrained(self.out / "motion_codec")
+        write_base(self.base, self.corpus, motion.eval(), load_dialogues(), self.seed)
+
+    def prepare(self):
+        """`solami prepare` for motion, speech and chat."""
+        from ..processing.datasets.prepare import KINDS, prepare
+        from ..processing.processing_solami import SolamiProcessor
+
+        processor, known = SolamiProcessor.from_pretrained(self.base), {}
+        for kind in KINDS:
+            report = prepare(kind, self.corpus / kind, processor, self.data, known=known)
+            logger.info("%s: %s", kind, report)
+
+    def pretrain(self):
+        """`solami pretrain` with the tiny recipe."""
+        from ..training.pretrain import main
+
+        folders = ["--model", str(self.base), "--data", str(self.data), "--output_dir", str(self.out / "pretrained")]
+        main(self._recipe("pretrain_tiny", PRETRAIN_STEPS) + folders)
+
+    def sft(self):
+        """`solami sft` with the tiny recipe."""
+        from ..training.sft import main
+
+        folders = ["--model", str(self.out / "pretrained"), "--data", str(self.data)]
+        main(self._recipe("sft_tiny", SFT_STEPS) + folders + ["--output_dir", str(self.checkpoint)])
+
+    def _recipe(self, name: str, steps: int) -> list[str]:
+        steps = ["--max_steps", str(self.steps(steps)), "--seed", str(self.seed)]
+        return ["--config", str(RECIPES / f"{name}.yaml"), *steps]
+
+    def chat(self):
+        """Raw wav and npz in, wav and npz out, on held-out conversations."""
+        from .presentation import play_conversations
+
+        play_conversations(self.checkpoint, self.corpus / "chat", self.corpus / "motion", self.out / "chat")
+
+    def evaluate(self):
+        """Figures and controls into `metrics.json`."""
+        from .measure import measure
+
+        figures = measure(self.out / "pretrained", self.checkpoint, self.corpus, self.data, self.seed)
+        _write_json(self.out / "metrics.json", figures)
+
+    def report(self):
+        """`report.html` and `report.json`."""
+        from .presentation import write_demo_report
+
+        write_demo_report(self.out, self.checkpoint, self.corpus, _read_json(self.out / "stages.json"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    (args,) = parse_arguments([DemoArguments], argv, "solami demo")
+    demo = Demo(args)
+    with writing_to(demo.out):
+        run(demo)
+    return 0
+
+
+def run(demo: Demo) -> None:
+    """Runs the stages that are not finished yet, and says at the end what there is and what to try next.
+
+    Raises:
+        ValueError: the folder holds a run with another seed or length.
+    """
+    demo.out.mkdir(parents=True, exist_ok=True)
+    state_path = demo.out / "stages.json"
+    settings = {"seed": demo.seed, "minutes": demo.args.minutes}
+    state = _read_json(state_path) if state_path.exists() else {"settings": settings, "stages": {}}
+    if state["settings"] != settings:
+        raise ValueError(f"{demo.out} holds a run with {state['settings']}, asked for {settings}; take another --out")
+    stages = demo.stages()
+    for number, (name, (what, function)) in enumerate(stages.items(), 1):
+        if name in state["stages"]:
+            logger.info("[%d/%d] %s: done before", number, len(stages), what)
+            continue
+        expected = expected_seconds(state["stages"], [key for key in stages if key not in state["stages"]], demo)
+        here, left = (duration_in_words(seconds) for seconds in (expected[name], sum(expected.values())))
+        logger.info("[%d/%d] %s: about %s, %s to the end", number, len(stages), what, here, left)
+        start = time.monotonic()
+        function()
+        state["stages"][name] = {
+            "seconds": round(time.monotonic() - start, 1),
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        }
+        _write_json(state_path, state)
+    total = sum(stage["seconds"] for stage in state["stages"].values())
+    logger.info(
+        "\nDone: %.1f minutes of work in all.\n"
+        "  page        %s  (open it in a browser)\n"
+        "  figures     %s\n"
+        "  checkpoint  %s  (AutoModelForCausalLM, AutoProcessor)\n"
+        "Try next:\n"
+        "  solami chat --checkpoint %s --character ada --output runs/chat --turns you.wav,you.npz\n"
+        "  solami prepare motion YOUR_FOLDER --processor %s --output YOUR_TOKENS",
+        total / 60,
+        demo.out / "report.html",
+        demo.out / "report.json",
+        demo.checkpoint,
+        demo.checkpoint,
+        demo.checkpoint,
+    )
+
+
+def expected_seconds(done: dict[str, dict], waiting: list[str], demo: Demo) -> dict[str, float]:
+    """Seconds that each of the waiting stages will take, by how long those before took here and usually.
+
+    Training is compared with training where some is done: machines differ there by other factors than elsewhere.
+    """
+
+    def usual(name):
+        return USUAL.get(name, 1) * (demo.args.minutes / 15 if name in TRAINING else 1)
+
+    def pace(name):
+        alike = [other for other in done if (other in TRAINING) == (name in TRAINING)] or list(done)
+        return sum(done[other]["seconds"] for other in alike) / sum(map(usual, alike)) if alike else 1.0
+
+    return {name: usual(name) * pace(name) for name in waiting}
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, value) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("solami demo", main))

@@ -1,0 +1,108 @@
+"""The demo's dialogues as an ordinary `solami prepare chat` folder: recordings and motions chosen for every turn.
+
+Training conversations use training phrasings, speaking rates and clips; held-out ones use clips and rates that
+training never sees, and a second held-out kind also uses unseen phrasings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ...processing.files.atomic_write import atomic_write
+from ...processing.motion.motion_io import read_motion, write_motion
+from .build_corpus import place_for_dialogue
+from .demo_speech import ANSWER_RATE, TEST_RATES, TRAIN_RATES, wav_name
+from .dialogues import Character, Round, paths, sample_conversation
+
+ANSWER_TAKES = 2  # clips that a character chooses from for one action
+WATCHING_MORE = 3  # dialogues that hinge on the motion have several answers to learn, so they are staged more often
+
+
+def write_chat_corpus(
+    folder: str | Path, motion_folder: str | Path, characters: list[Character], num_train: int, seed: int = 0
+) -> None:
+    """Writes `folder/manifest.jsonl` with `num_train` training conversations and two held-out ones per path and kind.
+
+    `source` of a held-out row is `rates` (seen phrasings) or `phrasings` (unseen ones). `folder` must lie beside the
+    speech corpus, whose `wav` folder it links; its `motion/` gets the user's clips, placed before the character.
+    """
+    folder, rng = Path(folder), random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "wav").is_symlink():
+        os.symlink("../speech/wav", folder / "wav")
+    clips = _Clips(folder, Path(motion_folder), seed)
+    ways = [(c, d, path) for c in characters for d in c.dialogues for path in paths(d)]
+    watching = [way for way in ways if any(node.hinge == "motion" for node in way[2])]
+    training = ways + WATCHING_MORE * watching
+    with atomic_write(folder / "manifest.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
+        for i in tqdm(range(num_train), desc="conversations", unit="row", disable=None):
+            character, dialogue, path = training[i % len(training)]
+            row = _row(f"train-{i}", character, dialogue, sample_conversation(rng, path), clips, "train", rng)
+            file.write(json.dumps({**row, "source": "train"}) + "\n")
+        for kind in ("rates", "phrasings"):
+            for i, (character, dialogue, path) in enumerate(ways * 2):
+                rounds = sample_conversation(rng, path, unseen=kind == "phrasings")
+                row = _row(f"{kind}-{i}", character, dialogue, rounds, clips, "test", rng)
+                file.write(json.dumps({**row, "source": kind}) + "\n")
+
+
+class _Clips:
+    """Clips by action and split, copied into the chat folder in the place where they are used."""
+
+    def __init__(self, folder: Path, motion_folder: Path, seed: int):
+        self.folder, self.motion_folder = folder, motion_folder
+        (folder / "motion").mkdir(parents=True, exist_ok=True)
+        self.rng = np.random.default_rng(seed)
+        self.by_action: dict[tuple[str, str], list[dict]] = defaultdict(list)
+        for line in (motion_folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            self.by_action[row["action"], row["split"]].append(row)
+
+    def user(self, action: str, split: str, rng: random.Random) -> tuple[str, str]:
+        """`(path, caption)` of a clip of the split, standing before the character."""
+        row = rng.choice(self.by_action[action, split])
+        path = self.folder / "motion" / f"{row['id']}.npz"
+        if not path.exists():
+            write_motion(path, place_for_dialogue(read_motion(self.motion_folder / row["motion"]), self.rng))
+        return f"motion/{row['id']}.npz", row["text"][0]
+
+    def answer(self, action: str, rng: random.Random) -> tuple[str, str]:
+        """`(path, caption)` of one of the character's takes of an action."""
+        row = rng.choice(self.by_action[action, "train"][:ANSWER_TAKES])
+        path = self.folder / "motion" / f"answer-{row['id']}.npz"
+        if not path.exists():
+            write_motion(path, read_motion(self.motion_folder / row["motion"]))
+        return f"motion/answer-{row['id']}.npz", row["text"][0]
+
+
+def _row(row_id: str, character, dialogue, rounds: list[Round], clips: _Clips, split: str, rng) -> dict:
+    rates = TRAIN_RATES if split == "train" else TEST_RATES
+    turns = [{"role": "system", "text": character.system}]
+    for r in rounds:
+        motion, caption = clips.user(r.user.do, split, rng)
+        audio = wav_name(r.user.say, rng.choice(rates))
+        turns.append(
+            {"role": "user", "text": r.user.say, "audio": audio, "motion": motion, "motion_text": caption}
+            | {"action": r.user.do, "hinge": r.hinge}
+        )
+        motion, caption = clips.answer(r.answer.do, rng)
+        audio = wav_name(r.answer.say, ANSWER_RATE)
+        turns.append(
+            {"role": "assistant", "text": r.answer.say, "audio": audio, "motion": motion, "motion_text": caption}
+            | {"action": r.answer.do}
+        )
+    return {
+        "id": row_id,
+        "topic": dialogue.topic,
+        "character": character.id,
+        "turns": turns,
+        "split": split,
+        "dialogue": dialogue.id,
+    }

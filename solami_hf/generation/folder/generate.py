@@ -1,0 +1,236 @@
+"""`solami generate`: answers to many inputs as a results folder, the six pretraining tasks and whole dialogues.
+
+    solami generate --task t2m --checkpoint CKPT --input captions.txt --output RESULTS
+    solami generate --task s2t --checkpoint CKPT --input recordings/ --output RESULTS
+    solami generate --task m2t --checkpoint CKPT --input TOKENS --split test --output RESULTS
+    solami generate --task chat --checkpoint CKPT --input DIALOGUES --output RESULTS --repetitions 5 --temperature 0.8
+
+| task | from | to | plain inputs |
+|---|---|---|---|
+| t2m, t2s | text | motion, speech | .txt with a line each; .json or .jsonl of strings or {"id", "text"} |
+| m2t, m2m | motion | text, a partner's motion | .npz, .npy, .bvh, a folder of them, .json(l) of {"id", "motion"} |
+| s2t, s2s | speech | transcript, an answer | .wav, .mp3, .opus, ..., a folder of them, .json(l) of {"id", "audio"} |
+| chat | dialogues | the character's answers | |
+
+INPUT may also be a token dataset of `solami prepare` (a folder or a Hub id) or a folder that it reads, with
+manifest.jsonl for example; their references go into the results. RESULTS gets results.jsonl with a row an answer
+(texts, codes, validity, seed, latency, references), run.json, a card that makes it load with
+`datasets.load_dataset(RESULTS)`, and the answers' motions and sounds as media/**.npz and .wav.
+
+Answers are generated in batches, each input --repetitions times with seeds --seed, --seed + 1, ... Stopped at any
+time, the same command goes on: no answer is lost and none is there twice. An input that cannot be used costs no other:
+its row says why, and the exit code is 1. --conditions are for chat: see `solami_hf.generation.folder.jobs`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ...command_line import parse_arguments, run_command
+from ...processing.files.folder_or_hub import model_source
+from ...processing.files.output_folder import writing_to
+
+logger = logging.getLogger(__name__)
+TASKS = ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s", "chat")
+
+
+@dataclass
+class LoadingArguments:
+    """A model and how it is loaded."""
+
+    checkpoint: str = field(metadata={"help": "Folder or hub id of a checkpoint with its codecs, or of an adapter."})
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = field(
+        default="float32", metadata={"help": "Of the language model."}
+    )
+    quantization: Literal["none", "int8"] = field(
+        default="none", metadata={"help": "int8: linear layers in 8 bits (needs solami_hf[qlora]), on a CPU too."}
+    )
+    device_map: str | None = field(
+        default=None, metadata={"help": "auto, cpu, cuda, cuda:1, ...: where accelerate puts the layers."}
+    )
+    base: str | None = field(default=None, metadata={"help": "The model of an adapter, where it has moved since."})
+    merge_adapter: bool = field(default=False, metadata={"help": "Add an adapter to its base's weights; faster."})
+
+    def load_pipeline(self, max_new_tokens: int):
+        """The `SolamiPipeline`; FileNotFoundError and ValueError as `SolamiPipeline.from_pretrained`."""
+        from ..pipeline import SolamiPipeline
+
+        placed = {} if self.device_map is None else {"device_map": self.device_map}
+        quantization = None if self.quantization == "none" else self.quantization
+        return SolamiPipeline.from_pretrained(
+            model_source("checkpoint", self.checkpoint),
+            dtype=self.dtype,
+            max_new_tokens=max_new_tokens,
+            quantization=quantization,
+            base=self.base,
+            merge=self.merge_adapter,
+            **placed,
+        )
+
+
+@dataclass
+class GenerateArguments(LoadingArguments):
+    """What is answered, how, and where the answers go."""
+
+    task: Literal[TASKS] = field(kw_only=True, metadata={"help": "t2m, m2t, m2m, t2s, s2t, s2s, or chat."})
+    input: str = field(kw_only=True, metadata={"help": "File, folder, token dataset or Hub id, see above."})
+    output: str = field(kw_only=True, metadata={"help": "Results folder; an unfinished one is continued."})
+    split: str = field(default="test", metadata={"help": "Of a token dataset or manifest."})
+    repetitions: int = field(default=1, metadata={"help": "Answers to each input; can be raised in a later run."})
+    seed: int = field(default=0, metadata={"help": "Of the first repetition."})
+    conditions: list[str] = field(
+        default_factory=lambda: ["given"],
+        metadata={"help": "chat: any of given, own_history, no_history, other_audio, other_motion."},
+    )
+    temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})
+    top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
+    max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
+    batch_size: int = field(
+        default=32,
+        metadata={"help": "Files encoded, and answers generated, together; 1 for a live turn's latency."},
+    )
+    batching: Literal["auto", "padded", "continuous"] = field(
+        default="auto", metadata={"help": "continuous: as one ends the next begins; auto: that on a GPU, else padded."}
+    )
+    instruction: str | None = field(
+        default=None, metadata={"help": "Words of the prompt; by default one of the task's phrasings, drawn by seed."}
+    )
+    voice: str | None = field(default=None, metadata={"help": "chat: one of the checkpoint's voices for all answers."})
+    media: bool = field(default=True, metadata={"help": "Write motions and sounds; codes are in the results anyway."})
+
+    def __post_init__(self):
+        from .jobs import CONDITIONS
+
+        if self.repetitions < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"repetitions is {self.repetitions} and batch_size {self.batch_size}, expected at least 1 of each"
+            )
+        unknown = [name for name in self.conditions if name not in CONDITIONS]
+        if unknown or not self.conditions or len(set(self.conditions)) < len(self.conditions):
+            raise ValueError(f"conditions is {self.conditions}, expected some of {', '.join(CONDITIONS)}, each once")
+        if self.task != "chat" and (self.conditions != ["given"] or self.voice):
+            raise ValueError(f"conditions and voice are for --task chat, got them for {self.task}")
+        if self.task == "chat" and self.instruction:
+            raise ValueError("instruction is for the one-shot tasks; a dialogue has its own system prompt")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    (args,) = parse_arguments([GenerateArguments], argv, "solami generate", __doc__)
+    counts = generate(args)
+    logger.info(
+        "%d answers, %d of them valid, %d inputs that could not be used: %s",
+        *(counts["answers"], counts["valid"], counts["errors"], args.output),
+    )
+    return 1 if counts["errors"] else 0
+
+
+def generate(args: GenerateArguments, pipeline=None) -> dict:
+    """Answers all inputs and writes or completes the results folder.
+
+    Args:
+        pipeline: a loaded `SolamiPipeline`, by default that of the arguments.
+
+    Returns:
+        `{"answers", "valid", "errors"}`, counted over the whole folder.
+
+    Raises:
+        FileNotFoundError: no checkpoint or no input there.
+        ValueError: no usable input at all, codes of another codec, an unknown voice, or a folder of another run.
+        OSError: nothing can be written to the folder, or another process is writing to it.
+    """
+    with writing_to(args.output):
+        return _generate(args, pipeline)
+
+
+def _generate(args: GenerateArguments, pipeline) -> dict:
+    from ...processing.results import key_of
+    from ..decoding import Decoding
+    from ..results_writer import ResultsWriter
+    from .folder_run import run_folder
+    from .jobs import in_batches
+
+    decoding = Decoding(args.max_new_tokens, args.temperature, args.top_p, args.batching)
+    pipeline = pipeline or args.load_pipeline(args.max_new_tokens)
+    if args.media:
+        _check_media(pipeline.processor, args.task, args.voice)
+    seeds = list(range(args.seed, args.seed + args.repetitions))
+    inputs, stages = _stages(args, pipeline, seeds)
+    batches = in_batches(stages, args.batch_size)
+    settings = _settings(args, pipeline, seeds, inputs, decoding)
+    keys = [[key_of(job.columns) for job in batch] for batch in batches]
+    with ResultsWriter(args.output, settings, keys) as writer:
+        return run_folder(pipeline, batches, writer, decoding, args.media)
+
+
+def _stages(args: GenerateArguments, pipeline, seeds: list[int]):
+    """What is read, and the jobs of it, stage by stage."""
+    from ..inputs import read_dialogues, read_items
+    from .jobs import dialogue_jobs, task_jobs
+
+    if args.task == "chat":
+        dialogues = read_dialogues(args.input, pipeline.processor, args.split, args.batch_size)
+        jobs = dialogue_jobs(pipeline, dialogues, seeds, args.conditions, args.max_new_tokens, args.voice)
+        return dialogues, jobs
+    items = read_items(args.task, args.input, pipeline.processor, args.split, args.batch_size)
+    return items, task_jobs(pipeline, args.task, items, seeds, args.instruction, args.max_new_tokens)
+
+
+def _check_media(processor, task: str, voice: str | None) -> None:
+    """Fails now, not after hours, when what is to be written cannot be made."""
+    from ..inputs import kinds_of
+
+    target = "chat" if task == "chat" else kinds_of(task)[1]
+    if target in ("motion", "chat"):
+        processor.motion_codec.eval()
+    if target in ("audio", "chat"):
+        processor.speech_codec.eval()
+        for name in {voice, *(known.get("voice") for known in processor.characters.values())} - {None}:
+            processor.voices.prompt(name, processor.speech_codec)
+
+
+def _settings(args: GenerateArguments, pipeline, seeds: list[int], inputs: list, decoding) -> dict:
+    """What `run.json` says, and what a later run must share to go on."""
+    from ...processing.fingerprints import codec_fingerprint, model_fingerprint
+    from ..inputs import left_out
+
+    processor, config = pipeline.processor, pipeline.model.config
+    told = json.dumps([vars(entry) for entry in inputs], default=_listed)
+    batching = "continuous" if decoding.is_continuous(pipeline.model) else "padded"
+    codecs = {name: codec_fingerprint(getattr(processor, f"{name}_codec")) for name in ("motion", "speech")}
+    return {
+        "task": args.task,
+        "checkpoint": args.checkpoint,
+        "model": model_fingerprint(pipeline.model),
+        "input": args.input,
+        "inputs": hashlib.sha256(told.encode()).hexdigest()[:16],
+        "items": len(inputs),
+        "left_out": left_out(args.task, args.input) if args.task != "chat" else [],
+        "split": args.split,
+        "seeds": seeds,
+        "conditions": args.conditions,
+        "decoding": {**vars(decoding), "batching": batching},
+        "batch_size": args.batch_size,
+        "instruction": args.instruction,
+        "voice": args.voice,
+        "media": args.media,
+        "answer_format": processor.answer_format,
+        "codecs": codecs,
+        "fps": config.fps,
+        "sampling_rate": config.sampling_rate,
+        "frame_rates": config.frame_rates,
+        "speech_levels": config.speech_levels,
+    }
+
+
+def _listed(value):
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("solami generate", main))

@@ -1,0 +1,142 @@
+"""One results folder to one evaluation: figures of the answers, sanity rows, controls, latency, counts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...processing.files.processes import is_first_process
+from ..judging import JudgeSettings
+from .controls import scores
+from .figures import Figures, latency, multimodality, parts_of
+from .intervals import Estimate, summarize
+from .judged import Judged
+from .parts import Parts
+from .answer_pairs import PARTS, Pair, Results
+from .views import views_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `evaluate_results` is told.
+
+    Args:
+        seed: of halves, jitter, shuffling and bootstrap.
+        judge: who marks the answers of a chat; nobody when None.
+        judge_repeats: how often each answer is marked.
+        bert: BERTScore's `model_id` and `layer`; no BERTScore when None.
+    """
+
+    seed: int = 0
+    judge: JudgeSettings | None = None
+    judge_repeats: int = 3
+    bert: dict | None = None
+
+
+def evaluate_results(results: Results, parts: Parts, options: Options) -> dict | None:
+    """Measures a results folder; under `accelerate launch` together with the other processes.
+
+    Returns:
+        `{"task", "model", "run", "views": {view: {figure: summary}}, "latency", "conditions", "controls", "judge",
+        "counts", "left_out"}`, summaries as from `intervals.summarize`; None in all processes but the first.
+
+    Raises:
+        ValueError: the results can't be measured at all.
+        OSError: the judge cannot be reached.
+    """
+    conditions = {name: results.repetitions(name) for name in results.conditions}
+    main = next(iter(conditions))
+    views = [views_of(pairs, number, options.seed) for number, pairs in enumerate(conditions[main])]
+    parts.compute(part for view in views for pairs in view.values() for part in parts_of(pairs))
+    others = [pair for name, reps in conditions.items() if name != main for pairs in reps for pair in pairs]
+    # Controls ask for right answers alone; sound is listened to only where an answer has no words in writing.
+    unwritten = [pair for pair in others if pair.text is None and pair.audio]
+    parts.compute(part for part in parts_of(unwritten) if part.what == "sound")
+    if not is_first_process():
+        return None
+    lines = sorted({text for pairs in conditions[main] for pair in pairs for text in pair.reference_texts})
+    figures = Figures(results.task, parts, parts.measures.compute, lines, options.bert)
+    found = _views(views, figures, options)
+    judged = _judged(views, figures, results, main, options, found)
+    evaluation = {
+        "task": results.task,
+        "model": results.name,
+        "condition": main,
+        "run": {**results.run, "folder": str(results.folder)},
+        "views": {view: _summaries(repetitions, options.seed) for view, repetitions in found.items()},
+        "latency": _summaries([latency(pairs, parts) for pairs in conditions[main]], options.seed),
+        "batch_size": max(
+            (pair.row.get("batch_size") or 1 for pairs in conditions[main] for pair in pairs), default=1
+        ),
+    }
+    if "motion" in PARTS[results.task] and len(views) > 1:
+        for view, summary in evaluation["views"].items():
+            spread = multimodality([repetition[view] for repetition in views], parts)
+            if spread.count:
+                summary["multimodality"] = summarize([spread], options.seed)
+    if results.task == "chat":
+        evaluation["conditions"] = {
+            name: _summaries([figures.right(pairs) for pairs in repetitions], options.seed)
+            for name, repetitions in conditions.items()
+        }
+        evaluation["controls"] = scores(conditions, figures)
+    if judged is not None:
+        evaluation["judge"] = {
+            "judge": judged.judge, "repeats": judged.repeats, **judged.usage, "agreement": judged.agreement,
+        }  # fmt: skip
+    return {**evaluation, "counts": _counts(conditions[main]), "left_out": _left_out(figures, parts)}
+
+
+def _views(views: list[dict[str, list[Pair]]], figures: Figures, options: Options) -> dict[str, list[dict]]:
+    found: dict[str, list[dict[str, Estimate]]] = {}
+    for repetition in views:
+        for view, pairs in repetition.items():
+            if pairs:
+                found.setdefault(view, []).append(figures.of(pairs, repetition["answers"]))
+    return found
+
+
+def _judged(views, figures: Figures, results: Results, main: str, options: Options, found) -> Judged | None:
+    """Adds the marks of a judge to the figures of all views."""
+    if options.judge is None or results.task != "chat":
+        return None
+    rows = [row for row in results.rows if row["condition"] == main]
+    module = figures.parts.measures.module("dialogue_judge")
+    judged = Judged(module, options.judge, options.judge_repeats, figures.said, rows)
+    for number, repetition in enumerate(views):
+        for view, pairs in repetition.items():
+            if pairs:
+                found[view][number].update(judged.of(pairs, view))
+    return judged
+
+
+def _summaries(repetitions: Sequence[dict[str, Estimate]], seed: int) -> dict[str, dict]:
+    """Summaries of the figures that every repetition has."""
+    names = [name for name in repetitions[0] if all(name in figures for figures in repetitions)] if repetitions else []
+    return {name: summarize([figures[name] for figures in repetitions], seed) for name in names}
+
+
+def _counts(repetitions: Sequence[Sequence[Pair]]) -> dict:
+    pairs = [pair for repetition in repetitions for pair in repetition]
+    failed = sum(not pair.valid for pair in pairs)
+    return {
+        "repetitions": len(repetitions),
+        "answers": len(pairs),
+        "items": len({pair.item for pair in pairs}),
+        "failed": failed,
+        "unusable_inputs": sum(bool(pair.row["error"]) for pair in pairs),
+        "failure_rate": failed / len(pairs),
+    }
+
+
+def _left_out(figures: Figures, parts: Parts) -> dict[str, int | str]:
+    """What could not be had, and media that no figure was given for, by reason."""
+    reasons: dict[str, int | str] = {what: reason for what, reason in parts.measures.missing.items()}
+    for reason in figures.left_out:
+        # Media differ in their name; what is wrong with them is what counts.
+        reason = reason.split(": ", 1)[-1]
+        reasons[reason] = int(reasons.get(reason, 0)) + 1
+    return reasons

@@ -1,0 +1,144 @@
+"""Loads the original project's motion tokenizers with `weights_only=True`: nothing is unpickled."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .configuration_motion_vq import SolamiMotionVQConfig
+from .modeling_motion_vq import SolamiMotionVQModel
+
+
+def convert_motion_vq(
+    body: str | Path,
+    hand: str | Path,
+    transform: str | Path,
+    mean,
+    std,
+    transform_mean=0,
+    transform_std=1,
+    **config_overrides,
+) -> SolamiMotionVQModel:
+    """The motion tokenizers of three original checkpoints and their normalisation statistics.
+
+    Args:
+        body, hand, transform: paths of state dicts, with or without the prefixes `vae_body.`, `vae_hand.`,
+            `vae_transform.` and the `state_dict` level of a Lightning checkpoint (one such file may serve for all).
+        mean, std: (315,) as array, tensor, or path of an `.npy` file.
+        transform_mean, transform_std: (5,) or one number, likewise.
+        config_overrides: what tensors cannot tell: `body_activation`, `hand_activation` ("relu"),
+            `body_dilation_growth_rate`, `hand_dilation_growth_rate` (3), `fps`, loss weights. Sizes are inferred.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        ValueError: a file is no such checkpoint, its keys are not the expected ones, or the parts do not fit together.
+    """
+    states = {
+        "body": _load_state(body, "vae_body."),
+        "hand": _load_state(hand, "vae_hand."),
+        "transform": _load_state(transform, "vae_transform."),
+    }
+    try:
+        config = SolamiMotionVQConfig(**{**_infer_sizes(states), **config_overrides})
+    except KeyError as error:
+        raise ValueError(f"A checkpoint lacks {error}, expected a motion VQ-VAE of the original SOLAMI.") from error
+    model = SolamiMotionVQModel(config)
+    down_t = config.down_t
+    weights = {}
+    for part, state in states.items():
+        rename = {key: key if part == "transform" else _rename(key, down_t) for key in state}
+        weights.update({f"{part}.{rename[key]}": tensor for key, tensor in state.items()})
+        codebook = weights[f"{part}.quantizer.codebook"]
+        # the original does not save its averages: start them so that they give the loaded codebook back
+        weights.setdefault(f"{part}.quantizer.code_sum", codebook.clone())
+        weights.setdefault(f"{part}.quantizer.code_count", torch.ones(len(codebook)))
+        weights[f"{part}.quantizer.initialised"] = torch.tensor(True)
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # an override that contradicts the tensors
+        raise ValueError(f"The checkpoints do not fit the model: {error}") from error
+    missing = [key for key in missing if key not in ("mean", "std", "transform_mean", "transform_std")]
+    if missing or unexpected:
+        raise ValueError(
+            f"The checkpoints do not fit the model: missing {missing[:5] or 'nothing'}, "
+            f"unexpected {unexpected[:5] or 'nothing'}."
+        )
+    model.set_statistics(*(_load_statistics(v) for v in (mean, std, transform_mean, transform_std)))
+    return model.eval()
+
+
+def _load_state(path: str | Path, prefix: str) -> dict[str, torch.Tensor]:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint at {path}.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip and runtime errors alike
+        raise ValueError(f"{path} is no checkpoint of plain tensors: {error}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds {type(state).__name__}, expected a state dict of tensors.")
+    if any(key.startswith(prefix) for key in state):
+        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return state
+
+
+def _load_statistics(values):
+    if not isinstance(values, (str, Path)):
+        return values
+    if not Path(values).is_file():
+        raise FileNotFoundError(f"There is no file of statistics at {values}.")
+    return np.load(values, allow_pickle=False)
+
+
+def _infer_sizes(states: dict[str, dict[str, torch.Tensor]]) -> dict:
+    sizes = {}
+    down_t = {}
+    for part in ("body", "hand"):
+        state = states[part]
+        width, features, _ = state["encoder.model.0.weight"].shape
+        code_num, code_dim = state["quantizer.codebook"].shape
+        stages = {int(m[1]) for key in state if (m := re.match(r"encoder\.model\.(\d+)\.0\.weight", key))}
+        blocks = {int(m[1]) for key in state if (m := re.match(r"encoder\.model\.2\.1\.model\.(\d+)\.", key))}
+        down_t[part] = len(stages)
+        sizes |= {
+            f"{part}_width": width,
+            f"{part}_code_num": code_num,
+            f"{part}_code_dim": code_dim,
+            f"{part}_depth": len(blocks),
+            f"{part}_norm": "group" if "encoder.model.2.1.model.0.norm1.weight" in state else None,
+        }
+        sizes["body_features_size" if part == "body" else "features_size"] = features
+    if down_t["body"] != down_t["hand"]:
+        raise ValueError(f"Body and hand halve the time {tuple(down_t.values())} times, expected the same number.")
+    sizes["features_size"] += sizes["body_features_size"]
+    state = states["transform"]
+    code_num, code_dim = state["quantizer.codebook"].shape
+    hidden, features = state["encoder.fc1.weight"].shape
+    return sizes | {
+        "down_t": down_t["body"],
+        "velocity_features": min(75, sizes["body_features_size"]),
+        "transform_features_size": features,
+        "transform_code_num": code_num,
+        "transform_code_dim": code_dim,
+        "transform_hidden_sizes": [hidden, state["encoder.fc2.weight"].shape[0]],
+    }
+
+
+def _rename(key: str, down_t: int) -> str:
+    """The original numbers its layers: in, activation, stages from 2 on, then the rest. Ours have names."""
+    match = re.fullmatch(r"(encoder|decoder)\.model\.(\d+)\.(.+)", key)
+    if match is None:
+        return key
+    coder, layer, rest = match[1], int(match[2]), match[3]
+    last = {"encoder": {2 + down_t: "conv_out"}, "decoder": {2 + down_t: "conv_mid", 4 + down_t: "conv_out"}}[coder]
+    if layer == 0:
+        return f"{coder}.conv_in.{rest}"
+    if layer in last:
+        return f"{coder}.{last[layer]}.{rest}"
+    rest = re.sub(r"^(0|1)\.model\.", "blocks.", rest)
+    rest = re.sub(r"^0\.(weight|bias)$", r"down.\1", rest)
+    rest = re.sub(r"^2\.(weight|bias)$", r"up.\1", rest)
+    return f"{coder}.stages.{layer - 2}.{rest}"

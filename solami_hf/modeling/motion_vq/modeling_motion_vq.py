@@ -1,0 +1,704 @@
+"""Motion tokenizers: body and hand VQ-VAE, transform VQ, and the statistics that normalise their features.
+
+After SOLAMI (arXiv 2412.00174), whose networks are those of T2M-GPT (arXiv 2301.06052). A padded batch gives the codes
+that each clip gives alone: whatever lies behind a clip's end is zero before every convolution, as at the end of a
+lone clip. With `config.bound` one VQ-VAE, the body's, reads the hands' features too, and there are no hand codes. With
+`config.causal` every convolution looks back only, so codes can be made and read while the motion goes on (see
+[`MotionVQCache`]).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from ..remote_code import write_remote_code
+from .configuration_motion_vq import SolamiMotionVQConfig
+from .motion_representation import raw_features, represent
+from .quantizers import EmaQuantizer, FiniteScalarQuantizer, Float32Buffers, fixed_normal, perplexity, usage
+
+_ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+_GROUPS, _GROUP_EPS = 32, 1e-6
+_FEW_STEPS = 128  # batch times frames
+
+
+@dataclass
+class SolamiMotionVQEncoderOutput(ModelOutput):
+    """Codes of a batch of motions.
+
+    Args:
+        body_codes (`torch.LongTensor` of shape `(batch, frames // 4)`): -1 behind a clip's end.
+        hand_codes (`torch.LongTensor` of shape `(batch, frames // 4)`): -1 behind a clip's end; `None` of a bound
+            tokenizer.
+        code_mask (`torch.BoolTensor` of shape `(batch, frames // 4)`): True = real.
+    """
+
+    body_codes: torch.LongTensor | None = None
+    hand_codes: torch.LongTensor | None = None
+    code_mask: torch.BoolTensor | None = None
+
+
+@dataclass
+class SolamiMotionVQDecoderOutput(ModelOutput):
+    """Motions of a batch of codes.
+
+    Args:
+        motion_values (`torch.FloatTensor` of shape `(batch, 4 * codes, 315)`): raw features, zero behind a clip's end.
+        padding_mask (`torch.BoolTensor` of shape `(batch, 4 * codes)`): True = real.
+    """
+
+    motion_values: torch.FloatTensor | None = None
+    padding_mask: torch.BoolTensor | None = None
+
+
+@dataclass
+class SolamiMotionVQOutput(ModelOutput):
+    """Loss and reconstruction. Losses are scalars over normalised features.
+
+    Args:
+        loss: the weighted sum of the parts.
+        feature_loss: SmoothL1 of all features.
+        velocity_loss: SmoothL1 of the first features (root and torso), which count again.
+        commitment_loss: of body plus hand.
+        transform_loss, transform_commitment_loss: the same for the transform; `None` without one.
+        motion_values (`(batch, 4 * codes, 315)`): reconstruction in raw features, zero behind a clip's end.
+        padding_mask (`(batch, 4 * codes)`): True = real; `None` where none came in: everything is real.
+        transform (`(batch, 5)`): reconstruction of the transform; `None` without one.
+        body_codes, hand_codes, code_mask, transform_codes: as in `SolamiMotionVQModel.encode`; `code_mask` is `None`
+            where no mask came in.
+        body_perplexity, hand_perplexity, transform_perplexity: effective number of codes in the batch.
+        body_usage, hand_usage: share of the codebook that the batch uses, in [0, 1].
+        hidden_states: of the body's encoder, `(batch, frames, body_width)` before its stages and behind each of them,
+            with half the frames each time; `None` unless asked for.
+
+    What is the hand's is `None` where the tokenizer is bound.
+    """
+
+    loss: torch.FloatTensor | None = None
+    feature_loss: torch.FloatTensor | None = None
+    velocity_loss: torch.FloatTensor | None = None
+    commitment_loss: torch.FloatTensor | None = None
+    transform_loss: torch.FloatTensor | None = None
+    transform_commitment_loss: torch.FloatTensor | None = None
+    motion_values: torch.FloatTensor | None = None
+    padding_mask: torch.BoolTensor | None = None
+    transform: torch.FloatTensor | None = None
+    body_codes: torch.LongTensor | None = None
+    hand_codes: torch.LongTensor | None = None
+    code_mask: torch.BoolTensor | None = None
+    transform_codes: torch.LongTensor | None = None
+    body_perplexity: torch.FloatTensor | None = None
+    hand_perplexity: torch.FloatTensor | None = None
+    transform_perplexity: torch.FloatTensor | None = None
+    body_usage: torch.FloatTensor | None = None
+    hand_usage: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+
+
+def _keep(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Zeroes, in place, what lies behind the clips' ends: hidden (B, T, C), mask (B, T)."""
+    return hidden if mask is None else hidden.mul_(mask[..., None].to(hidden.dtype))
+
+
+class MotionVQCache:
+    """What a causal tokenizer remembers between the chunks of a stream: the last inputs of each convolution.
+
+    Make one for each stream and pass it to every `encode` or `decode` call of that stream, chunk after chunk; the
+    chunks then give what the whole clip gives at once. One cache serves one direction.
+    """
+
+    def __init__(self):
+        self._inputs: dict[nn.Module, torch.Tensor] = {}
+
+    def extend(self, layer: nn.Module, hidden: torch.Tensor, length: int) -> torch.Tensor:
+        """Puts the `length` inputs that `layer` saw last before `hidden` (B, T, C), zeros at first."""
+        past = self._inputs.get(layer)
+        if past is None:
+            past = hidden.new_zeros(hidden.shape[0], length, hidden.shape[2])
+        elif past.shape[0] != hidden.shape[0]:
+            raise ValueError(f"The chunk has {hidden.shape[0]} clips, expected {past.shape[0]} as in those before it.")
+        hidden = torch.cat([past, hidden], dim=1)
+        self._inputs[layer] = hidden[:, hidden.shape[1] - length :]
+        return hidden
+
+
+class MotionConv1d(nn.Conv1d):
+    """Convolution over time, (B, T, C) -> (B, T // stride, C'); a causal one looks back only.
+
+    On CPUs `nn.Conv1d` reorders input, weights and output at each call. Few steps are therefore multiplied as a matrix
+    of windows, many as a 2-D convolution of height 1, which takes channels that lie last in memory as they are.
+    `benchmarks/motion.py` measures the whole.
+    """
+
+    def __init__(self, channels: int, out: int, kernel: int, causal: bool, stride: int = 1, dilation: int = 1):
+        self.past = dilation * (kernel - 1) + 1 - stride
+        padding = 0 if causal else self.past // 2
+        super().__init__(channels, out, kernel, stride=stride, dilation=dilation, padding=padding)
+        self.causal = causal
+
+    def forward(self, hidden: torch.Tensor, cache: MotionVQCache | None = None) -> torch.Tensor:
+        if cache is not None and self.past:
+            hidden = cache.extend(self, hidden, self.past)
+        elif self.causal and self.past:
+            hidden = F.pad(hidden, (0, 0, self.past, 0))
+        if hidden.device.type == "cpu" and hidden.shape[0] * hidden.shape[1] <= _FEW_STEPS:
+            if self.padding[0]:
+                hidden = F.pad(hidden, (0, 0, self.padding[0], self.padding[0]))
+            if self.kernel_size[0] > 1:
+                windows = hidden.unfold(1, self.past + self.stride[0], self.stride[0])
+                hidden = windows[..., :: self.dilation[0]].flatten(2)
+            return F.linear(hidden, self.weight.flatten(1), self.bias)
+        hidden = F.conv2d(
+            hidden.transpose(1, 2).unsqueeze(2),
+            self.weight.unsqueeze(2),
+            self.bias,
+            stride=(1, *self.stride),
+            padding=(0, *self.padding),
+            dilation=(1, *self.dilation),
+        )
+        return hidden.squeeze(2).transpose(1, 2)
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """GroupNorm over channels and time (B, T, C) whose statistics leave out what the mask (B, T) marks as padding."""
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if mask is None:  # unlike F.group_norm this takes a single value a group too: the shortest clip has one step
+            normed = torch.group_norm(hidden.transpose(1, 2), self.num_groups, self.weight, self.bias, self.eps)
+            return normed.transpose(1, 2)
+        grouped = hidden.unflatten(2, (self.num_groups, -1))
+        real = mask[..., None, None].to(hidden.dtype)
+        count = (real.sum(1, keepdim=True) * grouped.shape[3]).clamp_min(1)
+        mean = (grouped * real).sum((1, 3), keepdim=True) / count
+        variance = ((grouped - mean).square() * real).sum((1, 3), keepdim=True) / count
+        normed = ((grouped - mean) * torch.rsqrt(variance + self.eps)).flatten(2)
+        return _keep(normed * self.weight + self.bias, mask)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv1(act(conv3(act(x)))), the first convolution dilated; each activation optionally after a norm.
+
+    What comes in is zero behind the clips' ends, and every activation keeps zeros.
+    """
+
+    def __init__(self, config: SolamiMotionVQConfig, part: str, dilation: int):
+        super().__init__()
+        width, grouped = getattr(config, f"{part}_width"), getattr(config, f"{part}_norm") == "group"
+        self.activation = _ACTIVATIONS[getattr(config, f"{part}_activation")]
+        self.norm1 = MaskedGroupNorm(_GROUPS, width, eps=_GROUP_EPS) if grouped else None
+        self.norm2 = MaskedGroupNorm(_GROUPS, width, eps=_GROUP_EPS) if grouped else None
+        self.conv1 = MotionConv1d(width, width, 3, config.causal, dilation=dilation)
+        self.conv2 = MotionConv1d(width, width, 1, config.causal)
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor | None, cache: MotionVQCache | None = None
+    ) -> torch.Tensor:
+        inner = hidden if self.norm1 is None else self.norm1(hidden, mask)
+        inner = self.conv1(self.activation(inner), cache)
+        inner = inner if self.norm2 is None else self.norm2(inner, mask)
+        return _keep(self.conv2(self.activation(inner)).add_(hidden), mask)
+
+
+def _residual_blocks(config: SolamiMotionVQConfig, part: str) -> nn.ModuleList:
+    growth, depth = getattr(config, f"{part}_dilation_growth_rate"), getattr(config, f"{part}_depth")
+    return nn.ModuleList(ResidualBlock(config, part, growth**power) for power in reversed(range(depth)))
+
+
+class EncoderStage(nn.Module):
+    """Halves the time, then residual blocks: (B, T, C) -> (B, T // 2, C)."""
+
+    def __init__(self, config: SolamiMotionVQConfig, part: str):
+        super().__init__()
+        width = getattr(config, f"{part}_width")
+        self.down = MotionConv1d(width, width, 4, config.causal, stride=2)
+        self.blocks = _residual_blocks(config, part)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None, cache: MotionVQCache | None) -> torch.Tensor:
+        hidden = _keep(self.down(hidden, cache), mask)
+        for block in self.blocks:
+            hidden = block(hidden, mask, cache)
+        return hidden
+
+
+class DecoderStage(nn.Module):
+    """Residual blocks, then twice the time: (B, T, C) -> (B, 2 T, C). Masks are of both rates."""
+
+    def __init__(self, config: SolamiMotionVQConfig, part: str):
+        super().__init__()
+        width = getattr(config, f"{part}_width")
+        self.blocks = _residual_blocks(config, part)
+        self.up = MotionConv1d(width, width, 3, config.causal)
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        mask: torch.Tensor | None,
+        up_mask: torch.Tensor | None,
+        cache: MotionVQCache | None,
+    ) -> torch.Tensor:
+        for block in self.blocks:
+            hidden = block(hidden, mask, cache)
+        return _keep(self.up(hidden.repeat_interleave(2, dim=1), cache), up_mask)
+
+
+def _ema_quantizer(config: SolamiMotionVQConfig, part: str) -> EmaQuantizer:
+    return EmaQuantizer(
+        getattr(config, f"{part}_code_num"),
+        getattr(config, f"{part}_code_dim"),
+        config.codebook_decay,
+        config.dead_code_threshold,
+        config.random_restart,
+    )
+
+
+class MotionVQVAE(nn.Module):
+    """One convolutional VQ-VAE over normalised features (B, T, F); `part` is "body" or "hand".
+
+    The configured activation is that of the residual blocks; outside of them it is ReLU, as in the original.
+    """
+
+    def __init__(self, config: SolamiMotionVQConfig, part: str):
+        super().__init__()
+        features, causal = config.input_sizes[part], config.causal
+        width, code_dim = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim")
+        self.encoder = nn.ModuleDict(
+            {
+                "conv_in": MotionConv1d(features, width, 3, causal),
+                "stages": nn.ModuleList(EncoderStage(config, part) for _ in range(config.down_t)),
+                "conv_out": MotionConv1d(width, code_dim, 3, causal),
+            }
+        )
+        if config.quantizer == "fsq":
+            self.quantizer = FiniteScalarQuantizer(getattr(config, f"{part}_fsq_levels"), code_dim)
+        else:
+            self.quantizer = _ema_quantizer(config, part)
+        self.decoder = nn.ModuleDict(
+            {
+                "conv_in": MotionConv1d(code_dim, width, 3, causal),
+                "stages": nn.ModuleList(DecoderStage(config, part) for _ in range(config.down_t)),
+                "conv_mid": MotionConv1d(width, width, 3, causal),
+                "conv_out": MotionConv1d(width, features, 3, causal),
+            }
+        )
+
+    def encode(
+        self, features: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
+    ) -> torch.Tensor:
+        """Latents (B, T', D) of features (B, T, F), zero where padded; `masks` go from full rate to that of codes."""
+        hidden = F.relu_(_keep(self.encoder["conv_in"](features, cache), masks[0]))
+        for stage, mask in zip(self.encoder["stages"], masks[1:], strict=True):
+            hidden = stage(hidden, mask, cache)
+        return self.encoder["conv_out"](hidden, cache)
+
+    def decode(
+        self, latents: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
+    ) -> torch.Tensor:
+        """Features (B, 4 T', F) of latents (B, T', D), which are overwritten; `masks` go from full rate to that of
+        codes."""
+        masks = masks[::-1]
+        hidden = F.relu_(_keep(self.decoder["conv_in"](_keep(latents, masks[0]), cache), masks[0]))
+        for stage, mask, up_mask in zip(self.decoder["stages"], masks[:-1], masks[1:], strict=True):
+            hidden = stage(hidden, mask, up_mask, cache)
+        hidden = F.relu_(_keep(self.decoder["conv_mid"](hidden, cache), masks[-1]))
+        return _keep(self.decoder["conv_out"](hidden, cache), masks[-1])
+
+
+class TransformMLP(nn.Module):
+    """Three linear layers with ReLU between them."""
+
+    def __init__(self, sizes: list[int]):
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = (nn.Linear(sizes[i], sizes[i + 1]) for i in range(3))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(values)))))
+
+
+class TransformVQ(nn.Module):
+    """VQ-VAE of one vector a motion (B, 5): where the user stands, as the character sees it."""
+
+    def __init__(self, config: SolamiMotionVQConfig):
+        super().__init__()
+        size, hidden = config.transform_features_size, config.transform_hidden_sizes
+        self.encoder = TransformMLP([size, *hidden, config.transform_code_dim])
+        self.quantizer = _ema_quantizer(config, "transform")
+        self.decoder = TransformMLP([config.transform_code_dim, *hidden, size])
+
+
+class SolamiMotionVQPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and loading of the motion tokenizers."""
+
+    config_class = SolamiMotionVQConfig
+    base_model_prefix = "motion_vq"
+    main_input_name = "motion_values"
+    _keep_in_fp32_modules_strict = [
+        *("codebook", "code_sum", "code_count"),
+        *("mean", "std", "transform_mean", "transform_std"),
+    ]
+
+    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
+        """As in transformers, with the code that loads the folder by `trust_remote_code`."""
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            write_remote_code(save_directory, __file__)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # PyTorch's default shrinks the signal by a factor of 3 a layer, so that the latents of a new network hardly
+        # differ and the codebooks collapse. Orthogonal rows keep its scale.
+        if isinstance(module, (nn.Conv1d, nn.Linear)):
+            init.orthogonal_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.GroupNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, EmaQuantizer):
+            init.copy_(module.codebook, fixed_normal(*module.codebook.shape))
+            init.zeros_(module.code_sum)
+            init.ones_(module.code_count)
+            init.zeros_(module.initialised)
+        elif isinstance(module, SolamiMotionVQModel):
+            for name, buffer in module.named_buffers(recurse=False):
+                init.ones_(buffer) if name.endswith("std") else init.zeros_(buffer)
+
+
+class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
+    """Body, hand and transform tokenizers with their normalisation statistics.
+
+    `mean`, `std` (315,) and `transform_mean`, `transform_std` (5,) are persistent buffers: raw features go in and come
+    out. A standard deviation below `config.std_floor` counts as that floor. They and the codebooks stay in float32
+    whatever the dtype of the networks. With another `config.representation` than local rotations, `mean` and `std` are
+    those of what `represent` gives. `hand` is `None` where `config.bound`.
+    """
+
+    _can_record_outputs = {"hidden_states": OutputRecorder(EncoderStage, layer_name="body.encoder")}
+
+    def __init__(self, config: SolamiMotionVQConfig):
+        super().__init__(config)
+        self.body = MotionVQVAE(config, "body")
+        self.hand = None if config.bound else MotionVQVAE(config, "hand")
+        self.transform = TransformVQ(config)
+        size = sum(config.input_sizes.values())
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+        self.register_buffer("transform_mean", torch.zeros(config.transform_features_size))
+        self.register_buffer("transform_std", torch.ones(config.transform_features_size))
+        self.post_init()
+
+    @property
+    def quantizers(self) -> dict[str, EmaQuantizer | FiniteScalarQuantizer]:
+        """The quantizers by name: body, hand, transform. The transform's is always an [`EmaQuantizer`]."""
+        parts = {name: part.quantizer for name, part in self.parts.items()}
+        return {**parts, "transform": self.transform.quantizer}
+
+    @property
+    def parts(self) -> dict[str, MotionVQVAE]:
+        """The VQ-VAEs by name: body and hand, or, bound, the body's alone."""
+        return {name: getattr(self, name) for name in self.config.parts}
+
+    def represent(self, motion_values: torch.Tensor) -> torch.Tensor:
+        """Raw features (..., 315) as the networks see them, not normalised: see `motion_representation`."""
+        return represent(motion_values, self.config.representation)
+
+    @torch.no_grad()
+    def set_statistics(self, mean, std, transform_mean=None, transform_std=None) -> None:
+        """Stores normalisation statistics (315,) and (5,) in the buffers; numbers are broadcast.
+
+        Raises:
+            ValueError: a wrong size, a value that is not finite, or a negative standard deviation.
+        """
+        given = {"mean": mean, "std": std, "transform_mean": transform_mean, "transform_std": transform_std}
+        for name, values in given.items():
+            if values is None:
+                continue
+            buffer = getattr(self, name)
+            values = torch.as_tensor(values, dtype=buffer.dtype, device=buffer.device)
+            if values.numel() not in (1, buffer.numel()):
+                raise ValueError(f"`{name}` has shape {tuple(values.shape)}, expected ({buffer.numel()},).")
+            if not values.isfinite().all() or (name.endswith("std") and (values < 0).any()):
+                raise ValueError(f"`{name}` holds NaN, infinite or negative values; check the data it comes from.")
+            buffer.copy_(values.flatten())
+
+    def encode(
+        self,
+        motion_values: torch.Tensor,
+        padding_mask: torch.Tensor | None = None,
+        cache: MotionVQCache | None = None,
+    ) -> SolamiMotionVQEncoderOutput:
+        """Codes of motions.
+
+        Args:
+            motion_values: (B, T, 315) raw features, see `solami_hf.processing.motion.features`.
+            padding_mask: (B, T) bool, True = real; padding is on the right. `None`: every frame is real.
+            cache: of a stream whose next chunk `motion_values` is, T a multiple of 4; for causal tokenizers.
+
+        Raises:
+            ValueError: a wrong shape or dtype, NaN in a real frame, a mask with gaps, a clip of fewer than 4 frames, a
+                cache that does not fit.
+        """
+        values, masks = self.normalise(motion_values, padding_mask)
+        if cache is not None:
+            self._check_stream(masks, "padding_mask")
+            if motion_values.shape[1] % self.config.frames_per_code:
+                raise ValueError(
+                    f"A chunk has {motion_values.shape[1]} frames, expected a multiple of "
+                    f"{self.config.frames_per_code}: keep the rest for the next chunk."
+                )
+        codes = {}
+        for (name, part), latents in zip(self.parts.items(), self.latents(values, masks, cache), strict=True):
+            code_mask = self._code_mask(latents, masks)
+            found = part.quantizer.encode(latents.flatten(0, 1)).view(latents.shape[:2])
+            codes[f"{name}_codes"] = found.masked_fill(~code_mask, -1)
+        return SolamiMotionVQEncoderOutput(**codes, code_mask=code_mask)
+
+    def decode(
+        self,
+        body_codes: torch.Tensor,
+        hand_codes: torch.Tensor | None = None,
+        code_mask: torch.Tensor | None = None,
+        cache: MotionVQCache | None = None,
+    ) -> SolamiMotionVQDecoderOutput:
+        """Motions of codes; clips of a batch never touch.
+
+        Args:
+            body_codes, hand_codes: (B, T') integers. A bound tokenizer takes body codes alone.
+            code_mask: (B, T') bool, True = real; padding is on the right. `None`: every code is real.
+            cache: of a stream whose next chunk the codes are; for causal tokenizers.
+
+        Raises:
+            ValueError: shapes that differ, no codes, a real code outside its codebook, hand codes for a bound
+                tokenizer or none for another, or a cache that does not fit.
+        """
+        codes = self._checked_codes(body_codes, hand_codes, code_mask)
+        masks = self._decoder_masks(code_mask)
+        if cache is not None:
+            self._check_stream(masks, "code_mask")
+        latents = {name: part.quantizer.decode(codes[name]).to(self.dtype) for name, part in self.parts.items()}
+        values = torch.cat([part.decode(latents[name], masks, cache) for name, part in self.parts.items()], dim=-1)
+        padding_mask = masks[0]
+        if padding_mask is None:
+            padding_mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+        return SolamiMotionVQDecoderOutput(self._denormalise(values, masks[0]), padding_mask)
+
+    def _checked_codes(self, body_codes, hand_codes, code_mask) -> dict[str, torch.Tensor]:
+        """Part -> its codes (B, T'), those behind a clip's end 0."""
+        if (hand_codes is None) != self.config.bound:
+            told = "takes body codes alone" if self.config.bound else "needs hand codes too"
+            raise ValueError(f"`hand_codes` is {type(hand_codes).__name__}, but this tokenizer {told}.")
+        _check_codes(body_codes, self.config.body_code_num, "body_codes", 2, code_mask)
+        codes = {"body": body_codes}
+        if hand_codes is not None:
+            _check_codes(hand_codes, self.config.hand_code_num, "hand_codes", 2, code_mask)
+            codes["hand"] = hand_codes
+            if body_codes.shape != hand_codes.shape:
+                raise ValueError(
+                    f"`body_codes` has shape {tuple(body_codes.shape)} and `hand_codes` {tuple(hand_codes.shape)}, "
+                    "expected the same."
+                )
+        if code_mask is not None:
+            _lengths(code_mask, body_codes.shape, "code_mask")
+            codes = {name: values.masked_fill(~code_mask, 0) for name, values in codes.items()}
+        return codes
+
+    def encode_transform(self, transform: torch.Tensor) -> torch.Tensor:
+        """Codes (B,) of transforms (B, 5), see `solami_hf.processing.motion.features.relative_transform`.
+
+        Raises:
+            ValueError: a wrong shape or dtype, or NaN.
+        """
+        return self.transform.quantizer.encode(self.transform.encoder(self.normalise_transform(transform)))
+
+    def decode_transform(self, transform_codes: torch.Tensor) -> torch.Tensor:
+        """Transforms (B, 5) of codes (B,).
+
+        Raises:
+            ValueError: a wrong shape, or a code outside the codebook.
+        """
+        _check_codes(transform_codes, self.config.transform_code_num, "transform_codes", 1)
+        latents = self.transform.quantizer.decode(transform_codes).to(self.dtype)
+        return self._denormalise_transform(self.transform.decoder(latents))
+
+    @capture_outputs
+    def forward(
+        self,
+        motion_values: torch.Tensor,
+        padding_mask: torch.Tensor | None = None,
+        transform: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> SolamiMotionVQOutput:
+        """Reconstruction and loss; in training mode also moves the codebooks. `return_dict=False` gives a tuple.
+
+        Args:
+            motion_values: (B, T, 315) raw features.
+            padding_mask: (B, T) bool, True = real, padding on the right.
+            transform: (B, 5), or `None` to leave the transform tokenizer out.
+            output_hidden_states: whether the output has them; by default what the config says.
+
+        Raises:
+            ValueError: as in `encode` and `encode_transform`.
+        """
+        values, masks = self.normalise(motion_values, padding_mask)
+        latents = dict(zip(self.parts, self.latents(values, masks), strict=True))
+        out = SolamiMotionVQOutput(code_mask=self._code_mask(latents["body"], masks))
+        decoder_masks = self._decoder_masks(None if masks[-1] is None else out.code_mask)
+        decoded, commitments = [], []
+        for name, part in self.parts.items():
+            real = latents[name][out.code_mask]
+            quantized, commitment, codes = part.quantizer(real)
+            commitments.append(commitment)
+            filled = torch.zeros_like(latents[name]).masked_scatter(out.code_mask[..., None], quantized.to(real.dtype))
+            decoded.append(part.decode(filled, decoder_masks))
+            out[f"{name}_codes"] = torch.full_like(out.code_mask, -1, dtype=torch.long).masked_scatter(
+                out.code_mask, codes
+            )
+            out[f"{name}_perplexity"] = perplexity(codes, part.quantizer.code_num)
+            out[f"{name}_usage"] = usage(codes, part.quantizer.code_num)
+        decoded = torch.cat(decoded, dim=-1)
+        frames = decoded.shape[1]
+        # T is not always a multiple of 4; the frames behind the last code have no reconstruction
+        real = out.code_mask.repeat_interleave(self.config.frames_per_code, dim=1)
+        error = F.smooth_l1_loss(decoded.float(), values[:, :frames].float(), reduction="none")[real]
+        out.feature_loss = error.mean()
+        out.velocity_loss = error[:, : self.config.velocity_size].mean()
+        out.commitment_loss = sum(commitments)
+        out.motion_values, out.padding_mask = self._denormalise(decoded, real), real
+        if transform is not None:
+            self._forward_transform(transform, out)
+        out.loss = self._total_loss(out)
+        known = {name: value for name, value in out.items() if padding_mask is not None or not name.endswith("mask")}
+        return SolamiMotionVQOutput(**known)  # anew, in the order of the fields: callers take the loss from `out[0]`
+
+    def _forward_transform(self, transform: torch.Tensor, out: SolamiMotionVQOutput) -> None:
+        """Adds the transform's parts to `out`."""
+        target = self.normalise_transform(transform)
+        quantized, commitment, codes = self.transform.quantizer(self.transform.encoder(target))
+        decoded = self.transform.decoder(quantized.to(target.dtype))
+        out.transform_loss = F.smooth_l1_loss(decoded.float(), target.float())
+        out.transform_commitment_loss = commitment
+        out.transform_codes = codes
+        out.transform_perplexity = perplexity(codes, self.config.transform_code_num)
+        out.transform = self._denormalise_transform(decoded)
+
+    def _total_loss(self, out: SolamiMotionVQOutput) -> torch.Tensor:
+        """The weighted sum. The original counts the commitment of body and hand twice, the transform's never."""
+        config, upstream = self.config, self.config.loss_mode == "upstream"
+        loss = config.feature_weight * out.feature_loss + config.velocity_weight * out.velocity_loss
+        loss = loss + config.commitment_weight * (2 if upstream else 1) * out.commitment_loss
+        if out.transform_loss is not None:
+            loss = loss + config.feature_weight * out.transform_loss
+            if not upstream:
+                loss = loss + config.commitment_weight * out.transform_commitment_loss
+        return loss
+
+    def normalise(
+        self, motion_values: torch.Tensor, padding_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+        """Checked, normalised values with zeros for padding, and the masks of each rate (`None`: all real)."""
+        size, least = self.config.features_size, self.config.frames_per_code
+        if not isinstance(motion_values, torch.Tensor) or not motion_values.is_floating_point():
+            kind = motion_values.dtype if isinstance(motion_values, torch.Tensor) else type(motion_values).__name__
+            raise ValueError(f"`motion_values` is {kind}, expected a floating-point torch tensor.")
+        if motion_values.ndim != 3 or motion_values.shape[-1] != size:
+            raise ValueError(f"`motion_values` has shape {tuple(motion_values.shape)}, expected (B, T, {size}).")
+        batch, frames = motion_values.shape[:2]
+        masks: list[torch.Tensor | None] = [None] * (self.config.down_t + 1)
+        shortest = frames if batch else 0
+        if padding_mask is not None:
+            lengths = _lengths(padding_mask, (batch, frames), "padding_mask")
+            shortest = int(lengths.min()) if batch else 0
+            if shortest < frames:
+                masks = [_mask(lengths >> level, frames >> level) for level in range(len(masks))]
+        if shortest < least:
+            raise ValueError(f"A clip of `motion_values` has {shortest} frames, expected at least {least} (one code).")
+        values = (self.represent(motion_values) - self.mean).div_(self.std.clamp_min(self.config.std_floor))
+        if masks[0] is not None:
+            values.masked_fill_(~masks[0][..., None], 0.0)
+        if not values.sum(dtype=torch.float64).isfinite():
+            raise ValueError("`motion_values` holds NaN or infinite values in a real frame.")
+        return values.to(self.dtype), masks
+
+    def latents(
+        self, values: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Unquantised latents (B, T', D) of body and hand, or of the body alone, of what `normalise` gives."""
+        pieces = values.split(list(self.config.input_sizes.values()), dim=-1)
+        # contiguous: convolutions keep the layout of what they get, see `MotionConv1d`
+        pairs = zip(self.parts.values(), pieces, strict=True)
+        return tuple(part.encode(piece.contiguous(), masks, cache) for part, piece in pairs)
+
+    def _check_stream(self, masks: list[torch.Tensor | None], name: str) -> None:
+        if not self.config.causal:
+            raise ValueError("`cache` is for causal tokenizers, but `config.causal` is False: encode the whole clip.")
+        if masks[0] is not None:
+            raise ValueError(f"`{name}` marks padding, expected chunks without any beside a `cache`.")
+
+    def _decoder_masks(self, code_mask: torch.Tensor | None) -> list[torch.Tensor | None]:
+        """The mask of each rate from frames down to codes (B, T'): what a decoder makes, whole codes only."""
+        levels = reversed(range(self.config.down_t + 1))
+        return [None if code_mask is None else code_mask.repeat_interleave(1 << level, dim=1) for level in levels]
+
+    @staticmethod
+    def _code_mask(latents: torch.Tensor, masks: list[torch.Tensor | None]) -> torch.Tensor:
+        if masks[-1] is not None:
+            return masks[-1]
+        return torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
+
+    def _denormalise(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        values = values * self.std.clamp_min(self.config.std_floor) + self.mean
+        values = raw_features(values, self.config.representation)
+        return values if mask is None else values.masked_fill(~mask[..., None], 0.0)
+
+    def normalise_transform(self, transform: torch.Tensor) -> torch.Tensor:
+        size = self.config.transform_features_size
+        if transform.ndim != 2 or transform.shape[1] != size or not transform.is_floating_point():
+            raise ValueError(
+                f"`transform` is {transform.dtype} of shape {tuple(transform.shape)}, "
+                f"expected floating-point (B, {size})."
+            )
+        if not transform.isfinite().all():
+            raise ValueError("`transform` holds NaN or infinite values.")
+        std = self.transform_std.clamp_min(self.config.std_floor)
+        return ((transform - self.transform_mean) / std).to(self.dtype)
+
+    def _denormalise_transform(self, values: torch.Tensor) -> torch.Tensor:
+        return values * self.transform_std.clamp_min(self.config.std_floor) + self.transform_mean
+
+
+def _mask(lengths: torch.Tensor, steps: int) -> torch.Tensor:
+    """(B, steps) bool, True before each length."""
+    return torch.arange(steps, device=lengths.device) < lengths[:, None]
+
+
+def _lengths(mask: torch.Tensor, shape: tuple[int, ...], name: str) -> torch.Tensor:
+    """Lengths (B,) of a right-padded mask, checked."""
+    if tuple(mask.shape) != tuple(shape) or mask.dtype != torch.bool:
+        raise ValueError(f"`{name}` is {mask.dtype} of shape {tuple(mask.shape)}, expected bool of {tuple(shape)}.")
+    lengths = mask.sum(-1)
+    if not torch.equal(mask, _mask(lengths, mask.shape[1])):
+        raise ValueError(f"`{name}` has gaps, expected each row to be True up to the clip's end and False behind it.")
+    return lengths
+
+
+def _check_codes(
+    codes: torch.Tensor, code_num: int, name: str, dims: int, code_mask: torch.Tensor | None = None
+) -> None:
+    """Raises where codes are not integers of the expected rank within [0, code_num), the padded ones aside."""
+    if codes.ndim != dims or codes.is_floating_point() or codes.dtype == torch.bool or codes.numel() == 0:
+        shape = "(B, T') with T' > 0" if dims == 2 else "(B,) with B > 0"
+        raise ValueError(f"`{name}` is {codes.dtype} of shape {tuple(codes.shape)}, expected integers {shape}.")
+    real = codes
+    if code_mask is not None:
+        real = codes[code_mask] if code_mask.shape == codes.shape and code_mask.dtype == torch.bool else codes[:0]
+    if real.numel() and (int(real.min()) < 0 or int(real.max()) >= code_num):
+        raise ValueError(
+            f"`{name}` runs from {int(real.min())} to {int(real.max())}, expected codes from 0 to {code_num - 1}; "
+            "codes behind a clip's end need a `code_mask`."
+        )
+
+
+__all__ = ["MotionVQCache", "SolamiMotionVQModel", "SolamiMotionVQPreTrainedModel"]

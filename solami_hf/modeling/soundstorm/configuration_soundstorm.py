@@ -1,0 +1,108 @@
+"""Configuration of the acoustic model (SoundStorm, https://arxiv.org/abs/2305.09636)."""
+
+from transformers import PreTrainedConfig
+
+# A saved folder carries its code, so it loads with `trust_remote_code` where the package is not installed.
+_AUTO_MAP = {
+    "AutoConfig": "configuration_soundstorm.SolamiSoundStormConfig",
+    "AutoModel": "modeling_soundstorm.SolamiSoundStormModel",
+}
+
+
+class SolamiSoundStormConfig(PreTrainedConfig):
+    """Sizes of a [`SolamiSoundStormModel`]. The defaults are those of the SoundStorm that AnyGPT and SOLAMI use.
+
+    Args:
+        hidden_size (`int`): width of the conformer.
+        num_hidden_layers (`int`): conformer blocks.
+        num_attention_heads (`int`): attention heads of a block.
+        head_dim (`int`): width of a head; even, for rotary positions.
+        intermediate_size (`int`): width inside the feed-forward parts.
+        conv_channels (`int`): channels of the depthwise convolution.
+        conv_kernel_size (`int`): frames that the depthwise convolution sees; odd.
+        num_quantizers (`int`): levels of the speech codec's codes. Level 0 is given, the others are filled in.
+        codebook_size (`int`): codes of each of the levels that are filled in.
+        num_semantic_codes (`int`): codes of level 0.
+        max_frames (`int`): longest prompt and speech together; attention over more would take minutes.
+        rotary_base (`float`): base of the rotary positions' wavelengths.
+        layer_norm_eps, channel_norm_eps (`float`): floors of the variances in the norms.
+        dropout (`float`): in feed-forward parts, attention and convolution, in training.
+        initializer_range (`float`): standard deviation of fresh weights.
+        spoken_levels (`int`, *optional*): how many levels, level 0 included, the processor decodes of what the model
+            fills in; all if None. Few, where the last ones are more often wrong than they are worth.
+
+    Raises:
+        ValueError: a size that is not positive, one level only, an odd head or an even kernel, dropout outside [0, 1),
+            levels to speak that there are not.
+    """
+
+    model_type = "solami_soundstorm"
+
+    def __init__(
+        self,
+        hidden_size: int = 1024,
+        num_hidden_layers: int = 12,
+        num_attention_heads: int = 8,
+        head_dim: int = 128,
+        intermediate_size: int = 4096,
+        conv_channels: int = 2048,
+        conv_kernel_size: int = 31,
+        num_quantizers: int = 8,
+        codebook_size: int = 1024,
+        num_semantic_codes: int = 1024,
+        max_frames: int = 6000,
+        rotary_base: float = 10000.0,
+        layer_norm_eps: float = 1e-5,
+        channel_norm_eps: float = 1e-6,
+        dropout: float = 0.0,
+        initializer_range: float = 0.02,
+        spoken_levels: int | None = None,
+        **kwargs,
+    ):
+        sizes = {
+            "hidden_size": hidden_size, "num_hidden_layers": num_hidden_layers, "head_dim": head_dim,
+            "num_attention_heads": num_attention_heads, "intermediate_size": intermediate_size,
+            "conv_channels": conv_channels, "conv_kernel_size": conv_kernel_size, "codebook_size": codebook_size,
+            "num_semantic_codes": num_semantic_codes, "max_frames": max_frames,
+        }  # fmt: skip
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1")
+        if num_quantizers < 2:
+            raise ValueError(f"num_quantizers is {num_quantizers}, expected at least 2: one given, the others filled")
+        if head_dim % 2:
+            raise ValueError(f"head_dim is {head_dim}, expected an even number for rotary positions")
+        if conv_kernel_size % 2 == 0:
+            raise ValueError(f"conv_kernel_size is {conv_kernel_size}, expected an odd number")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}, expected at least 0 and below 1")
+        if spoken_levels is not None and not 2 <= spoken_levels <= num_quantizers:
+            raise ValueError(f"spoken_levels is {spoken_levels}, expected 2 to {num_quantizers}, or None")
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.head_dim = head_dim
+        self.intermediate_size = intermediate_size
+        self.conv_channels = conv_channels
+        self.conv_kernel_size = conv_kernel_size
+        self.num_quantizers = num_quantizers
+        self.codebook_size = codebook_size
+        self.num_semantic_codes = num_semantic_codes
+        self.max_frames = max_frames
+        self.rotary_base = rotary_base
+        self.layer_norm_eps = layer_norm_eps
+        self.channel_norm_eps = channel_norm_eps
+        self.dropout = dropout
+        self.initializer_range = initializer_range
+        self.spoken_levels = spoken_levels
+        super().__init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
+
+    @property
+    def mask_code(self) -> int:
+        """The id behind the last code of a level: the cell is still to be filled."""
+        return self.codebook_size
+
+    @property
+    def num_acoustic_levels(self) -> int:
+        """Levels that the model fills in: all but level 0."""
+        return self.num_quantizers - 1

@@ -1,0 +1,27 @@
+"""The small speech codec, acoustic model and voices that the package carries; `speech/README.md` is their card.
+
+processor = SolamiProcessor(tokenizer, motion_codec, **packaged_speech())
+processor.decode_speech(codes, voice="rms")
+"""
+
+from pathlib import Path
+
+import torch
+
+from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from ..voices import Voices
+
+FOLDER = Path(__file__).with_name("speech")
+
+
+def packaged_speech() -> dict:
+    """What `SolamiProcessor` takes: `speech_codec`, `acoustic_model` and `voices`, in float32."""
+    return {
+        "speech_codec": SolamiSpeechCodecModel.from_pretrained(FOLDER / "speech_codec", dtype=torch.float32).eval(),
+        "acoustic_model": SolamiSoundStormModel.from_pretrained(FOLDER / "acoustic_model", dtype=torch.float32).eval(),
+        "voices": Voices.load(FOLDER),
+    }
+
+
+__all__ = ["packaged_speech"]

@@ -1,0 +1,249 @@
+"""`solami convert`: the original's checkpoints to our models, and motion files to other formats.
+
+    solami convert motion-vq --body body.pth --hand hand.pth --transform transform.pth --mean mean.npy --std std.npy \\
+        [--transform_mean 0 --transform_std 1] [--set body_activation=gelu ...] --output DIR
+    solami convert motion IN OUT [--fps 30] [--up_axis z]
+    solami convert lm CHECKPOINT --to llama --output DIR [--dtype bfloat16]
+
+`motion-vq` writes a folder for `AutoModel.from_pretrained`. Sizes are read from the tensors; `--set` says what they
+cannot tell. `motion` takes one file (.npz, .npy, .bvh or .txt) and the file to write (.npz, .bvh or .glb), or two
+folders and `--format`; there, files that cannot be read are listed and left out, and the exit code is 1. `lm` writes
+a language model with its tokenizer and chat template as a stock Llama, for vLLM
+(`solami_hf.generation.serving.vllm_grammar`) and `transformers serve`; the codecs stay where they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from tqdm import tqdm
+
+from ..command_line import parse_arguments
+from .files.atomic_write import atomic_model
+from .files.media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
+from .files.output_folder import atomic_folder, writing_to
+from .motion.motion_io import WRITTEN_SUFFIXES, read_motion, write_motion
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ConvertMotionVQArguments:
+    """What `solami convert motion-vq` reads and writes."""
+
+    body: str = field(metadata={"help": "Checkpoint of the body's VQ-VAE."})
+    hand: str = field(metadata={"help": "Checkpoint of the hand's VQ-VAE."})
+    transform: str = field(metadata={"help": "Checkpoint of the transform's VQ-VAE."})
+    mean: str = field(metadata={"help": ".npy file with the means of the features."})
+    std: str = field(metadata={"help": ".npy file with their standard deviations."})
+    output: str = field(metadata={"help": "Model folder to write."})
+    transform_mean: str = field(default="0", metadata={"help": ".npy file, or one number, for the transform."})
+    transform_std: str = field(default="1", metadata={"help": "Likewise."})
+    set: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Entries of the configuration that tensors cannot tell, as body_activation=gelu."},
+    )
+
+
+@dataclass
+class ConvertMotionArguments:
+    """What `solami convert motion` reads and writes."""
+
+    source: str = field(metadata={"help": "Motion file or folder (also accepted as the first word)."})
+    output: str = field(metadata={"help": "File or folder to write (also accepted as the second word)."})
+    fps: float = field(default=30.0, metadata={"help": "Frames a second to write; 0 keeps those of each file."})
+    up_axis: str | None = field(default=None, metadata={"help": "y or z, for .npz files that say otherwise."})
+    format: str = field(default="npz", metadata={"help": "Format of the files of a folder: npz, bvh or glb."})
+
+
+@dataclass
+class ConvertLMArguments:
+    """What `solami convert lm` reads and writes."""
+
+    source: str = field(metadata={"help": "Checkpoint folder or hub id (also accepted as the first word)."})
+    output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
+    to: Literal["llama"] = field(default="llama", metadata={"help": "The architecture to write."})
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto", metadata={"help": "Of the weights; auto keeps what they are stored in."}
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    kinds = {"motion-vq": ConvertMotionVQArguments, "motion": ConvertMotionArguments, "lm": ConvertLMArguments}
+    if kind not in kinds and not {"-h", "--help"} & set(argv):
+        raise ValueError(f"say what to convert: {', '.join(kinds)}; got {kind!r}")
+    if kind == "motion":
+        names = list(takewhile(lambda word: not word.startswith("-"), argv[:2]))
+        argv[: len(names)] = [f"--{flag}={name}" for flag, name in zip(("source", "output"), names, strict=False)]
+    if kind == "lm" and argv and not argv[0].startswith("-"):
+        argv[:1] = ["--source", argv[0]]
+    program = f"solami convert {kind or '{motion-vq,motion,lm}'}"
+    (args,) = parse_arguments([kinds[kind]] if kind else [], argv, program, __doc__)
+    if kind == "motion":
+        bad = convert_motion(args.source, args.output, args.fps or None, args.up_axis, args.format)
+        return 1 if bad else 0
+    (convert_lm if kind == "lm" else convert_motion_vq_folder)(args)
+    return 0
+
+
+def convert_lm(args: ConvertLMArguments) -> None:
+    """Writes a language model as a stock Llama folder, whole or not at all.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        FileExistsError: there is something at the output.
+        ValueError: another architecture, or no modality tokens.
+    """
+    from ..modeling.solami.convert_lm import convert_lm_to_llama
+    from .files.folder_or_hub import model_source
+    from .processing_solami import SolamiProcessor
+
+    with atomic_folder(args.output) as folder:
+        source = model_source("checkpoint", args.source)
+        model = convert_lm_to_llama(source, args.dtype)
+        model.config.answer_format = (processor := SolamiProcessor.from_pretrained(source)).answer_format
+        model.save_pretrained(folder)
+        processor.tokenizer.save_pretrained(folder)
+    logger.info("wrote %s", args.output)
+
+
+def convert_motion_vq_folder(args: ConvertMotionVQArguments) -> None:
+    """Writes the model folder of the original's three checkpoints and their statistics.
+
+    Raises:
+        FileNotFoundError, ValueError: see `modeling.convert.convert_motion_vq`; or an unknown entry of `set`.
+    """
+    from ..modeling.motion_vq.convert_motion_vq import convert_motion_vq
+
+    model = convert_motion_vq(
+        args.body,
+        args.hand,
+        args.transform,
+        args.mean,
+        args.std,
+        _number_or_path(args.transform_mean),
+        _number_or_path(args.transform_std),
+        **_parse_entries(args.set),
+    )
+    config = model.config
+    for part in ("body", "hand"):
+        logger.info(
+            "%s: %d features, width %d, %d residual blocks, %d codes of %d values, %s, norm %s",
+            *(part, getattr(config, f"{part}_features_size"), getattr(config, f"{part}_width")),
+            *(getattr(config, f"{part}_{name}") for name in ("depth", "code_num", "code_dim", "activation", "norm")),
+        )
+    logger.info(
+        "transform: %d features, hidden layers of %s, %d codes of %d values; %d frames a code",
+        *(config.transform_features_size, config.transform_hidden_sizes),
+        *(config.transform_code_num, config.transform_code_dim, config.frames_per_code),
+    )
+    with writing_to(args.output), atomic_model(args.output) as folder:
+        model.save_pretrained(folder)
+    logger.info("wrote %s", args.output)
+
+
+def _parse_entries(entries: list[str]) -> dict:
+    """Configuration entries of words like `body_activation=gelu`; values as in YAML."""
+    from ..modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+
+    known = [name for name in inspect.signature(SolamiMotionVQConfig).parameters if name != "kwargs"]
+    result = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if name not in known or not equals:
+            raise ValueError(f"`set` got {entry!r}, expected name=value with a name of {', '.join(known)}.")
+        result[name] = yaml.safe_load(value)
+    return result
+
+
+def _number_or_path(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def convert_motion(
+    source: str | Path,
+    output: str | Path,
+    fps: float | None = 30.0,
+    up_axis: str | None = None,
+    file_format: str = "npz",
+) -> dict[Path, str]:
+    """Writes one motion file as another, or those of a folder and of the folders in it.
+
+    Args:
+        source: a file, or a folder.
+        output: a file whose suffix says the format, or a folder, which gets the names and subfolders of `source`.
+        fps, up_axis: see `motion_files.read_motion`.
+        file_format: "npz", "bvh" or "glb", for a folder.
+
+    Returns:
+        the files of a folder that could not be converted, with the reason; empty when all could.
+
+    Raises:
+        FileNotFoundError: there is no `source`.
+        ValueError: a single file cannot be read or written; a folder without motion files, or with itself as `output`.
+    """
+    source, output = Path(source), Path(output)
+    if not source.is_dir():
+        if output.suffix.lower() not in WRITTEN_SUFFIXES:  # told before a long file is read
+            raise ValueError(f"`output` is {output}, expected a file name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
+        write_motion(output, read_motion(source, fps, up_axis))
+        logger.info("wrote %s", output)
+        return {}
+    targets, bad = _plan(source, output, file_format)
+    with writing_to(output):
+        for path, target in tqdm(targets.items(), desc="convert", unit="file", disable=None):
+            try:
+                motion = read_motion(path, fps, up_axis)
+            except (ValueError, OSError) as error:
+                bad[path] = str(error)
+                continue
+            try:
+                write_motion(target, motion)
+            except ValueError as error:  # a disk that is full is no fault of the file
+                bad[path] = str(error)
+    for path, reason in bad.items():
+        logger.warning("left out %s: %s", path.relative_to(source), reason)
+    logger.info("converted %d of %d files to %s", len(targets.keys() - bad), len(targets.keys() | bad), output)
+    return bad
+
+
+def _plan(source: Path, output: Path, file_format: str) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """The files of a folder and what each will be written as, and those whose place another one takes."""
+    suffix = f".{file_format.lower().removeprefix('.')}"
+    if suffix not in WRITTEN_SUFFIXES:
+        raise ValueError(f"`format` is {file_format!r}, expected one of {', '.join(WRITTEN_SUFFIXES)}.")
+    if output.resolve() == source.resolve():
+        raise ValueError(f"`output` is the folder that is read, {source}; give another one.")
+    if output.is_file():
+        raise ValueError(f"`output` is the file {output}, expected a folder because {source} is one.")
+    sources: dict[Path, Path] = {}  # by what they will be written as
+    found = find_media(source, "motion", READ_SUFFIXES)
+    tell_left_out(found.others, source, "no motion")
+    bad = {path: f"cannot be read; {way_out(path)}" for path in found.unread if not _is_in(output, path)}
+    for path in found.files:
+        if _is_in(output, path):  # what an earlier run wrote
+            continue
+        target = output / path.relative_to(source).with_suffix(suffix)
+        if sources.setdefault(target, path) != path:
+            bad[path] = f"{sources[target].name} becomes {target} already; convert one of the two by itself."
+    if not sources:
+        unread = "; ".join(f"{path.name} {reason}" for path, reason in bad.items())
+        raise ValueError(f"{source} holds no motion file ({', '.join(READ_SUFFIXES)}). {unread}".strip())
+    return {path: target for target, path in sources.items()}, bad
+
+
+def _is_in(folder: Path, path: Path) -> bool:
+    return folder.resolve() in path.resolve().parents

@@ -1,0 +1,94 @@
+"""Which layout a source has, and its rows in the form of a manifest, whatever the layout.
+
+A reader is a generator: it holds one row, and of a folder the names of its files. It yields dictionaries in the
+columns of a manifest (see `solami prepare --help`), or a `BadRow` for what it cannot read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..manifests import BadRow
+from .any_instruct import is_any_instruct, read_any_instruct
+from .beat2 import is_beat2, read_beat2
+from .humanml3d_folder import is_humanml3d, read_humanml3d_folder
+from .inter_x import is_inter_x, read_inter_x
+from .motion_folder import is_motion_folder, read_motion_folder
+from .speech_tables import is_common_voice, is_ljspeech, read_common_voice, read_ljspeech
+from .tables import manifest_file, read_columns, read_json_lines
+
+
+class Layout(NamedTuple):
+    """How a known source is recognised and read."""
+
+    kinds: tuple[str, ...]
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, str], Iterator[dict | BadRow]]
+    told_by: str
+
+
+def _manifest_of(*suffixes: str) -> Callable[[Path], bool]:
+    def matches(source: Path) -> bool:
+        if source.is_file() and (is_any_instruct(source) or is_common_voice(source)):
+            return False
+        path = manifest_file(source)
+        return path is not None and path.suffix.lower() in suffixes
+
+    return matches
+
+
+_ALL, _MOTION, _SPEECH = ("motion", "speech", "chat"), ("motion",), ("speech",)
+# In the order in which they are tried; a folder of motion files is what is left.
+LAYOUTS = {
+    "manifest": Layout(_ALL, _manifest_of(".jsonl"), read_json_lines, "manifest.jsonl"),
+    "csv": Layout(_ALL, _manifest_of(".csv", ".tsv"), read_columns, "manifest.csv or manifest.tsv"),
+    "anyinstruct": Layout(_SPEECH, is_any_instruct, read_any_instruct, "metadata.jsonl with lists of turns"),
+    "commonvoice": Layout(_SPEECH, is_common_voice, read_common_voice, "train.tsv or validated.tsv beside clips/"),
+    "interx": Layout(_MOTION, is_inter_x, read_inter_x, "motions/*/P1.npz"),
+    "humanml3d": Layout(_MOTION, is_humanml3d, read_humanml3d_folder, "texts/ and new_joint_vecs/ or motions/"),
+    "beat2": Layout(("motion", "speech"), is_beat2, read_beat2, "smplxflame_30/"),
+    "ljspeech": Layout(_SPEECH, is_ljspeech, read_ljspeech, "metadata.csv and wavs/"),
+    "bvh": Layout(
+        _MOTION, is_motion_folder, read_motion_folder, ".bvh files, or .npz files with captions beside them in .txt"
+    ),
+}
+
+
+def find_layout(source: str | Path, kind: str, name: str = "auto") -> str:
+    """The name of a source's layout.
+
+    Args:
+        source: a folder, or a file that lists what is beside it.
+        kind: `motion`, `speech` or `chat`.
+        name: one of `LAYOUTS`, or `auto` to recognise it.
+
+    Raises:
+        FileNotFoundError: there is no such source, or it has no layout that is known for this kind.
+        ValueError: an unknown name, or a layout that does not hold this kind.
+    """
+    source = Path(source)
+    known = {layout: entry for layout, entry in LAYOUTS.items() if kind in entry.kinds}
+    if name not in ("auto", *LAYOUTS):
+        raise ValueError(f"layout is {name!r}, expected auto or one of {', '.join(LAYOUTS)}")
+    if name not in ("auto", *known):
+        raise ValueError(f"layout {name} holds no {kind} rows; for {kind}: {', '.join(known)}")
+    if not source.exists():
+        raise FileNotFoundError(f"there is no source at {source}; expected a folder or a manifest file")
+    found = next((layout for layout in known if name in ("auto", layout) and known[layout].matches(source)), None)
+    if found is None:
+        looked_for = known[name].told_by if name != "auto" else "; ".join(entry.told_by for entry in known.values())
+        raise FileNotFoundError(f"{source} holds no {kind} data of a known layout; looked for: {looked_for}")
+    return found
+
+
+def read_rows(source: str | Path, kind: str, layout: str) -> Iterator[dict | BadRow]:
+    """The rows of a source as a manifest's, one at a time; `layout` as `find_layout` gives it."""
+    return LAYOUTS[layout].read(Path(source), kind)
+
+
+def root_of(source: str | Path) -> Path:
+    """The folder that paths of rows are relative to."""
+    source = Path(source)
+    return source.parent if source.is_file() else source

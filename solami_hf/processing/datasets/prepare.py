@@ -1,0 +1,226 @@
+"""`solami prepare motion|speech|chat SRC --processor DIR --output FOLDER`: captures, recordings and dialogues
+become token Parquet.
+
+SRC is a folder of a known layout, or a file that lists what is beside it:
+
+- manifest.jsonl (or .csv, .tsv), paths relative to it; `split` is `train`, `validation` or `test`:
+  - motion: `{"id", "motion", "text": [str], "partner_id"?, "split"?, "source"?, "start"?, "end"?}` (seconds)
+  - speech: `{"id", "turns": [{"text", "audio", "speaker"}], "split"?, "source"?}`
+  - chat: `{"id", "topic", "character", "turns": [{"role", "text", "audio"?, "motion"?, "motion_text"?}], "split"?}`,
+    `"motion_id"` in place of `"motion"` for a motion that was prepared before
+- motion: HumanML3D, Inter-X, BEAT2, or a folder of .bvh or .npz files, captions in a .txt beside each
+- speech: Common Voice, LJSpeech, BEAT2, or AnyInstruct-style metadata.jsonl
+
+Every distinct file of a shard is read and encoded once, in batches. A row that cannot be used is left out and written
+to `OUTPUT/<config>/rejected.jsonl` with the reason, a row without its partner to `orphans.jsonl`; `report.json` has
+counts and hours. Run again after an interruption, finished shards are not encoded again. Several processes or machines
+that share OUTPUT: `accelerate launch -m solami_hf.processing.datasets.prepare motion SRC ...`; the files are the same.
+
+`solami prepare chat --synthesize MOTIONS --output FOLDER` has a language model write dialogues for captured motions,
+as a folder for `solami prepare chat`; see its `--help`. `solami prepare messages` makes prepared dialogues fit for
+`trl sft`, see `messages_data`.
+
+With `--output hf://owner/name` the data is prepared in `runs/prepare/owner--name` and pushed to that repository at the
+end; any other OUTPUT is a folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ...command_line import parse_arguments, run_command
+from ..files.folder_or_hub import model_source, output_hub_id
+from ..files.output_folder import writing_to
+from ..files.processes import is_first_process, processes
+from .layouts.find_layout import LAYOUTS, find_layout, read_rows, root_of
+from .layouts.motion_folder import left_out
+from .motion_rows import MotionRows
+from .prepare_media import Media
+from .prepare_plan import Plan, SplitOptions
+from .prepare_shards import ShardWriter
+from .token_schema import codec_sources, fingerprints, schema_for
+from .token_writing import check_codecs
+
+logger = logging.getLogger(__name__)
+KINDS = ("motion", "speech", "chat")
+
+
+@dataclass
+class PrepareArguments:
+    """What `solami prepare` reads and writes."""
+
+    source: str = field(metadata={"help": "Folder or manifest file (also accepted as the word after the kind)."})
+    processor: str = field(metadata={"help": "Folder or hub id of a SolamiProcessor, whose codecs make the codes."})
+    output: str = field(
+        metadata={"help": "Dataset folder to write, other configs in it are kept; or hf://OWNER/NAME."}
+    )
+    layout: str = field(default="auto", metadata={"help": f"auto, {', '.join(LAYOUTS)}."})
+    shard_rows: int = field(default=5000, metadata={"help": "Rows of the source in a shard."})
+    batch_size: int = field(default=32, metadata={"help": "Files encoded together."})
+    split_by: str = field(
+        default="given",
+        metadata={"help": "given: as the source says; source: by a hash of the source id, partners together."},
+    )
+    test_share: float = field(default=0.05, metadata={"help": "Share of the test split, for split_by source."})
+    validation_share: float = field(default=0.0, metadata={"help": "Share of the validation split, likewise."})
+    motion_tokens: str | None = field(
+        default=None,
+        metadata={"help": "Token dataset whose motions chat turns name by motion_id; by default the output."},
+    )
+    license: str | None = field(default=None, metadata={"help": "Licence for the card, e.g. cc-by-4.0."})
+    private: bool = field(default=True, metadata={"help": "Whether a repository that is made on the Hub is private."})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    if "--synthesize" in argv:
+        if kind != "chat":
+            raise ValueError(f"--synthesize makes chat data; write `solami prepare chat --synthesize`, got {kind!r}")
+        from ..synthesize import main as synthesize
+
+        argv.remove("--synthesize")
+        return synthesize(argv)
+    if argv and not argv[0].startswith("-"):
+        argv[:1] = ["--source", argv[0]]
+    if kind == "messages":
+        from .messages_data import main as messages
+
+        return messages(argv)
+    if kind not in KINDS and not {"-h", "--help"} & set(argv):
+        raise ValueError(f"say what to prepare: {', '.join(KINDS)}; got {kind!r}")
+    (args,) = parse_arguments([PrepareArguments], argv, "solami prepare {motion,speech,chat} SRC", __doc__)
+    place = model_source("processor", args.processor)
+    find_layout(args.source, kind, args.layout)  # a wrong path is told before models are loaded
+    repo = output_hub_id(args.output)
+    output = Path(args.output).expanduser() if repo is None else Path("runs/prepare") / repo.replace("/", "--")
+    with writing_to(output):
+        return _prepare(args, kind, place, repo, output)
+
+
+def _prepare(args: PrepareArguments, kind: str, place: str, repo: str | None, output: Path) -> int:
+    from ..processing_solami import SolamiProcessor
+
+    if repo is not None and is_first_process():
+        from .token_pushing import begin_repo
+
+        begin_repo(repo, output)
+    options = {name: getattr(args, name) for name in ("layout", "shard_rows", "split_by", "motion_tokens", "license")}
+    options |= {"test_share": args.test_share, "validation_share": args.validation_share}
+    processor = _on_device(SolamiProcessor.from_pretrained(place), kind)
+    report = prepare(kind, args.source, processor, output, args.batch_size, **options)
+    if not is_first_process():
+        return 0
+    logger.info("wrote %s to %s", ", ".join(f"{n} {k}" for k, n in report.items()), output / kind)
+    if repo is not None:
+        from .token_pushing import push_config
+
+        logger.info("pushed to %s", push_config(repo, output, kind, args.private))
+    return 0
+
+
+def prepare(
+    kind: str,
+    source: str | Path,
+    processor,
+    output: str | Path,
+    batch_size: int = 32,
+    known: dict | None = None,
+    *,
+    layout: str = "auto",
+    shard_rows: int = 5000,
+    split_by: str = "given",
+    test_share: float = 0.05,
+    validation_share: float = 0.0,
+    motion_tokens: str | Path | None = None,
+    license: str | None = None,
+) -> dict[str, int]:
+    """Encodes a source and writes its token dataset; under `accelerate launch`, this process's share of it.
+
+    Args:
+        kind: `motion`, `speech` or `chat`.
+        source: a folder of a known layout, or a manifest file.
+        processor: a `SolamiProcessor` with the codecs that the kind needs.
+        output: the dataset folder.
+        batch_size: files encoded together.
+        known: codes of files that another call with the same processor has encoded; new ones are added to it.
+        layout: one of `layouts.find.LAYOUTS`, or `auto`.
+        shard_rows: rows of the source in a shard.
+        split_by, test_share, validation_share: see `prepare_plan.SplitOptions`.
+        motion_tokens: token dataset whose motions the turns of dialogues name by `motion_id`; by default `output`.
+        license: for the card.
+
+    Returns:
+        row counts per split, and `rejected`; of the whole source.
+
+    Raises:
+        FileNotFoundError: no source, or none that holds this kind.
+        ValueError: wrong options, codes of other codecs in `output`, or no usable row at all.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
+    layout = find_layout(source, kind, layout)
+    options = SplitOptions(split_by, test_share, validation_share)
+    motions = MotionRows(motion_tokens or output, processor)
+    media = Media(root_of(source), processor, batch_size, dict(known or {}), motions)
+    prints = fingerprints(processor, kind)
+    check_codecs(Path(output), prints)
+    rank, world, wait = processes()
+    rows = tqdm(read_rows(source, kind, layout), desc="plan", unit="row", disable=True if rank else None)
+    plan = Plan(rows, options, shard_rows)
+    shards = plan.shards()
+    writer = ShardWriter(kind, plan, media, Path(output), schema_for(kind, processor), prints, known)
+    with tqdm(desc=f"encode {kind}", unit="file", disable=True if rank else None) as bar:
+        writer.write(shards[rank::world], bar)
+    wait()
+    if rank:
+        return {}
+    origin = {name: found for name, found in codec_sources(processor, kind).items() if found}
+    facts = {"source": Path(source).resolve().name, "layout": layout, "split_by": split_by, "license": license}
+    if layout == "bvh":
+        facts["left_out"] = left_out(Path(source))
+    facts |= {"test_share": test_share, "validation_share": validation_share, "codec_sources": origin}
+    report = writer.finish(shards, facts)
+    _warn(report, Path(output) / kind)
+    return {**{split: counts["rows"] for split, counts in report["splits"].items()}, "rejected": report["rejected"]}
+
+
+def _on_device(processor, kind: str):
+    """The processor with its speech codec on this process's GPU, where there is one; motion is quick on a CPU."""
+    import torch
+
+    if kind != "motion" and torch.cuda.is_available():
+        processor.speech_codec.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    return processor
+
+
+def _warn(report: dict, folder: Path) -> None:
+    if report["rejected"]:
+        logger.warning("%d rows were left out, see %s", report["rejected"], folder / "rejected.jsonl")
+        with open(folder / "rejected.jsonl", encoding="utf-8") as file:
+            for line, _ in zip(file, range(5), strict=False):
+                logger.warning("  %s", line.strip())
+    for split in ("validation", "test"):
+        if report["split_by"] == "source" and report[f"{split}_share"] and split not in report["splits"]:
+            logger.warning(
+                "no source fell into the %s split: %g of few sources may be none; raise %s_share",
+                *(split, report[f"{split}_share"], split),
+            )
+    if report["orphans"]:
+        logger.warning("%d rows lack their partner, see %s", report["orphans"], folder / "orphans.jsonl")
+    if report["partners_in_two_splits"]:
+        logger.warning(
+            "%d rows have their partner in another split; split_by source keeps partners together",
+            report["partners_in_two_splits"],
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("solami prepare", main))

@@ -1,0 +1,85 @@
+"""The six pretraining tasks: their phrasings, and token rows turned into (source, target) pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+
+from ..rendering import TASKS
+
+MOTION_TASKS = ("motion_to_text", "text_to_motion", "motion_to_motion")
+SPEECH_TASKS = ("text_to_speech", "speech_to_text", "speech_to_speech")
+
+
+@cache
+def phrasings(task: str) -> tuple[str, ...]:
+    """The instructions of a task; ValueError for an unknown task."""
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; expected one of {sorted(TASKS)}")
+    text = resources.files("solami_hf.processing.datasets").joinpath(f"tasks/{task}.txt").read_text(encoding="utf-8")
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def motion_block(row: dict) -> dict:
+    """A content block with the body and hand codes of a `motion` row (tasks leave the transform out).
+
+    There are no hand codes in the rows of a bound motion codec.
+    """
+    return {"type": "motion", "motion": {"body": row["body"], "hand": row["hand"]}}
+
+
+def audio_block(turn: dict) -> dict:
+    """A content block with the speech codes of a turn."""
+    return {"type": "audio", "audio": {"codes": turn["speech"]}}
+
+
+def text_block(text: str) -> dict:
+    """A content block with text."""
+    return {"type": "text", "text": text}
+
+
+def motion_pairs(rows) -> Iterator[tuple[str, str, dict, dict]]:
+    """`(task, id, source, target)` of `motion` rows: every caption both ways, and each row with its partner."""
+    by_id = {row["id"]: row for row in rows}
+    for row in by_id.values():
+        for caption in row["text"]:
+            yield "motion_to_text", row["id"], motion_block(row), text_block(caption)
+            yield "text_to_motion", row["id"], text_block(caption), motion_block(row)
+        if row["partner_id"] in by_id:
+            yield "motion_to_motion", row["id"], motion_block(row), motion_block(by_id[row["partner_id"]])
+
+
+def speech_pairs(rows) -> Iterator[tuple[str, str, dict, dict]]:
+    """`(task, id, source, target)` of `speech` rows: every turn both ways, and each turn with the one that follows."""
+    for row in rows:
+        for turn in row["turns"]:
+            yield "text_to_speech", row["id"], text_block(turn["text"]), audio_block(turn)
+            yield "speech_to_text", row["id"], audio_block(turn), text_block(turn["text"])
+        for turn, answer in zip(row["turns"], row["turns"][1:], strict=False):
+            yield "speech_to_speech", row["id"], audio_block(turn), audio_block(answer)
+
+
+def chat_messages(row: dict, answer_format: str, system: str | None = None) -> list[dict]:
+    """A `chat` row as messages whose media are codes.
+
+    Args:
+        row: a row of a `chat` token dataset; turns of role `system`, `user`, `assistant`.
+        answer_format: with `text_motion_speech` the character's turns begin with their transcript.
+        system: the system prompt, when the row has none.
+    """
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    for turn in row["turns"]:
+        if turn["role"] == "system":
+            messages.append({"role": "system", "content": turn["text"]})
+            continue
+        content, is_answer = [], turn["role"] == "assistant"
+        if is_answer and answer_format == "text_motion_speech":
+            content.append(text_block(turn["text"]))
+        if turn["body"]:
+            codes = {name: turn[name] for name in ("body", "hand") + (() if is_answer else ("trans",))}
+            content.append({"type": "motion", "motion": codes})
+        if turn["speech"]:
+            content.append(audio_block(turn))
+        messages.append({"role": turn["role"], "content": content or turn["text"]})
+    return messages

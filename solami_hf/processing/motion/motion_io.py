@@ -1,0 +1,112 @@
+"""Motion files of any known format, by their suffix; nothing here ever unpickles.
+
+| suffix | read by | format |
+|---|---|---|
+| `.npz` | `motion_npz` | SMPL-family arrays: AMASS, Inter-X, BEAT2 and the files written here |
+| `.npy` | `humanml3d` | HumanML3D's `new_joint_vecs` (T, 263) |
+| `.txt` | `deepmimic` | DeepMimic's JSON |
+| `.bvh` | `bvh` | motion capture of any skeleton whose joints have known names |
+
+Written are `.npz`, `.bvh` and `.glb` (for viewers).
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..files.media_files import READ_SUFFIXES, kind_of, way_out
+from .formats.deepmimic import read_deepmimic
+from .formats.humanml3d import read_humanml3d
+from .formats.motion_npz import read_npz, write_npz
+from .resampling import resample_motion
+from .smplx_motion import SmplxMotion, check_fps
+
+__all__ = ["read_motion", "resample_motion", "write_motion"]
+
+
+WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb")
+
+
+def read_motion(
+    path: str | Path | SmplxMotion,
+    fps: float | None = 30.0,
+    up_axis: str | None = None,
+    pelvis_offset: np.ndarray | tuple[float, float, float] | None = None,
+) -> SmplxMotion:
+    """One motion as y-up SMPL-X motion at a known rate: read from a file, or given and resampled only.
+
+    Args:
+        path: a `.npz`, `.npy`, `.txt` or `.bvh` file, see the module's description; or a motion.
+        fps: frame rate to resample to (slerp on rotations), or `None` to keep its own.
+        up_axis: "y" or "z", for an `.npz` or `.bvh` file whose axis is known to be another than it seems.
+        pelvis_offset: (3,) metres in the axes of the file, what the body model that the file was made with adds to
+            the translation (`smplx_body.load_body(...).pelvis`); `None` takes what the file or its layout says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: unknown suffix or layout; truncated, pickled or oversized content; missing arrays, a wrong number
+            of joints, NaN, 0 frames, or more than `MAX_FRAMES`. The message names the file.
+    """
+    if isinstance(path, SmplxMotion):
+        if up_axis is not None or pelvis_offset is not None:
+            raise ValueError("`up_axis` and `pelvis_offset` are for files; a SmplxMotion says its own.")
+        return path if fps is None else resample_motion(path, fps)
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"a motion must be a SmplxMotion or a path, got {type(path).__name__}")
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no motion file at {path}.")
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder or a device, expected a motion file.")
+    if path.suffix.lower() not in READ_SUFFIXES:
+        told = way_out(path) if kind_of(path) == "motion" else f"expected a suffix of {', '.join(READ_SUFFIXES)}"
+        raise ValueError(f"{path} is no motion file that can be read, {told}")
+    if up_axis not in (None, "y", "z"):
+        raise ValueError(f'`up_axis` is {up_axis!r}, expected "y", "z" or None (as the file says).')
+    fps = None if fps is None else check_fps(fps)
+    try:
+        motion = _read(path, fps, up_axis, pelvis_offset)
+        return motion if fps is None else resample_motion(motion, fps)
+    except ValueError as error:
+        raise ValueError(f"{path} holds no usable motion: {error}") from error
+    except (RecursionError, MemoryError, OverflowError) as error:
+        raise ValueError(f"{path} holds no usable motion: {type(error).__name__} while reading it.") from error
+
+
+def _read(path: Path, fps: float | None, up_axis: str | None, pelvis_offset: np.ndarray | None) -> SmplxMotion:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return read_npz(path, up_axis, pelvis_offset)
+    if suffix == ".bvh":
+        from .formats.bvh import read_bvh
+
+        motion = read_bvh(path, up_axis)
+    elif up_axis == "z":
+        raise ValueError("`up_axis` is 'z', but files of this format are always y-up; leave it out.")
+    else:
+        motion = read_humanml3d(path) if suffix == ".npy" else read_deepmimic(path, fps)
+    return motion if pelvis_offset is None else replace(motion, pelvis_offset=pelvis_offset)
+
+
+def write_motion(path: str | Path, motion: SmplxMotion) -> None:
+    """Writes `motion` as `.npz` (AMASS-style, y-up), `.bvh` or `.glb`, whole or not at all.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in WRITTEN_SUFFIXES:
+        raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
+    if suffix == ".npz":
+        write_npz(path, motion)
+    elif suffix == ".bvh":
+        from .formats.bvh import write_bvh
+
+        write_bvh(path, motion)
+    else:
+        from .formats.gltf import write_gltf
+
+        write_gltf(path, motion)

@@ -1,0 +1,175 @@
+"""The rows of a pretraining run: samples of the mixture, drawn and packed when they are asked for.
+
+Row n is a function of the seed and of n alone, so any number of ranks sees the same rows at the same global batch, and
+a resumed run goes on with the row that it stopped at. CHUNK samples are drawn and packed at a time, longest first, and
+the rows that come out are mixed; only these are in memory. How many rows a chunk gives is known once it was packed:
+[`KeepFirstRows`] saves these numbers in each checkpoint, and without them earlier chunks are packed once more.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from ...processing.files.atomic_write import atomic_write
+from .mixture import CHUNK, Mixture
+
+FILE = "mixture.json"
+_PROBE = 64
+
+logger = logging.getLogger(__name__)
+
+
+class PackedMixture(torch.utils.data.Dataset):
+    """The rows of a run, each with one or several samples of a [`Mixture`]; the motion share follows the rows.
+
+    Args:
+        motion, speech, seed, final, weights, transform: see [`Mixture`]; a sample is a dict with `input_ids` and
+            `labels`, arrays of equal length.
+        num_rows: rows of the whole run: steps times the global batch.
+        max_length: tokens of a row; no sample may be longer.
+        packing: fill rows with several samples; otherwise each is a row.
+
+    Raises:
+        ValueError: as [`Mixture`], or no rows.
+    """
+
+    def __init__(
+        self,
+        motion: Mapping[str, Sequence],
+        speech: Mapping[str, Sequence],
+        num_rows: int,
+        max_length: int,
+        seed: int,
+        final: float = 0.4,
+        weights: dict[str, float] | None = None,
+        transform=None,
+        packing: bool = True,
+    ):
+        if num_rows < 1:
+            raise ValueError(f"num_rows must be at least 1, got {num_rows}")
+        draw = {"final": final, "weights": weights, "transform": transform}
+        self.mixture = Mixture(motion, speech, sys.maxsize, seed, progress=self._progress, **draw)
+        self.num_rows, self.max_length, self.seed, self.packing = num_rows, max_length, seed, packing
+        probe = Mixture(motion, speech, _PROBE, seed, **draw)
+        mean_length = sum(len(probe[i]["input_ids"]) for i in range(_PROBE)) / _PROBE
+        self._first_rate = mean_length / max_length if packing else 1.0
+        self.first_rows = [0]  # of each chunk that was packed, and of the next one
+        self._packed: tuple[int, list[dict]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, number: int) -> dict:
+        """`{"input_ids", "labels", "seq_lengths"}` of a row, for `PackedRowsCollator`."""
+        number = int(number)
+        if not 0 <= number < self.num_rows:
+            raise IndexError(f"row {number} of {self.num_rows}")
+        while self.first_rows[-1] <= number:
+            chunk = len(self.first_rows) - 1
+            self.first_rows.append(self.first_rows[-1] + (len(self._rows(chunk)) if self.packing else CHUNK))
+        chunk = bisect_right(self.first_rows, number) - 1
+        within = number - self.first_rows[chunk]
+        return self._rows(chunk)[within] if self.packing else _row([self.mixture[number]])
+
+    def _rows(self, chunk: int) -> list[dict]:
+        """The rows of a chunk, mixed."""
+        if self._packed[0] != chunk:
+            samples = [self.mixture[number] for number in range(chunk * CHUNK, (chunk + 1) * CHUNK)]
+            packs = best_fit([len(sample["input_ids"]) for sample in samples], self.max_length)
+            order = np.random.default_rng([self.seed, 3, chunk]).permutation(len(packs))
+            self._packed = (chunk, [_row([samples[i] for i in packs[place]]) for place in order])
+        return self._packed[1]
+
+    def _progress(self, numbers: np.ndarray) -> np.ndarray:
+        """How far the run is with the samples of a chunk, supposing that they take as many rows as those before."""
+        chunk = int(numbers[0]) // CHUNK
+        first = self.first_rows[chunk]
+        rate = (first - self.first_rows[chunk - 1]) / CHUNK if chunk else self._first_rate
+        return np.minimum(1.0, (first + (numbers - numbers[0]) * rate) / self.num_rows)
+
+    def identity(self) -> dict:
+        """What the rows depend on; equal for equal rows."""
+        ours = {"num_rows": self.num_rows, "max_length": self.max_length, "packing": self.packing}
+        return {**self.mixture.identity(), **ours}
+
+    def save(self, folder: str | Path) -> None:
+        """Writes what [`load`](self.load) needs to go on without packing what was packed."""
+        with atomic_write(Path(folder) / FILE) as temporary:
+            state = {"mixture": self.identity(), "first_rows": self.first_rows}
+            temporary.write_text(json.dumps(state), encoding="utf-8")
+
+    def load(self, folder: str | Path) -> None:
+        """Takes over what a checkpoint has of the same rows; a warning when it has those of others."""
+        path = Path(folder) / FILE
+        if not path.is_file():
+            return
+        state = json.loads(path.read_text(encoding="utf-8"))
+        ours = json.loads(json.dumps(self.identity()))
+        if state["mixture"] == ours:
+            self.first_rows = state["first_rows"]
+            return
+        changed = [name for name in ours if state["mixture"].get(name) != ours[name]]
+        logger.warning(
+            "%s was drawn otherwise (%s differ): the run goes on with other samples than it would have seen",
+            folder,
+            ", ".join(changed),
+        )
+
+
+class KeepFirstRows(TrainerCallback):
+    """Saves in each checkpoint how far the mixture was packed."""
+
+    def __init__(self, rows: PackedMixture):
+        self.rows = rows
+
+    def on_save(self, args, state, control, **kwargs):
+        """Called when the checkpoint is there; it is whole without this file too."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero and folder.is_dir():
+            try:
+                self.rows.save(folder)
+            except OSError as error:  # a full disk, say; what comes next on it will tell
+                logger.warning("%s is whole, but resuming it will take longer: %s", folder, error)
+
+
+def best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Packs of at most `size`, longest first, each put where the least space is left over.
+
+    Args:
+        lengths: none above `size`.
+
+    Returns:
+        the numbers of what lies in each pack. TRL's `pack_dataset` packs so, but whole data sets only.
+    """
+    packs: list[list[int]] = []
+    spaces: list[tuple[int, int]] = []  # (space left, pack), in order
+    for number in np.argsort(lengths, kind="stable")[::-1].tolist():
+        place = bisect_left(spaces, (lengths[number], -1))
+        if place == len(spaces):
+            space, pack = size, len(packs)
+            packs.append([])
+        else:
+            space, pack = spaces.pop(place)
+        packs[pack].append(number)
+        insort(spaces, (space - lengths[number], pack))
+    return packs
+
+
+def _row(samples: list[dict]) -> dict:
+    return {
+        "input_ids": np.concatenate([sample["input_ids"] for sample in samples]),
+        "labels": np.concatenate([sample["labels"] for sample in samples]),
+        "seq_lengths": [len(sample["input_ids"]) for sample in samples],
+    }
+
+
+__all__ = ["KeepFirstRows", "PackedMixture", "best_fit"]

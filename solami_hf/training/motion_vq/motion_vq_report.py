@@ -1,0 +1,125 @@
+"""The page of a motion tokenizer's run: held-out clips beside their reconstructions, curves, and the last figures."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from ...processing.motion.features import features_to_joints
+from ...report.page import LARGEST_COORDINATE, Conversation, Curve, MetricRow, Performer, Scene, write_report
+from .motion_vq_data import MotionClip
+from .motion_vq_evaluation import joint_errors, reconstruct
+
+_SCENES, _LONGEST_SCENE, _ASIDE = 6, 300, 0.5  # clips, frames, metres from the middle
+_CURVES = {
+    "Loss": ("loss", "loss", "feature_loss", "velocity_loss", "transform_loss"),
+    "Distance of encodings to their codes": ("loss", "commitment_loss", "transform_commitment_loss"),
+    "Effective number of codes in a batch": (
+        "perplexity",
+        "body_perplexity",
+        "hand_perplexity",
+        "transform_perplexity",
+    ),
+    "Share of the codebook that a batch uses": ("share", "body_usage", "hand_usage"),
+    "Joints of held-out clips": ("mm", "eval_body_mpjpe", "eval_root_mpjpe", "eval_hand_mpjpe"),
+    "Accelerations of held-out clips": ("mm per frame squared", "eval_accel"),
+}
+_FIGURES = {
+    "body_mpjpe": ("Body, mm", 1, "Mean distance of the 22 body joints, drift of the way included."),
+    "mpjpe": ("Body and fingers, mm", 1, "The same with the finger joints."),
+    "root_mpjpe": ("Pose, mm", 1, "Body and fingers with the pelvis put in place in every frame."),
+    "hand_mpjpe": ("Fingers, mm", 1, "Finger joints, relative to their wrist."),
+    "accel": ("Acceleration, mm/frame²", 1, "Mean difference of the joints' accelerations: what looks like jitter."),
+    "reconstruction_error": ("Features", 1, "SmoothL1 of normalised features, as in the loss."),
+    "body_perplexity": ("Body codes", 1, "Effective number over all held-out clips."),
+    "hand_perplexity": ("Hand codes", 1, "Effective number over all held-out clips."),
+    "body_codes_used": ("Body codebook used, %", 100, "Share of its codes that the held-out clips use."),
+    "hand_codes_used": ("Hand codebook used, %", 100, "Share of its codes that the held-out clips use."),
+}
+
+
+def write_motion_vq_report(
+    folder: str | Path, model: SolamiMotionVQModel, clips: list[MotionClip], log: list[dict[str, float]]
+) -> Path:
+    """Writes `folder/report.html` and returns its path.
+
+    Args:
+        folder: the run's folder.
+        model: as far as it has come; its training mode is kept.
+        clips: held-out clips, of which six are shown. Without any, the page has neither figures nor scenes.
+        log: Trainer's log; the table shows its last evaluation.
+    """
+    evaluation = next((row for row in reversed(log) if "eval_clips" in row), {})
+    steps = max((row.get("step", 0) for row in log), default=0)
+    lead = f"Motion tokenizers after {steps} steps."
+    if model.body.quantizer.bypass:
+        lead += " So far the networks learn without quantization, and all errors below are without it."
+    if evaluation:
+        lead += (
+            f" Of {evaluation['eval_clips']} held-out clips, codes bring the body back to within "
+            f"{evaluation['eval_body_mpjpe']:.0f} mm and the fingers to within {evaluation['eval_hand_mpjpe']:.0f} mm "
+            "on average."
+        )
+    return write_report(
+        Path(folder) / "report.html",
+        title="Motion tokenizers: what they keep of a movement",
+        lead=lead,
+        conversations=_scenes(model, clips),
+        curves=_curves(log),
+        metrics=_rows(evaluation),
+    )
+
+
+def _curves(log: list[dict[str, float]]) -> list[Curve]:
+    """The charts that the log has points for; values that are no number are left out."""
+    curves = []
+    for title, (label, *names) in _CURVES.items():
+        series = {}
+        for name in names:
+            points = [(float(row["step"]), float(row[name])) for row in log if name in row]
+            if points := [point for point in points if math.isfinite(point[1])]:
+                series[name.removeprefix("eval_").replace("_", " ")] = points
+        if series:
+            curves.append(Curve(title, "step", label, series))
+    return curves
+
+
+def _rows(evaluation: dict[str, float]) -> list[MetricRow]:
+    group = f"Reconstruction of {evaluation.get('eval_clips', 0)} held-out clips at step {evaluation.get('step', 0)}"
+    rows = []
+    for name, (title, scale, meaning) in _FIGURES.items():
+        if f"eval_{name}" in evaluation:
+            rows.append(MetricRow(title, f"{scale * evaluation[f'eval_{name}']:.3g}", meaning=meaning, group=group))
+    return rows
+
+
+@torch.no_grad()
+def _scenes(model: SolamiMotionVQModel, clips: list[MotionClip]) -> list[Conversation]:
+    """Clips from all over the list, each with its reconstruction a metre aside."""
+    was_training = model.training
+    model.eval()
+    chosen = [clips[i * len(clips) // _SCENES] for i in range(_SCENES)] if len(clips) > _SCENES else clips
+    scenes = [_scene(model, clip) for clip in chosen]
+    model.train(was_training)
+    about = f"{len(scenes)} of {len(clips)} held-out clips, the original on the left of the reconstruction."
+    return [Conversation("Held-out clips", about, scenes, together=True)] if scenes else []
+
+
+def _scene(model: SolamiMotionVQModel, clip: MotionClip) -> Scene:
+    values = clip.features[None, :_LONGEST_SCENE].to(model.device)
+    mask = torch.ones(values.shape[:2], dtype=torch.bool, device=model.device)
+    result = reconstruct(model, values, mask)[0].float().nan_to_num()
+    joints = [features_to_joints(motion) for motion in (values[:, : result.shape[1]], result)]
+    errors = {name: float(error.mean()) for name, error in joint_errors(joints[1], joints[0]).items()}
+    told = f"Body {errors['body_mpjpe']:.0f} mm off, fingers {errors['hand_mpjpe']:.0f} mm."
+    fps, performers = model.config.fps, []
+    for name, motion, side, words in (
+        ("Original", joints[0], _ASIDE, f"{result.shape[1] / model.config.fps:.1f} s"),
+        ("Reconstruction", joints[1], -_ASIDE, told),
+    ):
+        # whoever faces us has their left, +x, on our right; a network that went wrong may leave the page's world
+        motion = motion[0].cpu() + torch.tensor([-side, 0.0, 0.0])
+        motion = motion.clamp(-LARGEST_COORDINATE + 1, LARGEST_COORDINATE - 1)
+        performers.append(Performer(name, motion.numpy(), fps, None, words))
+    return Scene(clip.id, "", *performers)

@@ -1,0 +1,281 @@
+"""Trains the motion tokenizers: `solami train-motion-vq --config recipe.yaml --data FOLDER --output_dir FOLDER`.
+
+Recipes beside this file: `recipes/motion_vq_tiny.yaml` (a minute on two cores) and `recipes/motion_vq_paper.yaml`.
+The networks first learn without quantization; then k-means over the training set starts the codebooks, so every code
+is in use from the beginning. `warmup_share: 0`, `kmeans_steps: 0` and `random_restart: false`, as in the paper's
+recipe, train the codebooks as the paper does: from the encodings of the first batch.
+
+Several GPUs, or ranks on the CPU: `torchrun --nproc_per_node 2 -m solami_hf.cli train-motion-vq --config ...`, with
+`--deepspeed recipes/motion_vq_zero2.json` for DeepSpeed. The codebooks count the batches of all ranks.
+"""
+
+import logging
+import sys
+from dataclasses import asdict, dataclass, field
+
+import torch
+from transformers import TrainerCallback, TrainingArguments, set_seed
+
+from ...command_line import parse_arguments, run_command
+from ...modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
+from ...modeling.motion_vq.quantizers import EmaQuantizer
+from ...processing.datasets.manifests import read_manifest
+from ...processing.files.output_folder import writing_to
+from ..held_out import evaluation_split
+from ..precision import avoid_slow_bf16
+from ..resuming import ResumableTrainer, save_run
+from .motion_vq_data import (
+    MotionClip,
+    WindowDataset,
+    feature_statistics,
+    padded_batches,
+    read_clips,
+    read_transforms,
+)
+from .motion_vq_evaluation import evaluate_motion_vq
+from .motion_vq_report import write_motion_vq_report
+
+logger = logging.getLogger(__name__)
+
+
+_LOGGED_LOSSES = (
+    "feature_loss",
+    "velocity_loss",
+    "commitment_loss",
+    "transform_loss",
+    "transform_commitment_loss",
+)
+_LOGGED_CODES = (
+    "body_perplexity",
+    "hand_perplexity",
+    "transform_perplexity",
+    "body_usage",
+    "hand_usage",
+)
+
+
+@dataclass
+class MotionVQArguments:
+    """What to train on, and the sizes of the tokenizers; everything else is `transformers.TrainingArguments`."""
+
+    data: str = field(default="", metadata={"help": "Folder with manifest.jsonl: {id, motion, partner_id?, split?}."})
+    width: int = field(default=512, metadata={"help": "Channels of the convolutions, of body and hand each."})
+    hand_width: int | None = field(default=None, metadata={"help": "Channels for the hand, if not `width`."})
+    code_dim: int = field(default=512, metadata={"help": "Width of a body or hand code vector."})
+    depth: int = field(default=3, metadata={"help": "Residual blocks of a stage."})
+    code_num: int = field(default=512, metadata={"help": "Codes of body and of hand."})
+    transform_code_num: int = field(default=256, metadata={"help": "Codes of the transform."})
+    quantizer: str = field(default="ema", metadata={"help": "Body and hand: ema (a codebook) or fsq (fixed steps)."})
+    bound: bool = field(default=False, metadata={"help": "One tokenizer and one codebook for body and hand together."})
+    representation: str = field(
+        default="local_rotation", metadata={"help": "What it sees: local_rotation, global_rotation, or joints."}
+    )
+    causal: bool = field(default=False, metadata={"help": "Convolutions look back only, for streaming."})
+    loss_mode: str = field(default="corrected", metadata={"help": "corrected, or upstream for the original's sum."})
+    window: int = field(default=64, metadata={"help": "Frames of a training window (30 a second)."})
+    warmup_share: float = field(
+        default=0.2, metadata={"help": "Share of the steps without quantization, before k-means starts the codebooks."}
+    )
+    kmeans_steps: int = field(
+        default=10, metadata={"help": "k-means steps; 0 starts from the first batch, as the paper."}
+    )
+    kmeans_vectors: int = field(default=32768, metadata={"help": "Most encodings that k-means looks at."})
+    codebook_decay: float = field(
+        default=0.99, metadata={"help": "Share of the codebooks' averages that a step keeps; lower for short runs."}
+    )
+    dead_code_threshold: float = field(
+        default=1.0, metadata={"help": "Averaged uses a step below which a code is replaced."}
+    )
+    random_restart: bool = field(
+        default=True, metadata={"help": "Replace dead codes at random; else by the batch's first encodings."}
+    )
+    rotation_std_floor: float = field(
+        default=0.02, metadata={"help": "Smallest deviation that rotation features are divided by."}
+    )
+    velocity_features: int = field(
+        default=75,
+        metadata={"help": "The first features count again in the loss; 75 ends before the arms, 135 after."},
+    )
+    random_transforms: int = field(default=4096, metadata={"help": "Random standing places for the transform."})
+
+    def __post_init__(self) -> None:
+        for name in ("width", "code_dim", "depth", "code_num", "transform_code_num", "kmeans_vectors"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, expected at least 1.")
+        if self.window < 4:
+            raise ValueError(f"`window` is {self.window}, expected at least 4 frames (one code).")
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(f"`warmup_share` is {self.warmup_share}, expected at least 0 and below 1.")
+
+    def to_config(self) -> SolamiMotionVQConfig:
+        """The model's configuration."""
+        sizes = {"width": self.width, "code_dim": self.code_dim, "depth": self.depth, "code_num": self.code_num}
+        parts = {f"{part}_{name}": value for part in ("body", "hand") for name, value in sizes.items()}
+        parts["hand_width"] = self.hand_width or self.width
+        return SolamiMotionVQConfig(
+            **parts,
+            quantizer=self.quantizer,
+            bound=self.bound,
+            representation=self.representation,
+            causal=self.causal,
+            loss_mode=self.loss_mode,
+            velocity_features=self.velocity_features,
+            transform_code_num=self.transform_code_num,
+            codebook_decay=self.codebook_decay,
+            dead_code_threshold=self.dead_code_threshold,
+            random_restart=self.random_restart,
+        )
+
+
+class PageAtSaves(TrainerCallback):
+    """Writes the run's page with each checkpoint."""
+
+    def __init__(self, clips: list[MotionClip]):
+        self.clips = clips
+
+    def on_save(self, args, state, control, model=None, **kwargs):
+        """The page as far as the run has come."""
+        if state.is_world_process_zero:
+            write_motion_vq_report(args.output_dir, model, self.clips, state.log_history)
+
+
+class MotionVQTrainer(ResumableTrainer):
+    """Logs the parts of the loss, evaluates reconstruction, and starts the codebooks after the warm-up."""
+
+    def __init__(self, *args, vq_args: MotionVQArguments, clips: list[MotionClip], held_out: list[MotionClip], **kw):
+        self.vq_args, self.clips, self.held_out = vq_args, clips, held_out
+        super().__init__(*args, **kw)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """One step; decides before it whether the quantizers are at work."""
+        warm = self.state.global_step < int(self.vq_args.warmup_share * self.state.max_steps)
+        codec = self.accelerator.unwrap_model(model)
+        for quantizer in codebooks(codec).values():
+            quantizer.bypass = warm
+        if not warm and self.vq_args.kmeans_steps and not codebooks_started(codec):
+            start_codebooks(codec, self.clips, self.train_dataset.transforms, self.vq_args)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The model's own loss; keeps its parts for the log."""
+        outputs = model(**inputs)
+        warm = self.accelerator.unwrap_model(model).body.quantizer.bypass
+        for name in _LOGGED_LOSSES + (() if warm else _LOGGED_CODES):
+            if name in outputs:  # a bound tokenizer has no hand
+                self.parts[name].append(outputs[name].detach().float())
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Reconstruction of the held-out clips, see `evaluate_motion_vq`."""
+        metrics = evaluate_motion_vq(self.model, self.held_out, self.args.per_device_eval_batch_size)
+        return self.report_evaluation(metrics, metric_key_prefix)
+
+
+def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:
+    """The quantizers that learn a codebook, by name."""
+    return {name: part for name, part in model.quantizers.items() if isinstance(part, EmaQuantizer)}
+
+
+def codebooks_started(model: SolamiMotionVQModel) -> bool:
+    """Whether every quantizer that learns a codebook has one."""
+    return all(bool(quantizer.initialised) for quantizer in codebooks(model).values())
+
+
+@torch.no_grad()
+def start_codebooks(
+    model: SolamiMotionVQModel, clips: list[MotionClip], transforms: torch.Tensor, args: MotionVQArguments
+) -> None:
+    """Starts the codebooks by k-means over encodings of random clips of the training set.
+
+    Quantizers without a codebook are left alone. On several ranks all have to call this; rank 0's result counts.
+    """
+    latents: dict[str, list[torch.Tensor]] = {name: [] for name in model.parts}
+    enough, chosen = args.kmeans_vectors * model.config.frames_per_code, []
+    for i in torch.randperm(len(clips)).tolist():
+        if enough <= 0:
+            break
+        chosen.append(clips[i])
+        enough -= len(clips[i].features)
+    for values, mask in padded_batches(chosen, 32):
+        values, masks = model.normalise(values.to(model.device), mask.to(model.device))
+        for name, part in zip(latents, model.latents(values, masks), strict=True):
+            latents[name].append(part.flatten(0, 1) if masks[-1] is None else part[masks[-1]])
+    vectors = {name: torch.cat(parts) for name, parts in latents.items()}
+    vectors["transform"] = model.transform.encoder(model.normalise_transform(transforms.to(model.device)))
+    for name, quantizer in codebooks(model).items():
+        some = torch.randperm(len(vectors[name]), device=model.device)[: args.kmeans_vectors]
+        quantizer.initialise(vectors[name][some], kmeans_steps=args.kmeans_steps)
+
+
+def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -> dict[str, float]:
+    """Trains, evaluates and saves the motion tokenizers.
+
+    `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json` (the
+    log of every logging step and the final evaluation), `report.html` (the run's page), and checkpoints, from which a
+    second call goes on: on one process to the same weights and log, bit for bit.
+
+    Returns:
+        the final evaluation, see `evaluate_motion_vq`, on the split that `evaluation_split` says; empty without one.
+
+    Raises:
+        FileNotFoundError, ValueError: missing or unusable data, see `read_clips`.
+    """
+    if not args.data:
+        raise ValueError("`data` is empty, expected a folder with a manifest.jsonl of motion rows.")
+    set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
+    trainer = make_trainer(args, training_args)
+    model, held_out = trainer.model, trainer.held_out
+    trainer.train_or_resume()
+    for quantizer in codebooks(model).values():
+        quantizer.bypass = False
+    if not codebooks_started(model):
+        raise ValueError("Training ended within its warm-up, so no codebook was made: raise `max_steps`.")
+    metrics = trainer.final_evaluation("eval_clips") if held_out else {}
+    if trainer.is_world_process_zero():
+        log, folder = trainer.history(), training_args.output_dir
+        save_run(model, {"arguments": asdict(args), "log": log, "evaluation": metrics}, folder)
+        write_motion_vq_report(folder, model, held_out, log)
+    trainer.accelerator.wait_for_everyone()
+    trainer.end()
+    return metrics
+
+
+def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> MotionVQTrainer:
+    """A trainer with a new model, its statistics set, on the data of `args`; raises as `train_motion_vq`."""
+    config = args.to_config()
+    clips = read_clips(args.data, "train", config.fps, config.frames_per_code)
+    if not clips:
+        raise ValueError(f"The manifest in {args.data} has no motion of the split train.")
+    split = evaluation_split({row["split"] for row in read_manifest(args.data)}, training_args, args.data)
+    held_out = read_clips(args.data, split, config.fps, config.frames_per_code) if split else []
+    if not held_out:
+        logger.warning("%s has no motion of the splits validation and test: nothing will be evaluated.", args.data)
+    transforms = read_transforms(clips, args.random_transforms, torch.Generator().manual_seed(training_args.seed))
+    model = SolamiMotionVQModel(config)
+    statistics = feature_statistics(clips, args.rotation_std_floor, args.representation)
+    model.set_statistics(*statistics, transforms.mean(0), transforms.std(0, correction=0))
+    logger.info("Training on %d clips, evaluating on %d, %d transforms.", len(clips), len(held_out), len(transforms))
+    return MotionVQTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=WindowDataset(clips, args.window, transforms, training_args.seed),
+        eval_dataset=held_out,  # never iterated: `evaluate` takes whole clips
+        vq_args=args,
+        clips=clips,
+        held_out=held_out,
+        callbacks=[PageAtSaves(held_out)],
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the command."""
+    args, training_args = parse_arguments([MotionVQArguments, TrainingArguments], argv, "solami train-motion-vq")
+    with writing_to(training_args.output_dir):
+        metrics = train_motion_vq(args, training_args)
+    logger.info("Wrote %s: %s", training_args.output_dir, metrics)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("solami train-motion-vq", main))

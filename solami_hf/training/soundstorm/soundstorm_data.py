@@ -1,0 +1,294 @@
+"""What the acoustic model is trained on: all levels of a speech codec's codes, random windows of them with masks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from ...modeling.soundstorm.soundstorm_masking import hide_codes
+from ...processing.batching import map_in_batches, pad_right
+from ...processing.files.atomic_write import atomic_write
+from ...processing.files.media_files import files_below
+from ...processing.fingerprints import codec_fingerprint
+from ..speech.speech_codec_data import Recordings, read_arrays, read_recordings, splits_of
+
+logger = logging.getLogger(__name__)
+
+_BATCH_SECONDS = 60  # of speech that are encoded together
+
+
+@dataclass
+class SpeechCodes:
+    """Codes of many clips in one array.
+
+    Args:
+        codes: (num_quantizers, total_frames) integers, clip after clip.
+        ends: (clips,) int64, the frame where each clip ends.
+        sources: (sources,) int64, how many clips lie before the end of each source. A source is mostly of one voice.
+        codec: fingerprint of the codec that made the codes (`codec_fingerprint`), empty if not known.
+        made_from: what was encoded, see `encoded`.
+    """
+
+    codes: np.ndarray
+    ends: np.ndarray
+    sources: np.ndarray
+    codec: str = ""
+    made_from: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Codes (num_quantizers, frames) of clip `index`."""
+        return self.codes[:, self.ends[index - 1] if index else 0 : self.ends[index]]
+
+    def of_sources(self) -> list[np.ndarray]:
+        """Codes (num_quantizers, frames) of each source."""
+        borders = [int(self.ends[count - 1]) if count else 0 for count in self.sources]
+        return [self.codes[:, start:end] for start, end in zip([0, *borders], borders, strict=False)]
+
+    def source_of(self, index: int) -> int:
+        """Number of the source that clip `index` is of."""
+        return int(np.searchsorted(self.sources, index, side="right"))
+
+    def split(self, held_out: int) -> tuple[SpeechCodes, SpeechCodes | None]:
+        """All but the last `held_out` clips (at most half) of each source, and these; None if there are none."""
+        parts: list[list[list[np.ndarray]]] = [[], []]
+        for start, end in zip([0, *self.sources], self.sources, strict=False):
+            border = end - min(held_out, (end - start) // 2)
+            parts[0].append([self[index] for index in range(start, border)])
+            parts[1].append([self[index] for index in range(border, end)])
+        rest = SpeechCodes.join(parts[1], self.codec) if any(parts[1]) else None
+        return SpeechCodes.join(parts[0], self.codec), rest
+
+    def save(self, path: Path) -> None:
+        """Writes one .npz file, whole or not at all."""
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file, codes=self.codes, ends=self.ends, sources=self.sources, codec=np.array(self.codec),
+                made_from=np.array(self.made_from),
+            )  # fmt: skip
+
+    @classmethod
+    def load(cls, path: str | Path) -> SpeechCodes:
+        """Reads what `save` wrote, or any .npz with `codes` and `ends`; never runs pickles.
+
+        Raises:
+            ValueError: a damaged file, a missing array, or arrays that do not fit each other.
+        """
+        arrays = read_arrays(path)
+        for name in ("codes", "ends"):
+            if name not in arrays:
+                raise ValueError(f"{path} lacks the array `{name}`; expected codes (levels, frames) and ends (clips,)")
+        codes, ends = arrays["codes"], arrays["ends"]
+        if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
+            raise ValueError(f"`codes` of {path} is {codes.dtype} {codes.shape}, expected integers (levels, frames)")
+        if not _rises(ends, codes.shape[1]) or (np.diff(ends, prepend=0) < 1).any():
+            raise ValueError(f"`ends` of {path} does not rise to {codes.shape[1]}, the number of frames, clip by clip")
+        sources = arrays.get("sources", np.array([len(ends)]))
+        if not _rises(sources, len(ends)):
+            raise ValueError(f"`sources` of {path} does not rise to {len(ends)}, the number of clips")
+        return cls(codes, ends, sources, str(arrays.get("codec", "")), str(arrays.get("made_from", "")))
+
+    @classmethod
+    def join(cls, sources: list[list[np.ndarray]], codec: str = "", made_from: str = "") -> SpeechCodes:
+        """From the clips (num_quantizers, frames) of each source."""
+        clips = [clip for source in sources for clip in source]
+        ends = np.cumsum([clip.shape[1] for clip in clips])
+        return cls(np.concatenate(clips, 1), ends, np.cumsum([len(source) for source in sources]), codec, made_from)
+
+
+def _rises(counts: np.ndarray, last: int) -> bool:
+    """Whether an array holds whole numbers that never fall and end with `last`."""
+    if counts.ndim != 1 or counts.dtype.kind not in "iu" or not len(counts):
+        return False
+    return counts[0] >= 0 and counts[-1] == last and not (counts[1:] < counts[:-1]).any()
+
+
+class CodeWindows(Dataset):
+    """Windows of equal length at random places, masked for training. They span clips, but not sources.
+
+    An item is {audio_codes (num_quantizers, window), labels (num_quantizers - 1, window)}, see `hide_codes`. Its
+    number goes on counting from epoch to epoch, and it alone with `seed` decides place and masks.
+
+    Args:
+        window: frames of a window; a shorter source is repeated.
+        mask_code: of the model's configuration.
+        multiple_of: the windows of an epoch are rounded up to a multiple of it, so that every batch is full.
+    """
+
+    def __init__(self, codes: SpeechCodes, window: int, mask_code: int, seed: int = 0, multiple_of: int = 1):
+        self.window, self.mask_code, self.seed, self.codec = window, mask_code, seed, codes.codec
+        self.sources, places = [], []
+        for source in codes.of_sources():
+            frames = source.shape[1]
+            if not frames:
+                continue
+            places.append(frames - window + 1 if frames >= window else frames)
+            self.sources.append(source if frames >= window else np.tile(source, (1, window // frames + 2)))
+        self.places = np.cumsum(places)
+        self.size = -(-max(1, codes.codes.shape[1] // window) // multiple_of) * multiple_of
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([self.seed, number])
+        codes = torch.from_numpy(self._window(rng).astype(np.int64))[None]
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        everything = torch.ones(1, self.window, dtype=torch.bool)
+        masked, labels = hide_codes(codes, everything, self.mask_code, generator)
+        return {"audio_codes": masked[0], "labels": labels[0]}
+
+    def fixed(self, count: int) -> torch.Tensor:
+        """At most `count` whole windows (count, num_quantizers, window), evenly over all material, without masks."""
+        whole = []
+        for source in self.sources:
+            whole += [
+                source[:, at : at + self.window] for at in range(0, source.shape[1] - self.window + 1, self.window)
+            ]
+        chosen = [whole[i * len(whole) // count] for i in range(count)] if len(whole) > count else whole
+        return torch.from_numpy(np.stack(chosen).astype(np.int64))
+
+    def _window(self, rng: np.random.Generator) -> np.ndarray:
+        place = int(rng.integers(self.places[-1]))
+        source = int(np.searchsorted(self.places, place, side="right"))
+        start = place - (int(self.places[source - 1]) if source else 0)
+        return self.sources[source][:, start : start + self.window]
+
+
+def read_sources(
+    paths: list[str], codec=None, cache: Path | None = None, device="cpu", held_out: bool = False
+) -> SpeechCodes:
+    """Codes of all sources, of which those that are speech are encoded by `codec` and kept in the file `cache`.
+
+    Args:
+        paths: of each source a folder of recordings, a text file that lists them, an .npz file of speech
+            (`Recordings`) or of codes ([`SpeechCodes`]), or a .parquet file or folder with a column `codes`.
+        codec: see `load_speech_codec`; None if there are only codes.
+        held_out: of a folder with splits its validation; else, and where it has none, its training split.
+
+    Raises:
+        FileNotFoundError: a path is missing.
+        ValueError: nothing to read, something unreadable, codes or a cache of another codec, other numbers of levels.
+    """
+    if not paths:
+        raise ValueError("`data` is empty, expected folders or files of speech, or of codes (.npz, .parquet)")
+    fingerprint = codec_fingerprint(codec) if codec is not None else ""
+    made_from = json.dumps([_identity(Path(path)) for path in paths])
+    if cache is not None and cache.is_file():
+        cached = SpeechCodes.load(cache)
+        if cached.codec != fingerprint:
+            raise ValueError(
+                f"{cache} has codes of the codec {cached.codec}, but `speech_codec` is {fingerprint or 'not given'}; "
+                "remove it to encode anew, or give another `output_dir`"
+            )
+        if cached.made_from != made_from:
+            raise ValueError(
+                f"{cache} was made from other data; remove it to encode anew, or give another `output_dir`"
+            )
+        logger.info("using the codes in %s", cache)
+        return cached
+    sources, encoded = [], False
+    for path in paths:
+        split = "validation" if held_out and "validation" in splits_of(path) else "train"
+        codes = _read_codes(Path(path), split)
+        if codes is None:
+            if codec is None:
+                raise ValueError(f"{path} is speech: give the codec that makes codes of it as `speech_codec`")
+            sources.append(encode(_read_speech(Path(path), codec.config.sampling_rate, split), codec, device))
+            encoded = True
+            continue
+        if fingerprint and codes.codec and codes.codec != fingerprint:
+            raise ValueError(
+                f"{path} has codes of the codec {codes.codec}, expected those of {fingerprint}, the `speech_codec` or "
+                "the codec of the other sources; encode the speech with one codec"
+            )
+        for start, end in zip([0, *codes.sources], codes.sources, strict=False):
+            sources.append([codes[index] for index in range(start, end)])
+        fingerprint = fingerprint or codes.codec
+    levels = {clip.shape[0] for source in sources for clip in source}
+    if len(levels) != 1:
+        raise ValueError(f"`data` has codes of {sorted(levels)} levels, expected one number of them in all sources")
+    result = SpeechCodes.join(sources, fingerprint, made_from)
+    if encoded and cache is not None:
+        result.save(cache)
+    return result
+
+
+@torch.no_grad()
+def encode(recordings: Recordings, codec, device="cpu") -> list[np.ndarray]:
+    """All levels of each clip's codes, int16 (num_quantizers, frames), encoded in batches."""
+    if codec.config.codebook_size > 2**15:
+        raise ValueError(f"the codec has {codec.config.codebook_size} codes a level, expected at most {2**15}")
+    codec.to(device)
+
+    def codes_of(batch: list[np.ndarray]) -> list[np.ndarray]:
+        values, mask = pad_right([torch.from_numpy(clip) for clip in batch])
+        output = codec.encode(values[:, None].to(device), mask.to(device))
+        pairs = zip(output.audio_codes.cpu().numpy(), output.code_mask.cpu().numpy(), strict=True)
+        return [codes[:, : mask.sum()].astype(np.int16) for codes, mask in pairs]
+
+    clips = [recordings[index] for index in range(len(recordings))]
+    return map_in_batches(
+        clips, len, 64, codes_of, progress=lambda batches: tqdm(batches, desc="encoding speech", unit="batch"),
+        most_steps=_BATCH_SECONDS * codec.config.sampling_rate,
+    )  # fmt: skip
+
+
+def _identity(path: Path) -> list:
+    """Path and size, by which a changed source is noticed."""
+    if not path.exists():
+        raise FileNotFoundError(f"no such folder or file: {path}")
+    files = [path] if path.is_file() else files_below(path)
+    return [str(path.resolve()), len(files), sum(file.stat().st_size for file in files)]
+
+
+def _read_speech(path: Path, sampling_rate: int, split: str) -> Recordings:
+    recordings = Recordings.load(path) if path.suffix == ".npz" else read_recordings(path, sampling_rate, split)
+    if not len(recordings):
+        raise ValueError(f"{path} holds no clips")
+    return recordings
+
+
+def _read_codes(path: Path, split: str) -> SpeechCodes | None:
+    """The codes in `path`, None where it is speech."""
+    if path.suffix == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                speech = "samples" in file.files
+        except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:  # TypeError: a single array
+            raise ValueError(f"{path} is no readable .npz file ({error})") from None
+        return None if speech else SpeechCodes.load(path)
+    pattern = f"{split}-*.parquet" if splits_of(path) else "*.parquet"
+    files = sorted(path.glob(pattern)) if path.is_dir() else [path] if path.suffix == ".parquet" else []
+    return _read_parquet(files) if files else None
+
+
+def _read_parquet(files: list[Path]) -> SpeechCodes:
+    """Rows {codes: levels of frames, speaker?}; rows of one speaker that follow one another are a source."""
+    from datasets import Dataset as Table
+
+    table = Table.from_parquet([str(file) for file in files], keep_in_memory=True)
+    if "codes" not in table.column_names:
+        raise ValueError(f"{files[0]} has no column `codes` (all levels of a clip, each a list of integers)")
+    sources, speaker = [], None
+    for row in table:
+        lengths = {len(level) for level in row["codes"]}
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError(f"a row of {files[0]} has levels of {sorted(lengths)} codes, expected one length above 0")
+        if not sources or row.get("speaker") != speaker:
+            sources.append([])
+            speaker = row.get("speaker")
+        sources[-1].append(np.array(row["codes"], dtype=np.int64))
+    if not sources:
+        raise ValueError(f"{files[0]} has no rows")
+    return SpeechCodes.join(sources)

@@ -1,0 +1,320 @@
+"""Trains the acoustic model: `solami train-soundstorm --config recipe.yaml --data FOLDER --speech_codec FOLDER ...`.
+
+    solami train-soundstorm --config recipe.yaml --data voice1/ voice2/ --speech_codec codec/ --output_dir out
+    solami train-soundstorm --config recipe.yaml --data codes.npz --output_dir out
+
+Recipes beside this file: `recipes/soundstorm_small.yaml` (3.4M weights, two CPU cores) and
+`recipes/soundstorm_paper.yaml` (the original's sizes). Speech is encoded once, into `OUTPUT_DIR/codes.npz`.
+"""
+
+import logging
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from transformers import TrainerCallback, TrainingArguments, set_seed
+
+from ...command_line import parse_arguments, run_command
+from ...modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
+from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from ...modeling.soundstorm.soundstorm_masking import mask_cells
+from ...modeling.speech_codec.speech_codec_adapter import load_speech_codec
+from ...processing.files.folder_or_hub import with_sources
+from ...processing.files.output_folder import writing_to
+from ..precision import avoid_slow_bf16
+from ..resuming import ResumableTrainer, save_run
+from ..speech.speech_codec_data import splits_of
+from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
+from .soundstorm_report import write_soundstorm_report
+
+logger = logging.getLogger(__name__)
+
+MASKED_SHARES = (1.0, 0.5, 0.2)  # of the cells behind the prompt, in evaluation
+PROMPT_SHARE = 0.4  # of a window, in evaluation: 2 of 5 seconds
+
+
+@dataclass
+class SoundStormArguments:
+    """What to train on, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
+
+    data: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Sources, best one a voice: folders of recordings, text files that list them, .npz of speech, or "
+            "codes of all levels as .npz (codes, ends) or .parquet (codes, speaker)."
+        },
+    )
+    held_out_data: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Sources to measure on; by default `data`'s validation splits, else its last clips."},
+    )
+    held_out: int = field(default=20, metadata={"help": "Clips of each source kept for that, at most half of them."})
+    speech_codec: str | None = field(
+        default=None, metadata={"help": "Folder or hub id of the codec that encodes speech; with codes, to hear them."}
+    )
+    start_from: str | None = field(
+        default=None,
+        metadata={"help": "Folder or hub id of a trained acoustic model to go on from; it brings its own sizes."},
+    )
+    frame_rate: float = field(default=50.0, metadata={"help": "Frames of codes a second, if no codec says so."})
+    codebook_size: int | None = field(
+        default=None, metadata={"help": "Codes of each level; the codec's, or 1024, if not given."}
+    )
+    window_seconds: float = field(default=5.0, metadata={"help": "Length of a training window: prompt and speech."})
+    hidden_size: int = field(default=1024, metadata={"help": "Width of the conformer."})
+    num_hidden_layers: int = field(default=12, metadata={"help": "Conformer blocks."})
+    num_attention_heads: int = field(default=8, metadata={"help": "Attention heads of a block."})
+    head_dim: int = field(default=128, metadata={"help": "Width of a head."})
+    intermediate_size: int = field(default=4096, metadata={"help": "Width inside the feed-forward parts."})
+    conv_channels: int = field(default=2048, metadata={"help": "Channels of the depthwise convolutions."})
+    conv_kernel_size: int = field(default=31, metadata={"help": "Frames that these see; odd."})
+    max_frames: int = field(default=6000, metadata={"help": "Longest prompt and speech together, in frames."})
+    dropout: float = field(default=0.0, metadata={"help": "In feed-forward parts, attention and convolution."})
+    spoken_levels: int | None = field(
+        default=None, metadata={"help": "Levels, level 0 included, that shall be decoded of what it fills in: all."}
+    )
+    averaging_decay: float = field(
+        default=0.0, metadata={"help": "Decay of running averages of the weights, which are kept; 0 for none."}
+    )
+    eval_windows: int = field(default=32, metadata={"help": "Held-out windows that are measured."})
+    half: bool = field(default=False, metadata={"help": "Write the weights as fp16; they load as float32."})
+
+    def __post_init__(self) -> None:
+        for name in ("data", "held_out_data"):  # a recipe may name one only
+            if isinstance(getattr(self, name), str):
+                setattr(self, name, [getattr(self, name)])
+        for name in ("frame_rate", "window_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, expected more than 0.")
+        if not 0 <= self.averaging_decay < 1:
+            raise ValueError(f"`averaging_decay` is {self.averaging_decay}, expected at least 0 and below 1.")
+        for name, least in (("held_out", 0), ("eval_windows", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, expected at least {least}.")
+
+    def to_config(self, num_quantizers: int, codebook_size: int) -> SolamiSoundStormConfig:
+        """The model's configuration for codes of so many levels."""
+        names = (
+            "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size",
+            "conv_channels", "conv_kernel_size", "max_frames", "dropout", "spoken_levels",
+        )  # fmt: skip
+        return SolamiSoundStormConfig(
+            **{name: getattr(self, name) for name in names},
+            num_quantizers=num_quantizers,
+            codebook_size=codebook_size,
+            num_semantic_codes=codebook_size,
+        )
+
+
+class PageAtSaves(TrainerCallback):
+    """Writes the run's page with each checkpoint."""
+
+    def __init__(self, trainer: "SoundStormTrainer"):
+        self.trainer = trainer
+
+    def on_save(self, args, state, control, **kwargs):
+        """The page as far as the run has come."""
+        if state.is_world_process_zero:
+            self.trainer.write_page()
+
+
+class SoundStormTrainer(ResumableTrainer):
+    """Logs the accuracy, and evaluates each level at fixed shares of masked cells.
+
+    Args:
+        windows: (n, num_quantizers, frames) held-out codes, or None.
+        held_out: clips that the page lets one hear through `codec`, or None.
+    """
+
+    def __init__(self, *args, windows: torch.Tensor | None, held_out: SpeechCodes | None = None, codec=None, **kwargs):
+        self.windows, self.held_out, self.codec = windows, held_out, codec
+        super().__init__(*args, **kwargs)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The model's own loss, or with `label_smoothing_factor` a smoothed one, for which all cells are computed."""
+        if self.args.label_smoothing_factor == 0:
+            outputs = model(**inputs)
+        else:
+            outputs, cells = model(inputs["audio_codes"]), inputs["labels"] != -100
+            logits, wanted = outputs.logits[cells], inputs["labels"][cells]
+            outputs.loss = F.cross_entropy(logits, wanted, label_smoothing=self.args.label_smoothing_factor)
+            outputs.accuracy = (logits.argmax(-1) == wanted).float().mean()
+        self.parts["accuracy"].append(outputs.accuracy.detach().float())
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Held-out windows, see `evaluate_soundstorm`; of the averaged weights where there are any."""
+        if self.windows is None:
+            return {}
+        with self.kept_weights(), self.compute_loss_context_manager():
+            metrics = evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
+        return self.report_evaluation(metrics, metric_key_prefix)
+
+    def write_page(self) -> None:
+        """The page as far as the run has come."""
+        with self.kept_weights():
+            write_soundstorm_report(self.args.output_dir, self.model, self.history(), self.held_out, self.codec)
+
+
+@torch.no_grad()
+def evaluate_soundstorm(model: SolamiSoundStormModel, windows: torch.Tensor, batch_size: int) -> dict[str, float]:
+    """Loss (nats) and accuracy of each level, given the levels below, with fixed shares of its cells masked.
+
+    The first 40 % of a window are a prompt. Which cells behind it are masked is always the same.
+
+    Args:
+        windows: (n, num_quantizers, frames) codes.
+
+    Returns:
+        `loss` and `accuracy`, means over all below; `loss_level1_100` for level 1 with 100 % masked, and so on; and
+        `windows`, their number.
+    """
+    was_training = model.training
+    model.eval()
+    count, levels, frames = windows.shape
+    behind = torch.arange(frames) >= int(PROMPT_SHARE * frames)
+    order = torch.rand(count, frames, generator=torch.Generator().manual_seed(0))
+    ranks = order.masked_fill(~behind, 2.0).argsort(1).argsort(1)
+    results: dict[str, float] = {}
+    for level in range(levels - 1):
+        for share in MASKED_SHARES:
+            cells = behind & (ranks < max(1, int(share * int(behind.sum()))))
+            sums = torch.zeros(2)
+            for rows in torch.arange(count).split(batch_size):
+                chosen = torch.full((len(rows),), level)
+                inputs = mask_cells(
+                    windows[rows], behind.expand(len(rows), -1), chosen, cells[rows], model.config.mask_code
+                )
+                codes, labels = (part.to(model.device) for part in inputs)
+                output = model(codes, labels=labels)
+                sums += len(rows) * torch.stack([output.loss, output.accuracy]).float().cpu()
+            for name, value in zip(("loss", "accuracy"), (sums / count).tolist(), strict=True):
+                results[f"{name}_level{level + 1}_{100 * share:.0f}"] = value
+    model.train(was_training)
+    for name in ("loss", "accuracy"):
+        parts = [value for key, value in results.items() if key.startswith(f"{name}_")]
+        results[name] = sum(parts) / len(parts)
+    return results | {"windows": count}
+
+
+def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments) -> dict[str, float]:
+    """Trains, evaluates and saves the acoustic model.
+
+    `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json` (the
+    log and the final evaluation), `report.html` (the run's page), `codes.npz` where speech was encoded, and
+    checkpoints, from which a second call goes on: on one process to the same weights and log, bit for bit.
+
+    Returns:
+        the final evaluation, see `evaluate_soundstorm`; empty where nothing is held out.
+
+    Raises:
+        FileNotFoundError, ValueError: missing or unusable data, see `read_sources`; fewer than two levels; codes out
+            of range.
+    """
+    set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
+    trainer = make_trainer(args, training_args)
+    trainer.train_or_resume()
+    metrics = trainer.final_evaluation("eval_windows") if trainer.windows is not None else {}
+    if trainer.is_world_process_zero():
+        with trainer.kept_weights():
+            history = {"arguments": asdict(args), "codec": trainer.train_dataset.codec}
+            history |= {"log": trainer.history(), "evaluation": metrics}
+            save_run(trainer.model, history, training_args.output_dir, half=args.half)
+        trainer.write_page()
+    trainer.accelerator.wait_for_everyone()
+    trainer.end()
+    return metrics
+
+
+def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) -> SoundStormTrainer:
+    """A trainer with a new model on the data of `args`; raises as `train_soundstorm`."""
+    args = with_sources(args, "speech_codec", "start_from")
+    codec = load_speech_codec(args.speech_codec) if args.speech_codec else None
+    codes, held_out = _read_data(args, training_args, codec)
+    size = args.codebook_size or (codec.config.codebook_size if codec is not None else 1024)
+    for part in (codes, held_out):
+        if part is not None:
+            _check_codes(part, len(codes.codes), size)
+    if codec is not None and len(codes.codes) > codec.config.num_quantizers:
+        raise ValueError(
+            f"the codes have {len(codes.codes)} levels, but `speech_codec` has {codec.config.num_quantizers}"
+        )
+    model = _start(args, len(codes.codes), size)
+    frame_rate = codec.config.frame_rate if codec is not None else args.frame_rate
+    window = max(1, round(args.window_seconds * frame_rate))
+    batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+    train = CodeWindows(codes, window, model.config.mask_code, training_args.seed, multiple_of=batch)
+    windows = None
+    if held_out is not None:
+        windows = CodeWindows(held_out, window, model.config.mask_code).fixed(args.eval_windows)
+    minutes = codes.codes.shape[1] / frame_rate / 60
+    logger.info("training %d weights on %.1f minutes of codes", model.num_parameters(), minutes)
+    trainer = SoundStormTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=train,
+        eval_dataset=[] if windows is None else windows,  # never iterated: `evaluate` masks them itself
+        averaging_decay=args.averaging_decay,
+        windows=windows,
+        held_out=held_out,
+        codec=codec,
+    )
+    trainer.add_callback(PageAtSaves(trainer))
+    return trainer
+
+
+def _start(args: SoundStormArguments, num_quantizers: int, codebook_size: int) -> SolamiSoundStormModel:
+    """A new model, or the one that `start_from` names, for codes of so many levels."""
+    if args.start_from is None:
+        return SolamiSoundStormModel(args.to_config(num_quantizers, codebook_size))
+    given = {} if args.spoken_levels is None else {"spoken_levels": args.spoken_levels}
+    model = SolamiSoundStormModel.from_pretrained(args.start_from, dtype=torch.float32, **given)
+    found = (model.config.num_quantizers, model.config.codebook_size)
+    if found != (num_quantizers, codebook_size):
+        raise ValueError(
+            "`start_from` has {} levels of {} codes, but the data have {} of {}: start without it, or from a model of "
+            "the same codec".format(*found, num_quantizers, codebook_size)
+        )
+    return model
+
+
+def _read_data(
+    args: SoundStormArguments, training_args: TrainingArguments, codec
+) -> tuple[SpeechCodes, SpeechCodes | None]:
+    """Codes to train on and codes held out; the first process encodes, while the others wait."""
+    folder, device = Path(training_args.output_dir), training_args.device
+    with training_args.main_process_first(desc="encoding speech"):
+        codes = read_sources(args.data, codec, folder / "codes.npz", device)
+        if sources := args.held_out_data or [path for path in args.data if "validation" in splits_of(path)]:
+            return codes, read_sources(sources, codec, folder / "codes_held_out.npz", device, held_out=True)
+    codes, held_out = codes.split(args.held_out)
+    if held_out is None:
+        logger.warning("nothing is held out of %s: nothing will be evaluated", ", ".join(args.data))
+    return codes, held_out
+
+
+def _check_codes(codes: SpeechCodes, levels: int, size: int) -> None:
+    found, least, most = len(codes.codes), codes.codes.min(), codes.codes.max()
+    if found < 2:
+        raise ValueError("the codes have one level only, expected at least 2: level 0 is given, the others are learnt")
+    if found != levels:
+        raise ValueError(f"`held_out_data` has codes of {found} levels, but `data` of {levels}")
+    if least < 0 or most >= size:
+        raise ValueError(
+            f"the codes go from {least} to {most}, expected 0 to {size - 1}; `codebook_size` says how many"
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the command."""
+    args, training_args = parse_arguments([SoundStormArguments, TrainingArguments], argv, "solami train-soundstorm")
+    with writing_to(training_args.output_dir):
+        metrics = train_soundstorm(args, training_args)
+    logger.info("Wrote %s: %s", training_args.output_dir, metrics)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("solami train-soundstorm", main))

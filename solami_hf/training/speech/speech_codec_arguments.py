@@ -1,0 +1,143 @@
+"""What `solami train-speech-codec` can be told."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from ...modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+
+
+@dataclass
+class SpeechCodecArguments:
+    """What to train on and how large; learning rate, steps and folders are `TrainingArguments`."""
+
+    data: list[str] = field(
+        default_factory=lambda: ["tts"],
+        metadata={"help": "Folders of recordings, text files that list them, or 'tts' to synthesize sentences."},
+    )
+    voices: list[str] = field(default_factory=lambda: ["heart"], metadata={"help": "Voices of 'tts'."})
+    shift_voices: bool = field(
+        default=False, metadata={"help": "Half of the sentences in other pitches and formants, as of other people."}
+    )
+    sentences: int = field(default=2200, metadata={"help": "Sentences that each voice speaks for training."})
+    held_out: int = field(default=120, metadata={"help": "Further sentences (or recordings) kept for measuring."})
+    eval_clips: int = field(default=16, metadata={"help": "Held-out clips measured with each checkpoint; 0 for none."})
+    start_from: str | None = field(
+        default=None, metadata={"help": "Trained codec to go on from, by hub id or folder: its sizes and codebooks."}
+    )
+    window_seconds: float = field(default=0.9, metadata={"help": "Length of the windows trained on, in seconds."})
+    num_filters: int = field(default=16, metadata={"help": "Channels after the first convolution."})
+    hidden_size: int = field(default=128, metadata={"help": "Width of the quantized latent."})
+    num_lstm_layers: int = field(default=1, metadata={"help": "LSTM layers of encoder and decoder."})
+    bidirectional: bool = field(default=False, metadata={"help": "Whether the encoder's LSTM reads both ways."})
+    num_quantizers: int = field(default=8, metadata={"help": "Levels of the residual quantizer."})
+    codebook_size: int = field(default=1024, metadata={"help": "Codes of each level."})
+    semantic_teacher: str | None = field(
+        default=None, metadata={"help": "Audio encoder that teaches level 0 what is said, by hub id or folder."}
+    )
+    semantic_layer: int | None = field(
+        default=None, metadata={"help": "Its hidden states to learn from, -1 for the last; their mean if not given."}
+    )
+    semantic_weight: float = field(default=1.0, metadata={"help": "Weight of the distillation loss."})
+    unquantized_steps: int = field(default=200, metadata={"help": "Steps before the codebooks are filled."})
+    kmeans_windows: int = field(default=384, metadata={"help": "Windows whose latents fill the codebooks."})
+    first_level_share: float = field(default=0.1, metadata={"help": "Share of windows decoded from level 0 alone."})
+    all_levels_share: float = field(default=0.8, metadata={"help": "Share of windows decoded from all levels."})
+    decoder_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Tune only the decoder of `start_from`: encoder and codebooks stay, and with them all codes, "
+            "token data sets and voices."
+        },
+    )
+    acoustic_model: str | None = field(
+        default=None, metadata={"help": "With decoder_only: what it fills in behind level 0 is decoded, too."}
+    )
+    exchange: str | None = field(
+        default=None,
+        metadata={
+            "help": "With decoder_only: folder of a voice_exchange run, to take its speech and codes for `data`."
+        },
+    )
+    filled_share: float = field(
+        default=0.6, metadata={"help": "Share of windows with the levels that the acoustic model fills in."}
+    )
+    averaging_decay: float = field(
+        default=0.998, metadata={"help": "Decay of the running averages of the weights; 0 for none."}
+    )
+    mel_weight: float = field(default=1.0, metadata={"help": "Weight of the multi-scale log-mel loss."})
+    stft_weight: float = field(default=0.0, metadata={"help": "Weight of the multi-resolution magnitude loss."})
+    adversarial_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the discriminator's verdict; 0 trains without one."}
+    )
+    feature_matching_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the differences of the discriminator's features, if there is one."}
+    )
+    adversarial_start: int = field(default=1000, metadata={"help": "Steps before the discriminator begins."})
+    adversarial_every: int = field(default=2, metadata={"help": "The discriminator learns once in so many steps."})
+    adversarial_learning_rate: float = field(default=3e-4, metadata={"help": "Of the discriminator's AdamW."})
+    max_minutes: float | None = field(default=None, metadata={"help": "Stop training after this many minutes."})
+    export_dir: str | None = field(
+        default=None, metadata={"help": "Where the codec goes, in half precision; OUTPUT_DIR/codec if not given."}
+    )
+
+    def __post_init__(self):
+        for name in ("data", "voices"):  # a recipe may name one only
+            if isinstance(getattr(self, name), str):
+                setattr(self, name, [getattr(self, name)])
+        for name, other in (
+            ("first_level_share", self.all_levels_share),
+            ("all_levels_share", self.first_level_share),
+        ):
+            if not 0 <= getattr(self, name) <= max(0, 1 - other):
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0 and both at most 1 together")
+        for name, other in (
+            ("decoder_only", "start_from"),
+            ("acoustic_model", "decoder_only"),
+            ("exchange", "decoder_only"),
+        ):
+            if getattr(self, name) and not getattr(self, other):
+                raise ValueError(f"{name} is for tuning the decoder of a trained codec: give {other}, too")
+        if self.decoder_only and self.semantic_teacher:
+            raise ValueError("semantic_teacher teaches level 0, which stays with decoder_only: leave one of them out")
+        if self.start_from:
+            self.unquantized_steps = 0  # its codebooks are filled
+        if not 0 <= self.filled_share <= 1:
+            raise ValueError(f"filled_share is {self.filled_share}, expected 0 to 1")
+        if self.window_seconds < 0.2:
+            raise ValueError(f"window_seconds is {self.window_seconds}, expected at least 0.2 (the mel windows)")
+        if not 0 <= self.averaging_decay < 1:
+            raise ValueError(f"averaging_decay is {self.averaging_decay}, expected at least 0 and below 1")
+        weights = [name for name in self.__dataclass_fields__ if name.endswith("_weight")]
+        for name in (*weights, "unquantized_steps", "adversarial_start", "eval_clips"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
+        for name in ("kmeans_windows", "adversarial_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+
+    def to_config(self, semantic_size: int = 16) -> SolamiSpeechCodecConfig:
+        """The codec's configuration; `semantic_size` is the width of the teacher's hidden states."""
+        names = (
+            "num_filters", "hidden_size", "num_lstm_layers", "bidirectional", "num_quantizers", "codebook_size"
+        )  # fmt: skip
+        return SolamiSpeechCodecConfig(**{name: getattr(self, name) for name in names}, semantic_size=semantic_size)
+
+
+@dataclass
+class SpeechCodecTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with the defaults that worked for small codecs."""
+
+    max_steps: int = 3200
+    per_device_train_batch_size: int = 8
+    learning_rate: float = 5e-4
+    lr_scheduler_type: str = "cosine"
+    warmup_steps: float = 50
+    optim: str = "adamw_torch"
+    adam_beta2: float = 0.99
+    max_grad_norm: float = 3.0
+    logging_steps: float = 50
+    save_steps: float = 400
+    save_total_limit: int | None = 1
+    remove_unused_columns: bool | None = False
+    report_to: None | str | list[str] = "none"

@@ -1,0 +1,127 @@
+"""The page of a speech codec's run: held-out clips to listen to, curves of all that was logged, the last figures."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from ...processing.audio.waveforms import limit_loudness
+from ...processing.files.atomic_write import atomic_write
+from ...report.page import MetricRow, write_report
+from ..run_page import add_sounds, curves_of_log
+
+_CLIPS, _LONGEST_SECONDS = 4, 5.0
+_CURVES = {
+    "Loss": ("loss", "loss"),
+    "Spectra": ("loss", "mel", "stft"),
+    "Waveform": ("mean absolute error", "waveform"),
+    "Distance of latents to their codes": ("loss", "commitment"),
+    "Semantic distillation": ("loss", "semantic"),
+    "What the discriminator tells the codec": ("loss", "adversarial", "feature_matching"),
+    "The discriminator": ("loss", "discriminator"),
+    "Different codes of level 0 among those of a batch": ("share", "codes_used"),
+    "Held-out clips, spectra": ("log-mel distance", "eval_mel", "eval_mel_level_0"),
+    "Held-out clips, agreement with the teacher": ("cosine", "eval_semantic_cosine"),
+    "Held-out clips, effective number of codes": ("codes", "eval_perplexity_level_0"),
+}
+_NO_CURVES = {"step", "epoch", "eval_clips", "total_flos", "num_input_tokens_seen"}
+_FIGURES = {
+    "mel": ("Log-mel distance, all levels", "Mean absolute difference at several window lengths; 0.1 is about 10 %."),
+    "mel_level_0": ("Log-mel distance, level 0 alone", "What the language model's level says by itself."),
+    "semantic_cosine": ("Agreement with the teacher", "Cosine of level 0's projection and the teacher; 1 is best."),
+    "perplexity_level_0": ("Codes of level 0", "Effective number over all held-out clips."),
+    "codes_used_level_0": ("Codes of level 0 in use", "How many different ones the held-out clips have."),
+}
+
+
+def write_speech_codec_report(
+    folder: str | Path,
+    model: SolamiSpeechCodecModel,
+    clips: list[tuple[str, np.ndarray]],
+    log: list[dict[str, float]],
+    quantized: bool = True,
+) -> Path:
+    """Writes `folder/report.html` and returns its path.
+
+    Args:
+        folder: the run's folder.
+        model: as far as it has come; its training mode is kept.
+        clips: held-out clips, each what is said in it (may be empty) and its samples (samples,) in [-1, 1]. Four of
+            them from all over the list can be heard, up to 5 s of each.
+        log: Trainer's log; the table shows its last evaluation.
+        quantized: False while the codebooks are still empty; the clips are then the latents' own.
+    """
+    evaluation = next((row for row in reversed(log) if "eval_clips" in row), {})
+    lead = f"Speech codec after {max((row.get('step', 0) for row in log), default=0)} steps."
+    if not quantized:
+        lead += " So far the networks learn without quantization."
+    path = Path(folder) / "report.html"
+    with atomic_write(path) as temporary:
+        write_report(
+            temporary,
+            title="Speech codec: what it keeps of a voice",
+            lead=lead,
+            curves=curves_of_log(log, _charts(log)),
+            metrics=_rows(evaluation),
+        )
+        if clips:
+            chosen = [clips[i * len(clips) // _CLIPS] for i in range(_CLIPS)] if len(clips) > _CLIPS else clips
+            heard = [_versions(model, text, samples, quantized) for text, samples in chosen]
+            note = f"{len(heard)} of {len(clips)} clips that training never saw, up to {_LONGEST_SECONDS:g} s of each."
+            add_sounds(temporary, "Held-out clips", note, heard, model.config.sampling_rate)
+    return path
+
+
+def _charts(log: list[dict[str, float]]) -> dict[str, tuple[str, ...]]:
+    """The named charts, and one for each other part of the log."""
+    named = {name for _, *names in _CURVES.values() for name in names} | _NO_CURVES
+    others = sorted({name for row in log for name, value in row.items() if _is_number(value)} - named)
+    return _CURVES | {name.replace("eval_", "held-out ").replace("_", " "): (name, name) for name in others}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _rows(evaluation: dict[str, float]) -> list[MetricRow]:
+    group = f"{evaluation.get('eval_clips', 0)} held-out clips at step {evaluation.get('step', 0)}"
+    found = {name: evaluation.get(f"eval_{name}") for name in _FIGURES}
+    return [
+        MetricRow(_FIGURES[name][0], value, meaning=_FIGURES[name][1], group=group)
+        for name, value in found.items()
+        if _is_number(value)
+    ]
+
+
+def _versions(
+    model: SolamiSpeechCodecModel, text: str, samples: np.ndarray, quantized: bool
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Title and versions of a clip (samples,) for the page."""
+    samples = np.asarray(samples, np.float32)[: round(_LONGEST_SECONDS * model.config.sampling_rate)]
+    return text or "(no transcript)", {"Original": samples} | reconstructions(model, samples, quantized)
+
+
+@torch.no_grad()
+def reconstructions(
+    model: SolamiSpeechCodecModel, samples: np.ndarray, quantized: bool = True
+) -> dict[str, np.ndarray]:
+    """What the codec makes of a clip (samples,): from all levels and from level 0 alone, or from unquantized latents.
+
+    The same length, loudness bounded; draws no random numbers, and the model's training mode is kept.
+    """
+    was_training = model.training
+    model.eval()
+    values = torch.from_numpy(samples).to(model.device)[None, None]
+    if quantized:
+        codes = model.encode(values).audio_codes
+        parts = {f"All {codes.shape[1]} levels": codes, "Level 0 alone": codes[:, :1]}
+        made = {name: model.decode(part).audio_values for name, part in parts.items()}
+    else:
+        made = {"Not quantized": model(values, quantize=False).audio_values}
+    model.train(was_training)
+    rate = model.config.sampling_rate
+    return {
+        name: limit_loudness(wave[0, 0, : len(samples)].float().cpu().numpy(), rate) for name, wave in made.items()
+    }

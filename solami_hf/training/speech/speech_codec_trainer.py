@@ -1,0 +1,215 @@
+"""The Trainer of speech codecs: losses, the codebooks' start, averages, evaluation, and what a checkpoint keeps."""
+
+import logging
+import time
+
+import numpy as np
+import torch
+from torch import distributed
+from torch.utils.data import SequentialSampler
+from transformers import TrainerCallback
+
+from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecOutput
+from ..resuming import AveragedWeights, ResumableTrainer
+from .semantic_distillation import SemanticTeacher, distillation_loss
+from .speech_codec_adversary import Adversary
+from .speech_codec_arguments import SpeechCodecArguments
+from .speech_codec_evaluation import evaluate_speech_codec
+from .speech_codec_losses import MelLoss, StftLoss
+from .speech_codec_report import write_speech_codec_report
+from .speech_codec_start import codebooks_filled, fill_codebooks
+
+logger = logging.getLogger(__name__)
+
+
+class SpeechCodecTrainer(ResumableTrainer):
+    """Trainer with the codec's losses and its warm-up. A resumed run goes on exactly, see [`ResumableTrainer`].
+
+    Args:
+        codec_arguments: a [`SpeechCodecArguments`].
+        clips: held-out clips, what is said and samples (samples,); they are measured and shown with each checkpoint.
+        teacher: what level 0 learns from, or None.
+    """
+
+    def __init__(
+        self,
+        *args,
+        codec_arguments: SpeechCodecArguments,
+        clips: list[tuple[str, np.ndarray]] = (),
+        teacher: SemanticTeacher | None = None,
+        **kwargs,
+    ):
+        self.codec_arguments, self.clips, self.teacher = codec_arguments, list(clips), teacher
+        super().__init__(*args, **kwargs)
+        device = self.args.device
+        self.mel_loss = MelLoss(self.model.config.sampling_rate).to(device)
+        self.stft_loss = StftLoss().to(device)
+        self.adversary = None
+        if codec_arguments.adversarial_weight:
+            self.adversary = Adversary(
+                codec_arguments.adversarial_start,
+                codec_arguments.adversarial_every,
+                codec_arguments.adversarial_learning_rate,
+                seed=self.args.seed,
+                device=device,
+            )
+        if codec_arguments.averaging_decay:
+            self.averages = AveragesOfFilledCodebooks(codec_arguments.averaging_decay)
+            self.add_callback(self.averages)
+        self.add_callback(AtSaves(self))
+        self._levels = LevelChoice(
+            self.model.config.num_quantizers, codec_arguments.first_level_share, codec_arguments.all_levels_share
+        )
+
+    def _get_train_sampler(self, train_dataset=None):
+        # a window is random by its number alone; in their order they do not depend on how many there will be
+        return SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The sum of all losses of one batch, see `SpeechCodecArguments` for their weights."""
+        values, step, weights = inputs["input_values"], self.state.global_step, self.codec_arguments
+        codec = self.accelerator.unwrap_model(model)
+        quantize = step >= weights.unquantized_steps
+        if quantize and not codebooks_filled(codec):
+            self._fill_codebooks(codec)
+        # the last number keeps it apart from the random numbers of a window
+        levels = self._levels.draw(len(values), (self.args.seed, step, self.args.process_index, 1))
+        output = self.reconstruct(model, inputs, levels.to(values.device), quantize)
+        mel = self.mel_loss(output.audio_values, values)
+        parts = {"mel": mel, "waveform": output.reconstruction_loss, "commitment": output.commitment_loss}
+        loss = output.loss + weights.mel_weight * mel
+        if self.teacher is not None:
+            states = self.teacher(values, output.semantic_values.shape[1])
+            parts["semantic"] = distillation_loss(output.semantic_values, states)
+            loss = loss + weights.semantic_weight * parts["semantic"]
+        if weights.stft_weight:
+            parts["stft"] = self.stft_loss(output.audio_values, values)
+            loss = loss + weights.stft_weight * parts["stft"]
+        if self.adversary and self.adversary.is_active(step):
+            parts |= self._adversarial_parts(values, output.audio_values)
+            loss = loss + weights.adversarial_weight * parts["adversarial"]
+            loss = loss + weights.feature_matching_weight * parts["feature_matching"]
+        if quantize:
+            parts["codes_used"] = output.audio_codes[:, 0].unique().numel() / output.audio_codes[:, 0].numel()
+        for name, value in parts.items():
+            self.parts[name].append(torch.as_tensor(value, device=values.device).detach().float())
+        return (loss, output) if return_outputs else loss
+
+    def reconstruct(self, model, inputs, levels: torch.Tensor, quantize: bool) -> SolamiSpeechCodecOutput:
+        """What the model makes of a batch, each clip from so many levels (batch,)."""
+        return model(inputs["input_values"], num_quantizers=levels, quantize=quantize)
+
+    def _adversarial_parts(self, values: torch.Tensor, made: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The discriminator's turn, then what it tells the codec."""
+        share, last = 1 / self.current_gradient_accumulation_steps, self.accelerator.sync_gradients
+        own = self.adversary.learn(values, made, self.state.global_step, share, last)
+        adversarial, matching = self.adversary.losses(values, made)
+        parts = {"adversarial": adversarial, "feature_matching": matching}
+        return parts if own is None else parts | {"discriminator": own}
+
+    def _fill_codebooks(self, codec) -> None:
+        windows, size = self.codec_arguments.kmeans_windows, self.args.train_batch_size
+        # Windows behind the nominal end of the data set: training never sees them.
+        first, end = len(self.train_dataset), len(self.train_dataset) + windows
+        numbers = [range(start, min(start + size, end)) for start in range(first, end, size)]
+        batches = [torch.stack([self.train_dataset[i]["input_values"] for i in batch]) for batch in numbers]
+        latents = fill_codebooks(codec, batches, size * self.args.world_size, self.args.seed)
+        logger.info("filled %d codebooks from %d latents", len(codec.quantizer.levels), latents)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The adversary goes into a checkpoint with the weights, before the state that makes it a whole one."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and self.adversary and self.args.should_save:
+            self.adversary.save(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint and self.adversary:
+            self.adversary.load(checkpoint)
+
+    def train_or_resume(self) -> None:
+        """As [`ResumableTrainer`]; says so where nothing was left to train."""
+        super().train_or_resume()
+        if self.optimizer is None:  # made when training begins
+            logger.info("all %d steps were done already: nothing is trained", self.state.global_step)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Held-out clips, see `evaluate_speech_codec`; of the averaged weights where there are any."""
+        with self.kept_weights():
+            quantized = codebooks_filled(self.model)
+            metrics = evaluate_speech_codec(self.model, self.clips, self.mel_loss, self.teacher, quantized)
+        return self.report_evaluation(metrics, metric_key_prefix)
+
+    def write_page(self) -> None:
+        """The page as far as the run has come."""
+        with self.kept_weights():
+            quantized = codebooks_filled(self.model)
+            write_speech_codec_report(self.args.output_dir, self.model, self.clips, self.history(), quantized)
+
+
+class LevelChoice:
+    """How many levels each clip of a batch is decoded from: 1, 2, 4 or 8 as far as the codec has them, or all.
+
+    Args:
+        first_share, all_share: shares of clips that are decoded from level 0 alone and from all levels; the numbers
+            between share the rest alike.
+    """
+
+    def __init__(self, num_quantizers: int, first_share: float, all_share: float):
+        self.choices = sorted({count for count in (1, 2, 4, 8) if count < num_quantizers} | {num_quantizers})
+        between = len(self.choices) - 2
+        rest = [(1 - first_share - all_share) / between] * between if between > 0 else []
+        shares = np.array([first_share, *rest, all_share][-len(self.choices) :]) + 1e-9
+        self.shares = shares / shares.sum()
+        self._seed, self._generator = None, None
+
+    def draw(self, count: int, seed: tuple[int, ...]) -> torch.Tensor:
+        """Levels (count,); the same for the same `seed`, and others when it is given again at once (as a further
+        batch of one step)."""
+        if seed != self._seed:
+            self._seed, self._generator = seed, np.random.default_rng(seed)
+        return torch.from_numpy(self._generator.choice(self.choices, count, p=self.shares))
+
+
+class AveragesOfFilledCodebooks(AveragedWeights):
+    """Averages from the moment the codebooks are filled: before it there is nothing in them to average."""
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        """Moves the averages by one step."""
+        if codebooks_filled(model):
+            super().on_step_end(args, state, control, model=model, **kwargs)
+
+
+class AtSaves(TrainerCallback):
+    """Measures held-out clips before each checkpoint, and writes the run's page behind it."""
+
+    def __init__(self, trainer: SpeechCodecTrainer):
+        self.trainer = trainer
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """The evaluation is in the log of the checkpoint, so that a resumed run has it."""
+        control.should_evaluate |= control.should_save and bool(self.trainer.clips)
+
+    def on_save(self, args, state, control, **kwargs):
+        """The page as far as the run has come."""
+        if state.is_world_process_zero:
+            self.trainer.write_page()
+
+
+class TimeLimit(TrainerCallback):
+    """Ends training after some minutes, with a checkpoint from which a further call goes on."""
+
+    def __init__(self, minutes: float):
+        self.minutes, self.started = minutes, time.monotonic()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Starts the clock."""
+        self.started = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Asks the trainer to save and stop once the time is up, by the clock of any rank."""
+        over = torch.tensor(float(time.monotonic() - self.started > 60 * self.minutes), device=args.device)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(over)
+        if over:
+            control.should_save = control.should_training_stop = True

@@ -1,0 +1,155 @@
+"""Trains a speech codec: `solami train-speech-codec`.
+
+    solami train-speech-codec --data tts --output_dir runs/codec                # synthetic speech, one voice
+    solami train-speech-codec --data recordings/ --output_dir runs/codec        # your own
+    solami train-speech-codec --config recipes/speech_codec_paper.yaml --data LibriSpeech/ --output_dir runs/codec
+    solami train-speech-codec --start_from codec/ --data mine/ --output_dir runs/codec   # goes on from a trained one
+    solami train-speech-codec --start_from codec/ --decoder_only true --acoustic_model acoustic/ --data mine/ ...
+
+What makes a small codec train fast on a CPU: every layer starts with orthogonal weights and unit-variance output; a
+short unquantized warm-up, after which k-means over the residuals fills all codebooks at once; levels are dropped at
+random (most often all but the first, which is what the language model writes); and what is kept are running averages
+of the weights. With `--semantic_teacher` level 0 also learns what an audio encoder hears
+(https://arxiv.org/abs/2308.16692), and with `--adversarial_weight` a discriminator takes part.
+
+Recipes beside this file: `recipes/speech_codec_small.yaml` (7.9 MB, two CPU cores) and
+`recipes/speech_codec_paper.yaml` (SpeechTokenizer's sizes).
+"""
+
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from ...command_line import parse_arguments, run_command
+from ...modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
+from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from ...processing.files.folder_or_hub import with_sources
+from ...processing.files.output_folder import writing_to
+from ..parallel_speech import exchanged_speech
+from ..precision import avoid_slow_bf16
+from ..resuming import save_run
+from .semantic_distillation import SemanticTeacher
+from .speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
+from .speech_codec_data import RandomCrops, speech_data
+from .speech_codec_evaluation import clips_to_measure
+from .speech_codec_start import codebooks_filled, start_with_unit_variance
+from .speech_codec_trainer import SpeechCodecTrainer, TimeLimit
+from .speech_decoder import SpeechDecoderTrainer
+from .speech_decoder_data import DecoderWindows, own_and_filled
+
+logger = logging.getLogger(__name__)
+
+
+def train_speech_codec(args: SpeechCodecArguments, training_args: TrainingArguments) -> SolamiSpeechCodecModel:
+    """Trains a codec and writes it, in half precision, with the run's `history.json` to `args.export_dir` (or
+    `OUTPUT_DIR/codec`).
+
+    `OUTPUT_DIR` gets the speech, `report.html` (curves, figures and held-out clips, renewed with each checkpoint), and
+    checkpoints, from which a second call goes on: on one process to the same weights and log, bit for bit.
+
+    Raises:
+        FileNotFoundError, ValueError: the recordings are missing, empty or unreadable; there are not enough steps to
+            fill the codebooks.
+    """
+    set_seed(training_args.seed)
+    avoid_slow_bf16(training_args)
+    trainer = make_trainer(args, training_args)
+    trainer.train_or_resume()
+    metrics = trainer.final_evaluation("eval_clips") if trainer.clips else {}
+    model = trainer.model
+    if not codebooks_filled(model):
+        raise ValueError(
+            f"training ended at step {trainer.state.global_step}, before the codebooks were filled: go on"
+        )
+    if trainer.averages:
+        model.load_state_dict(trainer.averages.averages)
+    model.eval()
+    if trainer.is_world_process_zero():
+        export_dir = Path(args.export_dir or Path(training_args.output_dir) / "codec")
+        history = {"arguments": asdict(args), "log": trainer.history(), "evaluation": metrics}
+        save_run(model, history, export_dir, half=True)
+        trainer.write_page()
+        logger.info("wrote the codec to %s", export_dir)
+    trainer.accelerator.wait_for_everyone()
+    trainer.end()
+    return model
+
+
+def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -> SpeechCodecTrainer:
+    """A trainer with a new or a given codec on the data of `args`; raises as `train_speech_codec`."""
+    if training_args.max_steps <= args.unquantized_steps:
+        raise ValueError(
+            f"max_steps is {training_args.max_steps}, expected more than the {args.unquantized_steps} "
+            "unquantized_steps, after which the codebooks are filled"
+        )
+    if training_args.n_gpu > 1:  # copies of the model, whose codebooks Trainer would throw away after each step
+        raise ValueError(f"one process sees {training_args.n_gpu} GPUs, expected 1: start one for each with torchrun")
+    args = with_sources(args, "start_from", "acoustic_model", "semantic_teacher", bare=["semantic_teacher"])
+    device, seed = training_args.device, training_args.seed
+    given = SolamiSpeechCodecModel.from_pretrained(args.start_from, dtype=torch.float32) if args.start_from else None
+    config = given.config if given else args.to_config()
+    if not args.decoder_only:
+        config.codes_fingerprint = None  # the codes will be others
+    teacher = None
+    if args.semantic_teacher:
+        teacher = SemanticTeacher(args.semantic_teacher, args.semantic_layer, config.sampling_rate, device)
+        if given is None:
+            config = args.to_config(teacher.size)
+        elif config.semantic_size != teacher.size:
+            raise ValueError(
+                f"{args.semantic_teacher} is {teacher.size} wide, but {args.start_from} learnt from a teacher of "
+                f"{config.semantic_size}: name that one, or none"
+            )
+    with training_args.main_process_first(desc="preparing speech"):
+        own = None
+        if args.exchange:
+            recordings, own, held_out = exchanged_speech(Path(args.exchange), args.sentences, args.held_out)
+        else:
+            recordings, held_out = speech_data(
+                args.data, training_args.output_dir, config.sampling_rate, args.sentences, args.held_out, args.voices,
+                seed, args.shift_voices,
+            )  # fmt: skip
+    batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+    frames, count = round(args.window_seconds * config.frame_rate), training_args.max_steps * batch
+    windows = RandomCrops(recordings, frames * config.hop_length, count, seed)
+    some = torch.stack([windows[index]["input_values"] for index in range(64)])
+    if teacher is not None:
+        teacher.measure(some.to(device).split(16), frames)
+    if args.decoder_only:
+        cache = Path(training_args.output_dir) / "filled_codes.npz"
+        codes = own_and_filled(recordings, given, args.acoustic_model, cache, device, training_args.bf16, own)
+        windows = DecoderWindows(recordings, *codes, frames, count, seed, config.hop_length, args.filled_share)
+    torch.manual_seed(seed)
+    model = given or new_codec(config, some[:16])
+    return (SpeechDecoderTrainer if args.decoder_only else SpeechCodecTrainer)(
+        model=model,
+        args=training_args,
+        train_dataset=windows,
+        callbacks=[TimeLimit(args.max_minutes)] if args.max_minutes else [],
+        codec_arguments=args,
+        clips=clips_to_measure(held_out, args.eval_clips, config.sampling_rate),
+        teacher=teacher,
+    )
+
+
+def new_codec(config: SolamiSpeechCodecConfig, values: torch.Tensor) -> SolamiSpeechCodecModel:
+    """A codec at random, scaled to waveforms (batch, 1, samples)."""
+    model = SolamiSpeechCodecModel(config)
+    start_with_unit_variance(model, values)
+    return model
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the command."""
+    types = [SpeechCodecArguments, SpeechCodecTrainingArguments]
+    args, training_args = parse_arguments(types, argv, "solami train-speech-codec")
+    with writing_to(training_args.output_dir):
+        train_speech_codec(args, training_args)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("solami train-speech-codec", main))
