@@ -19,7 +19,7 @@ COMMANDS = {
     ),
     "init": ("training.init:main", "a language model and the codecs to one folder to train"),
     "add-voice": (
-        "processing.audio.add_voice:main",
+        "processing.add_voice:main",
         "add a voice to a checkpoint, from 3 to 10 s of speech",
     ),
     "train-motion-vq": (

@@ -1,7 +1,6 @@
 """`solami`: fast help, one clear line for a user's mistake, tracebacks for ours."""
 
 import importlib
-import subprocess
 import sys
 import types
 

@@ -9,6 +9,7 @@ import torch
 
 from solami_hf.hub_cards.export import export_checkpoint
 from solami_hf.modeling.remote_code import remote_modules
+from solami_hf.processing import processing_solami
 from solami_hf.processing.motion.motion_io import write_motion
 
 # Codes of what is heard and seen, an answer, and what those codes look and sound like; the same lines for everybody.
@@ -96,7 +97,7 @@ def put_on(hub, folder, repo="org/solami"):
 
 
 def test_flat_modules_import_neighbours_only():
-    modules = remote_modules()
+    modules = remote_modules(processing_solami.__file__)
     assert {"processing_solami.py", "modeling_motion_vq.py", "bvh.py", "free_body.py"} <= set(modules)
     upwards = re.compile(r"^\s*(from \.\.|from solami_hf|import solami_hf)", re.MULTILINE)
     assert not [name for name, text in modules.items() if upwards.search(text)]
@@ -188,7 +189,7 @@ def test_code_of_a_folder_gives_the_same_ids(exported, tmp_path, monkeypatch):
     assert theirs.apply_chat_template(messages, tokenize=True) == ids and len(ids) > 10
     theirs.save_pretrained(tmp_path / "again")
     code = {path.name: path.read_text() for path in (tmp_path / "again").glob("*.py")}
-    assert code == remote_modules()
+    assert code == remote_modules(processing_solami.__file__)
     assert json.loads((tmp_path / "again" / "processor_config.json").read_text())["auto_map"] == ours.auto_map
 
 

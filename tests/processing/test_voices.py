@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.processing.audio.add_voice import add_voice, main
+from solami_hf.processing.add_voice import add_voice, main
 from solami_hf.processing.audio.waveforms import read_audio
 from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.processing.processing_solami import SolamiProcessor

@@ -23,7 +23,7 @@ from solami_hf.training.language_model.plan_costs import (
 from solami_hf.training.pretrain import PretrainArguments
 from solami_hf.training.sft import SftArguments
 
-RECIPES = Path(planning.__file__).parent / "recipes"
+RECIPES = Path(planning.__file__).parents[1] / "recipes"
 LAYOUT = {"modalities": {"speech": {"first_id": 0, "size": 1}}}  # so that no rows are added
 SMALL = {"vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
 

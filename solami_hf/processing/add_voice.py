@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from ...command_line import parse_arguments
-from ..files.atomic_write import atomic_write
-from ..files.output_folder import writing_to
-from ..voices import FOLDER
-from .waveforms import read_audio
+from ..command_line import parse_arguments
+from .audio.waveforms import read_audio
+from .files.atomic_write import atomic_write
+from .files.output_folder import writing_to
+from .voices import FOLDER
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def add_voice(
         ValueError: unreadable or too short or long a recording, a bad or taken name, an unknown character, or a
             checkpoint whose language model makes the whole voice itself.
     """
-    from ..processing_solami import SolamiProcessor
+    from .processing_solami import SolamiProcessor
 
     path = Path(checkpoint) / "processor_config.json"
     if not path.is_file():
