@@ -12,7 +12,7 @@ from solami_hf.command_line import run_command
 # command -> ("module:function" in solami_hf, what it does). The functions take `argv` and return an exit code.
 COMMANDS = {
     "demo": ("demo.command:main", "the whole road on small real data, ending in a report page"),
-    "prepare": ("processing.datasets.prepare:main", "raw motion, speech or chat folders to token datasets"),
+    "prepare": ("processing.prepare:main", "raw motion, speech or chat folders to token datasets"),
     "convert": (
         "processing.convert_command:main",
         "the original's checkpoints, and motion files between formats",

@@ -21,7 +21,7 @@ PRELOADED = [
     "transformers.models.llama.modeling_llama", "trl", "trl.trainer.sft_trainer", "solami_hf.cli",
     "solami_hf.generation.chat", "solami_hf.generation.folder.folder_run", "solami_hf.generation.pipeline",
     "solami_hf.hub_cards.loss_plot", "solami_hf.hub_cards.push", "solami_hf.metrics.evaluation.command",
-    "solami_hf.metrics.evaluation.evaluate_results", "solami_hf.processing.datasets.prepare",
+    "solami_hf.metrics.evaluation.evaluate_results", "solami_hf.processing.prepare",
     "solami_hf.processing.processing_solami", "solami_hf.report.page", "solami_hf.training.motion_vq.train_motion_vq",
     "solami_hf.training.pretrain", "solami_hf.training.sft",
 ]  # fmt: skip

@@ -73,8 +73,7 @@ NOT_RUN = {
     "solami prepare chat my_dialogues": "as my_recordings",
     "solami train-speech-codec": "minutes: tests/training/test_speech_codec.py",
     "solami train-soundstorm": "minutes: tests/training/test_soundstorm.py",
-    "python -m solami_hf.training.voice_exchange": "minutes: tests/training/test_voice_exchange.py",
-    "python -m solami_hf.demo.speech_quality": "minutes: tests/demo/test_speech_quality.py",
+    "python -m benchmarks.speech_quality": "minutes: tests/benchmarks/test_speech_quality.py",
 }
 
 

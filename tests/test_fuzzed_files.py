@@ -35,7 +35,7 @@ from solami_hf.processing.synthesize.writers import Answer, CachedWriter, conten
 from solami_hf.processing.voices import Voices
 from solami_hf.training.init import read_characters as read_prompts
 from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes, read_sources
-from solami_hf.training.speech.speech_codec_data import Recordings, read_recordings
+from solami_hf.training.speech_recordings import Recordings, read_recordings
 
 SEED, ROUNDS, SECONDS = 18, 12, 20
 TONE = (0.3 * np.sin(np.arange(3000) * 0.1)).astype(np.float32)

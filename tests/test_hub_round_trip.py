@@ -18,7 +18,7 @@ _spec.loader.exec_module(hub_server)
 SCRIPT = """
 import sys
 from datasets import load_dataset
-from solami_hf.processing.datasets.prepare import main
+from solami_hf.processing.prepare import main
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.datasets.split_hygiene import held_out_rows, without_leaks
 from solami_hf.processing.datasets.token_data import load_tokens, split_names

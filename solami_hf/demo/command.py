@@ -114,7 +114,7 @@ class Demo:
 
     def prepare(self):
         """`solami prepare` for motion, speech and chat."""
-        from ..processing.datasets.prepare import KINDS, prepare
+        from ..processing.prepare import KINDS, prepare
         from ..processing.processing_solami import SolamiProcessor
 
         processor, known = SolamiProcessor.from_pretrained(self.base), {}

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from ..processing.answers import FORMATS, parts_of
-from ..processing.interleaving import CHUNK_SECONDS, Chunks
+from ..processing.answers import CHUNK_SECONDS, FORMATS, Chunks, parts_of
 
 # Kinds of tokens; those of the speech levels follow one another from SPEECH on.
 NEVER, TEXT, EOT, EOS, SOBO, BODY, EOBO, SOHA, HAND, EOHA, SOSP, EOSP, SPEECH = range(13)

@@ -28,8 +28,7 @@ import numpy as np
 import torch
 
 from ..modeling.solami.vocabulary import BRACKETS
-from ..processing.answers import FORMATS, PARTS
-from ..processing.interleaving import CHUNK_SECONDS
+from ..processing.answers import CHUNK_SECONDS, FORMATS, PARTS
 from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.processor_codecs import MIXED_PRECISION
 from .pipeline import Reply

@@ -1,7 +1,18 @@
-"""From generated ids back to an answer: text, body, hand and speech codes, and whether the answer was well formed."""
+"""From generated ids back to an answer: text, body, hand and speech codes, and whether the answer was well formed.
+
+An interleaved answer, made so that a character moves and speaks while the rest is still being generated, holds the
+tokens of the sequential one in another order: all tokens of the first chunk of time, then those of the second, and so
+on; within a chunk body, hand, speech. A span's begin token stands before its first code and its end token behind its
+last, so a part that is over before the others simply does not come again:
+
+    <sobo> b b b <soha> h h h <sosp> s..20..s  b b <eobo> h h <eoha> s..20..s  s s s <eosp>
+
+This costs no token more than the sequential format, and reading it back is sorting by part.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +29,9 @@ FORMATS = {
     "motion": (False, ("body", "hand")),
     "speech": (False, ("speech",)),
 }
+
+CHUNK_SECONDS = 0.4
+"""The shortest time in which the paper's rates have whole codes: 3 of body, 3 of hand, 20 of speech."""
 
 
 @dataclass
@@ -62,7 +76,7 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         ids (sequence of `int`): generated ids, without the prompt. Padding after `<eos>` is ignored.
         config: anything with `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`).
         answer_format (`str`, *optional*): one of `FORMATS`, by default the config's.
-        interleaved (`bool`, *optional*): by default the config's; see `interleaving`.
+        interleaved (`bool`, *optional*): by default the config's.
 
     Returns:
         `Answer`; the codes that could be read are there even when it is invalid.
@@ -72,8 +86,6 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
     """
     has_text, parts = parts_of(config, answer_format)
     if interleaved if interleaved is not None else getattr(config, "interleaved", False):
-        from .interleaving import parse_interleaved
-
         return parse_interleaved(ids, config, answer_format)
     markers, ids = config.markers, np.asarray(ids, dtype=np.int64).reshape(-1)
     answer, problems = Answer(), []
@@ -128,3 +140,107 @@ def _is_reserved(ids: np.ndarray, config) -> np.ndarray:
     for span in config.modalities.values():
         reserved |= (ids >= span["first_id"]) & (ids < span["first_id"] + span["size"])
     return reserved
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """In which chunk of time a code falls.
+
+    Args:
+        rates: codes a second of body, hand and speech, all levels of speech counted.
+        speech_levels: codes of a speech frame, which never part.
+        seconds: length of a chunk. Where a rate has no whole codes in it, chunks take turns in being longer by one.
+    """
+
+    rates: dict
+    speech_levels: int = 1
+    seconds: float = CHUNK_SECONDS
+
+    def __post_init__(self):
+        if not self.seconds > 0 or not all(self.rates.get(name, 0) > 0 for name in PARTS):
+            raise ValueError(
+                f"chunks need a length above 0 and a rate above 0 for each of {PARTS}, got {self.seconds} s and "
+                f"{self.rates}"
+            )
+
+    @classmethod
+    def of(cls, layout, seconds: float = CHUNK_SECONDS) -> Chunks:
+        """Those of anything with `frame_rates` and `speech_levels`; the paper's rates where there are none."""
+        levels = getattr(layout, "speech_levels", 1)
+        rates = getattr(layout, "frame_rates", None) or {"speech": 50.0 * levels, "body": 7.5, "hand": 7.5}
+        return cls(dict(rates), levels, seconds)
+
+    def frames(self, name: str) -> float:
+        """Frames of a part in a chunk: its codes, all levels of speech as one."""
+        return self.seconds * self.rates[name] / (self.speech_levels if name == "speech" else 1)
+
+    def of_codes(self, name: str, places: np.ndarray) -> np.ndarray:
+        """The chunks (n,) of the codes of a part at `places` (n,), counted from 0."""
+        levels = self.speech_levels if name == "speech" else 1
+        return np.ceil((places // levels + 1) / self.frames(name) - 1e-9).astype(np.int64) - 1
+
+    def of_span(self, name: str, count: int) -> np.ndarray:
+        """The chunks of a span of `count` codes with its begin and end token, (count + 2,); the transform's are 0."""
+        if name not in BRACKETS:
+            return np.zeros(count, dtype=np.int64)
+        codes = self.of_codes(name, np.arange(count))
+        return np.concatenate([[0], codes, codes[-1:] if count else [0]])
+
+
+_TEMPLATE_BEGIN = "{%- set chunks = "
+
+
+def with_chunks(template: str | dict[str, str], chunks: Chunks | None) -> str | dict[str, str]:
+    """The packaged chat template as it writes answers in these chunks, or one part after the other with None.
+
+    Another template than the packaged one finds what it needs in `chunks`: frames of `body`, `hand` and `speech` in a
+    chunk, and `levels` of a frame of speech.
+    """
+    if isinstance(template, dict):  # several, by name
+        return {name: with_chunks(each, chunks) for name, each in template.items()}
+    if template.startswith(_TEMPLATE_BEGIN):
+        template = template.split("\n", 1)[1]
+    if chunks is None:
+        return template
+    sizes = {name: chunks.frames(name) for name in PARTS} | {"levels": chunks.speech_levels}
+    return f"{_TEMPLATE_BEGIN}{json.dumps(sizes)} -%}}\n{template}"
+
+
+def parse_interleaved(ids, config, answer_format: str | None = None, chunk_seconds: float = CHUNK_SECONDS) -> Answer:
+    """Reads an interleaved answer as strictly as `parse_answer` reads a sequential one.
+
+    Args:
+        ids (sequence of `int`): generated ids, without the prompt. Padding after `<eos>` is ignored.
+        config: anything with `modalities` and `markers`, and with `frame_rates` where they are not the paper's.
+        answer_format (`str`, *optional*): by default the config's.
+        chunk_seconds: the length of a chunk.
+
+    Returns:
+        `Answer`; the codes that could be read are there even when it is invalid.
+    """
+    ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+    has_text, parts = parts_of(config, answer_format)
+    ends = np.flatnonzero(ids == config.markers["eos"])
+    end, begin = (ends[0] if len(ends) else len(ids)), 0
+    if has_text and parts:
+        cuts = np.flatnonzero(ids[:end] == config.markers["eot"])
+        begin = cuts[0] + 1 if len(cuts) else 0
+    media = ids[begin:end]
+    sequential = media[np.argsort(_part_of(media, config), kind="stable")]
+    answer = parse_answer(np.concatenate([ids[:begin], sequential, ids[end:]]), config, answer_format, False)
+    if answer.valid and parts:
+        chunks = Chunks.of(config, chunk_seconds)
+        places = np.concatenate([chunks.of_span(name, len(getattr(answer, name))) for name in parts])
+        if not np.array_equal(sequential[np.argsort(places, kind="stable")], media):
+            answer.valid, answer.reason = False, f"body, hand and speech are not in chunks of {chunk_seconds} s"
+    return answer
+
+
+def _part_of(ids: np.ndarray, config) -> np.ndarray:
+    """0, 1, 2 for tokens of body, hand, speech and their markers, 3 for all others."""
+    part = np.full(len(ids), len(PARTS))
+    for number, name in enumerate(PARTS):
+        span = config.modalities.get(name, {"first_id": 0, "size": 0})  # a bound motion codec has no hand codes
+        inside = (ids >= span["first_id"]) & (ids < span["first_id"] + span["size"])
+        part[inside | np.isin(ids, [config.markers[marker] for marker in BRACKETS[name]])] = number
+    return part

@@ -20,11 +20,10 @@ from ..modeling.remote_code import write_remote_code
 from ..modeling.solami.configuration_solami import ANSWER_FORMATS
 from ..modeling.solami.vocabulary import MODALITY_FORMATS, extend_tokenizer
 from ..modeling.speech_codec.speech_codec_adapter import as_speech_codec, load_speech_codec
-from .answers import Answer, parse_answer
+from .answers import Answer, parse_answer, with_chunks
 from .audio.waveforms import is_pair
 from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_right
 from .files.atomic_write import follow_umask
-from .interleaving import with_chunks
 from .motion.body import standing_height
 from .motion.features import features_to_smplx, motion_to_features, relative_transform
 from .motion.motion_io import read_motion

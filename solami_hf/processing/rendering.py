@@ -11,8 +11,7 @@ import numpy as np
 
 from ..modeling.solami.configuration_solami import require_layout
 from ..modeling.solami.vocabulary import BRACKETS, MARKERS
-from .answers import _is_reserved
-from .interleaving import CHUNK_SECONDS, Chunks
+from .answers import CHUNK_SECONDS, Chunks, _is_reserved
 
 IGNORE = -100
 MOST_CACHED_TEXTS = 50_000

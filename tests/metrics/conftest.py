@@ -59,7 +59,7 @@ def spoken():
 @pytest.fixture(scope="session")
 def recorded():
     """A reader's sentence, as `spoken`; for tests marked `system("pocketsphinx-testdata")`."""
-    from solami_hf.demo.judged_voices import read_voice
+    from benchmarks.judged_voices import read_voice
 
     speech = read_voice("librivox", 1, 16_000, 3.0).speech
     return [(np.asarray(speech[0]), speech.texts[0])]

@@ -9,8 +9,7 @@ from solami_hf.generation import AnswerGrammar, SolamiPipeline, parse_answer
 from solami_hf.generation.serving.request_grammar import grammar_of
 from solami_hf.generation.serving.vllm_grammar import answer_regex
 from solami_hf.modeling.solami.configuration_solami import SolamiConfig, require_layout
-from solami_hf.processing.answers import parts_of
-from solami_hf.processing.interleaving import parse_interleaved
+from solami_hf.processing.answers import parse_interleaved, parts_of
 from solami_hf.processing.rendering import TokenRenderer
 from solami_hf.training.language_model.adapters import new_token_ids
 from solami_hf.training.language_model.loss_by_modality import LossByModality, SplitLossTrainer

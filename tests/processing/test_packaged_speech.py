@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from research.packaged_speech import write_package as packing
 from solami_hf.processing.audio.packaged_speech import FOLDER, packaged_speech
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.voices import Voices
-from solami_hf.training import packaged_speech as packing
 
 sys.path.append(str(Path(__file__).parents[1]))
 from small_speech import soundstorm  # noqa: E402

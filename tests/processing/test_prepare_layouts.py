@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from solami_hf.processing.datasets.prepare import prepare
 from solami_hf.processing.datasets.token_data import load_tokens
 from solami_hf.processing.motion.body import rest_joints
 from solami_hf.processing.motion.motion_io import read_motion, write_motion
+from solami_hf.processing.prepare import prepare
 
 CMU = Path(__file__).parents[1] / "data" / "cmu_01_01.bvh"
 

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
+from research.packaged_speech.voice_exchange import VoiceExchangeTrainer
 from solami_hf.training.checkpoints import SafeTrainer, checkpoint_or_nothing, last_checkpoint, written_or_nothing
 from solami_hf.training.language_model.loss_by_modality import SplitLossTrainer
 from solami_hf.training.motion_vq.train_motion_vq import MotionVQTrainer
@@ -17,7 +18,6 @@ from solami_hf.training.resuming import ResumableTrainer, save_run
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormTrainer
 from solami_hf.training.speech.speech_codec_trainer import SpeechCodecTrainer
 from solami_hf.training.speech.speech_decoder import SpeechDecoderTrainer
-from solami_hf.training.voice_exchange import VoiceExchangeTrainer
 
 
 def checkpoint(folder, step, *names):

@@ -17,7 +17,7 @@ from solami_hf.training.held_out import evaluation_split
 from solami_hf.training.motion_vq.train_motion_vq import MotionVQArguments
 from solami_hf.training.motion_vq.train_motion_vq import make_trainer as motion_trainer
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments, _read_data
-from solami_hf.training.speech.speech_codec_data import recorded
+from solami_hf.training.speech_recordings import recorded
 
 from .conftest import token_rows
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoProcessor
 
-from solami_hf.processing.datasets.prepare import prepare
 from solami_hf.processing.motion.motion_io import write_motion
+from solami_hf.processing.prepare import prepare
 from solami_hf.training import pretrain, sft
 from solami_hf.training.language_model.language_model_training import (
     LanguageModelTrainingArguments,

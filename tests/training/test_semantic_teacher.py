@@ -13,7 +13,7 @@ from solami_hf.training.speech.semantic_teacher import (
     to_text,
     train_teacher,
 )
-from solami_hf.training.speech.speech_codec_data import Recordings
+from solami_hf.training.speech_recordings import Recordings
 
 TINY = TeacherArguments(hidden_size=32, num_layers=1)
 

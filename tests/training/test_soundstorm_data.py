@@ -10,7 +10,7 @@ from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpe
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.training.soundstorm.soundstorm_data import CodeWindows, SpeechCodes, read_sources
-from solami_hf.training.speech.speech_codec_data import Recordings
+from solami_hf.training.speech_recordings import Recordings
 
 MASK = 8
 

@@ -9,12 +9,12 @@ import torch
 from solami_hf.command_line import parse_arguments
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
+from solami_hf.processing.audio.speech_sentences import SLOTS, TEMPLATES, fill, sentences
 from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
-from solami_hf.training.speech.speech_codec_data import RandomCrops, Recordings, read_recordings
 from solami_hf.training.speech.speech_codec_start import kmeans, start_with_unit_variance
 from solami_hf.training.speech.speech_codec_trainer import LevelChoice, SpeechCodecTrainer
-from solami_hf.training.speech.speech_sentences import SLOTS, TEMPLATES, fill, sentences
 from solami_hf.training.speech.train_speech_codec import train_speech_codec
+from solami_hf.training.speech_recordings import RandomCrops, Recordings, read_recordings
 
 RECIPES = Path(__file__).parents[2] / "solami_hf" / "training" / "recipes"
 TINY = {

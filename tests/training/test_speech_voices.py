@@ -3,9 +3,9 @@ import shutil
 import numpy as np
 import pytest
 
-from solami_hf.training.speech import speech_voices
-from solami_hf.training.speech.speech_codec_data import Recordings, speech_data
-from solami_hf.training.speech.speech_voices import check_voices, speak, speak_all
+from solami_hf.processing.audio import speech_voices
+from solami_hf.processing.audio.speech_voices import check_voices, speak, speak_all
+from solami_hf.training.speech_recordings import Recordings, speech_data
 
 
 @pytest.fixture

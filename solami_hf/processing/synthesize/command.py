@@ -85,7 +85,7 @@ class SynthesizeArguments:
         default=None,
         metadata={
             "help": "module:function, called with text, voice and seed, giving (samples, rate), such as "
-            "solami_hf.training.speech.speech_voices:speak. Without it the lines have no sound."
+            "solami_hf.processing.audio.speech_voices:speak. Without it the lines have no sound."
         },
     )
     user_voices: list[str] = field(

@@ -18,7 +18,7 @@ from ...processing.batching import map_in_batches, pad_right
 from ...processing.files.atomic_write import atomic_write
 from ...processing.files.media_files import files_below
 from ...processing.fingerprints import codec_fingerprint
-from ..speech.speech_codec_data import Recordings, read_arrays, read_recordings, splits_of
+from ..speech_recordings import Recordings, read_arrays, read_recordings, splits_of
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from ...processing.files.folder_or_hub import with_sources
 from ...processing.files.output_folder import writing_to
 from ..precision import avoid_slow_bf16
 from ..resuming import ResumableTrainer, save_run
-from ..speech.speech_codec_data import splits_of
+from ..speech_recordings import splits_of
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from .soundstorm_report import write_soundstorm_report
 

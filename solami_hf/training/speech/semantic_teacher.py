@@ -28,7 +28,7 @@ from ...processing.files.atomic_write import atomic_model
 from ...processing.files.output_folder import writing_to
 from ..checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
 from ..precision import avoid_slow_bf16
-from .speech_codec_data import Recordings, speech_data
+from ..speech_recordings import Recordings, speech_data
 
 logger = logging.getLogger(__name__)
 PROGRAM = "python -m solami_hf.training.speech.semantic_teacher"

@@ -53,12 +53,6 @@ class SpeechCodecArguments:
     acoustic_model: str | None = field(
         default=None, metadata={"help": "With decoder_only: what it fills in behind level 0 is decoded, too."}
     )
-    exchange: str | None = field(
-        default=None,
-        metadata={
-            "help": "With decoder_only: folder of a voice_exchange run, to take its speech and codes for `data`."
-        },
-    )
     filled_share: float = field(
         default=0.6, metadata={"help": "Share of windows with the levels that the acoustic model fills in."}
     )
@@ -94,7 +88,6 @@ class SpeechCodecArguments:
         for name, other in (
             ("decoder_only", "start_from"),
             ("acoustic_model", "decoder_only"),
-            ("exchange", "decoder_only"),
         ):
             if getattr(self, name) and not getattr(self, other):
                 raise ValueError(f"{name} is for tuning the decoder of a trained codec: give {other}, too")

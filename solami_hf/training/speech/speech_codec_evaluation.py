@@ -11,8 +11,8 @@ from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecMode
 from .semantic_distillation import distillation_loss
 
 if TYPE_CHECKING:
+    from ..speech_recordings import Recordings
     from .semantic_distillation import SemanticTeacher
-    from .speech_codec_data import Recordings
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.2, 4.0
 

@@ -13,7 +13,7 @@ from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecMode
 from ...processing.batching import map_in_batches, pad_right
 from ...processing.fingerprints import codec_fingerprint
 from ..soundstorm.soundstorm_data import SpeechCodes, encode
-from .speech_codec_data import Recordings
+from ..speech_recordings import Recordings
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def own_and_filled(
     The prompt of a clip is the one before it, mostly of the same voice. The filled codes are kept in `cache`.
 
     Args:
-        own: codes to take for the codec's, of `exchanged_speech`.
+        own: codes to take for the codec's.
 
     Raises:
         ValueError: the acoustic model or the codes are not of this codec.
@@ -45,7 +45,7 @@ def own_and_filled(
     if own is None:
         own = SpeechCodes.join([encode(recordings, codec, device)], fingerprint)
     elif own.codec != fingerprint:
-        raise ValueError(f"the exchanged codes are of the codec {own.codec}, expected {fingerprint}, `start_from`")
+        raise ValueError(f"the given codes are of the codec {own.codec}, expected {fingerprint}, `start_from`")
     if acoustic_model is None:
         return own, own
     acoustic = SolamiSoundStormModel.from_pretrained(acoustic_model, dtype=torch.float32).to(device).eval()

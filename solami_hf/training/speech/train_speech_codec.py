@@ -29,12 +29,11 @@ from ...modeling.speech_codec.configuration_speech_codec import SolamiSpeechCode
 from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from ...processing.files.folder_or_hub import with_sources
 from ...processing.files.output_folder import writing_to
-from ..parallel_speech import exchanged_speech
 from ..precision import avoid_slow_bf16
 from ..resuming import save_run
+from ..speech_recordings import RandomCrops, speech_data
 from .semantic_distillation import SemanticTeacher
 from .speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
-from .speech_codec_data import RandomCrops, speech_data
 from .speech_codec_evaluation import clips_to_measure
 from .speech_codec_start import codebooks_filled, start_with_unit_variance
 from .speech_codec_trainer import SpeechCodecTrainer, TimeLimit
@@ -44,12 +43,17 @@ from .speech_decoder_data import DecoderWindows, own_and_filled
 logger = logging.getLogger(__name__)
 
 
-def train_speech_codec(args: SpeechCodecArguments, training_args: TrainingArguments) -> SolamiSpeechCodecModel:
+def train_speech_codec(
+    args: SpeechCodecArguments, training_args: TrainingArguments, speech: tuple | None = None
+) -> SolamiSpeechCodecModel:
     """Trains a codec and writes it, in half precision, with the run's `history.json` to `args.export_dir` (or
     `OUTPUT_DIR/codec`).
 
     `OUTPUT_DIR` gets the speech, `report.html` (curves, figures and held-out clips, renewed with each checkpoint), and
     checkpoints, from which a second call goes on: on one process to the same weights and log, bit for bit.
+
+    Args:
+        speech: recordings, their codes (for `decoder_only`, or None) and held-out recordings, instead of `args.data`.
 
     Raises:
         FileNotFoundError, ValueError: the recordings are missing, empty or unreadable; there are not enough steps to
@@ -57,7 +61,7 @@ def train_speech_codec(args: SpeechCodecArguments, training_args: TrainingArgume
     """
     set_seed(training_args.seed)
     avoid_slow_bf16(training_args)
-    trainer = make_trainer(args, training_args)
+    trainer = make_trainer(args, training_args, speech)
     trainer.train_or_resume()
     metrics = trainer.final_evaluation("eval_clips") if trainer.clips else {}
     model = trainer.model
@@ -79,8 +83,10 @@ def train_speech_codec(args: SpeechCodecArguments, training_args: TrainingArgume
     return model
 
 
-def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -> SpeechCodecTrainer:
-    """A trainer with a new or a given codec on the data of `args`; raises as `train_speech_codec`."""
+def make_trainer(
+    args: SpeechCodecArguments, training_args: TrainingArguments, speech: tuple | None = None
+) -> SpeechCodecTrainer:
+    """A trainer with a new or a given codec on the data of `args`, or on `speech`; raises as `train_speech_codec`."""
     if training_args.max_steps <= args.unquantized_steps:
         raise ValueError(
             f"max_steps is {training_args.max_steps}, expected more than the {args.unquantized_steps} "
@@ -105,14 +111,13 @@ def make_trainer(args: SpeechCodecArguments, training_args: TrainingArguments) -
                 f"{config.semantic_size}: name that one, or none"
             )
     with training_args.main_process_first(desc="preparing speech"):
-        own = None
-        if args.exchange:
-            recordings, own, held_out = exchanged_speech(Path(args.exchange), args.sentences, args.held_out)
-        else:
+        if speech is None:
             recordings, held_out = speech_data(
                 args.data, training_args.output_dir, config.sampling_rate, args.sentences, args.held_out, args.voices,
                 seed, args.shift_voices,
             )  # fmt: skip
+            speech = recordings, None, held_out
+    recordings, own, held_out = speech
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
     frames, count = round(args.window_seconds * config.frame_rate), training_args.max_steps * batch
     windows = RandomCrops(recordings, frames * config.hop_length, count, seed)

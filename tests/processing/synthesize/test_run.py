@@ -15,8 +15,8 @@ from solami_hf.processing.synthesize.plans import content_hash
 
 
 def test_from_topics_to_tokens(arguments, server, tiny_processor, tmp_path, rows_of):
-    from solami_hf.processing.datasets.prepare import prepare
     from solami_hf.processing.datasets.token_data import load_tokens
+    from solami_hf.processing.prepare import prepare
 
     report = synthesize(arguments(tts="stub_voice:speak", user_voices=["slt", "kal16"]))
     assert (report["train"], report["rejected"], report["answers"], report["answers_from_cache"]) == (3, 0, 3, 0)
@@ -131,7 +131,7 @@ def test_test_topics_get_test_motions(arguments, motions, tmp_path, rows_of):
 
 
 def test_motions_of_a_token_dataset_are_named_by_id(arguments, motions, tiny_processor, tmp_path, rows_of):
-    from solami_hf.processing.datasets.prepare import prepare
+    from solami_hf.processing.prepare import prepare
 
     prepare("motion", motions, tiny_processor, tmp_path / "tokens")
     args = arguments(num_dialogues=1)
@@ -179,4 +179,4 @@ def test_the_packaged_recipe_fits_the_arguments():
     argv = ["--config", recipe, "--motions", "m", "--output", "o", "--temperature", "0.5"]
     (args,) = parse_arguments([SynthesizeArguments], argv)
     assert (args.num_dialogues, args.test_share, args.temperature) == (6000, 0.05, 0.5)
-    assert args.user_voices == ["slt", "kal16"] and args.tts == "solami_hf.training.speech.speech_voices:speak"
+    assert args.user_voices == ["slt", "kal16"] and args.tts == "solami_hf.processing.audio.speech_voices:speak"

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ...processing.audio.waveforms import read_audio, read_file
+from .waveforms import read_audio, read_file
 
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 VOICES = ("heart", *FLITE_VOICES)

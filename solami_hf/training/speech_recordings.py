@@ -9,13 +9,13 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from ...processing.audio.waveforms import read_audio
-from ...processing.datasets.manifests import SPLITS, read_manifest
-from ...processing.files.atomic_write import atomic_write
-from ...processing.files.media_files import SOUND_SUFFIXES, find_media, kind_of, tell_left_out, way_out
-from ...processing.files.text_files import read_text
-from .speech_sentences import sentences
-from .speech_voices import speak_all
+from ..processing.audio.speech_sentences import sentences
+from ..processing.audio.speech_voices import speak_all
+from ..processing.audio.waveforms import read_audio
+from ..processing.datasets.manifests import SPLITS, read_manifest
+from ..processing.files.atomic_write import atomic_write
+from ..processing.files.media_files import SOUND_SUFFIXES, find_media, kind_of, tell_left_out, way_out
+from ..processing.files.text_files import read_text
 
 logger = logging.getLogger(__name__)
 

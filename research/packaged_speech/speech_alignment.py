@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..processing.batching import map_in_batches
-from .speech.semantic_distillation import SemanticTeacher
-from .speech.speech_codec_data import Recordings
+from solami_hf.processing.batching import map_in_batches
+from solami_hf.training.speech.semantic_distillation import SemanticTeacher
+from solami_hf.training.speech_recordings import Recordings
 
 _PAIRS = 60  # warped together
 

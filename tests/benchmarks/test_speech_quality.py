@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.demo import judged_voices, speech_quality
-from solami_hf.demo.judged_voices import Voice, held_out_sentences, read_voice
-from solami_hf.demo.speech_quality import Cache, Judges, Measurement, Pair, clips_of, main, measure, prompt_plan
-from solami_hf.demo.speech_quality_figures import ratio, summarize, tables, targets
+from benchmarks import judged_voices, speech_quality
+from benchmarks.judged_voices import Voice, held_out_sentences, read_voice
+from benchmarks.speech_quality import Cache, Judges, Measurement, Pair, clips_of, main, measure, prompt_plan
+from benchmarks.speech_quality_figures import ratio, summarize, tables, targets
 from solami_hf.metrics.evaluation.lines import word_errors
 from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.audio.packaged_speech import FOLDER
-from solami_hf.training.speech.speech_codec_data import Recordings
-from solami_hf.training.speech.speech_sentences import sentences
+from solami_hf.processing.audio.speech_sentences import sentences
+from solami_hf.training.speech_recordings import Recordings
 
 SIZES = {"slt": (4000, 3000, 5000, 3200, 4100), "rms": (4100, 3900, 2000, 4200, 5100), "joe": (3000, 2600)}
 

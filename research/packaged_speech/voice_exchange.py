@@ -1,12 +1,5 @@
 """Teaches a trained speech codec that level 0 says what is said, not who says it, so that a prompt decides the voice.
 
-    python -m solami_hf.training.voice_exchange --start_from runs/codec/codec --semantic_teacher runs/teacher \
-        --voices heart slt rms awb --output_dir runs/exchange
-    solami train-soundstorm --config soundstorm_small.yaml --data runs/exchange/codes_*.npz \
-        --speech_codec runs/exchange/codec --output_dir runs/acoustic
-    solami train-speech-codec --start_from runs/exchange/codec --decoder_only true --acoustic_model runs/acoustic \
-        --exchange runs/exchange --output_dir runs/tuned
-
 All voices speak the same sentences. Their frames are aligned by what the teacher hears; what aligned frames have in
 common becomes the codebook of level 0 (`speech_units`). The head of the encoder learns to find these units in every
 voice, and the decoder to speak them: from all levels; from level 0 of any voice and a vector that stands for the voice
@@ -19,7 +12,6 @@ learns from: the clips of each voice, and each once more with level 0 of another
 """
 
 import logging
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,12 +20,19 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import TrainingArguments, set_seed
 
-from ..command_line import parse_arguments, run_command
-from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from ..processing.files.folder_or_hub import with_sources
-from ..processing.files.output_folder import writing_to
-from ..processing.files.text_files import read_text
-from ..processing.fingerprints import codec_fingerprint
+from solami_hf.command_line import parse_arguments
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.processing.files.folder_or_hub import with_sources
+from solami_hf.processing.files.output_folder import writing_to
+from solami_hf.processing.files.text_files import read_text
+from solami_hf.processing.fingerprints import codec_fingerprint
+from solami_hf.training.precision import avoid_slow_bf16
+from solami_hf.training.resuming import ResumableTrainer, require_one_process, save_run
+from solami_hf.training.speech.semantic_distillation import SemanticTeacher
+from solami_hf.training.speech.speech_codec_arguments import SpeechCodecTrainingArguments
+from solami_hf.training.speech.speech_codec_losses import MelLoss
+from solami_hf.training.speech_recordings import Recordings, read_recordings
+
 from .parallel_speech import (
     HEAD_LAYERS,
     OWN,
@@ -46,19 +45,13 @@ from .parallel_speech import (
     run_head,
     speak_parallel,
 )  # fmt: skip
-from .precision import avoid_slow_bf16
-from .resuming import ResumableTrainer, require_one_process, save_run
-from .speech.semantic_distillation import SemanticTeacher
-from .speech.speech_codec_arguments import SpeechCodecTrainingArguments
-from .speech.speech_codec_data import Recordings, read_recordings
-from .speech.speech_codec_losses import MelLoss
 from .speech_alignment import align, states_of
 from .speech_units import SharedUnits, shared_units
 from .voice_exchange_start import fill_behind_level_0, sharpness, teach_units, unit_logits
 from .voice_level import check_room, make_level_1_the_voice
 
 logger = logging.getLogger(__name__)
-PROGRAM = "python -m solami_hf.training.voice_exchange"
+PROGRAM = "voice_exchange"
 
 
 @dataclass
@@ -244,7 +237,3 @@ def main(argv: list[str] | None = None) -> None:
     args, training_args = parse_arguments([VoiceExchangeArguments, VoiceExchangeTrainingArguments], argv, PROGRAM)
     with writing_to(training_args.output_dir):
         exchange_voices(args, training_args)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(PROGRAM, main))

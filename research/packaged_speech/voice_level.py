@@ -11,9 +11,10 @@ import logging
 import torch
 import torch.nn.functional as F
 
-from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, run_layers
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, run_layers
+from solami_hf.training.speech.speech_codec_start import fill_levels
+
 from .parallel_speech import HEAD_LAYERS, ParallelSpeech, latents_of_voices, run_head
-from .speech.speech_codec_start import fill_levels
 from .speech_units import directions_kept
 from .voice_exchange_start import left_by_level_0, read_through, set_weight
 

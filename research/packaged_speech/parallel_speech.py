@@ -9,12 +9,12 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, run_layers
-from ..processing.batching import map_in_batches, pad_right
-from .soundstorm.soundstorm_data import SpeechCodes
-from .speech.speech_codec_data import Recordings
-from .speech.speech_sentences import sentences
-from .speech.speech_voices import speak_all
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, run_layers
+from solami_hf.processing.audio.speech_sentences import sentences
+from solami_hf.processing.audio.speech_voices import speak_all
+from solami_hf.processing.batching import map_in_batches, pad_right
+from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes
+from solami_hf.training.speech_recordings import Recordings
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import trange
 
-from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
+from solami_hf.training.speech.speech_codec_start import fill_levels
+
 from .parallel_speech import HEAD_LAYERS, ParallelSpeech, run_head
-from .speech.speech_codec_start import fill_levels
 
 logger = logging.getLogger(__name__)
 

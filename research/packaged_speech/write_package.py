@@ -1,27 +1,22 @@
-"""Puts a trained codec and acoustic model where the package carries them, with a prompt of each offline voice.
-
-    python -m solami_hf.training.packaged_speech --codec runs/codec/codec --acoustic_model runs/acoustic \
-        --output solami_hf/processing/audio/speech
-"""
+"""Puts a trained codec and acoustic model where the package carries them, with a prompt of each offline voice."""
 
 import json
 import logging
 import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from ..command_line import parse_arguments, run_command
-from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from ..processing.audio.waveforms import read_audio
-from ..processing.files.atomic_write import atomic_write
-from ..processing.voices import Voices
-from .speech.speech_voices import VOICES, speak
+from solami_hf.command_line import parse_arguments
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.processing.audio.speech_voices import VOICES, speak
+from solami_hf.processing.audio.waveforms import read_audio
+from solami_hf.processing.files.atomic_write import atomic_write
+from solami_hf.processing.voices import Voices
 
 logger = logging.getLogger(__name__)
-PROGRAM = "python -m solami_hf.training.packaged_speech"
+PROGRAM = "write_package"
 
 PROMPT = "Good morning, my friend. I would like to show you the garden before the rain comes back."
 FILES = ("config.json", "model.safetensors")
@@ -76,7 +71,3 @@ def main(argv: list[str] | None = None) -> None:
     """The command line."""
     (args,) = parse_arguments([PackageArguments], argv, PROGRAM)
     logger.warning("%.1f MB of weights in %s", package(args) / 1e6, args.output)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(PROGRAM, main))

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..processing.audio.waveforms import read_audio, read_file, trim
-from ..training.speech.speech_codec_data import Recordings
-from ..training.speech.speech_sentences import sentences
-from ..training.speech.speech_voices import VOICES, speak_all
+from solami_hf.processing.audio.speech_sentences import sentences
+from solami_hf.processing.audio.speech_voices import VOICES, speak_all
+from solami_hf.processing.audio.waveforms import read_audio, read_file, trim
+from solami_hf.training.speech_recordings import Recordings
 
 TRAINING_SENTENCES, HELD_OUT = 7500, 120  # of `sentences(TRAINING_SENTENCES + HELD_OUT)`, the first are held out
 TRAINED = ("heart", "slt", "rms", "awb")

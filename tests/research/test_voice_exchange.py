@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
+from transformers import SeamlessM4TFeatureExtractor, TrainingArguments, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
-from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.processing.fingerprints import codec_fingerprint
-from solami_hf.training import parallel_speech
-from solami_hf.training.parallel_speech import (
+from research.packaged_speech import __main__ as research
+from research.packaged_speech import parallel_speech
+from research.packaged_speech.parallel_speech import (
     EXCHANGED,
     OWN,
     ExchangeWindows,
@@ -26,21 +25,33 @@ from solami_hf.training.parallel_speech import (
     sentence_of,
     speak_parallel,
 )
-from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes
-from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
-from solami_hf.training.speech.speech_codec_data import Recordings
-from solami_hf.training.speech.speech_decoder_data import own_and_filled
-from solami_hf.training.speech.speech_sentences import sentences
-from solami_hf.training.speech.train_speech_codec import train_speech_codec
-from solami_hf.training.speech_alignment import align, warp
-from solami_hf.training.speech_units import shared_units
-from solami_hf.training.voice_exchange import (
+from research.packaged_speech.prompt_voice import (
+    PromptVoiceArguments,
+    PromptVoiceTrainingArguments,
+    PromptVoiceWindows,
+    train_prompt_voice,
+)
+from research.packaged_speech.speech_alignment import align, warp
+from research.packaged_speech.speech_units import shared_units
+from research.packaged_speech.voice_exchange import (
     VoiceExchangeArguments,
     VoiceExchangeTrainingArguments,
     exchange_voices,
 )
-from solami_hf.training.voice_exchange_start import read_through, teach_units
-from solami_hf.training.voice_level import make_level_1_the_voice
+from research.packaged_speech.voice_exchange_start import read_through, teach_units
+from research.packaged_speech.voice_level import make_level_1_the_voice
+from research.packaged_speech.write_package import PackageArguments
+from solami_hf.command_line import parse_arguments
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.processing.audio.speech_sentences import sentences
+from solami_hf.processing.fingerprints import codec_fingerprint
+from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes
+from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments
+from solami_hf.training.speech.semantic_teacher import TeacherArguments, TeacherTrainingArguments
+from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
+from solami_hf.training.speech.speech_decoder_data import own_and_filled
+from solami_hf.training.speech.train_speech_codec import train_speech_codec
+from solami_hf.training.speech_recordings import Recordings
 
 sys.path.append(str(Path(__file__).parents[1]))
 from small_speech import own_codec, soundstorm  # noqa: E402
@@ -275,17 +286,17 @@ def test_the_decoder_is_tuned_on_what_was_exchanged(folders):
     soundstorm().save_pretrained(folders / "acoustic")
     arguments = SpeechCodecArguments(
         start_from=str(folders / "run" / "codec"), decoder_only=True, acoustic_model=str(folders / "acoustic"),
-        exchange=str(folders / "run"), sentences=2, held_out=2, window_seconds=0.2, eval_clips=2,
+        sentences=2, held_out=2, window_seconds=0.2, eval_clips=2,
     )  # fmt: skip
     training = SpeechCodecTrainingArguments(
         output_dir=str(folders / "tuned"), max_steps=2, per_device_train_batch_size=2, use_cpu=True, disable_tqdm=True
     )
-    train_speech_codec(arguments, training)
+    train_speech_codec(arguments, training, exchanged_speech(folders / "run", 2, 2))
     filled = SpeechCodes.load(folders / "tuned" / "filled_codes.npz")
     np.testing.assert_array_equal(filled.codes[0], codes.codes[0])  # level 0 stays, own and exchanged
     assert not np.array_equal(filled.codes[1:], codes.codes[1:])
     start = SolamiSpeechCodecModel.from_pretrained(folders / "start", dtype=torch.float32)
-    with pytest.raises(ValueError, match="the exchanged codes are of the codec .*, `start_from`"):
+    with pytest.raises(ValueError, match="the given codes are of the codec .*, `start_from`"):
         own_and_filled(recordings, start, None, folders / "none.npz", own=codes)
     with pytest.raises(FileNotFoundError, match="has no codes_.*, expected a folder of voice_exchange"):
         exchanged_speech(folders / "start", 2, 2)
@@ -315,3 +326,76 @@ def test_what_cannot_be_exchanged_is_refused(folders):
     own_codec().save_pretrained(folders / "start")
     with pytest.raises(ValueError, match="reads both ways"):
         run(folders)
+
+
+def test_level_1_is_to_be_the_prompts(folders):
+    rng = np.random.default_rng(0)
+    voices = []
+    for number in (3, 5):  # level 1 says the voice, level 0 the words
+        codes = rng.integers(0, 16, (3, 60))
+        codes[1] = number
+        voices.append(SpeechCodes.join([[codes[:, :25], codes[:, 25:]]], "codec"))
+    windows = PromptVoiceWindows(voices, 20, 16, 40, 0)
+    seen = set()
+    for number in range(40):
+        item, again = windows[number], windows[number]
+        assert torch.equal(item["audio_codes"], again["audio_codes"]) and item["audio_codes"].shape == (3, 20)
+        learnt = item["labels"] != -100
+        assert learnt.any()
+        if number % 4 < 3:
+            told = item["labels"][0][learnt[0]].unique().tolist()
+            prompt = item["audio_codes"][1][:5].unique().tolist()
+            assert not learnt[1:].any() and told == prompt
+            own = voices[(3, 5).index(told[0])].codes[0].tolist()
+            words = item["audio_codes"][0, 10:].tolist()
+            seen.add((told[0], any(own[i : i + 10] == words for i in range(51))))
+    assert seen == {(voice, own) for voice in (3, 5) for own in (False, True)}
+    soundstorm().save_pretrained(folders / "acoustic")
+    for name, codes in zip("ab", voices, strict=True):
+        codes.save(folders / f"codes_{name}.npz")
+    training = PromptVoiceTrainingArguments(
+        output_dir=str(folders / "out"), max_steps=2, per_device_train_batch_size=4, use_cpu=True, disable_tqdm=True
+    )
+    arguments = PromptVoiceArguments(
+        start_from=str(folders / "acoustic"), data=[str(folders / f"codes_{name}.npz") for name in "ab"], window=20
+    )
+    before = soundstorm().state_dict()
+    after = train_prompt_voice(arguments, training).state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    voices[1].codec = "another"
+    voices[1].save(folders / "codes_b.npz")
+    with pytest.raises(ValueError, match="are not codes of one codec with 3 levels"):
+        train_prompt_voice(arguments, training)
+
+
+def test_stages_take_what_those_before_them_wrote(tmp_path, monkeypatch):
+    args = research.MakeArguments(output=str(tmp_path), recordings=["mine"])
+    found = {name: (result, run, options) for name, result, run, options in research.stages(args)}
+    ran = []
+    stages = [
+        (name, result, lambda argv, name=name: ran.append((name, argv)), options)
+        for name, (result, _, options) in found.items()
+    ]
+    monkeypatch.setattr(research, "stages", lambda args: stages)
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "config.json").write_text("{}")
+    research.make(args)
+    assert [name for name, _ in ran] == ["codec", "exchange", "acoustic", "prompt_voice", "decoder", "package"]
+    words = dict(ran)["decoder"]
+    assert words[words.index("--acoustic_model") + 1] == str(tmp_path / "prompt_voice")
+    words = dict(ran)["codec"]
+    assert words[words.index("--data") + 1 : words.index("--data") + 3] == ["tts", "mine"]
+    for name, types in {
+        "teacher": [TeacherArguments, TeacherTrainingArguments],
+        "codec": [SpeechCodecArguments, SpeechCodecTrainingArguments],
+        "exchange": [VoiceExchangeArguments, VoiceExchangeTrainingArguments],
+        "acoustic": [SoundStormArguments, TrainingArguments],
+        "prompt_voice": [PromptVoiceArguments, PromptVoiceTrainingArguments],
+        "decoder": [SpeechCodecArguments, SpeechCodecTrainingArguments],
+        "package": [PackageArguments],
+    }.items():
+        argv = []
+        for option, value in found[name][2].items():
+            argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+        monkeypatch.chdir(Path(__file__).parents[2])
+        parse_arguments(types, argv, name)  # each option is one of its stage

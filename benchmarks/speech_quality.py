@@ -1,6 +1,6 @@
 """How well a speech codec and its acoustic model keep words and voices: the figures of the packaged pair's card.
 
-    python -m solami_hf.demo.speech_quality --codec DIR --acoustic_model DIR --output quality.json
+    python -m benchmarks.speech_quality --codec DIR --acoustic_model DIR --output quality.json
 
 Every voice of `judged_voices` is heard by Whisper tiny.en, which helped no training, and by a speaker encoder: as it
 is, after the round trip, and from level 0 with the acoustic model (see `speech_quality_figures.CONDITIONS`). Intervals
@@ -22,18 +22,19 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..command_line import run_command
-from ..metrics.asr import SAMPLING_RATE, Transcriber
-from ..metrics.evaluation.lines import word_errors
-from ..metrics.speaker import SpeakerEmbedder
-from ..modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
-from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from ..processing.audio.waveforms import limit_loudness, resample
-from ..processing.batching import map_in_batches, pad_right
-from ..processing.files.atomic_write import atomic_write
-from ..processing.fingerprints import model_fingerprint
-from ..training.speech.speech_codec_data import Recordings
-from ..training.speech.speech_decoder_data import fill_batch
+from solami_hf.command_line import run_command
+from solami_hf.metrics.asr import SAMPLING_RATE, Transcriber
+from solami_hf.metrics.evaluation.lines import word_errors
+from solami_hf.metrics.speaker import SpeakerEmbedder
+from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from solami_hf.processing.audio.waveforms import limit_loudness, resample
+from solami_hf.processing.batching import map_in_batches, pad_right
+from solami_hf.processing.files.atomic_write import atomic_write
+from solami_hf.processing.fingerprints import model_fingerprint
+from solami_hf.training.speech.speech_decoder_data import fill_batch
+from solami_hf.training.speech_recordings import Recordings
+
 from . import judged_voices
 from .judged_voices import NAMES, Voice
 from .speech_quality_figures import summarize, tables, targets
@@ -340,4 +341,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command("python -m solami_hf.demo.speech_quality", main))
+    sys.exit(run_command("python -m benchmarks.speech_quality", main))

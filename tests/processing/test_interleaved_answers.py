@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from solami_hf.modeling.solami.vocabulary import build_layout
-from solami_hf.processing.interleaving import Chunks, parse_interleaved
+from solami_hf.processing.answers import Chunks, parse_interleaved
 from solami_hf.processing.rendering import TokenRenderer
 
 MODALITIES, MARKERS = build_layout({"speech": 64, "body": 32, "hand": 32, "trans": 2}, 10)

@@ -14,7 +14,7 @@ SRC is a folder of a known layout, or a file that lists what is beside it:
 Every distinct file of a shard is read and encoded once, in batches. A row that cannot be used is left out and written
 to `OUTPUT/<config>/rejected.jsonl` with the reason, a row without its partner to `orphans.jsonl`; `report.json` has
 counts and hours. Run again after an interruption, finished shards are not encoded again. Several processes or machines
-that share OUTPUT: `accelerate launch -m solami_hf.processing.datasets.prepare motion SRC ...`; the files are the same.
+that share OUTPUT: `accelerate launch -m solami_hf.processing.prepare motion SRC ...`; the files are the same.
 
 `solami prepare chat --synthesize MOTIONS --output FOLDER` has a language model write dialogues for captured motions,
 as a folder for `solami prepare chat`; see its `--help`. `solami prepare messages` makes prepared dialogues fit for
@@ -34,18 +34,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ...command_line import parse_arguments, run_command
-from ..files.folder_or_hub import model_source, output_hub_id
-from ..files.output_folder import writing_to
-from ..files.processes import is_first_process, processes
-from .layouts.find_layout import LAYOUTS, find_layout, read_rows, root_of
-from .layouts.motion_folder import left_out
-from .motion_rows import MotionRows
-from .prepare_media import Media
-from .prepare_plan import Plan, SplitOptions
-from .prepare_shards import ShardWriter
-from .token_schema import codec_sources, fingerprints, schema_for
-from .token_writing import check_codecs
+from ..command_line import parse_arguments, run_command
+from .datasets.layouts.find_layout import LAYOUTS, find_layout, read_rows, root_of
+from .datasets.layouts.motion_folder import left_out
+from .datasets.motion_rows import MotionRows
+from .datasets.prepare_media import Media
+from .datasets.prepare_plan import Plan, SplitOptions
+from .datasets.prepare_shards import ShardWriter
+from .datasets.token_schema import codec_sources, fingerprints, schema_for
+from .datasets.token_writing import check_codecs
+from .files.folder_or_hub import model_source, output_hub_id
+from .files.output_folder import writing_to
+from .files.processes import is_first_process, processes
 
 logger = logging.getLogger(__name__)
 KINDS = ("motion", "speech", "chat")
@@ -84,14 +84,14 @@ def main(argv: list[str] | None = None) -> int:
     if "--synthesize" in argv:
         if kind != "chat":
             raise ValueError(f"--synthesize makes chat data; write `solami prepare chat --synthesize`, got {kind!r}")
-        from ..synthesize import main as synthesize
+        from .synthesize import main as synthesize
 
         argv.remove("--synthesize")
         return synthesize(argv)
     if argv and not argv[0].startswith("-"):
         argv[:1] = ["--source", argv[0]]
     if kind == "messages":
-        from .messages_data import main as messages
+        from .datasets.messages_data import main as messages
 
         return messages(argv)
     if kind not in KINDS and not {"-h", "--help"} & set(argv):
@@ -106,10 +106,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _prepare(args: PrepareArguments, kind: str, place: str, repo: str | None, output: Path) -> int:
-    from ..processing_solami import SolamiProcessor
+    from .processing_solami import SolamiProcessor
 
     if repo is not None and is_first_process():
-        from .token_pushing import begin_repo
+        from .datasets.token_pushing import begin_repo
 
         begin_repo(repo, output)
     options = {name: getattr(args, name) for name in ("layout", "shard_rows", "split_by", "motion_tokens", "license")}
@@ -120,7 +120,7 @@ def _prepare(args: PrepareArguments, kind: str, place: str, repo: str | None, ou
         return 0
     logger.info("wrote %s to %s", ", ".join(f"{n} {k}" for k, n in report.items()), output / kind)
     if repo is not None:
-        from .token_pushing import push_config
+        from .datasets.token_pushing import push_config
 
         logger.info("pushed to %s", push_config(repo, output, kind, args.private))
     return 0
