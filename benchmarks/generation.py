@@ -111,7 +111,7 @@ def our_turn(session: DialogueSession, user: dict) -> tuple[float, float]:
 @torch.inference_mode()
 def their_turn(pipeline: SolamiPipeline, messages: list[dict], tokens: int, **settings) -> tuple[float, float]:
     """Seconds to the first token and to the last of a plain `generate` that reads everything."""
-    render, limit = pipeline.processor._renderer.chat, CONTEXT - LONGEST
+    render, limit = pipeline.processor.renderer.chat, CONTEXT - LONGEST
     first, begin = FirstToken(), time.perf_counter()
     kept = drop_oldest_rounds(messages, lambda m: len(render(m, add_generation_prompt=True)["input_ids"]) <= limit)
     ids = torch.tensor(render(kept, add_generation_prompt=True)["input_ids"])[None]

@@ -104,7 +104,7 @@ def world(tmp_path, monkeypatch, tiny_model, tiny_processor, small_motion, small
     monkeypatch.chdir(tmp_path)
     motion_codec = copy.deepcopy(tiny_processor.motion_codec)
     motion_codec.set_statistics(0.1, 1.5, 0.1, 1.5)
-    tiny_processor._codecs["motion_codec"] = motion_codec
+    tiny_processor._models.loaded["motion_codec"] = motion_codec
     (tmp_path / "solami_hf").symlink_to(ROOT / "solami_hf")
     for name in ("runs/demo/checkpoint", "runs/demo/pretrained", "my_model", "my_checkpoint"):
         tiny_model.save_pretrained(name)

@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..command_line import parse_arguments
-from ..processing.files.media_files import named_media
 from ..processing.files.output_folder import writing_to
+from ..processing.media_files import named_media
 from .folder.generate import LoadingArguments
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ..processing.audio.waveforms import read_audio, write_audio
-from ..processing.messages import raw_medium
 from ..processing.motion.body import joint_positions, rest_joints, standing_height
 from ..processing.motion.motion_io import read_motion
-from ..processing.rendering import sorted_blocks
+from ..processing.rendering import raw_medium, sorted_blocks
 from ..report.page import Conversation, Performer, Scene, write_report
 
 USER_PLACE = (0.0, 0.0, 1.5)

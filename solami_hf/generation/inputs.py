@@ -21,7 +21,8 @@ from ..processing.datasets.prepare_media import Media
 from ..processing.datasets.prepare_rows import MediaFile, files_of, token_row
 from ..processing.datasets.tasks import audio_block, motion_block, text_block
 from ..processing.datasets.token_loading import is_local, load_tokens
-from ..processing.files.media_files import (
+from ..processing.files.text_files import read_json, read_text
+from ..processing.media_files import (
     READ_SUFFIXES,
     SOUND_SUFFIXES,
     find_media,
@@ -29,7 +30,6 @@ from ..processing.files.media_files import (
     tell_left_out,
     way_out,
 )
-from ..processing.files.text_files import read_json, read_text
 from ..processing.rendering import TASKS
 from ..processing.results import result_row
 

@@ -12,10 +12,10 @@ from transformers import DynamicCache
 from ..modeling.solami.configuration_solami import require_layout
 from ..processing.answers import Answer
 from ..processing.batching import pad_left
-from ..processing.messages import check_messages
+from ..processing.motion.motion_io import read_motions
 from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.processing_solami import SolamiProcessor
-from ..processing.rendering import drop_oldest_rounds, sorted_blocks
+from ..processing.rendering import check_messages, drop_oldest_rounds, sorted_blocks
 from .cache import growing
 from .grammar import AnswerGrammar, sliced_head
 from .loading import answering, input_device, load_model, processor_source
@@ -130,9 +130,8 @@ class SolamiPipeline:
                 too long, an unknown voice, an option that is unknown or asks for several answers, or too few
                 `max_new_tokens` for any answer.
         """
+        conversations = [read_motions(messages) if messages else messages for messages in conversations]
         for messages in conversations:
-            if messages:
-                check_messages(messages)
             if not messages or messages[-1]["role"] != "user":
                 raise ValueError("a conversation to answer must end with the user's turn")
         voices = [voice or self.processor.voice_of(messages) for messages in conversations]
@@ -147,7 +146,7 @@ class SolamiPipeline:
 
     def generate_ids(self, conversations: list[list[dict]], **generate_kwargs) -> list[list[int]]:
         """Generated ids (without prompt) of conversations whose media are codes, of which nothing is left out."""
-        render = self.processor._renderer.chat
+        render = self.processor.renderer.chat
         prompts = [render(messages, add_generation_prompt=True)["input_ids"].tolist() for messages in conversations]
         return self.generate_prompts(prompts, **generate_kwargs)
 
@@ -177,7 +176,7 @@ class SolamiPipeline:
             "motion": {"type": "motion", "motion": {}},
             "audio": {"type": "audio", "audio": {"codes": []}},
         }[target_type]
-        sample = self.processor._renderer.task(instruction, source, target)
+        sample = self.processor.renderer.task(instruction, source, target)
         ids = sample["input_ids"][sample["labels"] < 0].tolist()
         limit = self.room_for_prompt(max_new_tokens or self.max_new_tokens)
         if len(ids) > limit:
@@ -213,7 +212,7 @@ class SolamiPipeline:
             self.model.config,
             self.processor.tokenizer,
             answer_format or self.processor.answer_format,
-            self.processor._renderer.chunks is not None,
+            self.processor.renderer.chunks is not None,
             max_new_tokens or self.max_new_tokens,
         )
 
@@ -266,7 +265,7 @@ class SolamiPipeline:
         ids: list[int] = []
 
         def fits(kept):
-            ids[:] = self.processor._renderer.chat(kept, add_generation_prompt=True)["input_ids"].tolist()
+            ids[:] = self.processor.renderer.chat(kept, add_generation_prompt=True)["input_ids"].tolist()
             return len(ids) <= limit
 
         if drop_oldest_rounds(messages, fits) is None:

@@ -27,6 +27,7 @@ from transformers import DynamicCache, StoppingCriteria
 
 from ..processing.files.atomic_write import atomic_write
 from ..processing.fingerprints import codec_fingerprint, model_fingerprint
+from ..processing.motion.motion_io import read_motions
 from .loading import answering, input_device
 from .pipeline import Reply, SolamiPipeline, check_turn
 from .streaming import LOOKAHEAD, Event, stream_answer
@@ -82,7 +83,7 @@ class DialogueSession:
         if self.voice is not None:  # fail now, not after the answer
             processor.voices.prompt(self.voice, processor.speech_codec)
         self._system_ids = self._render(begin) if begin else []
-        self._between = processor._renderer.text("\n").tolist()
+        self._between = processor.renderer.text("\n").tolist()
         self._rounds: list[Round] = []
         self._first = 0  # round that the context begins with
         self._cache, self._cached = DynamicCache(), []  # keys and values, and the ids that they belong to
@@ -305,13 +306,13 @@ class DialogueSession:
             self._busy.release()
 
     def _render(self, messages: list[dict], add_generation_prompt: bool = False) -> list[int]:
-        return self.pipeline.processor._renderer.chat(messages, add_generation_prompt)["input_ids"].tolist()
+        return self.pipeline.processor.renderer.chat(messages, add_generation_prompt)["input_ids"].tolist()
 
     def _user_message(self, turn) -> dict:
         message = turn if isinstance(turn, dict) and "role" in turn else {"role": "user", "content": turn}
         if message["role"] != "user":
             raise ValueError(f"a session answers the user, got a message of role {message['role']!r}")
-        ((encoded,),) = self.pipeline.processor.encode_media([[message]])
+        ((encoded,),) = self.pipeline.processor.encode_media([read_motions([message])])
         check_turn(encoded)
         return encoded
 

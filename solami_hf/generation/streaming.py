@@ -29,8 +29,8 @@ import torch
 
 from ..modeling.solami.vocabulary import BRACKETS
 from ..processing.answers import CHUNK_SECONDS, FORMATS, PARTS
+from ..processing.checkpoint_models import MIXED_PRECISION
 from ..processing.motion.smplx_motion import SmplxMotion
-from ..processing.processor_codecs import MIXED_PRECISION
 from .pipeline import Reply
 from .streaming_media import LOOKAHEAD, MotionPieces, SpeechPieces
 

@@ -25,9 +25,9 @@ from ..modeling.solami.vocabulary import split_levels
 from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from ..modeling.speech_codec.streaming_speech_codec import SpeechCodecDecoderStream
 from ..processing.audio.waveforms import LOUDEST, LOUDNESS_SECONDS
+from ..processing.checkpoint_models import in_own_precision
 from ..processing.motion.features import features_to_smplx
 from ..processing.motion.smplx_motion import SmplxMotion
-from ..processing.processor_codecs import in_own_precision
 
 FILLED_SECONDS, FILLED_AHEAD_SECONDS, FILLED_BEHIND_SECONDS = 0.8, 0.2, 3.0
 OVERLAP_AHEAD_SECONDS, OVERLAP_BEHIND_SECONDS = 0.25, 2.0

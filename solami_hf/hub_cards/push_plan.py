@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..processing.files.media_files import files_below
+from ..processing.media_files import files_below
 from .push_refusals import Finding
 
 # Kind -> the Hub's type of repository.

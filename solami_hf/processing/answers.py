@@ -99,7 +99,7 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         cuts = np.flatnonzero(ids == markers["eot"]) if parts else np.array([len(ids)])
         if len(cuts):
             answer.text_ids, ids = ids[: cuts[0]].tolist(), ids[cuts[0] + 1 :]
-            if not answer.text_ids or _is_reserved(np.asarray(answer.text_ids), config).any():
+            if not answer.text_ids or is_reserved(np.asarray(answer.text_ids), config).any():
                 problems.append("transcript empty or with modality tokens")
         else:
             problems.append("no <eot>")
@@ -134,7 +134,7 @@ def _levels_in_turn(codes: np.ndarray, config) -> bool:
     return len(codes) % levels == 0 and np.array_equal(codes // size, np.arange(len(codes)) % levels)
 
 
-def _is_reserved(ids: np.ndarray, config) -> np.ndarray:
+def is_reserved(ids: np.ndarray, config) -> np.ndarray:
     """Boolean mask of the ids that are markers or modality codes."""
     reserved = np.isin(ids, list(config.markers.values()))
     for span in config.modalities.values():

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from ..command_line import parse_arguments
 from .files.atomic_write import atomic_model
-from .files.media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
 from .files.output_folder import atomic_folder, writing_to
+from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
 from .motion.motion_io import WRITTEN_SUFFIXES, read_motion, write_motion
 
 logger = logging.getLogger(__name__)

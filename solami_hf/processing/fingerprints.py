@@ -6,27 +6,7 @@ import hashlib
 
 import torch
 
-
-def codec_fingerprint(codec) -> str:
-    """A short hash of a codec's weights and buffers; two codecs with the same one give the same codes.
-
-    Where the language model reads several levels of a speech codec, their number is part of it; and what the networks
-    of a motion codec see, where these are not the features as they come. A speech codec whose decoder alone was tuned
-    keeps that of before (`codes_fingerprint` of its configuration).
-    """
-    if kept := getattr(codec.config, "codes_fingerprint", None):
-        return kept
-    digest = hashlib.sha256()
-    for name, tensor in sorted(codec.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    levels = getattr(codec.config, "lm_levels", 1)
-    if levels != 1:
-        digest.update(f"{levels} levels".encode())
-    representation = getattr(codec.config, "representation", "local_rotation")
-    if representation != "local_rotation":
-        digest.update(representation.encode())
-    return digest.hexdigest()[:16]
+from ..modeling.speech_codec.codec_interface import codec_fingerprint
 
 
 def model_fingerprint(model) -> str:

@@ -8,36 +8,48 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import BatchFeature
-from transformers.processing_utils import TextKwargs
+from transformers.processing_utils import ProcessorMixin, TextKwargs
 
 from ..modeling.remote_code import write_remote_code
 from ..modeling.solami.configuration_solami import ANSWER_FORMATS
-from ..modeling.solami.vocabulary import MODALITY_FORMATS, extend_tokenizer
+from ..modeling.solami.vocabulary import MODALITY_FORMATS, extend_tokenizer, flatten_levels, split_levels
 from ..modeling.speech_codec.speech_codec_adapter import as_speech_codec, load_speech_codec
 from .answers import Answer, parse_answer, with_chunks
-from .audio.waveforms import is_pair
-from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_right
+from .audio.waveforms import is_pair, limit_loudness, read_audio
+from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_right, pad_to
+from .checkpoint_models import CODECS, CheckpointModels, in_own_precision
 from .files.atomic_write import follow_umask
 from .motion.body import standing_height
 from .motion.features import features_to_smplx, motion_to_features, relative_transform
-from .motion.motion_io import read_motion
+from .motion.formats.motion_npz import read_smplx
 from .motion.smplx_motion import SmplxMotion
-from .processor_chat import PADDING, ChatProcessing, refuse_unknown
-from .processor_codecs import CODECS, ProcessorCodecs, in_own_precision
-from .processor_speech import SpeechProcessing
-from .rendering import TokenRenderer
+from .rendering import (
+    PADDING,
+    TokenRenderer,
+    check_continued,
+    check_messages,
+    plain_codes,
+    raw_medium,
+    refuse_unknown,
+    sorted_blocks,
+    sorted_keywords,
+    text_of,
+    variables_of,
+)
 
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
-MAX_MOTION_SECONDS = 120.0
+MAX_MOTION_SECONDS = MAX_SPEECH_SECONDS = 120.0
+_NO_LIMIT = 1 << 30  # the `model_max_length` of tokenizers that have none is larger
 
 
-class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
+class SolamiProcessor(ProcessorMixin):
     r"""
     Args:
         tokenizer: the text tokenizer; the modality tokens are added when it lacks them.
@@ -52,7 +64,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
         speech_levels (`int`, *optional*): levels among the speech codes, by default those of the speech codec.
         voices (`Voices`, *optional*): prompts of the speech codec that the acoustic model can continue.
         interleaved (`bool`): body, hand and speech of answers in chunks of equal time instead of one after the other,
-            see `interleaving`; also in the packaged chat template.
+            see `answers`; also in the packaged chat template.
         frame_rates (`dict`, *optional*): codes a second of `speech` (all levels counted), `body` and `hand`; by
             default those of the codecs, and the paper's for one that is not given.
     """
@@ -83,14 +95,27 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
             speech_codec = load(speech_codec, lm_levels=speech_levels)
             speech_levels = speech_codec.config.lm_levels
         self.speech_levels, self.interleaved = speech_levels or 1, interleaved
-        self._codecs = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model), strict=True))
-        self._codec_source, self._voices = None, voices
-        self._found: dict[str, bool] = {}
+        given = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model), strict=True))
+        self._models = CheckpointModels(given, voices, self.speech_levels)
         self.frame_rates = frame_rates or self._rates()
         self.modalities, self.markers = extend_tokenizer(tokenizer, self._sizes(tokenizer))
-        self._renderer = TokenRenderer(tokenizer, self)
-        self.chat_template = tokenizer.chat_template = with_chunks(chat_template, self._renderer.chunks)
+        self.renderer = TokenRenderer(tokenizer, self)
+        self.chat_template = tokenizer.chat_template = with_chunks(chat_template, self.renderer.chunks)
         self._first_template = self.chat_template  # of which the renderer writes the ids
+
+    def __getattr__(self, name: str):
+        """`motion_codec`, `speech_codec`, `acoustic_model` and `voices`, loaded on first use.
+
+        Not properties: transformers wants no argument of `__init__` to be an attribute of the class as well.
+
+        Raises:
+            ValueError: the checkpoint has no such codec. (Without an acoustic model, that is None.)
+        """
+        if name == "voices":
+            return self._models.voices
+        if name in CODECS:
+            return self._models.get(name) if name != "acoustic_model" or self._models.has(name) else None
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _sizes(self, tokenizer) -> dict[str, int]:
         """Code counts: those of the tokenizer where it has modality tokens, else those of the codecs."""
@@ -98,7 +123,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
         for name, template in MODALITY_FORMATS.items():
             pattern = re.escape(template).replace(r"\{\}", r"(\d+)")
             sizes[name] = 1 + max((int(i) for i in re.findall(pattern, text)), default=-1)
-        motion, speech = self._codecs["motion_codec"], self._codecs["speech_codec"]
+        motion, speech = self._models.loaded["motion_codec"], self._models.loaded["speech_codec"]
         if motion is not None:
             if sizes["body"] and motion.config.bound == bool(sizes["hand"]):
                 bound, has = ("is", "has") if motion.config.bound else ("is not", "lacks")
@@ -121,7 +146,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
 
     def _rates(self) -> dict[str, float]:
         """Codes a second of the codecs that are given, the paper's for the others."""
-        motion, speech = self._codecs["motion_codec"], self._codecs["speech_codec"]
+        motion, speech = self._models.loaded["motion_codec"], self._models.loaded["speech_codec"]
         codes = 7.5 if motion is None else float(motion.config.frame_rate)
         frames = 50.0 if speech is None else float(speech.config.frame_rate)
         return {"speech": frames * self.speech_levels, "body": codes, "hand": codes}
@@ -130,8 +155,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
 
     def to_dict(self):
         """What goes into `processor_config.json`: no weights, no derived state."""
-        derived = ("_codecs", "_voices", "_found", "_renderer", "_codec_source", "modalities", "markers")
-        derived += ("_first_template",)
+        derived = ("_models", "renderer", "modalities", "markers", "_first_template")
         hidden = {k: self.__dict__.pop(k) for k in derived}
         try:
             output = super().to_dict()
@@ -142,7 +166,8 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         """Writes tokenizer, template, processor config, voices, codecs and acoustic model (each in its subfolder), and
         the code that loads them with `trust_remote_code` where this package is not installed."""
-        codecs = {name: self._codec(name) for name in CODECS if self._has(name)}  # all, or nothing is written
+        # All are read before anything is written: a processor is saved whole or not at all
+        codecs = {name: self._models.get(name) for name in CODECS if self._models.has(name)}
         self.voices.read_all()
         os.makedirs(save_directory, exist_ok=True)
         for name, codec in codecs.items():
@@ -164,7 +189,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
         hub = ("cache_dir", "force_download", "local_files_only", "token", "revision")
         source = {k: v for k, v in kwargs.items() if k in hub and v is not None}
         processor = loaded[0] if isinstance(loaded, tuple) else loaded
-        processor._read_later(pretrained_model_name_or_path, source)
+        processor._models.read_later(pretrained_model_name_or_path, source)
         return loaded
 
     # ---- media to codes
@@ -174,7 +199,8 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
         """Codes of motions.
 
         Args:
-            motions: `SmplxMotion`s or paths, of any rate; they are resampled to the motion codec's, 30 fps.
+            motions: `SmplxMotion`s, or paths of SMPL-X `.npz` files, of any rate; they are resampled to the motion
+                codec's, 30 fps. `processing.motion.read_motion` reads other formats.
             batch_size: clips encoded together.
 
         Returns:
@@ -189,7 +215,7 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
         if isinstance(motions, (str, os.PathLike)) or not hasattr(motions, "__iter__"):
             raise ValueError(f"encode_motion takes a list of motions, got {type(motions).__name__}")
         fps = self.motion_codec.config.fps
-        params = [torch.from_numpy(read_motion(m, fps).to_params()).float() for m in motions]
+        params = [torch.from_numpy(read_smplx(m, fps).to_params()).float() for m in motions]
         features = []
         for p in params:
             if not 5 <= len(p) or len(p) / fps > MAX_MOTION_SECONDS:
@@ -214,6 +240,40 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
         encoded = map_in_batches(features, len, batch_size, encode, most_steps=MOTION_BATCH_FRAMES)
         return [{**codes, "trans": trans} for codes, trans in zip(encoded, transforms.numpy()[:, None], strict=True)]
 
+    @in_own_precision
+    def encode_speech(self, audio: list, batch_size: int = 16, sampling_rate: int | None = None) -> list[np.ndarray]:
+        """Speech codes of recordings.
+
+        With the paper's codec these are the codes `(n,)` of level 0, 50 a second; several levels are written frame by
+        frame (see `vocabulary`).
+
+        Args:
+            audio: a list of recordings, each in any form that `audio.read_audio` takes: a file, an array, ...
+            batch_size: recordings encoded together.
+            sampling_rate: Hz of arrays that tell no rate of their own, by default the codec's.
+
+        Raises:
+            ValueError: empty, NaN, or unreadable audio (see `audio.read_audio`), or more than two minutes.
+        """
+        if isinstance(audio, (str, bytes, os.PathLike, Mapping)) or not hasattr(audio, "__iter__"):
+            raise ValueError(f"encode_speech takes a list of recordings, got {type(audio).__name__}")
+        config = self.speech_codec.config
+        waves = [
+            torch.from_numpy(read_audio(a, config.sampling_rate, sampling_rate, max_seconds=MAX_SPEECH_SECONDS))
+            for a in audio
+        ]
+
+        def encode(batch):
+            values, mask = pad_right(batch)
+            device = self.speech_codec.device
+            output = self.speech_codec.encode(
+                values[:, None].to(device), mask.to(device), num_quantizers=config.lm_levels
+            )
+            rows = zip(output.audio_codes.cpu(), output.code_mask.cpu(), strict=True)
+            return [flatten_levels(codes[:, real], config.codebook_size) for codes, real in rows]
+
+        return map_in_batches(waves, len, batch_size, encode)
+
     # ---- codes to media
 
     @in_own_precision
@@ -236,12 +296,236 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
         features = self.motion_codec.decode(body, None if bound else hand).motion_values[0]
         return SmplxMotion.from_params(features_to_smplx(features).numpy(), fps=self.motion_codec.config.fps)
 
+    @in_own_precision
+    def decode_speech(
+        self, codes, voice: str | None = None, steps: int = 4, generator: torch.Generator | None = None
+    ) -> np.ndarray:
+        """The waveform of speech codes `(n,)`: float32 `(samples,)` in [-1, 1] at the codec's rate, never too loud.
+
+        Args:
+            codes: as `encode_speech` gives them and the language model writes them.
+            voice: one of `voices.names`, whose prompt the acoustic model continues. None: no prompt.
+            steps, generator: for the acoustic model's `generate`.
+
+        The acoustic model, where the checkpoint has one, adds the levels of the codec that the language model does not
+        write. Without one, and where the language model writes them all, speech is made from its codes alone.
+
+        Raises:
+            ValueError: no code, codes of another codec or no whole frames, an unknown voice, or a voice for a
+                checkpoint that cannot use any.
+        """
+        codec, config = self.speech_codec, self.speech_codec.config
+        audio_codes = torch.from_numpy(split_levels(codes, config.lm_levels, config.codebook_size)).to(codec.device)
+        acoustic, prompt = self.acoustics(voice)
+        if acoustic is not None:
+            prompt = None if prompt is None else prompt[None].to(acoustic.device)
+            audio_codes = acoustic.generate(audio_codes.to(acoustic.device), prompt, steps=steps, generator=generator)
+            audio_codes = audio_codes[0, : acoustic.config.spoken_levels].to(codec.device)
+        values = codec.decode(audio_codes[None]).audio_values[0, 0]
+        return limit_loudness(values.float().cpu().numpy(), config.sampling_rate)
+
+    def acoustics(self, voice: str | None = None) -> tuple:
+        """The acoustic model, None where the codes are decoded as they are, and a voice's prompt (levels, P) or None.
+
+        Raises:
+            ValueError: an unknown voice, or a voice for a checkpoint that cannot use any.
+        """
+        codec, config = self.speech_codec, self.speech_codec.config
+        prompt = None if voice is None else self.voices.prompt(voice, codec)
+        acoustic = self.acoustic_model if config.lm_levels == 1 < config.num_quantizers else None
+        if acoustic is None and voice is not None:
+            raise ValueError(
+                f"voice {voice!r} cannot be used: voices need an acoustic model, and a speech codec with levels that "
+                "the language model does not write; pass voice=None, or acoustic_model=... to SolamiProcessor"
+            )
+        return acoustic, prompt
+
+    # ---- characters
+
+    def character_system(self, character: str) -> str:
+        """The system prompt of one of the checkpoint's characters; ValueError for an unknown one."""
+        return self._character(character)["system"]
+
+    def voice_of(self, messages: list[dict]) -> str | None:
+        """The voice of the character whose system prompt a conversation begins with, None if there is none."""
+        system = text_of(messages[0]["content"]) if messages and messages[0]["role"] == "system" else None
+        voices = (known.get("voice") for known in self.characters.values() if known["system"] == system)
+        return next(voices, None)
+
+    def _character(self, character: str) -> dict:
+        if character not in self.characters:
+            raise ValueError(f"unknown character {character!r}; this checkpoint plays {sorted(self.characters)}")
+        return self.characters[character]
+
+    # ---- messages and media to ids
+
+    def encode_media(self, conversations: list[list[dict]], sampling_rate: int | None = None) -> list[list[dict]]:
+        """Conversations whose raw media are replaced by codes, encoded in batches.
+
+        Args:
+            conversations: as in `apply_chat_template`.
+            sampling_rate: Hz of arrays of sound that tell no rate of their own, by default the speech codec's.
+
+        Raises:
+            ValueError: what is no message, see `rendering.check_messages`, or an unreadable medium.
+        """
+        for conversation in conversations:
+            check_messages(conversation)
+        copies = [
+            [
+                {**message, "content": [dict(block) for block in sorted_blocks(message["content"])]}
+                if not isinstance(message["content"], str)
+                else dict(message)
+                for message in conversation
+            ]
+            for conversation in conversations
+        ]
+        whose = [(b, m["role"]) for c in copies for m in c if not isinstance(m["content"], str) for b in m["content"]]
+        media = [(block, raw_medium(block), role) for block, role in whose if block["type"] != "text"]
+        for kind in ("motion", "audio"):
+            raw = [(block, medium) for block, medium, _ in media if block["type"] == kind and medium is not None]
+            given = [medium for _, medium in raw]
+            if not raw:
+                continue
+            if kind == "motion":
+                encoded = self.encode_motion(given)
+            else:
+                encoded = [{"codes": codes} for codes in self.encode_speech(given, sampling_rate=sampling_rate)]
+            for (block, _), codes in zip(raw, encoded, strict=True):
+                block.clear()  # nothing is left of the medium for a template to see
+                block.update({"type": kind, kind: codes})
+        for block, _, role in media:
+            kind = block["type"]
+            block[kind] = plain_codes(kind, block[kind], with_transform=role != "assistant")
+        return copies
+
+    def apply_chat_template(
+        self,
+        conversation,
+        chat_template=None,
+        add_generation_prompt=False,
+        tokenize=False,
+        return_dict=False,
+        return_tensors=None,
+        return_assistant_tokens_mask=False,
+        continue_final_message=False,
+        **kwargs,
+    ):
+        """A dialogue as the language model's input.
+
+        Args:
+            conversation: messages, or a list of them. Content is a string or blocks: `{"type": "text", "text"}`,
+                `{"type": "motion", "motion": SmplxMotion | .npz path | {"body", "hand", "trans"}}`,
+                `{"type": "audio", "audio": recording | {"codes"}}`; a recording is anything that `audio.read_audio`
+                takes, and `url`, `path` or `sampling_rate` may stand in the block itself. Raw media are encoded.
+            chat_template: another template, or the name of one of the processor's; it is then rendered as a string
+                and tokenized, and so is one that was set on the processor.
+            add_generation_prompt: end with the character's role marker.
+            tokenize: ids instead of a string.
+            return_dict: `BatchFeature` with `input_ids`, `attention_mask` (and `assistant_masks` when asked for), a
+                batch even of one conversation, as all processors of transformers give it and TRL reads it. It is
+                padded on the left when `return_tensors` is given.
+            continue_final_message: leave the last message open, for the model to go on with its words.
+            kwargs: variables of another template (`tools`, ...), and for ids `padding`, `padding_side`,
+                `pad_to_multiple_of`, `truncation`, `max_length` as in tokenizers; `sampling_rate` of arrays of sound
+                that tell none. These may also come in `processor_kwargs`, as in processors of transformers.
+
+        Raises:
+            ValueError: unknown content types or roles, unreadable media, codes outside the codebooks, an unknown
+                keyword, or `truncation` of a conversation with motion or sound.
+        """
+        if isinstance(conversation, Iterable) and not isinstance(conversation, (str, bytes, Mapping)):
+            conversation = list(conversation)  # a column of a data set, too
+        single = not isinstance(conversation, list) or not conversation or isinstance(conversation[0], Mapping)
+        template = self._template(chat_template)
+        exact = chat_template is None and self.chat_template == self._first_template
+        options, variables = sorted_keywords(kwargs, set() if exact else variables_of(template))
+        return_tensors = options.pop("return_tensors", return_tensors)
+        return_tensors = None if return_tensors == "auto" else return_tensors
+        if return_assistant_tokens_mask and not (tokenize and return_dict):
+            raise ValueError("return_assistant_tokens_mask=True needs tokenize=True and return_dict=True")
+        sampling_rate = options.pop("sampling_rate", None)
+        conversations = self.encode_media([conversation] if single else conversation, sampling_rate)
+        if continue_final_message:
+            if add_generation_prompt or return_assistant_tokens_mask:
+                raise ValueError("continue_final_message excludes add_generation_prompt and assistant masks")
+            for messages in conversations:
+                check_continued(messages[-1], continue_final_message)
+        # Not only for ids: what cannot be said as ids must not be said as a string either
+        rendered = [self.renderer.chat(c, add_generation_prompt, bool(continue_final_message)) for c in conversations]
+        if not tokenize or not exact:
+            by_template = self.tokenizer.apply_chat_template(
+                conversations[0] if single and not tokenize else conversations,
+                chat_template=template,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                tokenize=tokenize,
+                return_dict=tokenize,
+                return_assistant_tokens_mask=return_assistant_tokens_mask,
+                **variables,
+            )
+            if not tokenize:
+                return by_template
+            rows = {name: by_template[name] for name in ("input_ids", "assistant_masks") if name in by_template}
+        else:
+            rows = {"input_ids": [r["input_ids"].tolist() for r in rendered]}
+            if return_assistant_tokens_mask:
+                rows["assistant_masks"] = [(r["labels"] >= 0).astype(int).tolist() for r in rendered]
+        rows["attention_mask"] = [[1] * len(ids) for ids in rows["input_ids"]]
+        if options.get("truncation"):
+            rows = self._cut(rows, self._limit(options, "truncation"), conversations)
+        side = "left" if exact else self.tokenizer.padding_side
+        rows = self._padded(rows, options, return_tensors is not None, side)
+        output = BatchFeature(rows, tensor_type=return_tensors)
+        if return_dict:
+            return output
+        return output["input_ids"][0] if single and return_tensors is None else output["input_ids"]
+
+    def _template(self, chosen: str | None) -> str:
+        """A chat template by its name or text, by default the processor's own."""
+        known = self.chat_template if isinstance(self.chat_template, dict) else {"default": self.chat_template}
+        if chosen is None and "default" not in known:
+            raise ValueError(f"chat_template must be one of {', '.join(known)}: the processor has no default")
+        return known["default"] if chosen is None else known.get(chosen, chosen)
+
+    def _limit(self, options: dict, needed_by: str) -> int:
+        limit = options.get("max_length", self.tokenizer.model_max_length)
+        if not isinstance(limit, int) or not 0 < limit < _NO_LIMIT:
+            raise ValueError(f"{needed_by} needs a positive max_length, as the tokenizer knows none; got {limit!r}")
+        return limit
+
+    def _cut(self, rows: dict, limit: int, conversations: list[list[dict]]) -> dict:
+        """Rows of `limit` tokens at most, cut where the tokenizer cuts."""
+        for ids, messages in zip(rows["input_ids"], conversations, strict=True):
+            blocks = (block for m in messages if not isinstance(m["content"], str) for block in m["content"])
+            if len(ids) > limit and any(block["type"] != "text" for block in blocks):
+                raise ValueError(
+                    f"truncation would cut through motion or audio: {len(ids)} tokens, max_length={limit}; leave out "
+                    "the oldest rounds, or cut the recordings"
+                )
+        cut = slice(-limit, None) if self.tokenizer.truncation_side == "left" else slice(limit)
+        return {name: [row[cut] for row in column] for name, column in rows.items()}
+
+    def _padded(self, rows: dict, options: dict, as_tensors: bool, side: str) -> dict:
+        how, step = options.get("padding", as_tensors), options.get("pad_to_multiple_of", 1)
+        if not isinstance(step, int) or step < 1 or (step > 1 and not how):
+            raise ValueError(f"pad_to_multiple_of is {step!r}, expected 1 or more, beside padding=True")
+        if not how:
+            return rows
+        longest = max(map(len, rows["input_ids"]))
+        width = self._limit(options, "padding='max_length'") if how == "max_length" else longest
+        if width < longest and as_tensors:
+            raise ValueError(
+                f"max_length is {width}, but a conversation has {longest} tokens; pass truncation=True or a larger one"
+            )
+        return pad_to(-(-width // step) * step, rows, self.tokenizer.pad_token_id, options.get("padding_side", side))
+
     def __call__(self, text=None, motion=None, audio=None, **kwargs) -> BatchFeature:
         """Ids of text, of a motion, of a recording, or of all three in that order (no roles, no template).
 
         Args:
             text (`str` | `list[str]`, *optional*): tokenized by the text tokenizer.
-            motion (`SmplxMotion` | path | list of them, *optional*): rendered as `{trans}{body}{hand}`.
+            motion (`SmplxMotion` | path of a `.npz` | list of them, *optional*): rendered as `{trans}{body}{hand}`.
             audio (recording in any form that `audio.read_audio` takes | list of them, *optional*): as `{speech}`.
             kwargs: of the tokenizer (`return_tensors`, `padding`, `max_length`, ...), as they are or in `text_kwargs`;
                 beside motion or audio those that pad, as nothing of these is cut off. `sampling_rate`, as it is or in
@@ -282,8 +566,8 @@ class SolamiProcessor(ChatProcessing, SpeechProcessing, ProcessorCodecs):
         rows = [media.values()] if count is None else zip(*media.values(), strict=True)
         contents = [[{"type": n, n: v} for n, v in zip(media, row, strict=True) if n != "text" or v] for row in rows]
         encoded = self.encode_media([[{"role": "user", "content": c}] for c in contents], of_audio["sampling_rate"])
-        pieces = [[p for block in c[0]["content"] for p in self._renderer.block(block)] for c in encoded]
-        ids = [self._renderer._join([(piece, False) for piece in p])["input_ids"].tolist() for p in pieces]
+        pieces = [[p for block in c[0]["content"] for p in self.renderer.block(block)] for c in encoded]
+        ids = [self.renderer.join([(piece, False) for piece in p])["input_ids"].tolist() for p in pieces]
         output = {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}
         padding = {"padding": False, **{name: options[name] for name in PADDING if name in options}}
         output = dict(self.tokenizer.pad(output, **padding))

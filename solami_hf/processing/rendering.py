@@ -1,4 +1,4 @@
-"""Tasks and dialogues rendered to ids and labels.
+"""Messages and tasks rendered to ids and labels, and what of messages and keywords is checked before.
 
 Codes become ids by adding the modality's first id; text runs are tokenized once and cached. No modality token ever
 passes through a string, and labels are exact because every piece knows whether it is trained on. The result equals the
@@ -7,11 +7,18 @@ tokenization of the string that the chat template writes (tested), as all text r
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import jinja2
 import numpy as np
+from jinja2 import meta
 
 from ..modeling.solami.configuration_solami import require_layout
 from ..modeling.solami.vocabulary import BRACKETS, MARKERS
-from .answers import CHUNK_SECONDS, Chunks, _is_reserved
+from .answers import CHUNK_SECONDS, Chunks, is_reserved
 
 IGNORE = -100
 MOST_CACHED_TEXTS = 50_000
@@ -23,6 +30,27 @@ TASKS = {
     "speech_to_text": ("audio", "text"),
     "speech_to_speech": ("audio", "audio"),
 }
+ROLES = ("system", "user", "assistant")
+CODES = ("trans", "body", "hand")
+_BLOCKS = {
+    "text": ("text",),
+    "motion": ("motion", "path", "url"),
+    "audio": ("audio", "array", "raw", "bytes", "path", "url"),
+}
+
+PADDING = ("padding", "max_length", "pad_to_multiple_of", "padding_side")
+_OPTIONS = (*PADDING, "truncation", "return_tensors", "sampling_rate", "add_special_tokens")
+_GROUPS = ("processor_kwargs", "tokenizer_kwargs", "common_kwargs", "text_kwargs", "audio_kwargs")
+_ARGUMENTS = ("add_generation_prompt", "chat_template", "continue_final_message", "conversation", "return_dict",
+              "return_assistant_tokens_mask", "tokenize")  # fmt: skip
+_CHOICES = {
+    "padding": (True, False, "longest", "max_length", "do_not_pad"),
+    "truncation": (True, False, "longest_first", "only_first", "do_not_truncate"),
+    "padding_side": ("left", "right"),
+    "add_special_tokens": (False,),  # the template writes all tokens itself
+}
+_LEFT_OUT = ("tools", "documents", "load_audio_from_video", "sanitize_control_tokens")
+"""Arguments of transformers that ask for nothing when they are empty."""
 
 
 class TokenRenderer:
@@ -32,7 +60,7 @@ class TokenRenderer:
         tokenizer: a text tokenizer that `vocabulary.extend_tokenizer` has extended.
         layout: anything with `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`).
         interleaved: whether answers are written in chunks of equal time; by default what the layout says, else not.
-        chunk_seconds: length of these chunks, see `interleaving`.
+        chunk_seconds: length of these chunks, see `answers`.
     """
 
     def __init__(self, tokenizer, layout, interleaved: bool | None = None, chunk_seconds: float = CHUNK_SECONDS):
@@ -42,7 +70,7 @@ class TokenRenderer:
         self.chunks = Chunks.of(layout, chunk_seconds) if interleaved else None
         self._text_cache: dict[tuple[str, bool], np.ndarray | None] = {}
         spans = [span["first_id"] + span["size"] for span in layout.modalities.values()]
-        self._reserved = _is_reserved(np.arange(max(*spans, *layout.markers.values()) + 1), layout)
+        self._reserved = is_reserved(np.arange(max(*spans, *layout.markers.values()) + 1), layout)
 
     def text(self, text: str, first: bool = False) -> np.ndarray:
         """Ids of a run of text. `first`: at the very start of a sequence, where some tokenizers add a space.
@@ -117,7 +145,7 @@ class TokenRenderer:
         prompt = [np.array([markers["human"]]), lead, *self.block(source), np.array([markers["eoh"]]), " "]
         prompt += [np.array([markers["mmgpt"]])]
         answer = [*self._answer([target]), np.array([markers["eos"]])]
-        return self._join([(piece, False) for piece in prompt] + [(piece, True) for piece in answer])
+        return self.join([(piece, False) for piece in prompt] + [(piece, True) for piece in answer])
 
     def chat(
         self, messages: list[dict], add_generation_prompt: bool = False, continue_final_message: bool = False
@@ -148,7 +176,7 @@ class TokenRenderer:
             pieces.pop()  # the end of the last message
         if add_generation_prompt:
             pieces += [("\n", False), (np.array([markers["mmgpt"]]), False)]
-        return self._join(pieces)
+        return self.join(pieces)
 
     def _content(self, message: dict, is_answer: bool) -> list:
         blocks = sorted_blocks(message["content"])
@@ -166,7 +194,7 @@ class TokenRenderer:
             words.append(np.array([self.layout.markers["eot"]]))
         return words + pieces
 
-    def _join(self, pieces: list) -> dict:
+    def join(self, pieces: list) -> dict:
         """Merges neighbouring strings, tokenizes them, and concatenates ids and labels."""
         merged = []
         for piece, trained in pieces:
@@ -219,3 +247,133 @@ def drop_oldest_rounds(messages: list[dict], fits) -> list[dict] | None:
         later = [i for i, m in enumerate(turns) if m["role"] == "user" and i > 0]
         turns = turns[later[0] :] if later else []
     return None
+
+
+# ---- checks
+
+
+def check_messages(messages) -> None:
+    """ValueError for what is no conversation: a list of `{"role", "content"}` whose content is a string or blocks.
+
+    A block is `{"type": "text", "text": str}`, or of type "motion" or "audio" with the medium under the same name, or
+    under another that `audio.read_audio` knows.
+    """
+    if not isinstance(messages, (list, tuple)):
+        raise ValueError(f"a conversation is a list of messages, got {type(messages).__name__}")
+    if not messages:
+        raise ValueError("the conversation is empty; give at least one message")
+    for message in messages:
+        if not isinstance(message, Mapping):
+            raise ValueError(f'a message is like {{"role": "user", "content": ...}}, got {type(message).__name__}')
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES:
+            raise ValueError(f"role must be system, user or assistant, got {role!r}")
+        if isinstance(content, str):
+            continue
+        if not isinstance(content, (list, tuple)):
+            raise ValueError(f"a message's content is a string or a list of blocks, got {type(content).__name__}")
+        for block in content:
+            _check_block(block, role)
+
+
+def _check_block(block, role: str) -> None:
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    if isinstance(kind, str) and kind not in _BLOCKS:
+        raise ValueError(f"unknown content type {kind!r}; expected text, motion or audio")
+    if not isinstance(kind, str) or all(block.get(name) is None for name in _BLOCKS[kind]):
+        told = sorted(map(str, block)) if isinstance(block, Mapping) else type(block).__name__
+        told = f"{told}, with no {kind} in it" if isinstance(kind, str) else told
+        raise ValueError(f'a content block is like {{"type": "audio", "audio": ...}}, got {told}')
+    if kind == "text" and not isinstance(block["text"], str):
+        raise ValueError(f"the text of a block is a string, got {type(block['text']).__name__}")
+    if kind != "text" and role == "system":
+        raise ValueError(f"a system message has words alone, got a block of type {kind}")
+
+
+def raw_medium(block: Mapping):
+    """What `encode_motion` or `encode_speech` takes of a motion or audio block, None where it holds codes already."""
+    named = block.get(block["type"])
+    if isinstance(named, Mapping) and (block["type"] == "motion" or "codes" in named):
+        return None
+    if block["type"] == "motion":
+        return named if named is not None else block.get("path") or block.get("url")
+    return {name: value for name, value in block.items() if name not in ("type", "text", "motion")}
+
+
+def plain_codes(kind: str, codes: Mapping, with_transform: bool) -> dict[str, list[int]]:
+    """Codes of a motion or audio block as lists of int, as the chat template needs them.
+
+    Args:
+        with_transform: keep a motion's transform; the character's turns carry none.
+
+    Raises:
+        ValueError: other names than those of codes, or codes that are no integers.
+    """
+    known = ("codes",) if kind == "audio" else CODES
+    if codes.keys() - set(known):
+        form = '{"codes"}' if kind == "audio" else 'a SmplxMotion, a path or {"body", "hand", "trans"}'
+        raise ValueError(f"the codes of {kind} are {form}, got {sorted(map(str, codes))}")
+    plain = {}
+    for name, values in codes.items():
+        if (values is None and kind == "motion") or (name == "trans" and not with_transform):
+            continue
+        values = np.asarray(values)
+        if values.size and values.dtype.kind not in "iu":
+            raise ValueError(f"{name} of a block of {kind} holds {values.dtype}, expected codes, which are integers")
+        plain[name] = values.astype(np.int64).reshape(-1).tolist()
+    return plain
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str], place: str, others: Iterable[str] = ()) -> None:
+    """ValueError for the first name that is none of the known ones, with the one, or of `others`, that is like it."""
+    known, hints = set(known), sorted({*known, *others})
+    for name in names:
+        if name not in known:
+            like = difflib.get_close_matches(name, hints, 1)
+            hint = f"did you mean {like[0]}?" if like else f"expected among {', '.join(hints)}"
+            raise ValueError(f"{place} has no argument {name!r}; {hint}")
+
+
+def sorted_keywords(kwargs: dict, variables: set[str]) -> tuple[dict, dict]:
+    """Keywords of `apply_chat_template` as options for ids and variables of the template."""
+    given: dict = {}
+    waiting = [kwargs]
+    while waiting:
+        for name, value in waiting.pop().items():
+            if name in _GROUPS and isinstance(value, Mapping):
+                waiting.append(value)
+            elif value is not None and not (name in _LEFT_OUT and not value):
+                given[name] = value
+    for name in ("tools", "documents"):
+        if name in given and name not in variables:
+            raise ValueError(f"the chat template has no place for {name}; leave them out, or give another template")
+    refuse_unknown(given, {*_OPTIONS, *variables}, "apply_chat_template", _ARGUMENTS)
+    options = {name: value for name, value in given.items() if name in _OPTIONS}
+    for name, values in _CHOICES.items():
+        if name in options and options[name] not in values:
+            raise ValueError(f"{name} is {options[name]!r}, expected one of {', '.join(map(repr, values))}")
+        if options.get(name) in ("do_not_pad", "do_not_truncate"):
+            options[name] = False
+    if "max_length" in options and not options.get("truncation") and options.get("padding") != "max_length":
+        raise ValueError(f"max_length={options['max_length']} needs truncation=True or padding='max_length'")
+    options.pop("add_special_tokens", None)
+    return options, {name: value for name, value in given.items() if name not in _OPTIONS}
+
+
+@lru_cache(maxsize=16)
+def variables_of(template: str) -> set[str]:
+    """The names that a template reads and does not set."""
+    plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template)  # a tag that only transformers knows
+    found = meta.find_undeclared_variables(jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain))
+    return found - {"messages", "add_generation_prompt"}
+
+
+def check_continued(message: dict, field: bool | str) -> None:
+    """ValueError for a last message that cannot be gone on with."""
+    if field not in (True, "content"):
+        raise ValueError(f"continue_final_message is {field!r}, expected True: messages have no such words")
+    content = message["content"]
+    kinds = {"text"} if isinstance(content, str) else {block["type"] for block in content}
+    if kinds != {"text"}:
+        told = " and ".join(sorted(kinds)) or "nothing"
+        raise ValueError(f"continue_final_message goes on with words, and the last message holds {told}")

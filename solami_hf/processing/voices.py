@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import cached_file
 
+from ..modeling.speech_codec.codec_interface import codec_fingerprint
 from .files.atomic_write import atomic_write
-from .fingerprints import codec_fingerprint
 
 FOLDER, INDEX = "voices", "voices.json"
 _NAME = re.compile(r"\w(?:[\w .'-]{0,62}\w)?")

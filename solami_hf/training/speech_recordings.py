@@ -14,8 +14,8 @@ from ..processing.audio.speech_voices import speak_all
 from ..processing.audio.waveforms import read_audio
 from ..processing.datasets.manifests import SPLITS, read_manifest
 from ..processing.files.atomic_write import atomic_write
-from ..processing.files.media_files import SOUND_SUFFIXES, find_media, kind_of, tell_left_out, way_out
 from ..processing.files.text_files import read_text
+from ..processing.media_files import SOUND_SUFFIXES, find_media, kind_of, tell_left_out, way_out
 
 logger = logging.getLogger(__name__)
 

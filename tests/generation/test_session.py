@@ -75,9 +75,9 @@ def test_context_is_what_the_processor_renders(pipeline, tiny_processor, monkeyp
         session = DialogueSession(pipeline, character)
         play(session, range(3))
         messages = session.messages
-        rendered = tiny_processor._renderer.chat(messages)["input_ids"].tolist()
+        rendered = tiny_processor.renderer.chat(messages)["input_ids"].tolist()
         assert session.context_ids == rendered and len(messages) == (7 if character else 6)
-        prompt = tiny_processor._renderer.chat(messages[:-1], add_generation_prompt=True)["input_ids"].tolist()
+        prompt = tiny_processor.renderer.chat(messages[:-1], add_generation_prompt=True)["input_ids"].tolist()
         assert prompts[-1][0].tolist() == prompt
 
 

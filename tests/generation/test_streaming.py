@@ -108,7 +108,7 @@ def answer_ids(processor, seconds=2.0):
     blocks = [{"type": "motion", "motion": motion}, {"type": "audio", "audio": {"codes": speech}}]
     if processor.answer_format == "text_motion_speech":
         blocks.insert(0, {"type": "text", "text": "please wave"})
-    rendered = processor._renderer.chat([{"role": "assistant", "content": blocks}])
+    rendered = processor.renderer.chat([{"role": "assistant", "content": blocks}])
     return rendered["input_ids"][rendered["labels"] >= 0].tolist(), motion, speech
 
 

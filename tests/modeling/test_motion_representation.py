@@ -4,9 +4,14 @@ import pytest
 import torch
 
 from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
-from solami_hf.modeling.motion_vq.kinematics import global_rotations, local_rotations, on_the_tree, place_on_tree
+from solami_hf.modeling.motion_vq.kinematics import (
+    global_rotations,
+    local_rotations,
+    on_the_tree,
+    place_on_tree,
+    rotation_6d_to_matrix,
+)
 from solami_hf.modeling.motion_vq.motion_representation import _TOLD, _rest, _shortest_turn, raw_features, represent
-from solami_hf.modeling.motion_vq.rotation_6d import rotation_6d_to_matrix
 from solami_hf.processing.motion.features import features_to_joints, smplx_to_features
 
 

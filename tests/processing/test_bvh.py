@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from solami_hf.modeling.motion_vq.kinematics import axis_angle_to_matrix
 from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES, joint_positions, standing_height
 from solami_hf.processing.motion.formats.bvh import read_bvh, read_skeleton_motion, write_bvh
-from solami_hf.processing.motion.rotations import axis_angle_to_matrix
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 CMU_CLIP = Path(__file__).parents[1] / "data" / "cmu_01_01.bvh"

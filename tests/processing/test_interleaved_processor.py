@@ -54,7 +54,7 @@ def test_an_answer_as_it_is_written(processor):
 def test_template_and_ids_say_the_same(tiny_tokenizer, rates, answer):
     processor = make(tiny_tokenizer, frame_rates=rates)
     processor = make(tiny_tokenizer, frame_rates=rates, chat_template=processor.chat_template)  # as after loading
-    rendered = processor._renderer.chat(messages(**answer))
+    rendered = processor.renderer.chat(messages(**answer))
     text = processor.tokenizer.apply_chat_template(messages(**answer), tokenize=False)
     assert processor.tokenizer(text, add_special_tokens=False)["input_ids"] == rendered["input_ids"].tolist()
     found = processor.tokenizer.apply_chat_template(
@@ -69,27 +69,27 @@ def test_several_levels_of_speech(tiny_tokenizer):
     conversation[1]["content"][-1]["audio"]["codes"] = [c for i in range(12) for c in (i, 512 + i)]
     text = processor.apply_chat_template(conversation)
     assert "<🗣️4><🗣️516><🕺3>" in text  # five frames of two levels in a chunk
-    ids = processor._renderer.chat(conversation)["input_ids"].tolist()
+    ids = processor.renderer.chat(conversation)["input_ids"].tolist()
     assert processor.tokenizer(text, add_special_tokens=False)["input_ids"] == ids
     assert processor.parse_response(ids[ids.index(processor.markers["mmgpt"]) + 1 :]).valid
 
 
 def test_what_the_grammar_wants_is_what_is_rendered_and_parsed(processor):
-    rendered = processor._renderer.chat(messages(body=7, speech=51))
+    rendered = processor.renderer.chat(messages(body=7, speech=51))
     ids = rendered["input_ids"][rendered["labels"] >= 0]
     answer = processor.parse_response(ids)
     assert answer.valid and answer.body.tolist() == [0, 1, 2, 3, 4, 5, 6] and len(answer.speech) == 51
     assert AnswerGrammar(processor).interleaved
     sequential = make(processor.tokenizer, interleaved=False)
     assert not sequential.parse_response(ids).valid and not AnswerGrammar(sequential).interleaved
-    in_a_row = sequential._renderer.chat(messages(body=7, speech=51))
+    in_a_row = sequential.renderer.chat(messages(body=7, speech=51))
     in_a_row = in_a_row["input_ids"][in_a_row["labels"] >= 0]
     assert sequential.parse_response(in_a_row).valid and "not in chunks" in processor.parse_response(in_a_row).reason
 
 
 def test_tasks_are_interleaved_too(processor):
     motion = messages(body=4)[1]["content"][1]
-    rendered = processor._renderer.task("Move.", {"type": "text", "text": "wave"}, motion)
+    rendered = processor.renderer.task("Move.", {"type": "text", "text": "wave"}, motion)
     text = processor.decode(rendered["input_ids"][rendered["labels"] >= 0])
     assert text == "<sobo><🕺0><🕺1><🕺2><soha><🤚7><🤚8><🤚9><🕺3><eobo><🤚10><eoha><eos>"
 
@@ -120,10 +120,10 @@ def test_rates_are_those_of_the_codecs(tiny_tokenizer, tiny_codecs):
     faster = type(speech.config)(**{**speech.config.to_dict(), "sampling_rate": 24000, "lm_levels": 2})
     processor = make(tiny_tokenizer, (motion, type(speech)(faster)))
     assert processor.frame_rates == {"speech": 150.0, "body": 7.5, "hand": 7.5}
-    assert processor._renderer.chunks.frames("speech") == 30.0  # of both levels
+    assert processor.renderer.chunks.frames("speech") == 30.0  # of both levels
     assert make(tiny_tokenizer, (motion, None)).frame_rates["speech"] == 50.0
     given = make(tiny_tokenizer, (motion, None), frame_rates={"speech": 10.0, "body": 5.0, "hand": 5.0})
-    assert given.frame_rates["body"] == 5.0 and given._renderer.chunks.frames("body") == 2.0
+    assert given.frame_rates["body"] == 5.0 and given.renderer.chunks.frames("body") == 2.0
     with pytest.raises(ValueError, match="above 0"):
         make(tiny_tokenizer, frame_rates={"speech": 0, "body": 7.5, "hand": 7.5})
 

@@ -11,7 +11,7 @@ from solami_hf.hub_cards.push_refusals import refusals
 from solami_hf.processing.convert_command import convert_motion
 from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_rows
 from solami_hf.processing.datasets.manifests import BadRow
-from solami_hf.processing.files.media_files import SOUND_SUFFIXES, files_below, find_media
+from solami_hf.processing.media_files import SOUND_SUFFIXES, files_below, find_media
 from solami_hf.processing.motion.motion_io import read_motion, write_motion
 from solami_hf.training.speech_recordings import read_recordings
 

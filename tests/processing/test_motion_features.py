@@ -4,6 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from solami_hf.modeling.motion_vq.kinematics import (
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    rotation_6d_to_matrix,
+    rotation_y,
+)
 from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES, joint_positions
 from solami_hf.processing.motion.features import (
     canonicalize,
@@ -13,12 +19,6 @@ from solami_hf.processing.motion.features import (
     motion_to_features,
     relative_transform,
     smplx_to_features,
-)
-from solami_hf.processing.motion.rotations import (
-    axis_angle_to_matrix,
-    matrix_to_axis_angle,
-    rotation_6d_to_matrix,
-    rotation_y,
 )
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "smplx" / "smplx.npz", allow_pickle=False)

@@ -100,7 +100,7 @@ def test_a_folder_of_bvh_files(tiny_processor, tmp_path):
     (tmp_path / "bvh/cut.bvh").write_text(CMU.read_text()[:9000])
     assert prepare("motion", tmp_path / "bvh", tiny_processor, tmp_path / "out") == {"train": 1, "rejected": 1}
     (row,) = load_tokens(tmp_path / "out", "motion", "train")
-    expected = tiny_processor.encode_motion([CMU])[0]
+    expected = tiny_processor.encode_motion([read_motion(CMU)])[0]
     assert row["text"] == ["walk forward"] and row["body"] == expected["body"].tolist() and row["num_frames"] == 120
 
 

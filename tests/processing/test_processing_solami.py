@@ -1,6 +1,7 @@
 """The processor: media to ids and back, one folder, and equality of the id path with the template's string path."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import soundfile
 import torch
 from transformers import AutoProcessor
 
-from solami_hf.processing.motion.motion_io import resample_motion, write_motion
+from solami_hf.processing.motion.motion_io import read_motions, resample_motion, write_motion
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.processing.processing_solami import SolamiProcessor
 
@@ -237,3 +238,21 @@ def test_a_character_is_known_by_its_prompt_in_blocks(tiny_processor):
     tiny_processor.characters["ada"]["voice"] = "Ada"
     for content in ("You are Ada.", [{"type": "text", "text": "You are Ada."}]):
         assert tiny_processor.voice_of([{"role": "system", "content": content}]) == "Ada"
+
+
+def test_other_capture_formats_are_read_before(tiny_processor):
+    """A processor carries its code, so it reads SMPL-X .npz alone; the pipeline reads every format before."""
+    path = Path(__file__).parents[1] / "data" / "cmu_01_01.bvh"
+    for use in (
+        lambda: tiny_processor.encode_motion([path]),
+        lambda: tiny_processor(motion=path),
+        lambda: tiny_processor.apply_chat_template([{"role": "user", "content": [{"type": "motion", "path": path}]}]),
+    ):
+        with pytest.raises(ValueError, match="cmu_01_01.bvh is no SMPL-X .npz file.*processing.motion.read_motion"):
+            use()
+    with pytest.raises(FileNotFoundError, match="no motion file at nothing.bvh"):
+        tiny_processor.encode_motion(["nothing.bvh"])
+    message = {"role": "user", "content": [{"type": "motion", "path": str(path)}, {"type": "text", "text": "hi"}]}
+    (read,) = read_motions([message])
+    assert isinstance(read["content"][0]["motion"], SmplxMotion) and read["content"][1] is message["content"][1]
+    assert tiny_processor.apply_chat_template([read]).startswith("[Human]: hi")

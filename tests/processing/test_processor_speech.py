@@ -59,7 +59,7 @@ def test_a_chat_with_a_codec_of_several_levels(tiny_tokenizer, tmp_path):
     processor.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "speech_codec/config.json").read_text())["model_type"] == "dac"
     loaded = AutoProcessor.from_pretrained(tmp_path)
-    assert loaded.speech_levels == 2 and loaded._codecs["speech_codec"] is None
+    assert loaded.speech_levels == 2 and loaded._models.loaded["speech_codec"] is None
     options = dict(tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
     rendered = loaded.apply_chat_template(messages, **options)
     assert rendered == processor.apply_chat_template(messages, **options)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from solami_hf.processing.motion import SmplxMotion, resampling
-from solami_hf.processing.motion.resampling import resample_motion
+from solami_hf.processing.motion import SmplxMotion, resample_motion
+from solami_hf.processing.motion import smplx_motion as resampling
 
 
 def spinning(frames: int, fps: float) -> SmplxMotion:

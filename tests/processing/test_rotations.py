@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.processing.motion import rotations
+from solami_hf.modeling.motion_vq import kinematics as rotations
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "smplx" / "smplx.npz", allow_pickle=False)
 

@@ -57,7 +57,7 @@ def test_trl_sft_learns_the_answers_only(start, token_data, tiny_processor, tmp_
     before = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32).eval()
     losses = []
     for row in load_tokens(token_data, "chat", "train", tiny_processor):
-        sample = tiny_processor._renderer.chat(chat_messages(row, tiny_processor.answer_format))
+        sample = tiny_processor.renderer.chat(chat_messages(row, tiny_processor.answer_format))
         ids, labels = (torch.tensor(sample[name])[None] for name in ("input_ids", "labels"))
         losses.append(before(ids, labels=labels).loss.item())
     history = json.loads((tmp_path / "tuned" / "checkpoint-2" / "trainer_state.json").read_text())["log_history"]

@@ -19,8 +19,15 @@ exact layout is not published.
 import torch
 
 from .free_body import REST
-from .kinematics import SMPLX_PARENTS, global_rotations, local_rotations, on_the_tree, place_on_tree
-from .rotation_6d import matrix_to_rotation_6d, rotation_6d_to_matrix
+from .kinematics import (
+    SMPLX_PARENTS,
+    global_rotations,
+    local_rotations,
+    matrix_to_rotation_6d,
+    on_the_tree,
+    place_on_tree,
+    rotation_6d_to_matrix,
+)
 
 _ROOT = 9  # features of the root
 _TOLD = [*range(1, 22), *range(25, 55)]  # joints of the raw features

@@ -23,7 +23,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
 from ..remote_code import write_remote_code
-from ..speech_codec.modeling_speech_codec import mask_lengths
+from ..speech_codec.codec_interface import mask_lengths
 from .configuration_soundstorm import SolamiSoundStormConfig
 from .soundstorm_masking import Draws, fill_levels, fill_upstream
 

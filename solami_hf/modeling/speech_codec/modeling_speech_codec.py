@@ -22,6 +22,14 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..motion_vq.quantizers import Float32Buffers, add_over_ranks, fixed_normal, take_from_first_rank
 from ..remote_code import write_remote_code
+from .codec_interface import (
+    SolamiSpeechCodecDecoderOutput,
+    SolamiSpeechCodecEncoderOutput,
+    check_audio,
+    check_codes,
+    check_levels,
+    mask_lengths,
+)
 from .configuration_speech_codec import SolamiSpeechCodecConfig
 
 # Samples of the clips that go through the network together, on a CPU and elsewhere: so many share one reading of the
@@ -30,31 +38,6 @@ _PASS_SAMPLES = (1 << 20, 1 << 21)
 # Of these, samples that go together through the layers of high rate: on a CPU what lies between them, 256 bytes a
 # sample at the original's width, must stay near the caches.
 _PART_SAMPLES = (1 << 15, 1 << 21)
-
-
-@dataclass
-class SolamiSpeechCodecEncoderOutput(ModelOutput):
-    """
-    Args:
-        audio_codes (`torch.LongTensor` of shape `(batch, num_quantizers, frames)`): codes, 0 behind the end of a clip.
-        code_mask (`torch.BoolTensor` of shape `(batch, frames)`): True where the code stands for real sound.
-    """
-
-    audio_codes: torch.LongTensor | None = None
-    code_mask: torch.BoolTensor | None = None
-
-
-@dataclass
-class SolamiSpeechCodecDecoderOutput(ModelOutput):
-    """
-    Args:
-        audio_values (`torch.FloatTensor` of shape `(batch, 1, hop_length * frames)`): waveform, nominally in [-1, 1],
-            0 where `padding_mask` is False.
-        padding_mask (`torch.BoolTensor` of shape `(batch, hop_length * frames)`): True where the sound is real.
-    """
-
-    audio_values: torch.FloatTensor | None = None
-    padding_mask: torch.BoolTensor | None = None
 
 
 @dataclass
@@ -623,47 +606,6 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         )
 
 
-def check_audio(values: torch.Tensor) -> None:
-    """Raises ValueError unless `values` is a float waveform (batch, 1, samples) with samples that are all finite."""
-    if values.dim() != 3 or values.shape[1] != 1 or not values.is_floating_point():
-        raise ValueError(
-            f"input_values is {values.dtype} of shape {tuple(values.shape)}, expected a float waveform of shape "
-            "(batch, 1, samples); average stereo channels and add dimensions with values[None, None]"
-        )
-    if 0 in values.shape:
-        raise ValueError(f"input_values of shape {tuple(values.shape)} is empty; give at least one sample")
-    if not torch.isfinite(values).all():
-        raise ValueError("input_values holds NaN or infinite samples; clean the recording first")
-
-
-def check_levels(num_quantizers: int | None, available: int) -> int:
-    """The number of levels asked for, all of them if None; ValueError for one that the codec does not have."""
-    levels = available if num_quantizers is None else num_quantizers
-    if not 1 <= levels <= available:
-        raise ValueError(f"num_quantizers is {levels}, expected 1 to {available}")
-    return levels
-
-
-def check_codes(codes: torch.Tensor, available: int, codebook_size: int, first_quantizer: int = 0) -> None:
-    """Raises ValueError unless `codes` are integers (batch, q, frames) of levels that the codec has."""
-    if codes.dim() != 3 or codes.is_floating_point():
-        raise ValueError(
-            f"audio_codes is {codes.dtype} of shape {tuple(codes.shape)}, expected integers of shape "
-            "(batch, levels, frames)"
-        )
-    if 0 in codes.shape:
-        raise ValueError(f"audio_codes of shape {tuple(codes.shape)} is empty; give at least one frame")
-    if first_quantizer < 0 or first_quantizer + codes.shape[1] > available:
-        raise ValueError(
-            f"audio_codes has {codes.shape[1]} levels from level {first_quantizer} on, the codec has {available}"
-        )
-    if int(codes.min()) < 0 or int(codes.max()) >= codebook_size:
-        raise ValueError(
-            f"audio_codes holds {int(codes.min())} to {int(codes.max())}, expected 0 to {codebook_size - 1} "
-            "(codes of the codec, not token ids of the language model)"
-        )
-
-
 def passes(lengths: torch.Tensor, limit: int):
     """Splits a batch into passes of clips of like length, so that little is computed for padding.
 
@@ -683,21 +625,3 @@ def passes(lengths: torch.Tensor, limit: int):
         rows, order = torch.tensor(order[-count:], device=lengths.device), order[:-count]
         clips = lengths[rows]
         yield rows, longest, None if (clips == longest).all() else clips
-
-
-def mask_lengths(mask: torch.Tensor | None, shape: tuple[int, int], name: str, device: torch.device) -> torch.Tensor:
-    """Real length of each row (batch,) of a boolean mask (batch, time) whose padding comes behind.
-
-    Raises:
-        ValueError: wrong shape or type, a row without anything real, padding before something real.
-    """
-    if mask is None:
-        return torch.full(shape[:1], shape[1], device=device)
-    if mask.shape != shape or mask.dtype != torch.bool:
-        raise ValueError(f"{name} is {mask.dtype} of shape {tuple(mask.shape)}, expected torch.bool of shape {shape}")
-    lengths = mask.sum(1)
-    if (lengths == 0).any():
-        raise ValueError(f"{name} row {int((lengths == 0).nonzero()[0, 0])} is all padding; drop empty clips")
-    if (mask[:, 1:] & ~mask[:, :-1]).any():
-        raise ValueError(f"{name} has padding before real values; pad behind the clips")
-    return lengths.to(device)

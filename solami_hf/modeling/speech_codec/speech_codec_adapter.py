@@ -16,19 +16,19 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
-from .configuration_speech_codec import SolamiSpeechCodecConfig
-from .modeling_speech_codec import (
+from .codec_interface import (
     SolamiSpeechCodecDecoderOutput,
     SolamiSpeechCodecEncoderOutput,
-    SolamiSpeechCodecModel,
     check_audio,
     check_codes,
     check_levels,
     mask_lengths,
 )
 
+OURS = "solami_speech_codec"
+"""`model_type` of `SolamiSpeechCodecModel`, whose code a saved processor does not carry beside this module."""
 _PAD_THEMSELVES = ("mimi", "encodec")  # the others need whole frames
 
 
@@ -207,13 +207,14 @@ class SpeechCodecAdapter(nn.Module):
         return self.codec.decode(audio_codes=codes).audio_values
 
 
-def as_speech_codec(model, lm_levels: int | None = None) -> SolamiSpeechCodecModel | SpeechCodecAdapter:
+def as_speech_codec(model, lm_levels: int | None = None) -> PreTrainedModel | SpeechCodecAdapter:
     """A codec as the processor uses it: ours and adapted ones as they are, another one of transformers adapted.
 
     Raises:
         ValueError: `model` is no codec, or has other levels.
     """
-    if isinstance(model, (SolamiSpeechCodecModel, SpeechCodecAdapter)):
+    ours = isinstance(model, PreTrainedModel) and model.config.model_type == OURS
+    if ours or isinstance(model, SpeechCodecAdapter):
         if lm_levels not in (None, model.config.lm_levels):
             raise ValueError(f"lm_levels is {lm_levels}, but the codec was made for {model.config.lm_levels}")
         return model
@@ -222,9 +223,7 @@ def as_speech_codec(model, lm_levels: int | None = None) -> SolamiSpeechCodecMod
     return SpeechCodecAdapter(model, lm_levels)
 
 
-def load_speech_codec(
-    name_or_path, lm_levels: int | None = None, **kwargs
-) -> SolamiSpeechCodecModel | SpeechCodecAdapter:
+def load_speech_codec(name_or_path, lm_levels: int | None = None, **kwargs) -> PreTrainedModel | SpeechCodecAdapter:
     """Loads any speech codec by hub id or folder, in evaluation mode and float32 unless `dtype` says otherwise.
 
     Args:
@@ -236,11 +235,7 @@ def load_speech_codec(
         OSError: nothing to load there.
         ValueError: it is no codec, or has fewer levels.
     """
-    known, _ = PreTrainedConfig.get_config_dict(name_or_path, **kwargs)
-    # Ours by name: as remote code it is known to no Auto class.
-    ours = known.get("model_type") == SolamiSpeechCodecConfig.model_type
-    model_class = SolamiSpeechCodecModel if ours else AutoModel
-    model = model_class.from_pretrained(name_or_path, **{"dtype": torch.float32, **kwargs})
+    model = AutoModel.from_pretrained(name_or_path, **{"dtype": torch.float32, **kwargs})
     return as_speech_codec(model.eval(), lm_levels)
 
 

@@ -10,6 +10,14 @@ import re
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+SOUND_SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".mp3", ".opus", ".oga", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64",
+    ".wave", ".mp2",
+)  # fmt: skip
+UNREAD_SOUND = frozenset(
+    ".m4a .aac .mp4 .webm .wma .amr .mka .mkv .mov .avi .3gp .m4b .m4r .m4v .weba .ape .wv .ac3 .dts .mpg .mpeg .ogv "
+    ".flv .wmv .ra .spx .voc .sph .tta .mpc .dsf .mid".split()
+)
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3")
 """libsndfile's names of the formats whose ends are known here."""
 
@@ -32,6 +40,14 @@ _MPEG_KBITS = {  # (is version 1, layer) -> by index
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _MPEG_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+
+
+def sound_way_out(name: str | Path) -> str:
+    """What can be read instead of a file that is no readable sound, and how to make that of it."""
+    path = Path(name)
+    if path.suffix.lower() in UNREAD_SOUND:
+        return f"expected {', '.join(SOUND_SUFFIXES)}; convert it: `ffmpeg -i {path.name} {path.stem}.wav`"
+    return f"expected sound ({', '.join(SOUND_SUFFIXES)})"
 
 
 def whole_sound(source: Path | BinaryIO, name: str | Path) -> Path | BinaryIO:

@@ -18,8 +18,7 @@ import torch
 import torchaudio.functional
 
 from ..files.atomic_write import atomic_write
-from ..files.media_files import way_out
-from .sound_files import FORMATS, whole_sound
+from .sound_files import FORMATS, sound_way_out, whole_sound
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +221,8 @@ def read_file(file: str | os.PathLike | BinaryIO, max_seconds: float = MAX_SECON
         with soundfile.SoundFile(whole_sound(path, name)) as sound:
             rate, expected = sound.samplerate, sound.frames
             if sound.format not in FORMATS:
-                raise ValueError(f"{name} is a {sound.format} file, which may not be read whole; {way_out(str(name))}")
+                told = f"is a {sound.format} file, which may not be read whole"
+                raise ValueError(f"{name} {told}; {sound_way_out(name)}")
             _check_rate(rate, f"the rate of {name}")
             if expected >= 1 << 60:
                 raise ValueError(f"{name} does not say how long it is, as streams do; convert it with ffmpeg or sox")
@@ -233,7 +233,7 @@ def read_file(file: str | os.PathLike | BinaryIO, max_seconds: float = MAX_SECON
                 _check_length(count / rate, max_seconds, name)
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: headerless .raw
         reason = re.sub("^Error opening .*?: ", "", str(error))  # which names objects
-        raise ValueError(f"{name} is not a readable sound file ({reason}); {way_out(str(name))}") from error
+        raise ValueError(f"{name} is not a readable sound file ({reason}); {sound_way_out(name)}") from error
     if count < expected:
         raise ValueError(f"{name} is cut short: its header promises more sound than it holds; copy it again")
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate

@@ -111,7 +111,7 @@ class _Kept:
     """Dialogues that can be trained on, and how many were not."""
 
     def __init__(self, processor, answer_format: str, leaking: set[str]):
-        self.renderer, self.answer_format, self.leaking = processor._renderer, answer_format, leaking
+        self.renderer, self.answer_format, self.leaking = processor.renderer, answer_format, leaking
         self.systems = {name: character["system"] for name, character in processor.characters.items()}
         self.count, self.left_out = 0, []
 

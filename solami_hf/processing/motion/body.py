@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from ...modeling.motion_vq.free_body import REST, SOLE
-from ...modeling.motion_vq.kinematics import SMPLX_PARENTS, place_on_tree
-from .rotations import axis_angle_to_matrix
+from ...modeling.motion_vq.kinematics import SMPLX_PARENTS, axis_angle_to_matrix, place_on_tree
 from .smplx_motion import NUM_JOINTS, NUM_PARAMS, PARAM_JOINTS, SmplxMotion
 
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")

@@ -14,16 +14,18 @@ rotations bends the hands where there are 51 joints; here it is the exact invers
 
 import torch
 
-from ...modeling.motion_vq.kinematics import global_rotations, local_rotations, on_the_tree
-from .body import JOINTS_OF_PARAMS, Body, place_joints
-from .rotations import (
+from ...modeling.motion_vq.kinematics import (
     axis_angle_to_matrix,
+    global_rotations,
     heading_angle,
+    local_rotations,
     matrix_to_axis_angle,
     matrix_to_rotation_6d,
+    on_the_tree,
     rotation_6d_to_matrix,
     rotation_y,
 )
+from .body import JOINTS_OF_PARAMS, Body, place_joints
 
 # widths without and with jaw and eyes
 _PARAMS_SIZES = tuple(JOINTS_OF_PARAMS)

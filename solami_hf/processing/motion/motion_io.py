@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files.media_files import READ_SUFFIXES, kind_of, way_out
+from ..media_files import READ_SUFFIXES, kind_of, way_out
+from ..rendering import check_messages, raw_medium
 from .formats.deepmimic import read_deepmimic
 from .formats.humanml3d import read_humanml3d
-from .formats.motion_npz import read_npz, write_npz
-from .resampling import resample_motion
-from .smplx_motion import SmplxMotion, check_fps
+from .formats.motion_npz import named_file, read_npz, write_npz
+from .smplx_motion import SmplxMotion, check_fps, resample_motion
 
-__all__ = ["read_motion", "resample_motion", "write_motion"]
+__all__ = ["read_motion", "read_motions", "resample_motion", "write_motion"]
 
 
 WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb")
@@ -58,21 +58,32 @@ def read_motion(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no motion file at {path}.")
-    if not path.is_file():
-        raise ValueError(f"{path} is a folder or a device, expected a motion file.")
-    if path.suffix.lower() not in READ_SUFFIXES:
+    if path.is_file() and path.suffix.lower() not in READ_SUFFIXES:
         told = way_out(path) if kind_of(path) == "motion" else f"expected a suffix of {', '.join(READ_SUFFIXES)}"
         raise ValueError(f"{path} is no motion file that can be read, {told}")
     if up_axis not in (None, "y", "z"):
         raise ValueError(f'`up_axis` is {up_axis!r}, expected "y", "z" or None (as the file says).')
     fps = None if fps is None else check_fps(fps)
-    try:
+    with named_file(path):
         motion = _read(path, fps, up_axis, pelvis_offset)
         return motion if fps is None else resample_motion(motion, fps)
-    except ValueError as error:
-        raise ValueError(f"{path} holds no usable motion: {error}") from error
-    except (RecursionError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{path} holds no usable motion: {type(error).__name__} while reading it.") from error
+
+
+def read_motions(messages: list[dict]) -> list[dict]:
+    """Messages whose motion files, of any known format, are read: a processor takes motions and SMPL-X `.npz` alone.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_motion`, or what is no message.
+    """
+    check_messages(messages)
+
+    def read(block):
+        medium = raw_medium(block) if block["type"] == "motion" else None
+        if not isinstance(medium, (str, os.PathLike)):
+            return block
+        return {"type": "motion", "motion": read_motion(medium, fps=None)}
+
+    return [m if isinstance(m["content"], str) else {**m, "content": list(map(read, m["content"]))} for m in messages]
 
 
 def _read(path: Path, fps: float | None, up_axis: str | None, pelvis_offset: np.ndarray | None) -> SmplxMotion:

@@ -1,13 +1,17 @@
-"""One SMPL-X motion without face: the unit that files, features and bodies exchange."""
+"""One SMPL-X motion without face: the unit that files, features and bodies exchange; and its resampling."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+
+from ...modeling.motion_vq.kinematics import axis_angle_to_quaternion, quaternion_slerp, quaternion_to_axis_angle
 
 NUM_JOINTS = 55
 NUM_PARAMS = 159
 MAX_FRAMES = 1_000_000  # nine hours at 30 fps: more than this is a broken file, not a motion
 MAX_FPS = 1000
+_CHUNK = 8192  # frames at a time: rotations of long motions need much room in between
 _FARTHEST, _LARGEST_TURN = 1e6, 1e4  # metres, radians: more is a broken file, and squares would overflow float32
 
 # joints of SMPL-X in the order of the 159 parameters: root, 21 body, 15 left hand, 15 right hand; jaw and eyes are out
@@ -142,3 +146,51 @@ def _check_finite(values: np.ndarray, name: str, largest: float = np.inf) -> Non
         raise ValueError(f"`{name}` holds {int(bad.sum())} NaN or infinite values, the first at index {where}.")
     if values.size and max(values.max(), -values.min()) > largest:
         raise ValueError(f"`{name}` holds {np.abs(values).max():g}, expected no more than {largest:g} either way.")
+
+
+def resample_motion(motion: SmplxMotion, fps: float) -> SmplxMotion:
+    """The same motion at another frame rate, never longer: positions linearly, rotations by slerp.
+
+    Raises:
+        ValueError: `fps` is no rate, or the result would have more than `MAX_FRAMES` frames.
+    """
+    if motion.fps == fps:
+        return motion
+    times = np.arange(motion.num_frames) / motion.fps
+    transl, poses = interpolate(times, motion.transl, motion.poses, fps)
+    return replace(motion, transl=transl, poses=poses, fps=fps)
+
+
+def interpolate(times: np.ndarray, transl: np.ndarray, poses: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Samples positions (T, 3) and axis-angle rotations (T, J, 3), known at `times` (T,), at a constant rate.
+
+    Args:
+        times: increasing, in seconds, the first is 0.
+        fps: the rate of the result in frames per second.
+
+    Returns:
+        (T', 3) float64 and (T', J, 3) float32, of which the last frame is not later than `times[-1]`.
+
+    Raises:
+        ValueError: `fps` is no rate, or T' is more than `MAX_FRAMES`.
+    """
+    # a hair of slack, so that 1.9999999 s at 30 fps is 60 steps and not 59
+    frames = check_frames(float(np.floor(times[-1] * check_fps(fps) + 1e-4)) + 1)
+    wanted = np.arange(frames) / fps
+    right = np.clip(np.searchsorted(times, wanted, side="right"), 1, max(len(times) - 1, 1))
+    left = right - 1
+    right = np.minimum(right, len(times) - 1)
+    gap = np.where(right > left, times[right] - times[left], 1.0)
+    fraction = np.clip((wanted - times[left]) / gap, 0.0, 1.0)[:, None]
+    transl = np.asarray(transl, dtype=np.float64)
+    mixed = np.empty((frames, *poses.shape[1:]), dtype=np.float32)
+    for start in range(0, frames, _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        before, after = (axis_angle_to_quaternion(_tensor(poses[at[chunk]])) for at in (left, right))
+        turned = quaternion_slerp(before, after, torch.from_numpy(fraction[chunk, None]))
+        mixed[chunk] = quaternion_to_axis_angle(turned).numpy()
+    return (1 - fraction) * transl[left] + fraction * transl[right], mixed
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float64))

@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 from ...modeling.soundstorm.soundstorm_masking import hide_codes
 from ...processing.batching import map_in_batches, pad_right
 from ...processing.files.atomic_write import atomic_write
-from ...processing.files.media_files import files_below
 from ...processing.fingerprints import codec_fingerprint
+from ...processing.media_files import files_below
 from ..speech_recordings import Recordings, read_arrays, read_recordings, splits_of
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...files.media_files import Found, files_below, find_media, names_below, tell_left_out, way_out
+from ...media_files import Found, files_below, find_media, names_below, tell_left_out, way_out
 from ..manifests import BadRow
 from .folders import text_lines
 

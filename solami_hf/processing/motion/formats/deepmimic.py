@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...files.text_files import read_text
-from ..body import rest_joints, standing_height
-from ..resampling import interpolate
-from ..rotations import (
+from ....modeling.motion_vq.kinematics import (
     axis_angle_to_quaternion,
     quaternion_multiply,
     quaternion_to_axis_angle,
     quaternion_to_matrix,
 )
-from ..smplx_motion import NUM_JOINTS, SmplxMotion
+from ...files.text_files import read_text
+from ..body import rest_joints, standing_height
+from ..smplx_motion import NUM_JOINTS, SmplxMotion, interpolate
 
 MAX_TEXT_BYTES = 32 << 20
 

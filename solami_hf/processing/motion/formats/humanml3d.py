@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ....modeling.motion_vq.kinematics import matrix_to_axis_angle, rotation_y
 from ..body import SMPLX_PARENTS, rest_joints
-from ..rotations import matrix_to_axis_angle, rotation_y
 from ..smplx_motion import NUM_JOINTS, SmplxMotion, check_frames
 from .motion_npz import read_npy
 

@@ -16,9 +16,11 @@ Nothing is unpickled. The header of an array is compared with its place in the a
 """
 
 import math
+import os
 import struct
 import zipfile
 import zlib
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -26,9 +28,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import torch
 
+from ....modeling.motion_vq.kinematics import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_axis_angle
 from ...files.atomic_write import atomic_write
-from ..rotations import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_axis_angle
-from ..smplx_motion import NUM_JOINTS, SmplxMotion, check_frames
+from ..smplx_motion import NUM_JOINTS, SmplxMotion, check_frames, resample_motion
 
 MAX_ARRAY_BYTES = 1 << 30
 """Of all arrays of a file together."""
@@ -108,6 +110,42 @@ def read_npz(
         pelvis_offset=pelvis_offset,
     )
     return _z_up_to_y_up(motion) if up_axis == "z" else motion
+
+
+@contextmanager
+def named_file(path: Path):
+    """Within the block a motion file is read: errors name it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no file, or holds no usable motion.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no motion file at {path}.")
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder or a device, expected a motion file.")
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} holds no usable motion: {error}") from error
+    except (RecursionError, MemoryError, OverflowError) as error:
+        raise ValueError(f"{path} holds no usable motion: {type(error).__name__} while reading it.") from error
+
+
+def read_smplx(motion: SmplxMotion | str | os.PathLike, fps: float) -> SmplxMotion:
+    """A motion, or that of an SMPL-X `.npz` file, at a rate of `fps`; errors as those of `motion_io.read_motion`."""
+    if isinstance(motion, SmplxMotion):
+        return resample_motion(motion, fps)
+    if not isinstance(motion, (str, os.PathLike)):
+        raise ValueError(f"a motion must be a SmplxMotion or a path, got {type(motion).__name__}")
+    path = Path(motion)
+    if path.suffix.lower() != ".npz" and path.exists():
+        raise ValueError(
+            f"{path} is no SMPL-X .npz file, which is what a processor reads; read it with "
+            "`solami_hf.processing.motion.read_motion` and give the motion"
+        )
+    with named_file(path):
+        return resample_motion(read_npz(path), fps)
 
 
 def write_npz(path: str | Path, motion: SmplxMotion) -> None:

@@ -7,19 +7,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from .audio.sound_files import SOUND_SUFFIXES, UNREAD_SOUND, sound_way_out
+
 logger = logging.getLogger(__name__)
 
-SOUND_SUFFIXES = (
-    ".wav", ".flac", ".ogg", ".mp3", ".opus", ".oga", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64",
-    ".wave", ".mp2",
-)  # fmt: skip
 READ_SUFFIXES = (".npz", ".npy", ".txt", ".bvh")
 """Of motion files; most .txt files are none."""
 
-_UNREAD_SOUND = frozenset(
-    ".m4a .aac .mp4 .webm .wma .amr .mka .mkv .mov .avi .3gp .m4b .m4r .m4v .weba .ape .wv .ac3 .dts .mpg .mpeg .ogv "
-    ".flv .wmv .ra .spx .voc .sph .tta .mpc .dsf .mid".split()
-)
 _UNREAD_MOTION = frozenset(
     ".fbx .pkl .pickle .pt .pth .c3d .glb .gltf .vrm .vrma .vmd .amc .asf .dae .usd .usda .usdc .usdz .blend .trc "
     ".anim .bip".split()
@@ -31,7 +25,7 @@ _MOST_NAMED = 10
 def kind_of(name: str | Path) -> str | None:
     """`audio`, `motion` or `picture` by the end of a file's name, whether it can be read or not; else None."""
     suffix = Path(name).suffix.lower()
-    if suffix in SOUND_SUFFIXES or suffix in _UNREAD_SOUND:
+    if suffix in SOUND_SUFFIXES or suffix in UNREAD_SOUND:
         return "audio"
     if suffix in READ_SUFFIXES or suffix in _UNREAD_MOTION:
         return "motion"
@@ -46,9 +40,9 @@ def way_out(name: str | Path) -> str:
         if path.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth"):  # could run code
             remedy = "save its arrays trans, poses and mocap_frame_rate with numpy.savez"
         return f"expected a suffix of {', '.join(READ_SUFFIXES)}; {remedy}"
-    if path.suffix.lower() in _UNREAD_SOUND:
-        return f"expected {', '.join(SOUND_SUFFIXES)}; convert it: `ffmpeg -i {path.name} {path.stem}.wav`"
-    return f"expected sound ({', '.join(SOUND_SUFFIXES)}) or motion ({', '.join(READ_SUFFIXES)})"
+    if path.suffix.lower() in UNREAD_SOUND:
+        return sound_way_out(path)
+    return f"{sound_way_out(path)} or motion ({', '.join(READ_SUFFIXES)})"
 
 
 def named_media(text: str, in_sentence: bool = False) -> str | None:
@@ -102,7 +96,7 @@ def find_media(folder: str | Path, kind: str, suffixes: Collection[str]) -> Foun
     paths = files_below(folder)
     files = [path for path in paths if path.suffix.lower() in suffixes]
     known = {path.with_suffix("") for path in files}
-    unknown = _UNREAD_SOUND if kind == "audio" else _UNREAD_MOTION
+    unknown = UNREAD_SOUND if kind == "audio" else _UNREAD_MOTION
     unread = [path for path in paths if path.suffix.lower() in unknown and path.with_suffix("") not in known]
     left = {*files, *unread}
     return Found(files, unread, [path for path in paths if path not in left])
