@@ -33,7 +33,7 @@ from solami_hf.modeling.solami.vocabulary import BRACKETS, MODALITY_FORMATS, ext
 from solami_hf.processing.batch_rendering import RenderingCounts, render_chats
 from solami_hf.processing.datasets.rendered_data import write_rendered
 from solami_hf.processing.datasets.tasks import chat_messages
-from solami_hf.processing.datasets.token_data import SCHEMAS
+from solami_hf.processing.datasets.token_dataset import SCHEMAS
 from solami_hf.processing.rendering import IGNORE, TokenRenderer
 from solami_hf.training.language_model.mixture import Mixture
 from solami_hf.training.language_model.shuffled_rows import ParquetRows

@@ -17,11 +17,11 @@ import time
 
 import timing
 
-from solami_hf.generation.decoding import Decoding
 from solami_hf.generation.folder.folder_run import run_folder
 from solami_hf.generation.folder.jobs import dialogue_jobs, in_batches
 from solami_hf.generation.inputs import Dialogue
 from solami_hf.generation.results_writer import ResultsWriter
+from solami_hf.generation.settings import Decoding
 from solami_hf.processing.results import key_of
 
 DIALOGUES, BATCH, EVERY = 64, 32, 8

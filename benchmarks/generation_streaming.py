@@ -25,7 +25,7 @@ from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from solami_hf.modeling.motion_vq.streaming_motion_vq import MotionVQDecoderStream, decoder_reach
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.processing.datasets.token_loading import load_tokens
+from solami_hf.processing.datasets.token_dataset import load_tokens
 from solami_hf.processing.motion.features import features_to_joints
 from solami_hf.processing.processing_solami import SolamiProcessor
 

@@ -38,7 +38,7 @@ from trl import pack_dataset
 from solami_hf.processing.batch_rendering import RenderingCounts, render_chats
 from solami_hf.processing.rendering import TokenRenderer
 from solami_hf.training.language_model.chunked_loss import add_chunked_loss, token_scores
-from solami_hf.training.language_model.collator import PackedRowsCollator
+from solami_hf.training.language_model.packed_mixture import PackedRowsCollator
 
 VOCABULARY, TOKENS, WIDTH = 50_000, 4096, 256  # of the loss; the width is the demo's, where logits weigh most
 DIALOGUES = 96

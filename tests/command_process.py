@@ -20,7 +20,7 @@ PRELOADED = [
     "matplotlib.figure", "peft", "pytest", "scipy.stats", "soundfile", "torch", "transformers.trainer",
     "transformers.models.llama.modeling_llama", "trl", "trl.trainer.sft_trainer", "solami_hf.cli",
     "solami_hf.generation.chat", "solami_hf.generation.folder.folder_run", "solami_hf.generation.pipeline",
-    "solami_hf.hub_cards.loss_plot", "solami_hf.hub_cards.push", "solami_hf.metrics.evaluation.command",
+    "solami_hf.hub_cards.cards", "solami_hf.hub_cards.push", "solami_hf.metrics.evaluation.command",
     "solami_hf.metrics.evaluation.evaluate_results", "solami_hf.processing.prepare",
     "solami_hf.processing.processing_solami", "solami_hf.report.page", "solami_hf.training.motion_vq.train_motion_vq",
     "solami_hf.training.pretrain", "solami_hf.training.sft",

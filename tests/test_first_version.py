@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor
 
 from solami_hf.generation import SolamiPipeline
 from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM, SolamiModel
-from solami_hf.processing.datasets.token_data import load_tokens, split_names
+from solami_hf.processing.datasets.token_dataset import load_tokens, split_names
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FOLDER = FIXTURES / "first_version"

@@ -21,7 +21,7 @@ from datasets import load_dataset
 from solami_hf.processing.prepare import main
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.datasets.split_hygiene import held_out_rows, without_leaks
-from solami_hf.processing.datasets.token_data import load_tokens, split_names
+from solami_hf.processing.datasets.token_dataset import load_tokens, split_names
 from solami_hf.training import pretrain
 
 source, model, out = sys.argv[1:]

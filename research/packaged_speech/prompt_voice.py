@@ -17,10 +17,9 @@ from solami_hf.command_line import parse_arguments
 from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.soundstorm.soundstorm_masking import mask_cells
 from solami_hf.processing.files.output_folder import writing_to
-from solami_hf.training.precision import avoid_slow_bf16
-from solami_hf.training.resuming import save_run
 from solami_hf.training.soundstorm.soundstorm_data import CodeWindows, SpeechCodes
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormTrainer
+from solami_hf.training.trainer import avoid_slow_bf16, save_run
 
 
 @dataclass

@@ -5,7 +5,7 @@ import torch
 from tqdm.auto import tqdm
 
 from solami_hf.processing.batching import map_in_batches
-from solami_hf.training.speech.semantic_distillation import SemanticTeacher
+from solami_hf.training.speech.speech_codec_losses import SemanticTeacher
 from solami_hf.training.speech_recordings import Recordings
 
 _PAIRS = 60  # warped together

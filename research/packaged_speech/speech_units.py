@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from solami_hf.training.speech.speech_codec_start import kmeans
+from solami_hf.training.speech.speech_codec_trainer import kmeans
 
 WITHIN_SENTENCES = 300  # that measure how voices differ
 

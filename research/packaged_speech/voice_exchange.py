@@ -26,12 +26,10 @@ from solami_hf.processing.files.folder_or_hub import with_sources
 from solami_hf.processing.files.output_folder import writing_to
 from solami_hf.processing.files.text_files import read_text
 from solami_hf.processing.fingerprints import codec_fingerprint
-from solami_hf.training.precision import avoid_slow_bf16
-from solami_hf.training.resuming import ResumableTrainer, require_one_process, save_run
-from solami_hf.training.speech.semantic_distillation import SemanticTeacher
 from solami_hf.training.speech.speech_codec_arguments import SpeechCodecTrainingArguments
-from solami_hf.training.speech.speech_codec_losses import MelLoss
+from solami_hf.training.speech.speech_codec_losses import MelLoss, SemanticTeacher
 from solami_hf.training.speech_recordings import Recordings, read_recordings
+from solami_hf.training.trainer import ResumableTrainer, avoid_slow_bf16, require_one_process, save_run
 
 from .parallel_speech import (
     HEAD_LAYERS,

@@ -10,7 +10,7 @@ from torch import nn
 from tqdm.auto import trange
 
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
-from solami_hf.training.speech.speech_codec_start import fill_levels
+from solami_hf.training.speech.speech_codec_trainer import fill_levels
 
 from .parallel_speech import HEAD_LAYERS, ParallelSpeech, run_head
 

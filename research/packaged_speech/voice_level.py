@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, run_layers
-from solami_hf.training.speech.speech_codec_start import fill_levels
+from solami_hf.training.speech.speech_codec_trainer import fill_levels
 
 from .parallel_speech import HEAD_LAYERS, ParallelSpeech, latents_of_voices, run_head
 from .speech_units import directions_kept

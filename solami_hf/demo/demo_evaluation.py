@@ -11,18 +11,23 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ..generation.pipeline import Reply, SolamiPipeline
+from ..metrics.evaluation.figures import nearest_line, right_line
 from ..metrics.evaluation.intervals import Ratio, difference, interval
-from ..metrics.evaluation.lines import nearest_line, right_line
 from ..processing.batching import map_in_batches
+from ..processing.datasets.manifests import read_manifest
 from ..processing.datasets.tasks import audio_block, chat_messages, motion_block, phrasings, text_block
+from ..processing.motion.features import motion_to_features
+from ..processing.motion.motion_io import read_motion
+from ..processing.motion.smplx_motion import SmplxMotion
 from .corpus.captions import action_of_caption
 from .corpus.dialogues import words
-from .recognition import ActionRecognizer
 
 BATCH = 64
 VOICES = 48  # answers that speech recognition listens to
@@ -332,3 +337,44 @@ def measure_tasks(pipeline: SolamiPipeline, material: Material) -> tuple[dict, l
         result[f"speech_to_text_wer_{kind}"] = 100.0 * jiwer.wer([" ".join(words(t["text"])) for t in turns], heard)
     result["counts"] = {"clips": len(rows), "recordings": 128}
     return result, motions
+
+
+STEPS = 32
+
+
+def signature(motion: SmplxMotion) -> np.ndarray:
+    """A motion as a vector: its features, turned to face +Z at the start, resampled to 32 moments.
+
+    Local joint rotations make up most of it, so place and facing do not matter.
+    """
+    params = torch.from_numpy(read_motion(motion).to_params()).double()
+    features = motion_to_features(params)
+    resampled = torch.nn.functional.interpolate(features.T[None], size=STEPS, mode="linear", align_corners=True)
+    return resampled[0].numpy().astype(np.float32).reshape(-1)
+
+
+class ActionRecognizer:
+    """1-nearest-neighbour over signatures of real clips.
+
+    Args:
+        motions: real clips.
+        actions: the action of each.
+    """
+
+    def __init__(self, motions: list[SmplxMotion], actions: list[str]):
+        raw = np.stack([signature(m) for m in motions])
+        self.mean = raw.mean(0)
+        # A nearly constant channel must not dominate the distance once it is divided by its deviation.
+        self.scale = np.maximum(raw.std(0), 0.05)
+        self.known, self.actions = (raw - self.mean) / self.scale, list(actions)
+
+    @classmethod
+    def from_corpus(cls, folder: str | Path) -> ActionRecognizer:
+        """A recogniser of the training clips of a motion corpus (`corpus.write_motion_corpus`)."""
+        rows = [row for row in read_manifest(folder) if row["split"] == "train"]
+        return cls([read_motion(Path(folder) / row["motion"]) for row in rows], [row["action"] for row in rows])
+
+    def __call__(self, motion: SmplxMotion) -> str:
+        """The action of the nearest real clip."""
+        distance = np.square(self.known - (signature(motion) - self.mean) / self.scale).mean(1)
+        return self.actions[int(distance.argmin())]

@@ -12,14 +12,13 @@ from transformers import set_seed
 from ..generation.pipeline import SolamiPipeline
 from ..metrics import folder_of
 from ..processing.datasets.manifests import read_manifest
-from ..processing.datasets.token_data import load_tokens
+from ..processing.datasets.token_dataset import load_tokens
 from ..processing.motion.body import joint_positions
 from ..processing.motion.features import canonicalize
 from ..processing.motion.motion_io import read_motion
 from ..processing.motion.smplx_motion import SmplxMotion
 from .corpus.dialogues import all_lines, load_dialogues
-from .demo_evaluation import Material, measure_chat, measure_tasks
-from .recognition import ActionRecognizer
+from .demo_evaluation import ActionRecognizer, Material, measure_chat, measure_tasks
 
 FIGURES = yaml.safe_load(Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8"))
 

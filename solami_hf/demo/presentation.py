@@ -14,8 +14,8 @@ from ..processing.files.atomic_write import atomic_write
 from ..processing.motion.body import joint_positions
 from ..processing.motion.motion_io import read_motion
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
+from .demo_evaluation import ActionRecognizer
 from .measure import FIGURES, target_met
-from .recognition import ActionRecognizer
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ..processing.datasets.layouts.find_layout import find_layout, read_rows, root_of
-from ..processing.datasets.layouts.motion_folder import left_out as left_out_of_motions
+from ..processing.datasets.layouts.motion_folders import left_out as left_out_of_motions
 from ..processing.datasets.manifests import BadRow, json_lines
-from ..processing.datasets.motion_rows import MotionRows
 from ..processing.datasets.prepare_media import Media
-from ..processing.datasets.prepare_rows import MediaFile, files_of, token_row
+from ..processing.datasets.prepare_rows import MediaFile, MotionRows, files_of, token_row
 from ..processing.datasets.tasks import audio_block, motion_block, text_block
-from ..processing.datasets.token_loading import is_local, load_tokens
+from ..processing.datasets.token_dataset import is_local, load_tokens
 from ..processing.files.text_files import read_json, read_text
 from ..processing.media_files import (
     READ_SUFFIXES,

@@ -241,8 +241,7 @@ def check_dataset(folder: Path) -> list[Finding]:
     """What the card says about configs and codecs, against the files and their columns."""
     import pyarrow.parquet as pq
 
-    from ..processing.datasets.token_card import card_data
-    from ..processing.datasets.token_schema import CODECS_OF, SCHEMAS
+    from ..processing.datasets.token_dataset import CODECS_OF, SCHEMAS, card_data
 
     if not (folder / "README.md").is_file():
         return []

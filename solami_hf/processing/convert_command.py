@@ -104,7 +104,7 @@ def convert_lm(args: ConvertLMArguments) -> None:
         FileExistsError: there is something at the output.
         ValueError: another architecture, or no modality tokens.
     """
-    from ..modeling.solami.convert_lm import convert_lm_to_llama
+    from ..modeling.solami.backbones import convert_lm_to_llama
     from .files.folder_or_hub import model_source
     from .processing_solami import SolamiProcessor
 

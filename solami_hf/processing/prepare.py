@@ -36,13 +36,12 @@ from tqdm import tqdm
 
 from ..command_line import parse_arguments, run_command
 from .datasets.layouts.find_layout import LAYOUTS, find_layout, read_rows, root_of
-from .datasets.layouts.motion_folder import left_out
-from .datasets.motion_rows import MotionRows
+from .datasets.layouts.motion_folders import left_out
 from .datasets.prepare_media import Media
 from .datasets.prepare_plan import Plan, SplitOptions
+from .datasets.prepare_rows import MotionRows
 from .datasets.prepare_shards import ShardWriter
-from .datasets.token_schema import codec_sources, fingerprints, schema_for
-from .datasets.token_writing import check_codecs
+from .datasets.token_dataset import check_codecs, codec_sources, fingerprints, schema_for
 from .files.folder_or_hub import model_source, output_hub_id
 from .files.output_folder import writing_to
 from .files.processes import is_first_process, processes
@@ -109,7 +108,7 @@ def _prepare(args: PrepareArguments, kind: str, place: str, repo: str | None, ou
     from .processing_solami import SolamiProcessor
 
     if repo is not None and is_first_process():
-        from .datasets.token_pushing import begin_repo
+        from .datasets.token_dataset import begin_repo
 
         begin_repo(repo, output)
     options = {name: getattr(args, name) for name in ("layout", "shard_rows", "split_by", "motion_tokens", "license")}
@@ -120,7 +119,7 @@ def _prepare(args: PrepareArguments, kind: str, place: str, repo: str | None, ou
         return 0
     logger.info("wrote %s to %s", ", ".join(f"{n} {k}" for k, n in report.items()), output / kind)
     if repo is not None:
-        from .datasets.token_pushing import push_config
+        from .datasets.token_dataset import push_config
 
         logger.info("pushed to %s", push_config(repo, output, kind, args.private))
     return 0

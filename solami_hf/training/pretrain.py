@@ -16,11 +16,10 @@ from datasets import Dataset
 from ..command_line import parse_arguments, run_command
 from ..processing.datasets.split_hygiene import held_out_rows, without_leaks
 from ..processing.datasets.tasks import MOTION_TASKS
-from ..processing.datasets.token_data import load_tokens, split_names
+from ..processing.datasets.token_dataset import load_tokens, split_names
 from ..processing.files.folder_or_hub import check_source
 from ..processing.files.output_folder import writing_to
 from ..processing.rendering import TASKS, TokenRenderer
-from .held_out import evaluation_split
 from .language_model.language_model_training import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
@@ -31,6 +30,7 @@ from .language_model.language_model_training import (
 from .language_model.mixture import PairRenderer
 from .language_model.packed_mixture import PackedMixture
 from .language_model.task_rows import task_sources
+from .trainer import evaluation_split
 
 
 @dataclass

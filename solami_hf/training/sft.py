@@ -14,16 +14,16 @@ import pyarrow as pa
 from datasets import Dataset, NamedSplit
 
 from ..command_line import parse_arguments, run_command
-from ..processing.datasets.token_data import split_names
+from ..processing.datasets.token_dataset import split_names
 from ..processing.files.folder_or_hub import check_source
 from ..processing.files.output_folder import writing_to
-from .held_out import evaluation_split
 from .language_model.language_model_training import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
     load_model_and_processor,
     train_language_model,
 )
+from .trainer import evaluation_split
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def chat_samples(args: SftArguments, processor, split: str, training_args, answe
     from ..processing.batch_rendering import RenderingCounts, render_chats
     from ..processing.datasets.rendered_data import RENDERED, ROWS_PER_GROUP
     from ..processing.datasets.split_hygiene import held_out_rows, without_leaks
-    from ..processing.datasets.token_data import load_tokens
+    from ..processing.datasets.token_dataset import load_tokens
     from ..processing.rendering import TokenRenderer
 
     rows, counts = load_tokens(args.data, "chat", split, processor), RenderingCounts()

@@ -8,7 +8,7 @@ from benchmarks import judged_voices, speech_quality
 from benchmarks.judged_voices import Voice, held_out_sentences, read_voice
 from benchmarks.speech_quality import Cache, Judges, Measurement, Pair, clips_of, main, measure, prompt_plan
 from benchmarks.speech_quality_figures import ratio, summarize, tables, targets
-from solami_hf.metrics.evaluation.lines import word_errors
+from solami_hf.metrics.evaluation.figures import word_errors
 from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig

@@ -10,7 +10,7 @@ from solami_hf.demo.corpus.build_corpus import PARTNERS, make_clip, place_for_di
 from solami_hf.demo.corpus.captions import action_of_caption
 from solami_hf.demo.corpus.dialogues import ACTIONS
 from solami_hf.demo.corpus.gestures import GESTURES, make_gesture
-from solami_hf.demo.recognition import ActionRecognizer
+from solami_hf.demo.demo_evaluation import ActionRecognizer
 from solami_hf.processing.motion.features import canonicalize, relative_transform
 from solami_hf.processing.motion.motion_io import read_motion
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from solami_hf.demo.demo_evaluation import (
+    ActionRecognizer,
     Shares,
     Turn,
     is_right,
@@ -18,7 +19,6 @@ from solami_hf.demo.demo_evaluation import (
     transcripts,
 )
 from solami_hf.demo.measure import FIGURES, target_met
-from solami_hf.demo.recognition import ActionRecognizer
 from solami_hf.generation.pipeline import Reply, SolamiPipeline
 from solami_hf.processing.answers import Answer
 from solami_hf.processing.motion.smplx_motion import SmplxMotion

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from solami_hf.generation.threads import SMALL, fitting_threads
+from solami_hf.generation.loading import SMALL, fitting_threads
 
 
 @pytest.mark.parametrize(("weights", "expected"), [(SMALL // 2, 1), (SMALL // 2 + 1, 3)])

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from solami_hf import cli
 from solami_hf.hub_cards import doctor
 from solami_hf.hub_cards.export import export_adapter, export_checkpoint
-from solami_hf.processing.datasets.token_data import write_token_dataset
+from solami_hf.processing.datasets.token_dataset import write_token_dataset
 from solami_hf.processing.voices import Voices
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from solami_hf.processing.datasets.messages_data import write_messages
-from solami_hf.processing.datasets.token_data import fingerprints, write_token_dataset
+from solami_hf.processing.datasets.token_dataset import fingerprints, write_token_dataset
 
 COMMANDS = """
 import contextlib, io, json, sys

@@ -9,8 +9,7 @@ from huggingface_hub import DatasetCard, EvalResult, ModelCard, SpaceCard, const
 from huggingface_hub.utils import close_session
 
 from solami_hf.hub_cards.card_facts import card_of_folder
-from solami_hf.hub_cards.cards import dataset_card, metric_card, model_card, with_results
-from solami_hf.hub_cards.loss_plot import write_loss_plot
+from solami_hf.hub_cards.cards import dataset_card, metric_card, model_card, with_results, write_loss_plot
 from solami_hf.metrics import folder_of
 
 sys.path.append(str(Path(__file__).parents[1]))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from solami_hf.hub_cards import push
-from solami_hf.processing.datasets.token_data import load_tokens
+from solami_hf.processing.datasets.token_dataset import load_tokens
 from solami_hf.processing.files.folder_or_hub import check_source, hub_id, model_source, output_hub_id, push_target
 from solami_hf.processing.files.output_folder import atomic_folder
 from solami_hf.processing.prepare import main as prepare

@@ -8,8 +8,7 @@ from transformers import AutoProcessor
 
 from solami_hf.generation.grammar import AnswerGrammar
 from solami_hf.processing.datasets.messages_data import write_messages
-from solami_hf.processing.datasets.token_schema import fingerprints
-from solami_hf.processing.datasets.token_writing import write_token_dataset
+from solami_hf.processing.datasets.token_dataset import fingerprints, write_token_dataset
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.rendering import TokenRenderer
 

@@ -6,8 +6,7 @@ from datasets import load_dataset
 from solami_hf import cli
 from solami_hf.processing.datasets.messages_data import write_messages
 from solami_hf.processing.datasets.tasks import chat_messages
-from solami_hf.processing.datasets.token_schema import fingerprints
-from solami_hf.processing.datasets.token_writing import write_token_dataset
+from solami_hf.processing.datasets.token_dataset import fingerprints, write_token_dataset
 from solami_hf.processing.rendering import TokenRenderer
 
 

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from datasets import load_dataset
 
-from solami_hf.processing.datasets.token_data import card_codecs, codec_fingerprint, load_tokens
+from solami_hf.processing.datasets.token_dataset import card_codecs, codec_fingerprint, load_tokens
 from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.prepare import main, prepare
 

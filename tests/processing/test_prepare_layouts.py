@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from solami_hf.processing.datasets.token_data import load_tokens
+from solami_hf.processing.datasets.token_dataset import load_tokens
 from solami_hf.processing.motion.body import rest_joints
 from solami_hf.processing.motion.motion_io import read_motion, write_motion
 from solami_hf.processing.prepare import prepare

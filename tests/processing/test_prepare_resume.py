@@ -11,7 +11,7 @@ import time
 import pytest
 
 from solami_hf.processing import prepare as command
-from solami_hf.processing.datasets.token_data import load_tokens
+from solami_hf.processing.datasets.token_dataset import load_tokens
 from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.processing.prepare import prepare

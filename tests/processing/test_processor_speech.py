@@ -13,7 +13,7 @@ from transformers import AutoProcessor
 from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.speech_codec.speech_codec_adapter import SpeechCodecAdapter
-from solami_hf.processing.datasets.token_data import load_tokens, write_token_dataset
+from solami_hf.processing.datasets.token_dataset import load_tokens, write_token_dataset
 from solami_hf.processing.processing_solami import SolamiProcessor
 
 sys.path.append(str(Path(__file__).parents[1]))

@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCard
 
 from solami_hf.processing.datasets import rendered_data
 from solami_hf.processing.datasets.rendered_data import render_chat_dataset, sample_tables, write_rendered
-from solami_hf.processing.datasets.token_data import fingerprints, write_token_dataset
+from solami_hf.processing.datasets.token_dataset import fingerprints, write_token_dataset
 from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.prepare import prepare
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from solami_hf.processing.datasets.split_hygiene import held_out_rows, normalised, without_leaks
-from solami_hf.processing.datasets.token_data import load_tokens, write_token_dataset
+from solami_hf.processing.datasets.token_dataset import load_tokens, write_token_dataset
 
 
 def clip(name: str, partner: str | None = None, text: str = "a person walks", source: str = "take 1") -> dict:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from solami_hf.processing.datasets.layouts.beat2 import textgrid_words
 from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_rows
+from solami_hf.processing.datasets.layouts.motion_folders import textgrid_words
 from solami_hf.processing.datasets.manifests import BadRow, read_manifest
 from solami_hf.processing.files.text_files import read_json, read_lines, read_text, read_yaml
 from solami_hf.processing.motion.formats.bvh import read_skeleton_motion

@@ -9,15 +9,16 @@ import torch
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
-from solami_hf.processing.datasets.token_data import (
+from solami_hf.processing.datasets.token_dataset import (
     fingerprints,
     is_local,
     load_tokens,
+    schema_for,
     split_names,
+    write_json,
+    write_parquet,
     write_token_dataset,
 )
-from solami_hf.processing.datasets.token_schema import schema_for
-from solami_hf.processing.datasets.token_writing import write_json, write_parquet
 
 
 def clip(name: str, **more) -> dict:

@@ -49,7 +49,7 @@ from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments
 from solami_hf.training.speech.semantic_teacher import TeacherArguments, TeacherTrainingArguments
 from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
-from solami_hf.training.speech.speech_decoder_data import own_and_filled
+from solami_hf.training.speech.speech_decoder import own_and_filled
 from solami_hf.training.speech.train_speech_codec import train_speech_codec
 from solami_hf.training.speech_recordings import Recordings
 

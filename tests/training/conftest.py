@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from solami_hf.processing.datasets.token_data import fingerprints, write_token_dataset
+from solami_hf.processing.datasets.token_dataset import fingerprints, write_token_dataset
 from solami_hf.processing.fingerprints import codec_fingerprint
 
 WORDS = "please wave your hand what am I doing a person takes bow now and then".split()

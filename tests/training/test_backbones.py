@@ -19,7 +19,7 @@ from solami_hf import cli
 from solami_hf.generation import SolamiPipeline
 from solami_hf.modeling.solami.backbones import extend_backbone
 from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM
-from solami_hf.training.language_model.collator import PackedRowsCollator
+from solami_hf.training.language_model.packed_mixture import PackedRowsCollator
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 512}
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from solami_hf.training.language_model.collator import PackedRowsCollator
+from solami_hf.training.language_model.packed_mixture import PackedRowsCollator
 
 
 def test_rows_positions_and_labels():

@@ -4,8 +4,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from solami_hf import cli
 from solami_hf.generation import DialogueSession, SolamiPipeline
-from solami_hf.processing.datasets.token_schema import fingerprints
-from solami_hf.processing.datasets.token_writing import write_token_dataset
+from solami_hf.processing.datasets.token_dataset import fingerprints, write_token_dataset
 from solami_hf.processing.rendering import TokenRenderer
 from solami_hf.training.pretrain import PretrainArguments, load_sources
 

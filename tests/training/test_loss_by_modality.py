@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from solami_hf.training.language_model.chunked_loss import ChunkedLossOutput, add_chunked_loss
-from solami_hf.training.language_model.collator import PackedRowsCollator
 from solami_hf.training.language_model.language_model_training import LanguageModelTrainingArguments
 from solami_hf.training.language_model.loss_by_modality import LossByModality, SplitLossTrainer
+from solami_hf.training.language_model.packed_mixture import PackedRowsCollator
 
 MODALITIES = {"speech": {"first_id": 6, "size": 3}, "body": {"first_id": 9, "size": 2}}
 MARKERS = {"eos": 4, "sosp": 5}

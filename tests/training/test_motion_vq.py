@@ -17,7 +17,7 @@ from solami_hf.training.motion_vq.motion_vq_data import (
 )
 from solami_hf.training.motion_vq.motion_vq_evaluation import evaluate_motion_vq
 from solami_hf.training.motion_vq.train_motion_vq import MotionVQArguments, main, make_trainer, train_motion_vq
-from solami_hf.training.resuming import WindowSampler
+from solami_hf.training.trainer import WindowSampler
 
 RECIPES = Path(__file__).parents[2] / "solami_hf" / "training" / "recipes"
 TINY = {"width": 16, "code_dim": 8, "depth": 1, "code_num": 8, "transform_code_num": 4, "window": 16}

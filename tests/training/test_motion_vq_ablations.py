@@ -16,7 +16,7 @@ from solami_hf.hub_cards.card_facts import _motion_codec
 from solami_hf.hub_cards.doctor_checks import check_template
 from solami_hf.processing.batch_rendering import render_chat_batch
 from solami_hf.processing.datasets.tasks import chat_messages
-from solami_hf.processing.datasets.token_data import load_tokens
+from solami_hf.processing.datasets.token_dataset import load_tokens
 from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.processing.processing_solami import SolamiProcessor

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from solami_hf.training.precision import avoid_slow_bf16
+from solami_hf.training.trainer import avoid_slow_bf16
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from transformers import (
     WhisperModel,
 )
 
-from solami_hf.training.speech.semantic_distillation import SemanticTeacher, distillation_loss
+from solami_hf.training.speech.speech_codec_losses import SemanticTeacher, distillation_loss
 
 
 def hubert():

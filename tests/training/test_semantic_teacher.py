@@ -2,7 +2,6 @@ import numpy as np
 import torch
 
 from solami_hf.training.speech import semantic_teacher
-from solami_hf.training.speech.semantic_distillation import SemanticTeacher
 from solami_hf.training.speech.semantic_teacher import (
     TeacherArguments,
     TeacherTrainingArguments,
@@ -13,6 +12,7 @@ from solami_hf.training.speech.semantic_teacher import (
     to_text,
     train_teacher,
 )
+from solami_hf.training.speech.speech_codec_losses import SemanticTeacher
 from solami_hf.training.speech_recordings import Recordings
 
 TINY = TeacherArguments(hidden_size=32, num_layers=1)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
-from solami_hf.training.resuming import AveragedWeights
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments, SoundStormTrainer, train_soundstorm
+from solami_hf.training.trainer import AveragedWeights
 
 STEPS, SAVE_STEPS = 10, 2
 TINY = {

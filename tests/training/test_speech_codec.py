@@ -11,8 +11,12 @@ from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpe
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, SpeechCodecWeightNorm
 from solami_hf.processing.audio.speech_sentences import SLOTS, TEMPLATES, fill, sentences
 from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
-from solami_hf.training.speech.speech_codec_start import kmeans, start_with_unit_variance
-from solami_hf.training.speech.speech_codec_trainer import LevelChoice, SpeechCodecTrainer
+from solami_hf.training.speech.speech_codec_trainer import (
+    LevelChoice,
+    SpeechCodecTrainer,
+    kmeans,
+    start_with_unit_variance,
+)
 from solami_hf.training.speech.train_speech_codec import train_speech_codec
 from solami_hf.training.speech_recordings import RandomCrops, Recordings, read_recordings
 

@@ -6,8 +6,8 @@ import torch
 
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.training.speech.speech_codec_evaluation import clips_to_measure, evaluate_speech_codec
 from solami_hf.training.speech.speech_codec_losses import MelLoss
+from solami_hf.training.speech.speech_codec_report import clips_to_measure, evaluate_speech_codec
 from solami_hf.training.speech_recordings import Recordings
 
 

@@ -13,8 +13,8 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
-from solami_hf.training.speech.speech_codec_evaluation import clips_to_measure, evaluate_speech_codec
 from solami_hf.training.speech.speech_codec_losses import MelLoss
+from solami_hf.training.speech.speech_codec_report import clips_to_measure, evaluate_speech_codec
 from solami_hf.training.speech.speech_codec_trainer import SpeechCodecTrainer
 from solami_hf.training.speech.train_speech_codec import train_speech_codec
 from solami_hf.training.speech_recordings import Recordings

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 
 from solami_hf.processing.datasets.tasks import motion_pairs, phrasings, speech_pairs
-from solami_hf.processing.datasets.token_data import SCHEMAS
+from solami_hf.processing.datasets.token_dataset import SCHEMAS
 from solami_hf.processing.rendering import TASKS, TokenRenderer
 from solami_hf.training.language_model.task_rows import task_sources
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from solami_hf.modeling.solami.backbones import extend_backbone
 from solami_hf.processing.datasets.messages_data import write_messages
 from solami_hf.processing.datasets.tasks import chat_messages
-from solami_hf.processing.datasets.token_data import load_tokens
+from solami_hf.processing.datasets.token_dataset import load_tokens
 
 FLAGS = """
 --assistant_only_loss true --max_steps 2 --per_device_train_batch_size 3 --learning_rate 1e-2

@@ -14,9 +14,9 @@ from transformers import StoppingCriteria
 from ...processing.answers import Answer
 from ...processing.audio.waveforms import write_audio
 from ...processing.motion.motion_io import write_motion
-from ..decoding import Decoding
 from ..results_writer import ResultsWriter
 from ..serving.continuous import generate_continuously
+from ..settings import Decoding
 from .jobs import Job
 
 logger = logging.getLogger(__name__)

@@ -150,8 +150,8 @@ def generate(args: GenerateArguments, pipeline=None) -> dict:
 
 def _generate(args: GenerateArguments, pipeline) -> dict:
     from ...processing.results import key_of
-    from ..decoding import Decoding
     from ..results_writer import ResultsWriter
+    from ..settings import Decoding
     from .folder_run import run_folder
     from .jobs import in_batches
 

@@ -212,7 +212,7 @@ def _judge(args: EvaluateArguments, output: Path):
 
 def write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
     """`evaluation.json`, `.md` and `.html`, and the model card's figures where `card` names a folder."""
-    from .card import eval_results, model_index, update_card
+    from .tables import eval_results, model_index, update_card
     from .tables import as_html, as_markdown, side_by_side, tables_of
 
     tables = side_by_side(found) + [table for evaluation in found for table in tables_of(evaluation)]

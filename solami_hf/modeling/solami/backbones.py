@@ -1,12 +1,13 @@
-"""Any decoder as a backbone: `extend_backbone` gives it the modality tokens, whatever its architecture."""
+"""Any decoder as a backbone, whatever its architecture, and a SOLAMI model as a stock Llama for vLLM and others."""
 
 from __future__ import annotations
 
 import os
 
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from .configuration_solami import SolamiConfig
+from .configuration_solami import LAYOUT_FIELDS, SolamiConfig, require_layout
 from .modeling_solami import SolamiForCausalLM, hub_kwargs
 from .vocabulary import add_modality_tokens
 
@@ -48,4 +49,30 @@ def allow_cache(model: PreTrainedModel) -> None:
         model.generation_config.use_cache = True
 
 
-__all__ = ["allow_cache", "extend_backbone"]
+def convert_lm_to_llama(source: str | os.PathLike, dtype: torch.dtype | str = "auto", **hub) -> LlamaForCausalLM:
+    """The model of a checkpoint as `LlamaForCausalLM`; its logits are the same.
+
+    Args:
+        source: folder or hub id of a `SolamiForCausalLM`.
+        dtype: of the weights, by default as they are stored.
+        hub: `revision`, `token`, ... of the hub.
+
+    Raises:
+        OSError: nothing to load there.
+        ValueError: another architecture, which is stock already, or a config without modality tokens.
+    """
+    config = AutoConfig.from_pretrained(source, **hub)
+    if not isinstance(config, SolamiConfig):
+        raise ValueError(
+            f"{source} is of model_type {config.model_type!r}, which engines read as it is; only `solami` is converted"
+        )
+    require_layout(config)
+    fields = config.to_dict()
+    for name in ("model_type", "architectures", "auto_map", "transformers_version"):
+        fields.pop(name, None)
+    llama = LlamaConfig(**fields, architectures=["LlamaForCausalLM"])
+    for name in LAYOUT_FIELDS:
+        setattr(llama, name, getattr(config, name))
+    model = LlamaForCausalLM.from_pretrained(source, config=llama, dtype=dtype, **hub)
+    allow_cache(model)
+    return model

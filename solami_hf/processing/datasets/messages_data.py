@@ -22,9 +22,7 @@ from ..files.folder_or_hub import model_source
 from ..files.output_folder import atomic_folder
 from .split_hygiene import leaking_ids
 from .tasks import chat_messages, text_block
-from .token_loading import load_tokens, split_names
-from .token_schema import fingerprints
-from .token_writing import write_parquet
+from .token_dataset import fingerprints, load_tokens, split_names, write_parquet
 
 logger = logging.getLogger(__name__)
 _codes = List(Value("int32"))

@@ -23,8 +23,7 @@ from tqdm import tqdm
 from .prepare_media import Media
 from .prepare_plan import Plan, Shard
 from .prepare_rows import MediaFile, files_of, token_row
-from .token_card import write_card
-from .token_writing import write_json, write_json_lines, write_parquet
+from .token_dataset import write_card, write_json, write_json_lines, write_parquet
 
 logger = logging.getLogger(__name__)
 FORMAT = 1  # of the shards; another number makes those of earlier versions anew

@@ -25,7 +25,7 @@ from ..batch_rendering import RenderingCounts, render_chats
 from ..files.atomic_write import atomic_write
 from ..rendering import TokenRenderer
 from .split_hygiene import leaking_ids
-from .token_data import fingerprints, load_tokens
+from .token_dataset import fingerprints, load_tokens
 
 logger = logging.getLogger(__name__)
 RENDERED = Features(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from datasets import Dataset, IterableDataset
 
-from .token_loading import load_tokens, split_names
+from .token_dataset import load_tokens, split_names
 
 logger = logging.getLogger(__name__)
 _LINE_WORDS = 4

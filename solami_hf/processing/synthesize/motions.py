@@ -48,7 +48,7 @@ def read_motions(source: str | Path, split: str) -> list[Motion]:
         motions = _motions_of_files(Path(source), split)
         usable = [motion for motion in motions if motion.captions and motion.path is not None]
     else:
-        from ..datasets.token_data import load_tokens
+        from ..datasets.token_dataset import load_tokens
 
         rows = load_tokens(source, "motion", split).select_columns(["id", "text"])
         motions = [Motion(row["id"], _captions(row)) for row in rows]

@@ -15,7 +15,7 @@ from huggingface_hub import metadata_load
 from yaml import YAMLError
 
 from ...hub_cards.card_facts import card_of_folder
-from ...hub_cards.loss_plot import write_loss_plot
+from ...hub_cards.cards import write_loss_plot
 from ...processing.files.atomic_write import atomic_write, follow_umask
 from ...processing.files.folder_or_hub import hub_id
 from ...report.page import MetricRow, write_report

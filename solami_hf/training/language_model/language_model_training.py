@@ -14,15 +14,12 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments, set_s
 
 from ...processing.datasets.rendered_data import RENDERED
 from ...processing.files.folder_or_hub import model_source
-from ..checkpoints import last_checkpoint
-from ..precision import avoid_slow_bf16
-from ..resuming import LogBeforeCheckpoint, finished_state, sorted_rows
+from ..trainer import LogBeforeCheckpoint, avoid_slow_bf16, finished_state, last_checkpoint, sorted_rows
 from .adapters import add_adapters, check_adapter_arguments, loading_options
 from .chunked_loss import add_chunked_loss
-from .collator import PackedRowsCollator
 from .complete_folder import complete_history, save_complete, write_settings
 from .loss_by_modality import SplitLossTrainer
-from .packed_mixture import KeepFirstRows, PackedMixture
+from .packed_mixture import KeepFirstRows, PackedMixture, PackedRowsCollator
 from .shuffled_rows import ShuffledEpochs
 from .zero3 import check_gathering, prepare_zero3
 

@@ -12,8 +12,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from ...modeling.solami.backbones import allow_cache
 from ...modeling.solami.configuration_solami import require_layout
 from ...processing.rendering import IGNORE
-from ..checkpoints import SafeTrainer
-from ..progress import show_loss_on_bar
+from ..trainer import SafeTrainer
 from .adapters import set_rate_beside_lora
 from .chunked_loss import ChunkedLossOutput
 
@@ -90,7 +89,6 @@ class SplitLossTrainer(SafeTrainer):
         require_layout(layout)
         super().__init__(*args, **kwargs)
         allow_cache(self.model)  # Trainer has put its own use_cache into the config that checkpoints get
-        show_loss_on_bar(self)
         self.beside_rate = beside_rate
         vocab_size = self.model.config.get_text_config().vocab_size
         self.training_split, self.evaluation_split = (

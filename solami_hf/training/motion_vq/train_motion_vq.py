@@ -22,9 +22,7 @@ from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...modeling.motion_vq.quantizers import EmaQuantizer
 from ...processing.datasets.manifests import read_manifest
 from ...processing.files.output_folder import writing_to
-from ..held_out import evaluation_split
-from ..precision import avoid_slow_bf16
-from ..resuming import ResumableTrainer, save_run
+from ..trainer import ResumableTrainer, avoid_slow_bf16, evaluation_split, save_run
 from .motion_vq_data import (
     MotionClip,
     WindowDataset,

@@ -23,9 +23,8 @@ from ...modeling.soundstorm.soundstorm_masking import mask_cells
 from ...modeling.speech_codec.speech_codec_adapter import load_speech_codec
 from ...processing.files.folder_or_hub import with_sources
 from ...processing.files.output_folder import writing_to
-from ..precision import avoid_slow_bf16
-from ..resuming import ResumableTrainer, save_run
 from ..speech_recordings import splits_of
+from ..trainer import ResumableTrainer, avoid_slow_bf16, save_run
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from .soundstorm_report import write_soundstorm_report
 

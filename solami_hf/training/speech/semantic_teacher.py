@@ -26,9 +26,8 @@ from transformers import (
 from ...command_line import parse_arguments, run_command
 from ...processing.files.atomic_write import atomic_model
 from ...processing.files.output_folder import writing_to
-from ..checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
-from ..precision import avoid_slow_bf16
 from ..speech_recordings import Recordings, speech_data
+from ..trainer import SafeTrainer, avoid_slow_bf16, last_checkpoint, written_or_nothing
 
 logger = logging.getLogger(__name__)
 PROGRAM = "python -m solami_hf.training.speech.semantic_teacher"

@@ -29,16 +29,13 @@ from ...modeling.speech_codec.configuration_speech_codec import SolamiSpeechCode
 from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from ...processing.files.folder_or_hub import with_sources
 from ...processing.files.output_folder import writing_to
-from ..precision import avoid_slow_bf16
-from ..resuming import save_run
 from ..speech_recordings import RandomCrops, speech_data
-from .semantic_distillation import SemanticTeacher
+from ..trainer import avoid_slow_bf16, save_run
 from .speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
-from .speech_codec_evaluation import clips_to_measure
-from .speech_codec_start import codebooks_filled, start_with_unit_variance
-from .speech_codec_trainer import SpeechCodecTrainer, TimeLimit
-from .speech_decoder import SpeechDecoderTrainer
-from .speech_decoder_data import DecoderWindows, own_and_filled
+from .speech_codec_losses import SemanticTeacher
+from .speech_codec_report import clips_to_measure
+from .speech_codec_trainer import SpeechCodecTrainer, TimeLimit, codebooks_filled, start_with_unit_variance
+from .speech_decoder import DecoderWindows, SpeechDecoderTrainer, own_and_filled
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from solami_hf.processing.synthesize.plans import content_hash
 
 
 def test_from_topics_to_tokens(arguments, server, tiny_processor, tmp_path, rows_of):
-    from solami_hf.processing.datasets.token_data import load_tokens
+    from solami_hf.processing.datasets.token_dataset import load_tokens
     from solami_hf.processing.prepare import prepare
 
     report = synthesize(arguments(tts="stub_voice:speak", user_voices=["slt", "kal16"]))

@@ -11,13 +11,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..manifests import BadRow
-from .any_instruct import is_any_instruct, read_any_instruct
-from .beat2 import is_beat2, read_beat2
-from .humanml3d_folder import is_humanml3d, read_humanml3d_folder
-from .inter_x import is_inter_x, read_inter_x
-from .motion_folder import is_motion_folder, read_motion_folder
-from .speech_tables import is_common_voice, is_ljspeech, read_common_voice, read_ljspeech
-from .tables import manifest_file, read_columns, read_json_lines
+from .motion_folders import (
+    is_beat2,
+    is_humanml3d,
+    is_inter_x,
+    is_motion_folder,
+    read_beat2,
+    read_humanml3d_folder,
+    read_inter_x,
+    read_motion_folder,
+)
+from .speech_tables import (
+    is_any_instruct,
+    is_common_voice,
+    is_ljspeech,
+    read_any_instruct,
+    read_common_voice,
+    read_ljspeech,
+)
+from .table_files import manifest_file, read_columns, read_json_lines
 
 
 class Layout(NamedTuple):

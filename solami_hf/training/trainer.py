@@ -1,13 +1,17 @@
-"""What training runs share that go on, when they are started again, exactly as if they had never stopped.
+"""The Trainer that every stage is trained with: checkpoints are whole or not there and hold no pickles, a full disk is
+told in words, and a run that was stopped goes on, on one process to the same weights and log, bit for bit.
 
-[`ResumableTrainer`] draws windows by their number ([`WindowSampler`]), logs before each checkpoint ([`ExactResume`]),
-keeps averaged weights in it ([`AveragedWeights`]), and finds the checkpoint to go on from. [`save_run`] writes the
-result. On one process weights and log are the same, bit for bit.
+`SafeTrainer` is the base. `ResumableTrainer`, for codecs and the acoustic model, draws windows by their number
+(`WindowSampler`), logs before each checkpoint and keeps averaged weights in it; `save_run` writes its result.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import platform
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,15 +19,122 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import distributed
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, TrainerCallback, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import get_last_checkpoint
 
-from ..processing.files.atomic_write import atomic_model, atomic_write
-from .checkpoints import SafeTrainer, last_checkpoint, written_or_nothing
-from .progress import show_loss_on_bar
+from ..processing.files.atomic_write import atomic_model, atomic_write, follow_umask
+
+logger = logging.getLogger(__name__)
 
 AVERAGES_FILE = "averaged.safetensors"
+
+
+class LossOnBar(ProgressCallback):
+    """Trainer's bar with the loss on it, in place of a line of every logged value; `history.json` has them all."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Shows the loss of a row that has one."""
+        if self.training_bar is not None and "loss" in logs:
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.4g}")
+
+
+class SafeTrainer(Trainer):
+    """A Trainer whose checkpoints are whole or removed, follow the umask, and have the arguments as JSON alone."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(LossOnBar())
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            # Nobody should have to load a pickle
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            with atomic_write(folder / "training_args.json") as temporary:
+                temporary.write_text(json.dumps(self.args.to_dict(), indent=1, default=str), encoding="utf-8")
+            for path in folder.glob("*.safetensors"):
+                follow_umask(path)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        with checkpoint_or_nothing(self.args.output_dir, self.state.global_step):
+            super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The state that makes a checkpoint a whole one comes next: all ranks have to have written theirs
+        self.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def checkpoint_or_nothing(output_dir: str | os.PathLike, step: int) -> Iterator[None]:
+    """The block writes a checkpoint; when it cannot, what there is of it is removed, see [`written_or_nothing`]."""
+    folder = Path(output_dir) / f"checkpoint-{step}"
+    try:
+        with written_or_nothing(folder):
+            yield
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def written_or_nothing(folder: str | os.PathLike) -> Iterator[None]:
+    """The block writes a part of a run; when it cannot, the message says what to do.
+
+    Raises:
+        OSError: with the way out, for what torch, safetensors and the file system raise on a full disk.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # torch reports what it could not write as a RuntimeError
+        if not isinstance(error, OSError | SafetensorError) and "writing" not in str(error):
+            raise
+        there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+        raise OSError(
+            f"{folder} could not be written ({error}; {shutil.disk_usage(there).free / 2**20:.0f} MB are free): make "
+            "space and run again, it goes on from the checkpoint before"
+        ) from error
+
+
+def last_checkpoint(output_dir: str | os.PathLike) -> str | None:
+    """The newest whole checkpoint of a run's folder, None without one.
+
+    Trainer writes `trainer_state.json` after weights and optimizer; a checkpoint without it, or with a part of it, is
+    what a killed run left half written, and is removed. On several ranks (torch.distributed) the first removes, while
+    the others wait; all of them have to call this.
+    """
+    several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    if not several or distributed.get_rank() == 0:
+        _remove_half_written(Path(output_dir))
+    if several:
+        distributed.barrier()
+    return get_last_checkpoint(str(output_dir)) if os.path.isdir(output_dir) else None
+
+
+def _remove_half_written(folder: Path) -> None:
+    """Removes the newest checkpoints up to the first whole one."""
+    while folder.is_dir() and (last := get_last_checkpoint(str(folder))) is not None:
+        weights = [*Path(last).glob("*model*.safetensors"), *Path(last).glob("global_step*")]
+        if weights and _is_json(Path(last) / "trainer_state.json"):
+            return
+        logger.warning("%s is not complete and is removed.", last)
+        shutil.rmtree(last)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 class WindowSampler(Sampler[int]):
@@ -128,7 +239,6 @@ class ResumableTrainer(SafeTrainer):
         self.parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         super().__init__(*args, **kwargs)
         vars(self.model.config).pop("use_cache", None)  # Trainer's own; no codec has one
-        show_loss_on_bar(self)
         self.sampler = WindowSampler(len(self.train_dataset), self.args.seed)
         self.averages = AveragedWeights(averaging_decay) if averaging_decay else None
         self.add_callback(ExactResume(self.sampler))
@@ -229,3 +339,52 @@ def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bo
     with written_or_nothing(folder), atomic_model(folder) as staging:
         model.save_pretrained(staging, state_dict=weights)
         (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+
+
+def evaluation_split(splits: Iterable[str], training_args: TrainingArguments, data: str) -> str | None:
+    """The split to evaluate on while training.
+
+    Args:
+        splits: that the data set has.
+        training_args: say whether the best checkpoint is kept, which then is chosen by that split.
+        data: what it is called, for messages.
+
+    Returns:
+        `validation`, `test` where there is no validation, None without either.
+
+    Raises:
+        ValueError: a checkpoint would be chosen by the test split.
+    """
+    splits = set(splits)
+    if "validation" in splits or "test" not in splits:
+        return "validation" if "validation" in splits else None
+    if training_args.load_best_model_at_end or training_args.save_strategy == "best":
+        raise ValueError(
+            f"{data} has no validation split, so the best checkpoint would be chosen by its test split: prepare it "
+            "with one (--split_by source --validation_share 0.05), or keep the last checkpoint "
+            "(load_best_model_at_end: false, save_strategy: steps)"
+        )
+    logger.warning(
+        "%s has no validation split, so training is evaluated on its test split; settings that are chosen by these "
+        "figures have seen it",
+        data,
+    )
+    return "test"
+
+
+# On x86 PyTorch's bfloat16 kernels need AVX-512. On AVX2 a linear layer takes 4.5 times and a convolution 13 times as
+# long as in float32, so that the demo would take hours instead of minutes.
+def cpu_has_fast_bf16() -> bool:
+    """Whether bfloat16 is at least as fast as float32 on this machine's CPU; taken for granted beside x86."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not x86 or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def avoid_slow_bf16(args: TrainingArguments) -> None:
+    """Turns `bf16` off, and says so, in a run on a CPU that has no fast bfloat16.
+
+    A run under DeepSpeed keeps what its configuration says.
+    """
+    if args.bf16 and args.device.type == "cpu" and args.deepspeed is None and not cpu_has_fast_bf16():
+        args.bf16, args.mixed_precision = False, "no"
+        logger.warning("this CPU computes bfloat16 in software, many times slower: training in float32 instead")

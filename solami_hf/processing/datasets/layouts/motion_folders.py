@@ -1,0 +1,290 @@
+"""Motion data sets as folders: BEAT2, Inter-X, HumanML3D, and any folder of motion files.
+
+BEAT2: people who talk, their motion, voice and words. https://huggingface.co/datasets/H-Liu1997/BEAT2
+
+    smplxflame_30/2_scott_0_1_1.npz   textgrid/2_scott_0_1_1.TextGrid   wave16k/2_scott_0_1_1.wav
+    train_test_split.csv              columns id and type: train, val, test or additional, if there
+
+As speech, a row is a recording and its words. As motion, the caption tells what is said, as there is no other; without
+a transcript there is none. Words come from the TextGrid's tier `words`, or from `text/ID.txt`. The first two parts of
+an id are the speaker.
+
+Inter-X: a folder an interaction with a file for each of two people. https://github.com/liangxuy/Inter-X
+
+    motions/G001T000A000R000/P1.npz, P2.npz     (or .bvh)
+    texts/G001T000A000R000.txt                  one caption a line
+    splits/train.txt, val.txt, test.txt         one id a line, if there
+
+Both people become rows, `ID_P1` and `ID_P2`, each the other's partner, with the interaction as source id and all its
+captions. Where one of the two files is missing, the other is an orphan.
+
+HumanML3D: captions, and splits of one id a line. https://github.com/EricGuo5513/HumanML3D
+
+    texts/000021.txt            a man walks.#a/DET man/NOUN walk/VERB#0.0#0.0
+    new_joint_vecs/000021.npy   or motions/000021.npz, .bvh or .npy
+    train.txt, val.txt, test.txt
+
+A line is `caption#tokens#start#end`; times in seconds say which piece of the clip the caption is about, 0 to 0 is all
+of it. Captions of a piece become a row of their own, `ID@start-end`. Clips whose id begins with `M` are mirrored
+copies, so the source id of both is the number. `new_joint_vecs` know less than `.npz` files: see
+`processing/motion/formats/humanml3d.py`.
+
+Any folder of `.bvh` and `.npz` files, also in folders below it: a caption a line in a `.txt` beside a file
+(`walk/01.bvh`, `walk/01.txt`); without one the file's name is the caption, `sit_down-slowly` read as "sit down
+slowly". The id is the path without its suffix. As many things are `.npz`, a folder without `.bvh` is recognised only
+where captions lie beside them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...files.text_files import read_text
+from ...media_files import Found, files_below, find_media, names_below, tell_left_out, way_out
+from ..manifests import BadRow
+from .table_files import table_rows
+
+_SUFFIXES = (".bvh", ".npz")
+
+
+def is_motion_folder(source: Path) -> bool:
+    """Whether a folder has this layout."""
+    return any(
+        path.suffix.lower() == ".bvh" or (path.suffix.lower() == ".npz" and path.with_suffix(".txt").is_file())
+        for path in files_below(source)
+    )
+
+
+def read_motion_folder(source: Path, kind: str) -> Iterator[dict | BadRow]:
+    """Rows of kind motion, sorted by path."""
+    found = find_media(source, "motion", _SUFFIXES)
+    tell_left_out(_neither(found), source, "neither motion nor captions")
+    for path in found.files:
+        captions, place = path.with_suffix(".txt"), path.relative_to(source)
+        try:
+            text = text_lines(captions) if captions.is_file() else [re.sub(r"[\W_]+", " ", path.stem).strip()]
+        except ValueError as error:
+            yield BadRow(place.with_suffix("").as_posix(), str(error))
+        else:
+            yield {"id": place.with_suffix("").as_posix(), "motion": place.as_posix(), "text": text}
+    for path in found.unread:
+        yield BadRow(path.relative_to(source).as_posix(), f"cannot be read; {way_out(path)}")
+
+
+def left_out(source: Path) -> list[str]:
+    """The files that are neither motions nor captions of one."""
+    return names_below(_neither(find_media(source, "motion", _SUFFIXES)), source)
+
+
+def _neither(found: Found) -> list[Path]:
+    captions = {path.with_suffix(".txt") for path in found.files}
+    return [path for path in found.others if path not in captions]
+
+
+_SPLIT_FILES = {"train": "train", "val": "validation", "test": "test"}
+
+
+def names_in(folder: Path, suffix: str) -> list[str]:
+    """Sorted names, without their suffix, of a folder's files; of a large source nothing else is held in memory."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            e.name[: len(e.name) - len(suffix)]
+            for e in entries
+            if e.name.lower().endswith(suffix) and e.name[0] != "."
+        )
+
+
+def listed_splits(folder: Path) -> dict[str, str] | None:
+    """Id -> split of a folder's `train.txt`, `val.txt` and `test.txt` (one id a line), None when there is none."""
+    found = {
+        name: split
+        for file, split in _SPLIT_FILES.items()
+        if (folder / f"{file}.txt").is_file()
+        for name in text_lines(folder / f"{file}.txt")
+    }
+    return found or None
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a small text file that are not empty; ValueError where it is no text that can be read."""
+    return [line.strip() for line in read_text(path).split("\n") if line.strip()]
+
+
+_MOTIONS, _VOICES, _SPLITS = "smplxflame_30", "wave16k", "train_test_split.csv"
+_SPLIT_OF = {"train": "train", "additional": "train", "val": "validation", "test": "test"}
+
+
+def is_beat2(source: Path) -> bool:
+    """Whether a folder has this layout."""
+    return (source / _MOTIONS).is_dir()
+
+
+def read_beat2(source: Path, kind: str) -> Iterator[dict | BadRow]:
+    """Rows of kind motion or speech, sorted by id."""
+    splits = None
+    if (source / _SPLITS).is_file():
+        found = [row for _, row in table_rows(source / _SPLITS, ",") if not isinstance(row, BadRow)]
+        splits = {row.get("id"): row.get("type") for row in found}
+    folder, suffix = (_MOTIONS, ".npz") if kind == "motion" else (_VOICES, ".wav")
+    if not (source / folder).is_dir():
+        yield BadRow(folder, f"{source} has no folder {folder}, which holds the {kind} of BEAT2")
+        return
+    for name in names_in(source / folder, suffix):
+        row = {"id": name, "source": name}
+        if splits is not None:
+            if splits.get(name) not in _SPLIT_OF:
+                yield BadRow(name, f"is of type {splits.get(name)!r} in {_SPLITS}, expected {', '.join(_SPLIT_OF)}")
+                continue
+            row["split"] = _SPLIT_OF[splits[name]]
+        try:
+            words, file = _words(source, name), f"{folder}/{name}{suffix}"
+        except ValueError as error:
+            yield BadRow(name, str(error))
+            continue
+        if kind == "motion":
+            yield {**row, "motion": file, "text": [f"a person talks: {words}"] if words else []}
+        elif words is None:
+            yield BadRow(name, f"has no words; expected textgrid/{name}.TextGrid or text/{name}.txt")
+        else:
+            speaker = "_".join(name.split("_")[:2])
+            yield {**row, "turns": [{"text": words, "audio": file, "speaker": speaker}]}
+
+
+def _words(source: Path, name: str) -> str | None:
+    grid, text = source / "textgrid" / f"{name}.TextGrid", source / "text" / f"{name}.txt"
+    if grid.is_file():
+        try:
+            return textgrid_words(read_text(grid)) or None
+        except ValueError as error:
+            raise ValueError(f"{grid} has no words that can be read: {error}") from None
+    return " ".join(text_lines(text)) or None if text.is_file() else None
+
+
+def textgrid_words(text: str) -> str:
+    """The words of a Praat TextGrid, long or short: of the tier `words`, or of the only or first tier.
+
+    Both forms have the same strings and numbers in the same order; all else is for people to read.
+
+    Raises:
+        ValueError: it is none, or fewer tiers or marks are there than it says.
+    """
+    if '"TextGrid"' not in text[:200]:
+        raise ValueError(f"it begins with {text[:30]!r}, expected a TextGrid in text form")
+    tiers: list[tuple[list[str], list[float]]] = [([], [])]  # strings and numbers, first those before all tiers
+    for word, number in re.findall(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\S)', text):
+        if word in ("IntervalTier", "TextTier"):
+            tiers.append(([], []))
+        elif number:
+            tiers[-1][1].append(float(number))
+        else:
+            tiers[-1][0].append(word.replace('""', '"').strip())
+    if text.count('"') % 2:
+        raise ValueError("it is cut short: its last string does not end")
+    (_, numbers), *tiers = tiers
+    # a tier's numbers are its beginning, its end, and how many marks follow
+    told = [("tiers", numbers, len(tiers)), *((f"marks in tier {t[:1]}", n, len(t) - 1) for t, n in tiers)]
+    for what, numbers, count in told:
+        if len(numbers) > 2 and numbers[2] > count:
+            raise ValueError(f"it is cut short: {count} {what}, but it tells of {numbers[2]:g}")
+    words = next((t for t, _ in tiers if t[:1] == ["words"]), tiers[0][0] if tiers else [])
+    return " ".join(word for word in words[1:] if word)
+
+
+_PEOPLE, _SUFFIXES = ("P1", "P2"), (".npz", ".bvh")
+
+
+def is_inter_x(source: Path) -> bool:
+    """Whether a folder has this layout."""
+    folders = (path for path in (source / "motions").glob("*") if path.is_dir())
+    return any(_file(folder, person) for folder in folders for person in _PEOPLE)
+
+
+def read_inter_x(source: Path, kind: str) -> Iterator[dict | BadRow]:
+    """Rows of kind motion, pair by pair."""
+    splits = listed_splits(source / "splits")
+    for name in names_in(source / "motions", ""):
+        folder = source / "motions" / name
+        if not folder.is_dir():
+            continue
+        if splits is not None and name not in splits:
+            yield BadRow(name, "is in none of splits/train.txt, val.txt and test.txt")
+            continue
+        files = {person: _file(folder, person) for person in _PEOPLE}
+        if not any(files.values()):
+            yield BadRow(name, f"motions/{name} has neither P1 nor P2 as .npz or .bvh")
+        texts = source / "texts" / f"{name}.txt"
+        try:
+            text = text_lines(texts) if texts.is_file() else []
+        except ValueError as error:
+            yield BadRow(name, str(error))
+            continue
+        for person, partner in (_PEOPLE, _PEOPLE[::-1]):
+            if files[person]:
+                row = {"id": f"{name}_{person}", "motion": files[person].relative_to(source).as_posix(), "text": text}
+                row |= {"partner_id": f"{name}_{partner}", "source": name}
+                yield row if splits is None else {**row, "split": splits[name]}
+
+
+def _file(folder: Path, person: str) -> Path | None:
+    return next((p for suffix in _SUFFIXES if (p := folder / f"{person}{suffix}").is_file()), None)
+
+
+_PLACES = [("motions", ".npz"), ("motions", ".bvh"), ("motions", ".npy"), ("new_joint_vecs", ".npy")]
+
+
+def is_humanml3d(source: Path) -> bool:
+    """Whether a folder has this layout."""
+    return (source / "texts").is_dir() and any((source / folder).is_dir() for folder, _ in _PLACES)
+
+
+def read_humanml3d_folder(source: Path, kind: str) -> Iterator[dict | BadRow]:
+    """Rows of kind motion, sorted by id."""
+    splits = listed_splits(source)
+    for name in names_in(source / "texts", ".txt"):
+        if splits is not None and name not in splits:
+            yield BadRow(name, "is in none of train.txt, val.txt and test.txt")
+            continue
+        motion = next((f"{f}/{name}{s}" for f, s in _PLACES if (source / f / f"{name}{s}").is_file()), None)
+        if motion is None:
+            yield BadRow(
+                name, f"texts/{name}.txt has no motion; expected new_joint_vecs/{name}.npy or motions/{name}.*"
+            )
+            continue
+        pieces: dict[tuple[float, float], list[str]] = {}
+        try:
+            lines = text_lines(source / "texts" / f"{name}.txt")
+        except ValueError as error:
+            yield BadRow(name, str(error))
+            continue
+        for number, line in enumerate(lines, 1):
+            try:
+                text, piece = _caption(line)
+            except ValueError as error:
+                yield BadRow(f"{name}.txt:{number}", str(error))
+            else:
+                pieces.setdefault(piece, []).append(text)
+        if not pieces:
+            yield BadRow(name, f"texts/{name}.txt holds no caption")
+        for (start, end), texts in sorted(pieces.items()):
+            row = {"id": name, "motion": motion, "text": texts, "source": re.sub(r"^M(?=\d)", "", name)}
+            if end:
+                row |= {"id": f"{name}@{start:g}-{end:g}", "start": start, "end": end}
+            yield row if splits is None else {**row, "split": splits[name]}
+
+
+def _caption(line: str) -> tuple[str, tuple[float, float]]:
+    parts = line.split("#")
+    if len(parts) not in (1, 4) or not parts[0].strip():
+        raise ValueError(f"is {line!r}, expected caption#tokens#start#end")
+    try:
+        start, end = (float(part) for part in parts[2:]) if len(parts) == 4 else (0.0, 0.0)
+    except ValueError:
+        raise ValueError(f"has times {parts[2]!r} and {parts[3]!r}, expected seconds") from None
+    start, end = (0.0 if math.isnan(time) else time for time in (start, end))
+    if (start or end) and not 0 <= start < end < math.inf:
+        raise ValueError(f"has times from {start:g} to {end:g} s, expected the end behind the start")
+    return parts[0].strip(), (start, end)

@@ -1,0 +1,406 @@
+"""Token datasets: their columns, cards, writing as `load_dataset`-able folders, loading, and pushing to the Hub.
+
+A folder holds `<config>/<split>-00000-of-00001.parquet` and a `README.md` whose header names the configs and the
+fingerprint of the codec that made the codes. Codes of another codec are plausible numbers without meaning, so loading
+them for a processor with other codecs is refused. The card is written from the reports that lie beside the files,
+`<config>/report.json`, so that it says the same whoever writes it last.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset
+from datasets.exceptions import DatasetGenerationError
+from huggingface_hub import DatasetCard, DatasetCardData, HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
+
+from ..files.atomic_write import atomic_write
+from ..files.folder_or_hub import check_source, hub_id
+from ..fingerprints import codec_fingerprint
+from .manifests import SPLITS
+
+logger = logging.getLogger(__name__)
+
+_codes = List(Value("int16"))
+_motion = {"body": _codes, "hand": _codes, "trans": _codes}
+SCHEMAS = {
+    "motion": Features(
+        id=Value("string"),
+        text=List(Value("string")),
+        **_motion,
+        partner_id=Value("string"),
+        num_frames=Value("int32"),
+        source=Value("string"),
+    ),
+    "speech": Features(
+        id=Value("string"),
+        turns=List({"text": Value("string"), "speech": _codes, "speaker": Value("string")}),
+        source=Value("string"),
+    ),
+    "chat": Features(
+        id=Value("string"),
+        topic=Value("string"),
+        character=Value("string"),
+        turns=List(
+            {
+                "role": Value("string"),
+                "text": Value("string"),
+                "motion_text": Value("string"),
+                **_motion,
+                "speech": _codes,
+            }
+        ),
+        source=Value("string"),
+    ),
+}
+CODECS_OF = {"motion": ("motion",), "speech": ("speech",), "chat": ("motion", "speech")}
+COLUMNS = {
+    "motion": "`body`, `hand` (7.5 codes/s; no `hand` codes of a bound codec), `trans` (one), `text` (captions), "
+    "`partner_id`, `num_frames` (30/s)",
+    "speech": "`turns` of `text`, `speech` (codes), `speaker`",
+    "chat": "`topic`, `character`, `turns` of `role`, `text`, `motion_text`, `body`, `hand`, `trans`, `speech`",
+}
+
+
+def schema(config: str, highest_speech_code: int = 0) -> Features:
+    """The columns of a config; speech codes take 32 bits where a codec has more than 16 can count (X-Codec 2)."""
+    if config == "motion" or highest_speech_code < 1 << 15:
+        return SCHEMAS[config]
+    wide = {**SCHEMAS[config]["turns"].feature, "speech": List(Value("int32"))}
+    return Features({**SCHEMAS[config], "turns": List(wide)})
+
+
+def schema_for(config: str, processor) -> Features:
+    """The columns of a config whose codes a processor makes."""
+    if config == "motion":
+        return SCHEMAS[config]
+    codec = processor.speech_codec.config
+    return schema(config, codec.lm_levels * codec.codebook_size - 1)
+
+
+def fingerprints(processor, config: str) -> dict[str, str]:
+    """Fingerprints of the codecs that the codes of a dataset config depend on."""
+    return {name: codec_fingerprint(getattr(processor, f"{name}_codec")) for name in CODECS_OF[config]}
+
+
+def codec_sources(processor, config: str) -> dict[str, dict[str, str]]:
+    """Codec -> `{"id", "revision"}` as far as known: where the codecs of a dataset config were loaded from."""
+    found = {}
+    for name in CODECS_OF[config]:
+        config_of = getattr(processor, f"{name}_codec").config
+        origin = {"id": getattr(config_of, "_name_or_path", ""), "revision": getattr(config_of, "_commit_hash", None)}
+        if Path(origin["id"]).exists():  # a folder's place on this machine is nobody's business
+            origin["id"] = Path(origin["id"]).resolve().name if origin["id"] else ""
+        found[name] = {key: str(value) for key, value in origin.items() if value}
+    return found
+
+
+_GROUP_ROWS = 500  # rows of a Parquet row group: what a streaming reader has in memory
+
+
+def write_token_dataset(
+    folder: str | Path, config: str, splits: dict[str, list[dict]], prints: dict[str, str]
+) -> None:
+    """Writes one config of a token dataset folder from rows in memory, and its card; other configs are kept.
+
+    Args:
+        folder: the dataset folder, made when missing.
+        config: `motion`, `speech` or `chat`.
+        splits: rows per split, in the columns of `SCHEMAS[config]`.
+        prints: codec fingerprints, see `token_schema.fingerprints`.
+
+    Raises:
+        ValueError: a row does not fit the schema, or the folder's other configs were made by other codecs.
+    """
+    folder = Path(folder)
+    check_codecs(folder, prints)
+    turns = [turn for rows in splits.values() for row in rows for turn in row.get("turns", ())]
+    speech = [turn["speech"] for turn in turns if turn.get("speech") is not None]
+    features = schema(config, max((int(np.max(codes, initial=0)) for codes in speech), default=0))
+    for split, rows in splits.items():
+        write_parquet(folder / config / f"{split}-00000-of-00001.parquet", rows, features)
+    counts = {split: {"rows": len(rows), "shards": 1} for split, rows in splits.items()}
+    write_json(folder / config / "report.json", {"splits": counts, "codecs": prints})
+    write_card(folder)
+
+
+def check_codecs(folder: Path, prints: dict[str, str]) -> None:
+    """ValueError when a folder's configs were made by other codecs than those of these fingerprints."""
+    path = folder / "README.md"
+    known = (card_data(path).get("codecs") or {}) if path.is_file() else {}
+    clash = {name for name in prints if known.get(name, prints[name]) != prints[name]}
+    if clash:
+        raise ValueError(f"{folder} holds codes of another {' and '.join(sorted(clash))} codec; write to a new folder")
+
+
+def write_parquet(path: Path, rows: Iterable[dict], features: Features) -> None:
+    """Writes rows as one Parquet file, whole or not at all; the same rows give the same bytes.
+
+    Raises:
+        ValueError: a row does not fit the columns.
+    """
+    arrow = features.arrow_schema
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, arrow) as writer:
+        rows = iter(rows)
+        while group := [_plain(row) for row in islice(rows, _GROUP_ROWS)]:
+            writer.write_table(pa.Table.from_pylist(group, schema=arrow))
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Writes a JSON file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def write_json_lines(path: Path, rows: Iterable[dict]) -> int:
+    """Writes a JSONL file, whole or not at all; the number of its lines."""
+    count = 0
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+            count += 1
+    return count
+
+
+def _plain(value):
+    """A row whose arrays are lists; Arrow then checks every number against its column's type."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict | np.ndarray):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def is_local(folder_or_repo: str | Path) -> bool:
+    """Whether a name means a path of this machine, there or not, see `folder_or_hub`."""
+    return hub_id(folder_or_repo) is None
+
+
+def card_codecs(folder_or_repo: str | Path) -> dict[str, str]:
+    """The codec fingerprints that a dataset's card names; empty for a local folder without a card."""
+    return dict(_card(folder_or_repo).get("codecs") or {})
+
+
+def split_names(folder_or_repo: str | Path, config: str) -> list[str]:
+    """The splits that a config of a token dataset has, by its files or, on the Hub, its card; empty without any."""
+    if is_local(folder_or_repo):
+        files = [path.name for path in Path(folder_or_repo, config).expanduser().glob("*.parquet")]
+        return [split for split in SPLITS if any(name.startswith(f"{split}-") for name in files)]
+    configs = _card(folder_or_repo).get("configs") or []
+    files = next((entry["data_files"] for entry in configs if entry["config_name"] == config), [])
+    return [entry["split"] for entry in files]
+
+
+def _card(folder_or_repo: str | Path) -> dict:
+    if (repo := hub_id(folder_or_repo)) is not None:
+        return card_data(repo)
+    path = Path(folder_or_repo, "README.md").expanduser()
+    return card_data(path) if path.is_file() else {}
+
+
+def load_tokens(
+    folder_or_repo: str | Path, config: str, split: str, processor=None, streaming: bool = False
+) -> Dataset | IterableDataset:
+    """A split of a token dataset folder or Hub repository.
+
+    Rows stay on disk, in the cache of `datasets` (`HF_DATASETS_CACHE`), from which all processes map them into memory:
+    it neither grows with the data nor with the number of processes.
+
+    Args:
+        folder_or_repo: a folder that `solami prepare` wrote, or the id of a dataset on the Hub, see `folder_or_hub`.
+        config: `motion`, `speech` or `chat`.
+        split: `train`, `validation` or `test`.
+        processor (*optional*): its codecs must be those that made the codes.
+        streaming: rows are read from the files as they are iterated over, without a copy in the cache.
+
+    Raises:
+        FileNotFoundError: the folder does not have the config or the split.
+        ValueError: an unknown split, a damaged file, or the codes were made by another codec.
+        OSError: the cache cannot be written.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
+    repo = hub_id(folder_or_repo)
+    files = _local_files(folder_or_repo, config, split) if repo is None else None
+    if processor is not None:
+        made_by, ours = card_codecs(folder_or_repo), fingerprints(processor, config)
+        for name, fingerprint in ours.items():
+            if made_by.get(name) != fingerprint:
+                raise ValueError(
+                    f"{folder_or_repo} was made by the {name} codec {made_by.get(name)}, but the processor has "
+                    f"{fingerprint}; prepare the data again with this processor, or use the processor that made it"
+                )
+    if files is None:
+        if split not in split_names(folder_or_repo, config):
+            raise FileNotFoundError(f"{folder_or_repo} has no {split} {config} tokens; run `solami prepare {config}`")
+        return load_dataset(repo, config, split=split, streaming=streaming)
+    metadata = [_metadata(path) for path in files]
+    features = Features.from_arrow_schema(metadata[0].schema.to_arrow_schema())
+    if streaming:
+        return load_dataset("parquet", data_files=files, split="train", streaming=True, features=features)
+    if not any(found.num_rows for found in metadata):
+        return Dataset(features.arrow_schema.empty_table())
+    # By its files, whose names and times the cache knows: of folders it looks at the last name only.
+    try:
+        return Dataset.from_parquet(files, features=features)
+    except DatasetGenerationError as error:
+        cause = error.__cause__ or error
+        raise (cause if isinstance(cause, OSError) else ValueError(f"{files[0]} or one beside it: {cause}")) from error
+
+
+def _metadata(path: str) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is damaged ({error}); prepare it again") from None
+
+
+def _local_files(folder: str | Path, config: str, split: str) -> list[str]:
+    check_source("token dataset", folder)
+    files = sorted(map(str, Path(folder, config).expanduser().glob(f"{split}-*.parquet")))
+    if not files:
+        raise FileNotFoundError(f"{folder} has no {split} {config} tokens; run `solami prepare {config}`")
+    return files
+
+
+def read_report(folder: Path, config: str) -> dict | None:
+    """`folder/<config>/report.json`, None when the config is not there.
+
+    Raises:
+        ValueError: the file is no JSON.
+    """
+    path = Path(folder) / config / "report.json"
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no report of `solami prepare` ({error}); prepare {config} again") from None
+
+
+def write_card(folder: Path) -> None:
+    """Writes `folder/README.md` from the reports of its configs."""
+    reports = {config: report for config in SCHEMAS if (report := read_report(folder, config))}
+    codecs, sources = {}, {}
+    for report in reports.values():
+        codecs |= report["codecs"]
+        sources |= report.get("codec_sources", {})
+    licences = sorted({report["license"] for report in reports.values() if report.get("license")})
+    data = DatasetCardData(
+        configs=[
+            {
+                "config_name": config,
+                "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in report["splits"]],
+            }
+            for config, report in reports.items()
+        ],
+        codecs=codecs,
+        codec_sources=sources or None,
+        license=licences[0] if len(licences) == 1 else (licences or None),
+        tags=["solami", "motion", "speech"],
+    )
+    with atomic_write(folder / "README.md") as temporary:
+        temporary.write_text(f"---\n{data.to_yaml()}\n---\n\n{_text(reports, codecs, sources)}", encoding="utf-8")
+
+
+def card_data(source: str | Path) -> dict:
+    """The header of a card file, or of the card of a Hub repository."""
+    if isinstance(source, Path):
+        return DatasetCard.load(source).data.to_dict()
+    return DatasetCard.load(source, repo_type="dataset").data.to_dict()
+
+
+def _text(reports: dict, codecs: dict, sources: dict) -> str:
+    lines = [
+        "# Token sequences for SOLAMI",
+        "",
+        "Motion and speech as codes, made by `solami prepare`. They mean nothing without the codecs below:",
+        "`solami_hf.processing.datasets.token_dataset.load_tokens(..., processor=...)` refuses any other.",
+        "",
+        *("| codec | fingerprint | id | revision |", "|---|---|---|---|"),
+    ]
+    for name, fingerprint in codecs.items():
+        origin = sources.get(name, {})
+        lines.append(f"| {name} | {fingerprint} | {origin.get('id', '')} | {origin.get('revision', '')} |")
+    lines += ["", "| config | split | rows | hours of motion | hours of speech |", "|---|---|---|---|---|"]
+    for config, report in reports.items():
+        for split, counts in report["splits"].items():
+            hours = [f"{counts[name]:.3f}" if name in counts else "" for name in ("motion_hours", "speech_hours")]
+            lines.append(f"| {config} | {split} | {counts['rows']} | {hours[0]} | {hours[1]} |")
+    lines += ["", *(f"- `{config}`: `id`, `source`, {COLUMNS[config]}" for config in reports), ""]
+    lines += [f"- {config}: {_told(report)}" for config, report in reports.items() if "split_by" in report]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _told(report: dict) -> str:
+    if report["split_by"] == "source":
+        shares = f"test {report['test_share']:g}, validation {report['validation_share']:g} of the sources"
+        told = f"split by source id ({shares}): no source and no pair of partners is in two splits"
+    else:
+        told = f"split as the source ({report['layout']}) says"
+    return f"{told}; {report['rejected']} rows rejected, {report['orphans']} without their partner"
+
+
+_TOLD_BY = ["README.md", *(f"{config}/report.json" for config in ("motion", "speech", "chat"))]
+
+
+def require_login(api: HfApi, repo_id: str) -> None:
+    """ValueError when nobody is logged in, who could push to a repository."""
+    try:
+        api.whoami()
+    except (LocalTokenNotFoundError, HfHubHTTPError) as error:
+        raise ValueError(
+            f"{repo_id} is a Hub repository, but the Hub does not know you ({error}); log in with `hf auth login`, or "
+            "name a folder"
+        ) from error
+
+
+def begin_repo(repo_id: str, folder: Path) -> None:
+    """Makes sure that pushing will be possible, and fetches the reports of configs that the repository has already.
+
+    Raises:
+        ValueError: nobody is logged in.
+    """
+    api = HfApi()
+    require_login(api, repo_id)
+    try:
+        wanted = [name for name in _TOLD_BY if not (folder / name).exists()]
+        api.snapshot_download(repo_id, repo_type="dataset", local_dir=folder, allow_patterns=wanted)
+    except RepositoryNotFoundError:
+        logger.info("%s is new on the Hub", repo_id)
+
+
+def push_config(repo_id: str, folder: Path, config: str, private: bool = True) -> str:
+    """Uploads one config of a token dataset folder and its card; files of the config that are gone are deleted.
+
+    Args:
+        repo_id: `owner/name`, made when missing.
+        folder: the dataset folder.
+        config: `motion`, `speech` or `chat`.
+        private: for a repository that is made.
+
+    Returns:
+        the address of the repository.
+    """
+    api = HfApi()
+    url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+    api.upload_folder(
+        repo_id=repo_id,
+        repo_type="dataset",
+        folder_path=folder,
+        allow_patterns=["README.md", f"{config}/*"],
+        ignore_patterns=[f"{config}/.shards/*"],
+        delete_patterns=[f"{config}/*"],
+        commit_message=f"Prepare {config}",
+    )
+    return str(url)
