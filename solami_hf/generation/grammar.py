@@ -7,6 +7,7 @@ works for batches, beams, forks and every kind of cache, and one object serves a
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ MARKER_KINDS = {
 }  # fmt: skip
 BEGIN = {"body": SOBO, "hand": SOHA, "speech": SOSP}
 END = {"body": EOBO, "hand": EOHA, "speech": EOSP}
+ENDS = (NEVER, EOT, EOS, EOBO, EOSP)
+"""What may come instead of going on."""
 OVER = np.iinfo(np.int64).max
 """The chunk of a part that has ended."""
 
@@ -81,9 +84,8 @@ class AnswerGrammar(LogitsProcessor):
         for name in self.parts:
             places = np.arange((self.most_speech if name == "speech" else self.most_motion) + 2)
             self._chunks[name] = chunks.of_codes(name, places) if interleaved else np.zeros_like(places)
-        self._kinds: np.ndarray | None = None
-        self._forbidden: dict = {}
-        self._device, self._length, self._prompt = None, -1, 0
+        self._forbidden, self._tables, self._xp = None, {}, np
+        self._length, self._prompt = -1, 0
 
     def _set_bounds(self, rates, min_seconds, max_seconds, max_new_tokens, max_text_tokens) -> None:
         """Least and most codes of motion and speech, most words, and the length of the longest answer."""
@@ -128,19 +130,19 @@ class AnswerGrammar(LogitsProcessor):
         this call of `generate` ended.
         """
         self._prepare(scores.shape[1], scores.device)
-        keys = [row.tobytes() for row in self._allowed_kinds(input_ids)]
-        if len(set(keys)) == 1:
-            forbidden = self._forbidden_ids(keys[0])
-        else:
-            forbidden = torch.stack([self._forbidden_ids(key) for key in keys])
+        ids = input_ids.to(scores.device)
+        choice = self._choice(ids.numpy() if self._xp is np else ids)
+        forbidden = self._forbidden[torch.as_tensor(choice)]
         scores = scores.masked_fill(forbidden, float("-inf"))
         # Rows of which other processors (a least length, no repetitions) have left nothing: here they do not count
         empty = scores.amax(dim=1, keepdim=True) == float("-inf")
-        return scores.masked_fill(empty & ~forbidden, 0.0) if empty.any() else scores
+        if scores.device.type == "cpu" and not empty.any():  # a GPU would make the host wait for the answer
+            return scores
+        return scores.masked_fill_(empty & ~forbidden, 0.0)
 
     def _prepare(self, size: int, device) -> None:
-        """The kind of each id of a vocabulary of `size`, made once."""
-        if self._kinds is not None and len(self._kinds) == size and self._device == device:
+        """What is looked up: the kind of each id of a vocabulary of `size`, and the ids that each choice forbids."""
+        if self._forbidden is not None and self._forbidden.shape[1] == size and self._forbidden.device == device:
             return
         kinds = np.full(size, TEXT)
         kinds[[i for i in self.not_text if i < size]] = NEVER
@@ -152,105 +154,110 @@ class AnswerGrammar(LogitsProcessor):
                 kinds[codes] = SPEECH + np.arange(span["size"]) // (span["size"] // self.levels)
         for name, kind in MARKER_KINDS.items():
             kinds[self.markers[name]] = kind
-        self._kinds, self._device, self._forbidden = kinds, device, {}
+        # A choice is what follows (one kind, or NEVER where a part must end) and which end marker may come instead.
+        choices = itertools.product(ENDS, range(SPEECH + self.levels))
+        forbidden = np.stack([(kinds == NEVER) | (kinds != kind) & (kinds != end) for end, kind in choices])
+        self._forbidden = torch.from_numpy(forbidden).to(device)
+        tables = {**self._chunks, "kinds": kinds, "every": np.arange(max(SPEECH + self.levels, self.max_tokens + 2))}
+        self._xp = np if device.type == "cpu" else torch
+        self._tables = {k: t if self._xp is np else torch.from_numpy(t).to(device) for k, t in tables.items()}
 
-    def _forbidden_ids(self, key: bytes) -> torch.BoolTensor:
-        """Mask (vocab,) for a row of allowed kinds; an answer meets some dozen different ones."""
-        if key not in self._forbidden:
-            allowed = np.frombuffer(key, dtype=bool)
-            self._forbidden[key] = torch.from_numpy(~allowed[self._kinds]).to(self._device)
-        return self._forbidden[key]
+    # ---- state: on a GPU nothing of it is read by the host. The same lines take arrays of NumPy, which on a CPU do so
+    # small a piece of work in a third of the time, and tensors.
 
-    # ---- state
-
-    def _allowed_kinds(self, input_ids: torch.LongTensor) -> np.ndarray:
-        """Which kinds of tokens may come next, (B, kinds)."""
-        ids = input_ids[:, -self.max_tokens - 1 :].cpu().numpy()
-        rows, width = ids.shape
-        is_marker = ids == self.markers["mmgpt"]
-        found = is_marker.any(axis=1)
+    def _choice(self, input_ids):
+        """The row of the table `_forbidden` that says what may come next, (B,), for ids (B, T)."""
+        xp, ids = self._xp, input_ids[:, -self.max_tokens - 1 :]
+        width = ids.shape[1]
         if input_ids.shape[1] != self._length + 1:  # another call of `generate`
             self._prompt = input_ids.shape[1]
         self._length = input_ids.shape[1]
-        answered = self._length - self._prompt
-        # Rows that ended long ago and were filled up have lost their marker, and their prompt, from sight.
-        lost = ~found & (answered > width)
-        begins = width - np.where(found, is_marker[:, ::-1].argmax(axis=1), min(answered, width))
-        kinds = np.where(np.arange(width) >= begins[:, None], self._kinds[ids], NEVER)
-        count = SPEECH + self.levels
-        flat = (kinds + count * np.arange(rows)[:, None]).ravel()
-        counts = np.bincount(flat, minlength=rows * count).reshape(rows, count)
-        counts[lost, EOS] = 1
-        return self._next_kinds(counts, kinds[:, -1])
+        answered, places = self._length - self._prompt, self._tables["every"][:width]
+        begins = xp.amax((ids == self.markers["mmgpt"]) * (places + 1), 1)
+        found = begins > 0
+        begins = xp.where(found, begins, width - min(answered, width))
+        kinds = self._tables["kinds"][ids] * (places >= begins[:, None])
+        counts = (kinds[:, :, None] == self._tables["every"][: SPEECH + self.levels]).sum(1)
+        done = counts[:, EOS] > 0
+        if answered > width:  # Rows that ended long ago and were filled up have lost their marker from sight.
+            done = done | ~found
+        return xp.where(done, EOS, self._next(counts, kinds[:, -1]))
 
-    def _next_kinds(self, counts: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """What may come after answers with `counts (B, kinds)` tokens of each kind that end with a `last (B,)` one."""
-        allowed = np.zeros(counts.shape, dtype=bool)
-        done, words = counts[:, EOS] > 0, counts[:, TEXT]
-        in_media = ~done
+    def _next(self, counts, last):
+        """The choice (B,) after answers with `counts (B, kinds)` tokens of each kind, ended by a `last (B,)` kind."""
+        choice = self._next_media(counts, last) if self.parts else None
         if self.has_text:
-            text_end = EOT if self.parts else EOS
-            in_text = counts[:, text_end] == 0
-            allowed[:, TEXT] = in_text & (words < self.most_words)
-            allowed[:, text_end] = in_text & (words > 0)
-            in_media &= ~in_text
-        if self.parts:
-            self._next_media_kinds(allowed, counts, last, in_media)
-        allowed[done] = False
-        allowed[done, EOS] = True  # the row is filled up; something has to be possible
-        return allowed
+            words, text_end = counts[:, TEXT], EOT if self.parts else EOS
+            text = self._xp.where(words < self.most_words, TEXT, NEVER)
+            text = text + (words > 0) * (ENDS.index(text_end) * counts.shape[1])
+            choice = text if choice is None else self._xp.where(counts[:, text_end] == 0, text, choice)
+        return choice
 
-    def _next_media_kinds(self, allowed, counts, last, rows) -> None:
-        """Marks in `allowed` what may come next in the answers among `rows` whose text is over."""
-        speech = counts[:, SPEECH:].sum(axis=1)
-        codes = {"body": counts[:, BODY], "hand": counts[:, HAND], "speech": speech}
+    def _next_media(self, counts, last):
+        """The choice (B,) in answers whose text is over."""
+        xp, total = self._xp, counts[:, SPEECH:].sum(1)
+        codes = {"body": counts[:, BODY], "hand": counts[:, HAND], "speech": total}
         begun = {name: counts[:, BEGIN[name]] > 0 for name in self.parts}
         ended = {name: counts[:, END[name]] > 0 for name in self.parts}
-        hand_full = ended.get("body", False) & (codes["hand"] >= codes["body"])
 
         # Where nothing ends, the part that is behind in time goes on; among equals the first.
-        chunks, kinds = [], []
+        turn = follows = None
         for name in self.parts:
-            table = self._chunks[name]
-            chunk = np.where(begun[name], table[np.minimum(codes[name], len(table) - 1)], 0)
-            kind = {"body": BODY, "hand": HAND, "speech": SPEECH + speech % self.levels}[name]
+            table = self._tables[name]
+            chunk = table[xp.clip(codes[name], None, len(table) - 1)] * begun[name]
+            kind = {"body": BODY, "hand": HAND, "speech": SPEECH + total % self.levels}[name]
             if name == "hand":  # its end stands behind its last code
-                chunk, kind = np.where(hand_full, -1, chunk), np.where(hand_full, EOHA, HAND)
-            chunks.append(np.where(ended[name], OVER, chunk))
-            kinds.append(np.where(begun[name], kind, BEGIN[name]))
-        turn, every = np.argmin(chunks, axis=0), np.arange(len(last))
-        over = np.min(chunks, axis=0) == OVER
-        follows = np.where(over, EOS, np.stack(kinds)[turn, every])
+                full = ended["body"] & (codes["hand"] >= codes["body"])
+                chunk, kind = xp.where(full, -1, chunk), xp.where(full, EOHA, HAND)
+            chunk, kind = xp.where(ended[name], OVER, chunk), xp.where(begun[name], kind, BEGIN[name])
+            if turn is not None:
+                kind = xp.where(chunk < turn, kind, follows)
+                chunk = xp.minimum(chunk, turn)
+            turn, follows = chunk, kind
+        follows = xp.where(turn == OVER, EOS, follows)
 
         # Behind a code of body or speech the model chooses: end here, or go on and have at least one more.
-        after_body, after_frame = last == BODY, (last >= SPEECH) & (speech % self.levels == 0)
-        body_needed = codes["body"] + ~(after_body | ended.get("body", True))
-        whole = -(-(speech + 1) // self.levels) * self.levels
-        speech_needed = np.where(after_frame | ended.get("speech", True), speech, whole)
         room = self.max_tokens - counts[:, TEXT] - counts[:, EOT] - self._markers_of_media
-        most_body = (room - np.maximum(speech_needed, self.least_speech)) // self._per_code
-        most_speech = room - self._per_code * np.maximum(body_needed, self.least_motion)
-        allowed[:, EOBO] = rows & after_body & (codes["body"] >= self.least_motion)
-        allowed[:, EOSP] = rows & after_frame & (speech >= self.least_speech)
-        must_end = after_body & (codes["body"] >= np.minimum(most_body, self.most_motion))
-        must_end |= after_frame & (speech + self.levels > np.minimum(most_speech, self.most_speech))
-        allowed[every, follows] |= rows & ~must_end
+        speech, ends = total, []
+        if "speech" in self.parts:
+            after_frame = (last >= SPEECH) & (total % self.levels == 0)
+            whole = (total + self.levels) // self.levels * self.levels
+            speech = xp.where(after_frame | ended["speech"], total, whole)
+        if "body" in self.parts:
+            after_body = last == BODY
+            most = (room - xp.clip(speech, self.least_speech, None)) // self._per_code
+            must_end = codes["body"] >= xp.clip(most, None, self.most_motion)
+            ends.append((EOBO, after_body, must_end, codes["body"] >= self.least_motion))
+        if "speech" in self.parts:
+            body = codes["body"]
+            if "body" in self.parts:
+                body = body + ~(after_body | ended["body"])
+            most = room - self._per_code * xp.clip(body, self.least_motion, None)
+            must_end = total + self.levels > xp.clip(most, None, self.most_speech)
+            ends.append((EOSP, after_frame, must_end, total >= self.least_speech))
+        for end, here, must_end, may_end in ends:
+            follows = xp.where(here & must_end, NEVER, follows)
+            follows = follows + (here & may_end) * (ENDS.index(end) * counts.shape[1])
+        return follows
 
     # ---- for the head
 
     def media_rows(self, size: int) -> slice | torch.LongTensor:
         """Ids below `size` that can follow once an answer's text is over; a slice where they are dense."""
-        self._prepare(size, self._device or torch.device("cpu"))
-        ids = np.flatnonzero(self._kinds > EOT)
+        self._prepare(size, torch.device("cpu") if self._forbidden is None else self._forbidden.device)
+        kinds = torch.as_tensor(self._tables["kinds"]).cpu()
+        ids = (kinds > EOT).nonzero()[:, 0]
         first, end = int(ids[0]), int(ids[-1]) + 1
-        return slice(first, end) if end - first <= 1.5 * len(ids) else torch.from_numpy(ids)
+        return slice(first, end) if end - first <= 1.5 * len(ids) else ids
 
     def is_past_text(self, last_ids: torch.LongTensor) -> bool:
         """Whether no text can follow `last_ids (B,)` in any row."""
         if not self.has_text:
             return True
-        ids = last_ids.cpu().numpy()
-        return bool(((self._kinds[ids] >= EOT) | (ids == self.markers["pad"])).all())
+        if last_ids.device.type != "cpu":  # the host would wait for it at every token
+            return False
+        ids = last_ids.numpy()
+        return bool(((self._tables["kinds"][ids] >= EOT) | (ids == self.markers["pad"])).all())
 
 
 @contextmanager
@@ -260,7 +267,8 @@ def sliced_head(model, grammar: AnswerGrammar):
     Once the text of all rows is over, these are the media tokens and their markers; the logits of all others become
     minus infinity, as the grammar makes them anyway. Greedy and sampled answers stay the same; beam search compares
     log-probabilities over the whole vocabulary and must not be run inside. A head that is no plain `nn.Linear`
-    (quantised, adapted, moved between devices) is left alone. Calls from other threads see the whole head.
+    (quantised, adapted, moved between devices) is left alone. Calls from other threads see the whole head. On a GPU an
+    answer with text has the whole head: to look at its last token would make the host wait.
 
     Args:
         model: a decoder of `AutoModelForCausalLM`.
@@ -270,31 +278,49 @@ def sliced_head(model, grammar: AnswerGrammar):
     if type(head) is not torch.nn.Linear or "forward" in vars(head):
         yield
         return
-    rows = grammar.media_rows(head.out_features)
-    rows = rows if isinstance(rows, slice) else rows.to(head.weight.device)
-    weight, bias = head.weight[rows], None if head.bias is None else head.bias[rows]
-    thread, sliced = threading.get_ident(), [False]
+    sliced = _SlicedHead(head, grammar.media_rows(head.out_features))
 
     def look_at_last(module, args, kwargs):
-        if threading.get_ident() == thread:
-            ids = kwargs.get("input_ids", args[0] if args else None)
-            sliced[0] = ids is not None and grammar.is_past_text(ids[:, -1])
-
-    def forward(hidden):
-        if not (threading.get_ident() == thread and sliced[0] and hidden.shape[1] == 1):
-            return torch.nn.functional.linear(hidden, head.weight, head.bias)
-        some = torch.nn.functional.linear(hidden, weight, bias)  # under autocast of another dtype than `hidden`
-        logits = some.new_full((*some.shape[:-1], head.out_features), float("-inf"))
-        logits[..., rows] = some
-        return logits
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        sliced.past_text(ids is not None and grammar.is_past_text(ids[:, -1]))
 
     hook = model.register_forward_pre_hook(look_at_last, with_kwargs=True)
-    head.forward = forward
+    model.set_output_embeddings(sliced)
     try:
         yield
     finally:
+        model.set_output_embeddings(head)
         hook.remove()
-        del head.forward
+
+
+class _SlicedHead(torch.nn.Module):
+    """Stands for a head: of one token of this thread, past the text, it computes `rows` of the logits only."""
+
+    def __init__(self, head: torch.nn.Linear, rows: slice | torch.LongTensor):
+        super().__init__()
+        self.head = head
+        self.rows = rows if isinstance(rows, slice) else rows.to(head.weight.device)
+        self.some, self.bias = head.weight[self.rows], None if head.bias is None else head.bias[self.rows]
+        self._thread, self._past_text = threading.get_ident(), False
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.head.weight
+
+    def past_text(self, past_text: bool) -> None:
+        """Notes whether the next call comes behind the text; calls from other threads see the whole head."""
+        if threading.get_ident() == self._thread:
+            self._past_text = past_text
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if not (threading.get_ident() == self._thread and self._past_text and hidden.shape[1] == 1):
+            return self.head(hidden)
+        some = torch.nn.functional.linear(
+            hidden, self.some, self.bias
+        )  # under autocast of another dtype than `hidden`
+        logits = some.new_full((*some.shape[:-1], self.head.out_features), float("-inf"))
+        logits[..., self.rows] = some
+        return logits
 
 
 __all__ = ["FORMATS", "AnswerGrammar", "sliced_head"]
