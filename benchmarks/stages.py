@@ -34,8 +34,8 @@ OWN = "full, after pretraining"  # the demo's
 def ways(demo: Demo, args: argparse.Namespace) -> dict[str, tuple[Path, list[str]]]:
     """Name -> the folder that it starts from, and options beside the recipe's."""
     rank = ["--lora_r", str(args.lora_r), "--lora_alpha", str(args.lora_r), "--lora_dropout", "0"]
-    rates = ["--learning_rate", str(args.lora_rate), "--lora_beside_rate", str(args.beside_rate)]
-    lora = ["--use_lora", "true", "--lora_target_modules", "all-linear", *rank, *rates]
+    rates = ["--learning_rate", str(args.lora_rate), "--embedding_learning_rate", str(args.beside_rate)]
+    lora = ["--use_peft", "true", "--lora_target_modules", "all-linear", *rank, *rates]
     return {
         "full, without pretraining": (demo.base, []),
         "LoRA, after pretraining": (demo.out / "pretrained", lora),

@@ -11,6 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 
+# Options by the names that they had before -> what they are called now.
+RENAMED = {
+    "use_lora": "use_peft",
+    "lora_beside_rate": "embedding_learning_rate",
+    "quantization": "load_in_4bit or load_in_8bit",
+}
 # Bad input raises these in the library. Anything else is a fault of ours and keeps its traceback.
 USER_ERRORS = (ValueError, KeyError, OSError)  # FileNotFoundError and broken JSON are among them
 
@@ -48,7 +54,7 @@ def parse_arguments(
         os.environ.update({name: str(value) for name, value in recipe.pop("env", {}).items()})
         known = {field.name for dataclass in dataclasses for field in fields(dataclass) if field.init}
         if unknown := sorted(map(str, recipe.keys() - known)):
-            raise ValueError(f"{found.config} has {', '.join(unknown)}, which `{prog} --help` does not list")
+            raise ValueError(_not_listed(f"{found.config} has", unknown, prog))
         values |= recipe
 
     class Parser(HfArgumentParser):
@@ -65,8 +71,16 @@ def parse_arguments(
         argv, return_remaining_strings=True, look_for_args_file=False
     )
     if rest:
-        raise ValueError(f"got {' '.join(rest)}, which `{prog} --help` does not list")
+        raise ValueError(_not_listed("got", rest, prog))
     return tuple(parsed)
+
+
+def _not_listed(lead: str, words: list[str], prog: str | None) -> str:
+    """The message for options that a command does not have, with the new names of those that had another one."""
+    new = {name: RENAMED[name] for word in words if (name := word.removeprefix("--").split("=")[0]) in RENAMED}
+    told = "".join(f"; {old} is called {name} now" for old, name in new.items())
+    separator = ", " if lead.endswith("has") else " "
+    return f"{lead} {separator.join(words)}, which `{prog} --help` does not list{told}"
 
 
 def read_recipe(path: str | Path) -> dict:

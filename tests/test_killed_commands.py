@@ -72,7 +72,7 @@ class Workshop:
         return [name] + {
             "prepare": ["motion", self.folder / "source", *prepare],
             "pretrain": language_model,
-            "sft": [*language_model, "--use_lora", "true", "--lora_dropout", "0.3"],
+            "sft": [*language_model, "--use_peft", "true", "--lora_dropout", "0.3"],
             "generate": ["--task", "t2m", "--input", self.folder / "captions.txt", *checkpoint, "--batch_size", 2],
             "evaluate": ["pretrain", self.folder / "answers", "--output", self.out],
             "push": ["checkpoint", MODEL, "org/thing"],

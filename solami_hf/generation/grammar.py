@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from ..processing.answers import CHUNK_SECONDS, FORMATS, Chunks, parts_of
+from ..modeling.solami.configuration_solami import require_layout
+from ..processing.answers import CHUNK_SECONDS, Chunks, parts_of
 
 # Kinds of tokens; those of the speech levels follow one another from SPEECH on.
 NEVER, TEXT, EOT, EOS, SOBO, BODY, EOBO, SOHA, HAND, EOHA, SOSP, EOSP, SPEECH = range(13)
@@ -27,6 +28,8 @@ BEGIN = {"body": SOBO, "hand": SOHA, "speech": SOSP}
 END = {"body": EOBO, "hand": EOHA, "speech": EOSP}
 ENDS = (NEVER, EOT, EOS, EOBO, EOSP)
 """What may come instead of going on."""
+MOST_SECONDS = {"motion": 10.0, "speech": None}
+"""Of an answer; speech is bounded by the number of tokens alone."""
 OVER = np.iinfo(np.int64).max
 """The chunk of a part that has ended."""
 
@@ -323,4 +326,32 @@ class _SlicedHead(torch.nn.Module):
         return logits
 
 
-__all__ = ["FORMATS", "AnswerGrammar", "sliced_head"]
+def grammar_of(config, tokenizer, answer_format: str, interleaved: bool, max_new_tokens: int) -> AnswerGrammar:
+    """What an answer of a checkpoint may consist of.
+
+    Args:
+        config: of the model, with the layout.
+        tokenizer: of the checkpoint, whose special tokens are no text.
+        answer_format: one of `answers.FORMATS`; "text", "motion" and "speech" are the outputs of the tasks.
+        interleaved: whether body, hand and speech come in chunks of equal time.
+        max_new_tokens: tokens of the longest answer.
+    """
+    require_layout(config)
+    return AnswerGrammar(
+        config,
+        answer_format,
+        interleaved=interleaved,
+        min_seconds=0,  # a nod and a "no" are answers
+        max_seconds=MOST_SECONDS,
+        max_new_tokens=max_new_tokens,
+        not_text={*tokenizer.all_special_ids, *range(len(tokenizer), config.vocab_size)},
+        **({"max_text_tokens": None} if answer_format == "text" else {}),
+    )
+
+
+def answers_so_far(grammar: AnswerGrammar, rows: list[list[int]]) -> torch.LongTensor:
+    """Ids (B, T) of answers of different lengths as the grammar reads them: behind a role marker, padded left."""
+    pad, begin = grammar.markers["pad"], grammar.markers["mmgpt"]
+    width = max(map(len, rows), default=0)
+    padded = [[pad] * (width - len(row)) + [begin, *row] for row in rows]
+    return torch.tensor(padded, dtype=torch.long).view(len(rows), width + 1)

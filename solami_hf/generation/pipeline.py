@@ -17,9 +17,8 @@ from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import check_messages, drop_oldest_rounds, sorted_blocks
 from .cache import growing
-from .grammar import AnswerGrammar, sliced_head
+from .grammar import AnswerGrammar, grammar_of, sliced_head
 from .loading import answering, input_device, load_model, processor_source
-from .serving.request_grammar import grammar_of
 from .settings import generate_options
 
 TASK_FORMATS = {"text": "text", "motion": "motion", "audio": "speech"}

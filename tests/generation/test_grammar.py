@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from solami_hf.generation.grammar import FORMATS, AnswerGrammar, sliced_head
+from solami_hf.generation.grammar import AnswerGrammar, sliced_head
 from solami_hf.modeling.solami.vocabulary import build_layout
-from solami_hf.processing.answers import parse_answer, parse_interleaved
+from solami_hf.processing.answers import FORMATS, parse_answer, parse_interleaved
 from solami_hf.processing.rendering import TokenRenderer
 
 MODALITIES, MARKERS = build_layout({"speech": 8, "body": 4, "hand": 4, "trans": 2}, 10)

@@ -6,7 +6,7 @@ import pytest
 from transformers import LlamaConfig
 
 from solami_hf.generation import AnswerGrammar, SolamiPipeline, parse_answer
-from solami_hf.generation.serving.request_grammar import grammar_of
+from solami_hf.generation.grammar import grammar_of
 from solami_hf.generation.serving.vllm_grammar import answer_regex
 from solami_hf.modeling.solami.configuration_solami import SolamiConfig, require_layout
 from solami_hf.processing.answers import parse_interleaved, parts_of

@@ -35,7 +35,7 @@ def test_a_tied_model_stays_tied(start, tmp_path, options):
     (start / "config.json").write_text(json.dumps({**config, "use_cache": False}))  # of a training elsewhere
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        sft.main(options(start, tmp_path / "lora", "--use_lora"))
+        sft.main(options(start, tmp_path / "lora", "--use_peft"))
     assert not [warning for warning in said if "tied" in str(warning.message)]
     names, rows = changed(weights(start), weights(tmp_path / "lora"))
     assert any("q_proj" in name for name in names) and not any("mlp" in name for name in names)
@@ -50,9 +50,9 @@ def test_a_tied_model_stays_tied(start, tmp_path, options):
 def test_what_is_beside_lora_has_its_own_rate(start, tmp_path, options):
     moved = {}
     for rate in (None, 1e-12):
-        more = ["--lora_beside_rate", str(rate)] if rate else []
+        more = ["--embedding_learning_rate", str(rate)] if rate else []
         folder = tmp_path / f"rate{rate}"
-        sft.main(options(start, folder, "--use_lora", "--weight_decay", "0", *more))
+        sft.main(options(start, folder, "--use_peft", "--weight_decay", "0", *more))
         before, after = weights(start), weights(folder)
         moved[rate] = {name: float((after[name] - before[name]).abs().max()) for name in before}
     embedding, query = "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"
@@ -60,7 +60,7 @@ def test_what_is_beside_lora_has_its_own_rate(start, tmp_path, options):
     assert moved[1e-12][query] > 1e-6
 
 
-@pytest.mark.parametrize("more", [[], ["--use_lora", "--lora_modules_to_save", "new_tokens"]])
+@pytest.mark.parametrize("more", [[], ["--use_peft", "--lora_modules_to_save", "new_tokens"]])
 def test_only_rows_of_new_tokens_change_also_when_resumed(start, tmp_path, options, more):
     more = more or ["--trainable", "new_tokens"]
     more += ["--weight_decay", "0.5", "--max_steps", "4"]
@@ -70,7 +70,7 @@ def test_only_rows_of_new_tokens_change_also_when_resumed(start, tmp_path, optio
     config = AutoModelForCausalLM.from_pretrained(tmp_path / "rows").config
     assert rows == set(new_token_ids(config))
     assert {name for name in names if "proj" not in name} == {"model.embed_tokens.weight"}
-    assert any("proj" in name for name in names) == ("--use_lora" in more)
+    assert any("proj" in name for name in names) == ("--use_peft" in more)
     shutil.rmtree(tmp_path / "rows" / "checkpoint-4")
     (tmp_path / "rows" / "history.json").unlink()
     sft.main(options(start, tmp_path / "rows", *more))
@@ -108,8 +108,8 @@ def test_rows_of_a_head_that_is_no_embedding(tmp_path):
 
 def test_frozen_weights_in_half_precision(start, tmp_path, options):
     with pytest.raises(ValueError, match="needs mixed precision; set bf16: true"):
-        sft.main(options(start, tmp_path / "half", "--use_lora", "--frozen_dtype", "bfloat16"))
-    sft.main(options(start, tmp_path / "half", "--use_lora", "--frozen_dtype", "bfloat16", "--bf16", "true"))
+        sft.main(options(start, tmp_path / "half", "--use_peft", "--frozen_dtype", "bfloat16"))
+    sft.main(options(start, tmp_path / "half", "--use_peft", "--frozen_dtype", "bfloat16", "--bf16", "true"))
     adapter = load_file(tmp_path / "half" / "adapter" / "adapter_model.safetensors")
     assert {weight.dtype for weight in adapter.values()} == {torch.float32}
     before, after = weights(start), weights(tmp_path / "half")
@@ -118,14 +118,14 @@ def test_frozen_weights_in_half_precision(start, tmp_path, options):
     assert names and all("q_proj" in name or "v_proj" in name or "embed" in name for name in names)
 
 
-@pytest.mark.parametrize("bits", ["int4", "int8"])
+@pytest.mark.parametrize("bits", [4, 8])
 def test_quantised_frozen_weights(start, tmp_path, options, bits):
     import bitsandbytes
 
-    args = SftArguments(str(start), "d", use_lora=True, quantization=bits)
-    kind = bitsandbytes.nn.Linear4bit if bits == "int4" else bitsandbytes.nn.Linear8bitLt
+    args = SftArguments(str(start), "d", use_peft=True, load_in_4bit=bits == 4, load_in_8bit=bits == 8)
+    kind = bitsandbytes.nn.Linear4bit if bits == 4 else bitsandbytes.nn.Linear8bitLt
     assert sum(isinstance(module, kind) for module in load_model_and_processor(args)[0].modules()) == 14
-    more = ["--use_lora", "--quantization", bits, "--lora_target_modules", "all-linear"]
+    more = ["--use_peft", f"--load_in_{bits}bit", "--lora_target_modules", "all-linear"]
     sft.main(options(start, tmp_path / "quantised", *more, "--lora_modules_to_save", "new_tokens"))
     before, after = weights(start), weights(tmp_path / "quantised")
     assert before.keys() == after.keys() and {weight.dtype for weight in after.values()} == {torch.float32}
@@ -139,19 +139,21 @@ def test_layers_that_are_not_there():
     with pytest.raises(
         ValueError, match="called q_proj or v_proj; its linear layers are c_attn, c_fc, c_proj, lm_head"
     ):
-        add_adapters(model, SftArguments("m", "d", use_lora=True))
+        add_adapters(model, SftArguments("m", "d", use_peft=True))
     with pytest.raises(ValueError, match="lora_modules_to_save: no layer of this gpt2 is called norm"):
-        add_adapters(model, SftArguments("m", "d", use_lora=True, lora_modules_to_save=["norm"]))
+        add_adapters(model, SftArguments("m", "d", use_peft=True, lora_modules_to_save=["norm"]))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"use_lora": True, "trainable": "new_tokens"}, "exclude one another"),
-        ({"quantization": "int4"}, "weights that are not trained; set use_lora"),
-        ({"frozen_dtype": "bfloat16"}, "weights that are not trained; set use_lora"),
-        ({"lora_beside_rate": 1e-4}, "lora_beside_rate is 0.0001 and use_lora False"),
-        ({"lora_beside_rate": -1.0, "use_lora": True}, "lora_beside_rate is -1.0 and"),
+        ({"use_peft": True, "trainable": "new_tokens"}, "exclude one another"),
+        ({"trainable": "lora"}, "trainable is 'lora', expected all or new_tokens; LoRA is use_peft: true"),
+        ({"load_in_4bit": True}, "weights that are not trained; set use_peft"),
+        ({"frozen_dtype": "bfloat16"}, "weights that are not trained; set use_peft"),
+        ({"embedding_learning_rate": 1e-4}, "embedding_learning_rate is 0.0001 and use_peft False"),
+        ({"embedding_learning_rate": -1.0, "use_peft": True}, "embedding_learning_rate is -1.0 and"),
+        ({"use_peft": True, "load_in_4bit": True, "load_in_8bit": True}, "exclude one another"),
         ({"lora_modules_to_save": ["none", "embeddings"]}, "give embeddings, new_tokens, none or names"),
         ({"lora_modules_to_save": ["new_tokens", "embeddings"]}, "give embeddings, new_tokens, none or names"),
     ],
@@ -159,13 +161,11 @@ def test_layers_that_are_not_there():
 def test_arguments_that_contradict_one_another(arguments, message):
     with pytest.raises(ValueError, match=message):
         SftArguments("m", "d", **arguments)
-    assert (
-        SftArguments("m", "d", trainable="lora").use_lora and SftArguments("m", "d", use_lora=True).trainable == "lora"
-    )
+    assert SftArguments("m", "d", use_peft=True).trained == "lora" and SftArguments("m", "d").trained == "all"
 
 
 def test_merging_a_checkpoint_and_what_cannot_be_merged(start, tmp_path, options, capsys):
-    sft.main(options(start, tmp_path / "lora", "--use_lora"))
+    sft.main(options(start, tmp_path / "lora", "--use_peft"))
 
     def merge(adapter, *more, output="merged"):
         code = cli.main(["merge", str(adapter), "--output", str(tmp_path / output), *more])
@@ -191,7 +191,7 @@ def test_merging_a_checkpoint_and_what_cannot_be_merged(start, tmp_path, options
 
 def test_an_adapter_finds_its_base_from_any_folder(start, tmp_path, monkeypatch):
     monkeypatch.chdir(start.parent)
-    args = SftArguments(start.name, "d", use_lora=True)
+    args = SftArguments(start.name, "d", use_peft=True)
     model = add_adapters(AutoModelForCausalLM.from_pretrained(start.name), args)
     model.save_pretrained(tmp_path / "adapter")
     monkeypatch.chdir("/")
@@ -206,7 +206,7 @@ def test_a_checkpoint_of_a_stopped_run_keeps_the_runs_answer_format(start, tmp_p
 
     monkeypatch.setattr("solami_hf.training.language_model.language_model_training.save_complete", stop)
     with pytest.raises(KeyboardInterrupt):
-        sft.main(options(start, tmp_path / "lora", "--use_lora", "--answer_format", "motion_speech"))
+        sft.main(options(start, tmp_path / "lora", "--use_peft", "--answer_format", "motion_speech"))
     assert cli.main(["merge", str(tmp_path / "lora" / "checkpoint-2"), "--output", str(tmp_path / "merged")]) == 0
     config = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").config
     assert config.answer_format == "motion_speech" != AutoModelForCausalLM.from_pretrained(start).config.answer_format

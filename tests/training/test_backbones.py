@@ -58,7 +58,7 @@ def test_init_pretrain_sft_merge_generate(make, tmp_path, tiny_tokenizer, tiny_c
     assert torch.allclose(model(ids).logits[..., :old_rows], backbone.eval()(ids).logits[..., :old_rows], atol=1e-6)
     packed_rows_are_apart(model)
 
-    lora = ["--use_lora", "--lora_target_modules", "all-linear"]
+    lora = ["--use_peft", "--lora_target_modules", "all-linear"]
     assert cli.main(["pretrain", *options(tmp_path / "start", tmp_path / "pretrained")]) == 0
     assert cli.main(["sft", *options(tmp_path / "pretrained", tmp_path / "tuned", *lora)]) == 0
     assert cli.main(["merge", str(tmp_path / "tuned"), "--output", str(tmp_path / "merged")]) == 0

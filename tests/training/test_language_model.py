@@ -130,7 +130,7 @@ def test_a_finished_run_says_so_and_changes_nothing(run, caplog):
     assert files_and_times(run / "done") == before
 
 
-@pytest.mark.parametrize("more", [[], ["--use_lora"]])
+@pytest.mark.parametrize("more", [[], ["--use_peft"]])
 def test_a_run_stopped_while_its_folder_was_written_completes_it(run, more):
     sft.main(arguments(run, "done", "--max_steps", "3", *more))
     wanted = load_file(run / "done" / "model.safetensors")
@@ -153,7 +153,7 @@ def test_a_run_that_diverges_stops_before_it_is_saved(run):
 
 
 def test_lora_comes_out_merged_and_as_an_adapter(run):
-    sft.main(arguments(run, "lora", "--max_steps", "2", "--use_lora"))
+    sft.main(arguments(run, "lora", "--max_steps", "2", "--use_peft"))
     assert (run / "lora" / "adapter" / "adapter_config.json").is_file()
     before = AutoModelForCausalLM.from_pretrained(run / "model")
     merged = AutoModelForCausalLM.from_pretrained(run / "lora")

@@ -22,7 +22,7 @@ def command(folder, stage, output):
         "lr_scheduler_type": "cosine", "warmup_steps": 4, "use_cpu": True, "bf16": False, "logging_steps": 2,
         "save_steps": 3, "save_total_limit": 2, "report_to": "none", "disable_tqdm": True,
         # Dropout needs the state of the random numbers to be continued too
-        **({"use_lora": True, "lora_dropout": 0.3} if stage == "sft" else {}),
+        **({"use_peft": True, "lora_dropout": 0.3} if stage == "sft" else {}),
     }  # fmt: skip
     parts = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
     return [sys.executable, "-m", f"solami_hf.training.{stage}", *parts]

@@ -55,7 +55,7 @@ def on(name, devices, **more):
 
 
 def lora(**more):
-    return SftArguments(model="", data="", use_lora=True, **more)
+    return SftArguments(model="", data="", use_peft=True, **more)
 
 
 def test_the_papers_stage_2_takes_a_day_on_32_v100():
@@ -170,11 +170,11 @@ def test_autocast_and_quantised_weights():
     c = full.counts
     assert full.memory["weights"] == 4 * c.total + 2 * (c.linear + c.head)
     assert full.memory["gradients"] + full.memory["optimizer"] == 12 * c.total
-    adapted = lora(quantization="int4")
+    adapted = lora(load_in_4bit=True)
     quantised = make_plan(small_llama(), arguments, device, adapted)
     assert quantised.memory["weights"] < make_plan(small_llama(), arguments, device, lora()).memory["weights"]
     assert quantised.memory["optimizer"] == 8 * (c.ends + quantised.counts.adapters)
-    rows = lora(quantization="int4", lora_modules_to_save=["new_tokens"])
+    rows = lora(load_in_4bit=True, lora_modules_to_save=["new_tokens"])
     few = make_plan(small_llama(), arguments, device, rows)
     assert few.memory["optimizer"] == 8 * (2 * 64 * (len(MARKERS) + 1) + few.counts.adapters)
     alone = make_plan(small_llama(), arguments, device, SftArguments("", "", trainable="new_tokens"))
@@ -182,8 +182,8 @@ def test_autocast_and_quantised_weights():
     half = make_plan(small_llama(), arguments, device, lora(frozen_dtype="bfloat16"))
     whole = make_plan(small_llama(), arguments, device, lora())
     assert whole.memory["weights"] - half.memory["weights"] == 2 * c.total
-    adapted.trainable = "all"
-    with pytest.raises(ValueError, match="set use_lora: true"):
+    adapted.use_peft = False
+    with pytest.raises(ValueError, match="set use_peft: true"):
         make_plan(small_llama(), arguments, device, adapted)
 
 

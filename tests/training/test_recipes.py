@@ -35,7 +35,7 @@ def test_recipe_is_understood(name, tmp_path):
     argv = ["--config", str(RECIPES / name), "--model", "m", "--data", "d", "--output_dir", str(tmp_path)]
     args, training_args = parse_arguments([arguments, LanguageModelTrainingArguments], [*argv, "--use_cpu"])
     assert training_args.max_steps > 0 and training_args.save_strategy == "steps"
-    assert args.use_lora == ("lora" in name)
+    assert args.use_peft == ("lora" in name)
 
 
 def parsed(name, folder):
@@ -55,7 +55,7 @@ def test_numbers_of_the_paper(tmp_path):
     )
 
     quantised, same = parsed("sft_qlora.yaml", tmp_path)
-    assert quantised.quantization == "int4" and quantised.lora_modules_to_save == ["new_tokens"]
+    assert quantised.load_in_4bit and quantised.lora_modules_to_save == ["new_tokens"]
     assert same.learning_rate == faster.learning_rate
 
 

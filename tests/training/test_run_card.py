@@ -15,10 +15,10 @@ codec_sources: {motion: {id: org/codec, revision: v1}}
 """
 
 
-def arguments(model, data, trainable="all"):
+def arguments(model, data, trained="all"):
     names = ("learning_rate", "lr_scheduler_type", "warmup_steps", "max_length", "packing", "world_size", "bf16")
     names += ("fp16", "seed", "per_device_train_batch_size", "gradient_accumulation_steps")
-    return SimpleNamespace(model=str(model), data=str(data), trainable=trainable), SimpleNamespace(
+    return SimpleNamespace(model=str(model), data=str(data), trained=trained), SimpleNamespace(
         **dict.fromkeys(names, 1)
     )
 

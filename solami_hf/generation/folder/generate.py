@@ -47,8 +47,8 @@ class LoadingArguments:
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = field(
         default="float32", metadata={"help": "Of the language model."}
     )
-    quantization: Literal["none", "int8"] = field(
-        default="none", metadata={"help": "int8: linear layers in 8 bits (needs solami_hf[qlora]), on a CPU too."}
+    load_in_8bit: bool = field(
+        default=False, metadata={"help": "Linear layers in 8 bits (needs solami_hf[qlora]), on a CPU too."}
     )
     device_map: str | None = field(
         default=None, metadata={"help": "auto, cpu, cuda, cuda:1, ...: where accelerate puts the layers."}
@@ -61,12 +61,11 @@ class LoadingArguments:
         from ..pipeline import SolamiPipeline
 
         placed = {} if self.device_map is None else {"device_map": self.device_map}
-        quantization = None if self.quantization == "none" else self.quantization
         return SolamiPipeline.from_pretrained(
             model_source("checkpoint", self.checkpoint),
             dtype=self.dtype,
             max_new_tokens=max_new_tokens,
-            quantization=quantization,
+            quantization="int8" if self.load_in_8bit else None,
             base=self.base,
             merge=self.merge_adapter,
             **placed,

@@ -15,8 +15,7 @@ import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
 
-from ..grammar import AnswerGrammar
-from .request_grammar import answers_so_far
+from ..grammar import AnswerGrammar, answers_so_far
 
 _WAY_OUT = "use --batching padded"
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 from ...modeling.solami.configuration_solami import require_layout
 from ...modeling.solami.vocabulary import BRACKETS, MARKERS, MODALITY_FORMATS
 from ...processing.answers import FORMATS, parts_of
-from .request_grammar import answers_so_far, grammar_of
+from ..grammar import answers_so_far, grammar_of
 
 ARGUMENT = "solami_answer"
 

@@ -24,20 +24,22 @@ EMBEDDINGS, NEW_TOKENS, NONE = "embeddings", "new_tokens", "none"
 
 
 def check_adapter_arguments(args) -> None:
-    """Makes `use_lora` and `trainable` say the same. ValueError where the arguments contradict one another."""
-    if args.use_lora and args.trainable == "new_tokens":
-        raise ValueError("use_lora and trainable: new_tokens exclude one another; leave one of them out")
-    args.trainable = "lora" if args.use_lora else args.trainable
-    args.use_lora = args.trainable == "lora"
-    if args.trainable == "all" and (args.quantization != "none" or args.frozen_dtype != "float32"):
+    """ValueError where the arguments contradict one another."""
+    if args.trainable not in ("all", "new_tokens"):
+        raise ValueError(f"trainable is {args.trainable!r}, expected all or new_tokens; LoRA is use_peft: true")
+    if args.use_peft and args.trainable != "all":
+        raise ValueError(f"use_peft and trainable: {args.trainable} exclude one another; leave one of them out")
+    if args.load_in_4bit and args.load_in_8bit:
+        raise ValueError("load_in_4bit and load_in_8bit exclude one another; leave one of them out")
+    if args.trained == "all" and (args.bits or args.frozen_dtype != "float32"):
         raise ValueError(
-            f"quantization {args.quantization} and frozen_dtype {args.frozen_dtype} are for weights that are not "
-            "trained; set use_lora: true or trainable: new_tokens too"
+            f"load_in_4bit, load_in_8bit and frozen_dtype {args.frozen_dtype} are for weights that are not trained; "
+            "set use_peft: true or trainable: new_tokens too"
         )
-    if args.lora_beside_rate is not None and not (args.use_lora and args.lora_beside_rate > 0):
+    if args.embedding_learning_rate is not None and not (args.use_peft and args.embedding_learning_rate > 0):
         raise ValueError(
-            f"lora_beside_rate is {args.lora_beside_rate} and use_lora {args.use_lora}; expected a learning "
-            "rate above 0 with use_lora: true, or none"
+            f"embedding_learning_rate is {args.embedding_learning_rate} and use_peft {args.use_peft}; expected a "
+            "learning rate above 0 with use_peft: true, or none"
         )
     words = set(args.lora_modules_to_save)
     if NONE in words and len(words) > 1 or {EMBEDDINGS, NEW_TOKENS} <= words:
@@ -54,13 +56,13 @@ def loading_options(args) -> dict:
         ValueError: quantisation is asked for and bitsandbytes is not installed.
     """
     options = {"dtype": getattr(torch, args.frozen_dtype)}
-    if args.quantization == "none":
+    if not args.bits:
         return options
     if find_spec("bitsandbytes") is None:
-        raise ValueError(f"quantization {args.quantization} needs bitsandbytes; pip install 'solami_hf[qlora]'")
+        raise ValueError(f"weights in {args.bits} bits need bitsandbytes; pip install 'solami_hf[qlora]'")
     from transformers import BitsAndBytesConfig
 
-    if args.quantization == "int8":
+    if args.bits == 8:
         return options | {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
     has_bf16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
     config = BitsAndBytesConfig(
@@ -86,13 +88,13 @@ def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
     Raises:
         ValueError: a layer that the model does not have, or rows of a head with a bias.
     """
-    if args.trainable == "all":
+    if args.trained == "all":
         return model
     from peft import get_peft_model, prepare_model_for_kbit_training
 
-    if args.quantization != "none":
+    if args.bits:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    config = _lora(model, args) if args.trainable == "lora" else _new_tokens(model)
+    config = _lora(model, args) if args.use_peft else _new_tokens(model)
     saved = list(getattr(config, "modules_to_save", None) or [])
     model = get_peft_model(model, config)
     if config.base_model_name_or_path and os.path.isdir(config.base_model_name_or_path):
@@ -101,7 +103,7 @@ def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
     if saved:
         # PEFT takes a tied head out, and would not tie it again when it reads the adapter of a GPT-2
         config.modules_to_save = saved
-    if args.quantization != "none" or args.frozen_dtype != "float32":
+    if args.bits or args.frozen_dtype != "float32":
         for weight in model.parameters():
             # Norms and biases are small, and not every kernel takes them in another dtype than its input
             if weight.is_floating_point() and (weight.requires_grad or weight.ndim < 2):

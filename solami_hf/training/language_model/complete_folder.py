@@ -152,7 +152,7 @@ def run_card(folder: Path, args, training_args, history: list[dict], splits: Seq
     recipe["lr_scheduler_type"] = getattr(training_args.lr_scheduler_type, "value", training_args.lr_scheduler_type)
     training = {
         "trained from": Path(args.model).name,
-        **({} if (folder / "adapter_config.json").is_file() else {"trained": _TRAINED[args.trainable]}),
+        **({} if (folder / "adapter_config.json").is_file() else {"trained": _TRAINED[args.trained]}),
         "steps": max((row.get("step", 0) for row in history), default=0),
         **{name.replace("_", " "): value for name, value in recipe.items()},
     }

@@ -32,14 +32,15 @@ class LanguageModelArguments:
 
     model: str = field(metadata={"help": "Folder or hub id of a model with its SolamiProcessor, see `solami init`."})
     data: str = field(metadata={"help": "Token dataset folder or hub id, made by `solami prepare`."})
-    use_lora: bool = field(default=False, metadata={"help": "The same as trainable: lora."})
-    trainable: Literal["all", "lora", "new_tokens"] = field(
+    use_peft: bool = field(default=False, metadata={"help": "Train LoRA adapters instead of all weights."})
+    trainable: Literal["all", "new_tokens"] = field(
         default="all",
-        metadata={"help": "All weights, LoRA adapters, or only the modality tokens' rows of embedding and head."},
+        metadata={"help": "Without LoRA: all weights, or only the modality tokens' rows of embedding and head."},
     )
-    quantization: Literal["none", "int4", "int8"] = field(
-        default="none", metadata={"help": "QLoRA: frozen linear layers in 4 or 8 bits (needs solami_hf[qlora])."}
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "QLoRA: frozen linear layers in 4 bits (needs solami_hf[qlora])."}
     )
+    load_in_8bit: bool = field(default=False, metadata={"help": "The same in 8 bits."})
     frozen_dtype: Literal["float32", "bfloat16"] = field(
         default="float32",
         metadata={"help": "Of weights that are not trained; bfloat16 halves their memory and needs bf16: true."},
@@ -62,7 +63,7 @@ class LanguageModelArguments:
             "modality tokens only), none, or names of layers."
         },
     )
-    lora_beside_rate: float | None = field(
+    embedding_learning_rate: float | None = field(
         default=None,
         metadata={
             "help": "Learning rate of lora_modules_to_save, which LoRA's is too high for; learning_rate if not given."
@@ -71,6 +72,16 @@ class LanguageModelArguments:
 
     def __post_init__(self):
         check_adapter_arguments(self)
+
+    @property
+    def trained(self) -> str:
+        """Of the model: `all`, `lora` or `new_tokens`."""
+        return "lora" if self.use_peft else self.trainable
+
+    @property
+    def bits(self) -> int:
+        """Of frozen linear layers: 4, 8, or 0 where they are not quantised."""
+        return 4 if self.load_in_4bit else 8 if self.load_in_8bit else 0
 
 
 @dataclass
@@ -173,7 +184,7 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
         add_chunked_loss(model)
     if args.frozen_dtype != "float32" and not (training_args.bf16 or training_args.fp16):
         raise ValueError(f"frozen_dtype {args.frozen_dtype} needs mixed precision; set bf16: true too")
-    if args.frozen_dtype == "float32" and args.quantization == "none":
+    if args.frozen_dtype == "float32" and not args.bits:
         avoid_slow_bf16(training_args)
     set_seed(training_args.seed)  # Trainer does so after adapters are drawn
     model = add_adapters(model, args)
@@ -185,7 +196,7 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
         data_collator=PackedRowsCollator(processor.tokenizer.pad_token_id),
         callbacks=[LogBeforeCheckpoint(), StopOnNan()],
         layout=processor,
-        beside_rate=args.lora_beside_rate,
+        embedding_learning_rate=args.embedding_learning_rate,
     )
     if isinstance(rows, PackedMixture):
         trainer.add_callback(KeepFirstRows(rows))

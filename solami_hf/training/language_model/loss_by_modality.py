@@ -82,14 +82,14 @@ class SplitLossTrainer(SafeTrainer):
 
     Args:
         layout: has `modalities` and `markers`, as a processor or a config.
-        beside_rate: learning rate of what is trained beside LoRA, if not the arguments'.
+        embedding_learning_rate: learning rate of what is trained beside LoRA, if not the arguments'.
     """
 
-    def __init__(self, *args, layout, beside_rate: float | None = None, **kwargs):
+    def __init__(self, *args, layout, embedding_learning_rate: float | None = None, **kwargs):
         require_layout(layout)
         super().__init__(*args, **kwargs)
         allow_cache(self.model)  # Trainer has put its own use_cache into the config that checkpoints get
-        self.beside_rate = beside_rate
+        self.embedding_learning_rate = embedding_learning_rate
         vocab_size = self.model.config.get_text_config().vocab_size
         self.training_split, self.evaluation_split = (
             LossByModality(layout.modalities, layout.markers, vocab_size) for _ in range(2)
@@ -99,8 +99,8 @@ class SplitLossTrainer(SafeTrainer):
         """Trainer's optimizer, with another learning rate for what is trained beside LoRA where there is one."""
         made = self.optimizer is None
         super().create_optimizer(model)
-        if made and self.beside_rate is not None:
-            set_rate_beside_lora(self.optimizer, self.model if model is None else model, self.beside_rate)
+        if made and self.embedding_learning_rate is not None:
+            set_rate_beside_lora(self.optimizer, self.model if model is None else model, self.embedding_learning_rate)
         return self.optimizer
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

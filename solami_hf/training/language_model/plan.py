@@ -126,7 +126,7 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
         can = " or ".join(name for name in hardware.tflops if name != "fp32")
         raise ValueError(f"{hardware.name} has no {settings.precision}; set {can}: true instead")
     if settings.bits and not settings.lora:
-        raise ValueError("weights of 4 or 8 bits cannot be trained themselves; set use_lora: true too")
+        raise ValueError("weights of 4 or 8 bits cannot be trained themselves; set use_peft: true too")
     counts, notes = count_parameters(config, lora)
     if settings.chunked_loss and (own := beyond_the_head(config)):
         settings = replace(settings, chunked_loss=None)
@@ -187,7 +187,7 @@ def _advice(c: Counts, s: Settings, hardware: Hardware) -> list[str]:
         offload = {"zero": zero, "zero_stage": 3, "offload_optimizer": True, "offload_weights": True}
         changes["--deepspeed recipes/zero3_offload.json"] = offload
     if not s.lora and c.adapters:
-        changes["use_lora: true"] = {"lora": True}
+        changes["use_peft: true"] = {"lora": True}
 
     def fit(change: dict) -> bool:
         return _fits(*memory_of(c, replace(s, **change), hardware), hardware)

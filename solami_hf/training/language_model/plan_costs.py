@@ -24,7 +24,6 @@ from ...processing.files.text_files import read_json
 from .chunked_loss import ROWS
 
 GIB = 2**30
-_BITS = {"none": 0, "int4": 4, "int8": 8}
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,8 @@ def read_settings(arguments, lora=None) -> Settings:
         zero=zero,
         offload_optimizer=devices[0] != "none",
         offload_weights=devices[1] != "none",
-        lora=lora is not None and lora.trainable != "all",
-        bits=_BITS[lora.quantization] if lora is not None else 0,
+        lora=lora is not None and lora.trained != "all",
+        bits=lora.bits if lora is not None else 0,
         half_frozen=lora is not None and lora.frozen_dtype != "float32",
     )
 
@@ -152,9 +151,9 @@ def count_parameters(config, lora=None) -> tuple[Counts, list[str]]:
         model = AutoModelForCausalLM.from_config(config)
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     linear = {n: m.weight for n, m in model.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m != head}
-    targets = tuple(lora.lora_target_modules) if lora is not None and lora.trainable != "new_tokens" else ()
+    targets = tuple(lora.lora_target_modules) if lora is not None and lora.trained != "new_tokens" else ()
     adapted = [w for name, w in linear.items() if targets == ("all-linear",) or name.rsplit(".")[-1] in targets]
-    if lora is not None and lora.use_lora and not adapted:
+    if lora is not None and lora.use_peft and not adapted:
         names = sorted({name.rsplit(".")[-1] for name in linear})
         raise ValueError(f"no layer is called {' or '.join(targets)}; set lora_target_modules among {names}")
     turned = any(isinstance(m, Conv1D) for m in model.modules())
@@ -187,7 +186,7 @@ def count_parameters(config, lora=None) -> tuple[Counts, list[str]]:
 
 def _trained_rows(config, lora) -> int:
     """Rows of the embedding that are trained beside adapters, or alone."""
-    words = () if lora is None else ("new_tokens",) if lora.trainable == "new_tokens" else lora.lora_modules_to_save
+    words = () if lora is None else ("new_tokens",) if lora.trained == "new_tokens" else lora.lora_modules_to_save
     if "new_tokens" not in words:
         return config.vocab_size if lora is None or "embeddings" in words else 0
     spans = (getattr(config, "modalities", None) or {}).values()
