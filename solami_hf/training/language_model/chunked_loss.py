@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import types
 from dataclasses import dataclass
 
 import torch
@@ -62,8 +61,8 @@ class ChunkedLossOutput(ModelOutput):
 def add_chunked_loss(model: PreTrainedModel) -> bool:
     """Lets `model(..., labels=labels)` return a [`ChunkedLossOutput`]; without labels the model is what it was.
 
-    Call it before PEFT or a distributed engine wraps the model. The forward is changed rather than the loss computed
-    outside of it, because engines gather weights and begin autocast there.
+    Call it before PEFT or a distributed engine wraps the model. The loss is computed in the model's forward, because
+    engines gather weights and begin autocast there; so the model becomes one of a class that does so.
 
     Args:
         model: any decoder of `AutoModelForCausalLM`.
@@ -76,24 +75,31 @@ def add_chunked_loss(model: PreTrainedModel) -> bool:
         reason = f"its config sets {', '.join(beyond)}" if beyond else "it has no backbone and head to call apart"
         logger.warning("%s keeps its own loss, which needs all logits: %s", type(model).__name__, reason)
         return False
-    plain_forward = model.forward
-
-    # Trainer and `generate` read the signature
-    @functools.wraps(type(model).forward)
-    def forward(self, *args, labels=None, num_items_in_batch=None, **kwargs):
-        if labels is None:
-            return plain_forward(*args, **kwargs)
-        hidden = self.base_model(*args, **{**kwargs, "return_dict": True}).last_hidden_state[:, :-1]
-        # PEFT replaces the head after this function was made
-        head, targets = self.get_output_embeddings(), labels[:, 1:].to(hidden.device)
-        labelled = targets != IGNORE
-        targets = targets[labelled]
-        log_probs, is_top1 = token_scores(hidden[labelled], head, targets)
-        count = max(1, len(targets)) if num_items_in_batch is None else num_items_in_batch
-        return ChunkedLossOutput(-log_probs.sum() / count, log_probs, is_top1, targets)
-
-    model.forward = types.MethodType(forward, model)
+    model.__class__ = _with_chunked_loss(type(model))
     return True
+
+
+@functools.cache
+def _with_chunked_loss(model_class: type) -> type:
+    """A model class of the same name whose forward gives a [`ChunkedLossOutput`] for labels."""
+
+    class WithChunkedLoss(model_class):
+        @functools.wraps(model_class.forward)  # Trainer and `generate` read the signature
+        def forward(self, *args, labels=None, num_items_in_batch=None, **kwargs):
+            if labels is None:
+                return super().forward(*args, **kwargs)
+            hidden = self.base_model(*args, **{**kwargs, "return_dict": True}).last_hidden_state[:, :-1]
+            # PEFT replaces the head after the model was loaded
+            head, targets = self.get_output_embeddings(), labels[:, 1:].to(hidden.device)
+            labelled = targets != IGNORE
+            targets = targets[labelled]
+            log_probs, is_top1 = token_scores(hidden[labelled], head, targets)
+            count = max(1, len(targets)) if num_items_in_batch is None else num_items_in_batch
+            return ChunkedLossOutput(-log_probs.sum() / count, log_probs, is_top1, targets)
+
+    for name in ("__name__", "__qualname__", "__module__"):  # saved configurations name the class
+        setattr(WithChunkedLoss, name, getattr(model_class, name))
+    return WithChunkedLoss
 
 
 def beyond_the_head(config) -> list[str]:
