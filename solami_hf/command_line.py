@@ -1,4 +1,4 @@
-"""What all commands share: flags over a recipe, what is logged, and one line for a user's mistake."""
+"""Shared by all commands: flags over a recipe, what is logged, and one line for a user's mistake."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _not_listed(lead: str, words: list[str], prog: str | None) -> str:
 
 
 def read_recipe(path: str | Path) -> dict:
-    """What a YAML recipe says; ValueError where it is no mapping of names to values."""
+    """Contents of a YAML recipe; ValueError where it is no mapping of names to values."""
     import yaml
 
     try:

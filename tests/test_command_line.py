@@ -125,13 +125,9 @@ def test_debugging_shows_everything(shown, monkeypatch):
 
 
 def test_an_option_of_another_name_says_the_new_one(recipe):
-    with pytest.raises(
-        ValueError, match="recipe.yaml has use_lora, .*; use_lora is called use_peft now"
-    ):
+    with pytest.raises(ValueError, match="recipe.yaml has use_lora, .*; use_lora is called use_peft now"):
         recipe("who: Ada\nuse_lora: true\n")
-    with pytest.raises(
-        ValueError, match="got --quantization int4, .*; quantization is called load_in_4bit or"
-    ):
+    with pytest.raises(ValueError, match="got --quantization int4, .*; quantization is called load_in_4bit or"):
         recipe("who: Ada\n", "--quantization", "int4")
     with pytest.raises(ValueError, match="got --volume=3, which `solami talk --help` does not list$"):
         recipe("who: Ada\n", "--volume=3")

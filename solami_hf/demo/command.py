@@ -36,7 +36,7 @@ TRAINING = ("motion_codec", "pretrain", "sft")
 
 @dataclass
 class DemoArguments:
-    """Where the demo writes and how long it may take."""
+    """Arguments of `solami demo`."""
 
     out: str = field(default="runs/demo", metadata={"help": "Folder of the run; run again, it continues there."})
     seed: int = field(default=0, metadata={"help": "Seed of everything random."})

@@ -1,4 +1,4 @@
-"""What the demo measures on held-out material, with the controls that tell listening from recall.
+"""Measurements of the demo on held-out material, with the controls that tell listening from recall.
 
 Held out are motion clips, speaking rates and, where named so, phrasings. A line is right when its words are the
 expected ones; heard by speech recognition, when the expected line is the nearest of all lines of all characters. An
@@ -77,7 +77,7 @@ def respond_all(pipeline: SolamiPipeline, conversations: list[list[dict]], name:
 
 
 def transcripts(pipeline: SolamiPipeline, conversations: list[list[dict]], name: str) -> list[str]:
-    """What the character says to each conversation, media as codes; body and voice would follow and are left out."""
+    """The character's lines for each conversation, media as codes; body and voice would follow and are left out."""
     end = pipeline.processor.markers["eot"]
     bar = partial(tqdm, desc=name, unit="batch", disable=None, leave=False)
 
@@ -147,7 +147,7 @@ class Shares:
             self._keep(name, interval([self._estimates[name]]))
 
     def subtract(self, name: str, first: str, second: str) -> None:
-        """How far the share `second` lies below `first`, in points."""
+        """Difference of the shares `first` and `second`, in points."""
         self.figures[name] = self.figures[first] - self.figures[second]
         if first in self._estimates and second in self._estimates:
             found = difference([self._estimates[first]], [self._estimates[second]])
@@ -243,7 +243,7 @@ def self_history(pipeline: SolamiPipeline, turns: list[Turn], replies: dict[str,
 def measure_voice(
     pipeline: SolamiPipeline, replies: list[Reply], turns: list[Turn], lines: list[str], transcribe
 ) -> dict:
-    """What speech recognition hears: WER against the line the character says, and the share of right lines by ear.
+    """Judged by speech recognition: WER against the line the character says, and the share of right lines by ear.
 
     Only the `VOICES` answers that are listened to are made into sound, equal ones once.
     """

@@ -119,7 +119,7 @@ def _facing_z(motion: SmplxMotion, frames: int) -> SmplxMotion:
 
 
 def target_met(name: str, value: float) -> bool | None:
-    """Whether a figure reaches its target; None where there is none."""
+    """True if a figure reaches its target; None where there is none."""
     figure = FIGURES[name]
     if "at_least" in figure:
         return value >= figure["at_least"]

@@ -1,4 +1,4 @@
-"""What happens between prompt and answer: the answer grammar, dialogue sessions, the pipeline from turn to turn."""
+"""From prompt to answer: the answer grammar, dialogue sessions, the pipeline from turn to turn."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
     def _has_room(self, states: torch.Tensor, past: int, total: int) -> bool:
-        """Whether the keys still are the beginning of the tensor kept here, and it can be written to."""
+        """True if the keys still are the beginning of the tensor kept here, and it can be written to."""
         if self._buffers is None or not past:
             return False
         buffer = self._buffers[0]

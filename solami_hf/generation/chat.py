@@ -49,7 +49,7 @@ MOST_UNDONE = 2
 
 @dataclass
 class ChatArguments(LoadingArguments):
-    """Who talks, and what is said to them."""
+    """Arguments of `solami chat`: the character and the turns."""
 
     output: str = field(
         kw_only=True, metadata={"help": "Folder for turn1.wav, turn1.npz, turn1.html, ..., chat.json."}

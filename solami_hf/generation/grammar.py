@@ -27,7 +27,7 @@ MARKER_KINDS = {
 BEGIN = {"body": SOBO, "hand": SOHA, "speech": SOSP}
 END = {"body": EOBO, "hand": EOHA, "speech": EOSP}
 ENDS = (NEVER, EOT, EOS, EOBO, EOSP)
-"""What may come instead of going on."""
+"""Kinds that may come instead of going on."""
 MOST_SECONDS = {"motion": 10.0, "speech": None}
 """Of an answer; speech is bounded by the number of tokens alone."""
 OVER = np.iinfo(np.int64).max
@@ -144,7 +144,7 @@ class AnswerGrammar(LogitsProcessor):
         return scores.masked_fill_(empty & ~forbidden, 0.0)
 
     def _prepare(self, size: int, device) -> None:
-        """What is looked up: the kind of each id of a vocabulary of `size`, and the ids that each choice forbids."""
+        """Tables: the kind of each id of a vocabulary of `size`, and the ids that each choice forbids."""
         if self._forbidden is not None and self._forbidden.shape[1] == size and self._forbidden.device == device:
             return
         kinds = np.full(size, TEXT)
@@ -254,7 +254,7 @@ class AnswerGrammar(LogitsProcessor):
         return slice(first, end) if end - first <= 1.5 * len(ids) else ids
 
     def is_past_text(self, last_ids: torch.LongTensor) -> bool:
-        """Whether no text can follow `last_ids (B,)` in any row."""
+        """True if no text can follow `last_ids (B,)` in any row."""
         if not self.has_text:
             return True
         if last_ids.device.type != "cpu":  # the host would wait for it at every token
@@ -327,7 +327,7 @@ class _SlicedHead(torch.nn.Module):
 
 
 def grammar_of(config, tokenizer, answer_format: str, interleaved: bool, max_new_tokens: int) -> AnswerGrammar:
-    """What an answer of a checkpoint may consist of.
+    """The grammar of a checkpoint's answers.
 
     Args:
         config: of the model, with the layout.

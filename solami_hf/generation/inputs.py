@@ -1,4 +1,4 @@
-"""What `solami generate` reads: inputs of the six tasks and dialogues, with the references where the data has them.
+"""Inputs of `solami generate`: inputs of the six tasks and dialogues, with the references where the data has them.
 
 A token dataset gives its codes, a folder of a layout that `solami prepare` knows is encoded first, and so are plain
 files: lines of a .txt, rows of a .json or .jsonl with the input's `text`, `motion` or `audio` (and an `id`), a motion

@@ -77,7 +77,7 @@ def _check_device_map(path, device_map, hub: dict) -> None:
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where a model's input belongs: with its first weights, or on the CPU where those are read from a disk."""
+    """Device of a model's input: with its first weights, or on the CPU where those are read from a disk."""
     return torch.device("cpu") if model.device.type == "meta" else model.device
 
 
@@ -94,7 +94,7 @@ def answering(model: PreTrainedModel) -> Iterator[None]:
 
 
 def processor_source(path, base=None, **kwargs) -> tuple[str, dict]:
-    """Where the processor of a checkpoint or adapter lies, and the keyword arguments for the hub.
+    """Source of the processor of a checkpoint or adapter, and the keyword arguments for the hub.
 
     An adapter's is beside it, in the folder of its run, or with its base.
     """

@@ -206,7 +206,7 @@ class SolamiPipeline:
         return self._generate(*map(torch.tensor, padded.values()), answer_format=answer_format, **generate_kwargs)
 
     def grammar(self, answer_format: str | None = None, max_new_tokens: int | None = None) -> AnswerGrammar:
-        """What an answer may consist of; with the format "text", "motion" or "speech", the output of a task."""
+        """The grammar of answers; with the format "text", "motion" or "speech", the output of a task."""
         return grammar_of(
             self.model.config,
             self.processor.tokenizer,

@@ -130,7 +130,7 @@ class ResultsWriter:
         self.next_batch += 1
 
     def media_path(self, row: dict, suffix: str) -> Path:
-        """Where a file of an answer belongs, relative to the folder; different answers never share one."""
+        """Path of a file of an answer, relative to the folder; different answers never share one."""
         name = re.sub(r"[^\w.-]|^\.", lambda match: f"%{ord(match[0]):02X}", row["id"])
         name += f".{row['round']}" if row["round"] else ""
         condition = "" if row["condition"] == "given" else row["condition"]

@@ -64,7 +64,7 @@ BATCHING = ("auto", "padded", "continuous")
 
 @dataclass
 class Decoding:
-    """How answers are drawn.
+    """Sampling and batching of answers.
 
     Attributes:
         max_new_tokens: tokens of the longest.
@@ -95,5 +95,5 @@ class Decoding:
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
 
     def is_continuous(self, model) -> bool:
-        """Whether a model's answers are batched continuously."""
+        """True if a model's answers are batched continuously."""
         return self.batching == "continuous" or (self.batching == "auto" and model.device.type == "cuda")

@@ -35,7 +35,7 @@ from .pipeline import Reply
 from .streaming_media import LOOKAHEAD, MotionPieces, SpeechPieces
 
 FIRST_SPEECH_SECONDS = 0.2
-"""What is decoded together at first; then it is as long as a chunk of an interleaved answer."""
+"""Length of what is decoded together at first; then it is as long as a chunk of an interleaved answer."""
 # What can be said of a text whose end is not known: words that white space follows, sentences of Chinese and Japanese
 _WORD = re.compile(r"\s*(?:\S*?[。！？]+|\S+(?=\s))")
 _SENTENCE_END = re.compile(r"""[.!?…。！？]+["'”’»)\]]*$""")
@@ -147,7 +147,7 @@ class AnswerDecoder:
         self.sounds: list[np.ndarray] = []
 
     def push(self, ids: list[int]) -> Iterator[Event]:
-        """What the next ids make known; media are decoded as the events are asked for."""
+        """Pieces that the next ids make known; media are decoded as the events are asked for."""
         text, was_in_text = [], self._in_text
         for token in ids:
             self._sort(token, text)
@@ -159,7 +159,7 @@ class AnswerDecoder:
             yield from self._speak(last=self._ended["eosp"])
 
     def finish(self) -> Iterator[Event]:
-        """What is left, when no more ids will come."""
+        """The last pieces, when no more ids will come."""
         if self._in_text:
             yield from self._words.push([], last=True)
         yield from self._move(last=True)
@@ -308,7 +308,7 @@ class IdStream:
 
     @property
     def result(self):
-        """What `generate` returned, after `wait`; raises what it raised."""
+        """The return value of `generate`, after `wait`; raises its exceptions."""
         if self._error is not None:
             raise self._error
         return self._result

@@ -1,4 +1,4 @@
-"""What a folder says of the model in it, for its card: formats and rates, sizes, codecs, voices."""
+"""Facts about the model in a folder, for its card: formats and rates, sizes, codecs, voices."""
 
 from __future__ import annotations
 

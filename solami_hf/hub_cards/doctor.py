@@ -40,7 +40,7 @@ _FAULTS = (ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeErro
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found: kind of the repository, and findings by the name of the check; an empty list is a clean bill."""
+    """Result of an examination: kind of the repository, and findings by the name of the check, none where all is well."""
 
     source: str
     kind: str
@@ -83,7 +83,7 @@ def examine(
 
 
 def _unfit(folder: Path) -> list[Finding]:
-    """What must not be pushed; of what a training leaves beside its result, that it stays here."""
+    """Findings about files that must not be pushed, and notes on training files that stay here."""
     names = files_of(folder)
     left = [name for name in names if any(fnmatch(name, pattern) for pattern in _LEFT_BY_TRAINING)]
     found = refusals(folder, sorted(set(names) - set(left)))
@@ -121,7 +121,7 @@ def _download(repo_id: str, revision: str | None) -> Path:
 
 @dataclass
 class DoctorArguments:
-    """What is examined."""
+    """Arguments of `solami doctor`."""
 
     source: str = field(metadata={"help": "Folder, or OWNER/NAME on the Hub (also accepted as the first word)."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a repository."})

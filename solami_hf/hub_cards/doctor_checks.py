@@ -1,4 +1,4 @@
-"""What `solami doctor` looks at in each kind of repository, save its code: each check gives findings, or none."""
+"""Checks of `solami doctor` for each kind of repository, save its code: each check gives findings, or none."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _ends(folder: Path, config) -> list[Finding]:
-    """What ends an answer, for generate and by the layout; what it looks like, for config and processor."""
+    """Checks that generate and layout agree on the end of an answer, config and processor on its format."""
     found, eos = [], config.markers.get("eos")
     path = folder / "generation_config.json"
     known = read_json(path).get("eos_token_id") if path.is_file() else eos
@@ -238,7 +238,7 @@ def check_adapter(folder: Path) -> list[Finding]:
 
 
 def check_dataset(folder: Path) -> list[Finding]:
-    """What the card says about configs and codecs, against the files and their columns."""
+    """Checks the card's configs and codecs against the files and their columns."""
     import pyarrow.parquet as pq
 
     from ..processing.datasets.token_dataset import CODECS_OF, SCHEMAS, card_data

@@ -45,7 +45,7 @@ _METRICS = "solami_hf.metrics"
 
 @dataclass
 class PushArguments:
-    """What goes where."""
+    """Arguments of `solami push`."""
 
     kind: str = field(metadata={"help": "checkpoint, adapter, dataset or metric (also the first word)."})
     path: str = field(metadata={"help": "Its folder, or the name of a metric (also the second word)."})
@@ -62,7 +62,7 @@ class PushArguments:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did: the commit that the branch is at, its address, and whether this push made it."""
+    """Result of a push: the commit that the branch is at, its address, and whether this push made it."""
 
     commit: str
     url: str

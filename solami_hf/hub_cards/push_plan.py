@@ -1,4 +1,4 @@
-"""What kind of repository a folder is, which of its files go to the Hub, and which are missing."""
+"""Plans a push: the kind of repository, its files that go to the Hub, and those that are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must not go to the Hub: secrets, pickles, paths of this machine, licensed body models."""
+"""Refuses what must not go to the Hub: secrets, pickles, paths of this machine, licensed body models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _BODY_ARRAYS = {"v_template", "shapedirs"}
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, with which file, and what to do about it; a note is worth knowing, but no fault."""
+    """A fault, its file, and what to do about it; a note is worth knowing, but no fault."""
 
     where: str
     what: str
@@ -59,7 +59,7 @@ class Finding:
 
 
 def refusals(folder: Path, names: Iterable[str]) -> list[Finding]:
-    """What of some files of a folder must not be pushed. Nothing is unpickled, nothing large is read."""
+    """Findings about files that must not be pushed. Nothing is unpickled, nothing large is read."""
     found: list[Finding] = []
     for name in names:
         found += (finding for check in _CHECKS for finding in check(folder / name, name))
@@ -123,7 +123,7 @@ def _paths(path: Path, name: str) -> Iterator[Finding]:
 
 
 def _parsed(path: Path, text: str):
-    """What a settings file holds; of one that is damaged its text, which is searched as it is."""
+    """Contents of a settings file; of one that is damaged its text, which is searched as it is."""
     try:
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in text.splitlines() if line.strip()]

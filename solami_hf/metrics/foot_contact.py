@@ -1,4 +1,4 @@
-"""What a body does to the floor, from joint positions (T, 55, 3) in metres, y up."""
+"""Contacts of a body with the floor, from joint positions (T, 55, 3) in metres, y up."""
 
 import numpy as np
 

@@ -86,7 +86,7 @@ _SEED_STEP = 1000  # between two repeats, more than the attempts of one
 
 @dataclass
 class JudgeSettings:
-    """Who judges; the fields mean what they mean in `processing.synthesize`.
+    """Settings of a judge; the fields mean what they mean in `processing.synthesize`.
 
     Args:
         base_url, provider, model: an OpenAI-compatible server, or a provider of the Hub.
@@ -263,7 +263,7 @@ def usage(verdicts: Sequence[Verdict], settings: JudgeSettings) -> dict[str, Any
 
 
 def agreement(marks: Sequence[Sequence[int]]) -> dict[str, float | None]:
-    """How far the repeats agree on the same answers; None where there is nothing to compare.
+    """Agreement of the repeats on the same answers; None where there is nothing to compare.
 
     Args:
         marks: of each answer the marks of its repeats.

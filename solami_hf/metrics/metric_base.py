@@ -1,4 +1,4 @@
-"""What our metrics have in common as `evaluate` modules."""
+"""Base classes of our metrics as `evaluate` modules."""
 
 import abc
 from collections.abc import Mapping, Set

@@ -130,7 +130,7 @@ def check_pairs(
 
 
 def counts(predictions: Sequence[Any], mode: str) -> dict[str, Any]:
-    """What every metric reports besides its figure: share of predictions that are there, their number, the mode."""
+    """Beside the figure of every metric: share of predictions that are there, their number, the mode."""
     present = sum(prediction is not None for prediction in predictions)
     return {"valid": present / len(predictions), "num_predictions": len(predictions), "mode": mode}
 
@@ -151,7 +151,7 @@ def _windows(steps: int, centres: int, window: int) -> tuple[np.ndarray, np.ndar
 
 
 def kinetic_features(positions: np.ndarray, fps: float = FPS, up_axis: int = 1, window: int = WINDOW) -> np.ndarray:
-    """How a motion moves: horizontal energy, vertical energy and acceleration of each joint, averaged over time.
+    """Kinetic features of a motion: horizontal and vertical energy and acceleration of each joint, averaged over time.
 
     Args:
         positions: (T, J, 3) metres, T >= 3.
@@ -201,7 +201,7 @@ def standardize(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def scale_of(std: np.ndarray) -> np.ndarray:
-    """What kinetic features (3 J,) of such deviations are divided by.
+    """Divisors (3 J,) of kinetic features of such deviations.
 
     That is the deviation, but at least 1 % of the median one of the same kind (horizontal, vertical, acceleration)
     over the joints; 1 where all of a kind are constant.

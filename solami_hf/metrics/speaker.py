@@ -1,4 +1,4 @@
-"""How alike two voices sound: embeddings of speech whose products are cosines.
+"""Similarity of voices: embeddings of speech whose products are cosines.
 
     embed = SpeakerEmbedder()
     similarity = embed([first]) @ embed([second]).T      # in a small trial .87 within a voice, .53 across

@@ -56,7 +56,7 @@ class Answer:
 
 
 def parts_of(config, answer_format: str | None = None) -> tuple[bool, tuple[str, ...]]:
-    """Whether words come first in an answer, and the parts behind them that the layout of `config` has tokens for.
+    """True if words come first in an answer, and the parts behind them that the layout of `config` has tokens for.
 
     Raises:
         ValueError: a config without modality tokens, or an unknown format.
@@ -128,7 +128,7 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
 
 
 def _levels_in_turn(codes: np.ndarray, config) -> bool:
-    """Whether speech codes are whole frames with each level in its place, see `vocabulary`."""
+    """True if speech codes are whole frames with each level in its place, see `vocabulary`."""
     levels = getattr(config, "speech_levels", 1)
     size = config.modalities["speech"]["size"] // levels
     return len(codes) % levels == 0 and np.array_equal(codes // size, np.arange(len(codes)) % levels)

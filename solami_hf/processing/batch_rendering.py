@@ -26,7 +26,7 @@ REASONS_KEPT = 100
 
 @dataclass
 class RenderingCounts:
-    """What became of the dialogues of a data set; nothing is left out without being counted here.
+    """Counts of the dialogues of a data set; nothing is left out without being counted here.
 
     Attributes:
         rendered: dialogues that became a sample.

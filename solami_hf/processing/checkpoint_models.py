@@ -78,7 +78,7 @@ class CheckpointModels:
         return self.loaded[name]
 
     def has(self, name: str) -> bool:
-        """Whether the processor, or the checkpoint that it comes from, has such a model."""
+        """True if the processor, or the checkpoint that it comes from, has such a model."""
         if self.loaded[name] is not None or self._place is None:
             return self.loaded[name] is not None
         if name not in self._known:  # asked once: the answer may come from the hub

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ConvertMotionVQArguments:
-    """What `solami convert motion-vq` reads and writes."""
+    """Arguments of `solami convert motion-vq`."""
 
     body: str = field(metadata={"help": "Checkpoint of the body's VQ-VAE."})
     hand: str = field(metadata={"help": "Checkpoint of the hand's VQ-VAE."})
@@ -54,7 +54,7 @@ class ConvertMotionVQArguments:
 
 @dataclass
 class ConvertMotionArguments:
-    """What `solami convert motion` reads and writes."""
+    """Arguments of `solami convert motion`."""
 
     source: str = field(metadata={"help": "Motion file or folder (also accepted as the first word)."})
     output: str = field(metadata={"help": "File or folder to write (also accepted as the second word)."})
@@ -65,7 +65,7 @@ class ConvertMotionArguments:
 
 @dataclass
 class ConvertLMArguments:
-    """What `solami convert lm` reads and writes."""
+    """Arguments of `solami convert lm`."""
 
     source: str = field(metadata={"help": "Checkpoint folder or hub id (also accepted as the first word)."})
     output: str = field(metadata={"help": "Folder to write; it must not exist yet."})

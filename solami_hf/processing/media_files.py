@@ -33,7 +33,7 @@ def kind_of(name: str | Path) -> str | None:
 
 
 def way_out(name: str | Path) -> str:
-    """What can be read instead of a file, and how to make that of it."""
+    """Advice for a file that cannot be read: formats that can, and how to convert it."""
     path = Path(name)
     if kind_of(path) == "motion":
         remedy = "export it as .bvh, e.g. from Blender"

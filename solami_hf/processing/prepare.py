@@ -52,7 +52,7 @@ KINDS = ("motion", "speech", "chat")
 
 @dataclass
 class PrepareArguments:
-    """What `solami prepare` reads and writes."""
+    """Arguments of `solami prepare`."""
 
     source: str = field(metadata={"help": "Folder or manifest file (also accepted as the word after the kind)."})
     processor: str = field(metadata={"help": "Folder or hub id of a SolamiProcessor, whose codecs make the codes."})

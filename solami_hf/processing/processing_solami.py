@@ -154,7 +154,7 @@ class SolamiProcessor(ProcessorMixin):
     # ---- saving and loading
 
     def to_dict(self):
-        """What goes into `processor_config.json`: no weights, no derived state."""
+        """Contents of `processor_config.json`: no weights, no derived state."""
         derived = ("_models", "renderer", "modalities", "markers", "_first_template")
         hidden = {k: self.__dict__.pop(k) for k in derived}
         try:
@@ -587,7 +587,7 @@ class SolamiProcessor(ProcessorMixin):
 
 
 def _is_list(name: str, value) -> bool:
-    """Whether an argument of the processor is several items; one recording may be a list of numbers, or a pair."""
+    """True if an argument of the processor is several items; one recording may be a list of numbers, or a pair."""
     if not isinstance(value, (list, tuple)):
         return False
     return name != "audio" or not (is_pair(value) or all(isinstance(number, Real) for number in value))

@@ -291,7 +291,7 @@ def _check_block(block, role: str) -> None:
 
 
 def raw_medium(block: Mapping):
-    """What `encode_motion` or `encode_speech` takes of a motion or audio block, None where it holds codes already."""
+    """Medium of a motion or audio block for `encode_motion` or `encode_speech`, None where it holds codes."""
     named = block.get(block["type"])
     if isinstance(named, Mapping) and (block["type"] == "motion" or "codes" in named):
         return None

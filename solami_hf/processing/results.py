@@ -76,7 +76,7 @@ def result_row(**columns) -> dict:
 
 
 def key_of(row: dict) -> tuple:
-    """What tells an answer from all others of a run."""
+    """Key of an answer in a run."""
     return tuple(row[name] for name in KEY)
 
 
@@ -131,7 +131,7 @@ def whole_rows(path: Path, required: Collection[str] = FEATURES) -> list[dict]:
 
 
 def _plain(value):
-    """What JSON knows: lists of int for arrays, numbers for NumPy's."""
+    """Value as JSON: lists of int for arrays, numbers for NumPy's."""
     if isinstance(value, np.ndarray):
         return value.reshape(-1).tolist()
     if isinstance(value, np.generic):

@@ -29,7 +29,7 @@ MAX_CURVE_POINTS = 600
 
 @dataclass(frozen=True, eq=False)
 class Performer:
-    """What one side does and says in one round.
+    """One side's motion and words in one round.
 
     Args:
         name: Who it is, as shown above the figure's head.

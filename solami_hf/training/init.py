@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class InitArguments:
-    """What the folder is made of."""
+    """Arguments of `solami init`."""
 
     backbone: str = field(
         metadata={"help": "Folder or hub id of a decoder: Llama, GPT-2, Qwen, ... (also accepted as the first word)."}
@@ -101,7 +101,7 @@ def init(args: InitArguments) -> None:
 
 
 def read_speech(args: InitArguments) -> dict:
-    """What `SolamiProcessor` takes for speech; ValueError for an acoustic model or levels of no given codec."""
+    """Keywords of `SolamiProcessor` for speech; ValueError for an acoustic model or levels of no given codec."""
     if args.speech_codec is None:
         from ..processing.audio.packaged_speech import packaged_speech
 

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class MergeArguments:
-    """What is merged, and where to."""
+    """Arguments of `solami merge`."""
 
     adapter: str = field(metadata={"help": "Run folder, checkpoint or adapter (also accepted as the first word)."})
     output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
@@ -93,12 +93,12 @@ def find_adapter(source: str | Path) -> str:
 
 
 def _answer_format(run: Path) -> str | None:
-    """What a run's arguments say of it."""
+    """The answer format in a run's arguments."""
     path = run / "training_args.json"
     return json.loads(path.read_text(encoding="utf-8"))["command"].get("answer_format") if path.is_file() else None
 
 
 def _card(name: str, adapter: str, base: str) -> str:
-    """What was merged; folders of this machine are told by their names only."""
+    """Provenance of the merged model; folders of this machine are told by their names only."""
     adapter, base = (Path(path).resolve().name if Path(path).exists() else path for path in (adapter, base))
     return model_card(name, training={"adapter": adapter, "merged into": base})

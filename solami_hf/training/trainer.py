@@ -166,7 +166,7 @@ class LogBeforeCheckpoint(TrainerCallback):
 
 
 class ExactResume(LogBeforeCheckpoint):
-    """What a resumed run needs to go on exactly as if it had never stopped."""
+    """Keeps in checkpoints what a resumed run needs to go on exactly as if it had never stopped."""
 
     def __init__(self, sampler: WindowSampler):
         self.sampler = sampler
@@ -375,7 +375,7 @@ def evaluation_split(splits: Iterable[str], training_args: TrainingArguments, da
 # On x86 PyTorch's bfloat16 kernels need AVX-512. On AVX2 a linear layer takes 4.5 times and a convolution 13 times as
 # long as in float32, so that the demo would take hours instead of minutes.
 def cpu_has_fast_bf16() -> bool:
-    """Whether bfloat16 is at least as fast as float32 on this machine's CPU; taken for granted beside x86."""
+    """True if bfloat16 is at least as fast as float32 on this machine's CPU; taken for granted beside x86."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return not x86 or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 

@@ -1,4 +1,4 @@
-"""What the demo's motions are called: several captions an action, and the way back from a caption to its action."""
+"""Captions of the demo's motions: several captions an action, and the way back from a caption to its action."""
 
 import re
 

@@ -26,7 +26,7 @@ MAX_ANSWER_ACTION_SHARE = 0.15
 
 @dataclass(frozen=True)
 class Line:
-    """What one side says and the action id it does meanwhile."""
+    """One side's line and the action id that goes with it."""
 
     say: str
     do: str

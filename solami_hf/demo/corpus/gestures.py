@@ -19,7 +19,7 @@ _RAISED = Arm((0.25, 0.06, 0.27), (0.7, -0.5, -0.7), fingers=(-0.2, 0.1, 1.0), p
 
 @dataclass
 class Style:
-    """How one clip differs from another: side, speed and size factors, start pose, and the generator for the rest."""
+    """Variation of a clip: side, speed and size factors, start pose, and the generator for the rest."""
 
     side: str
     speed: float

@@ -74,7 +74,7 @@ class LoadingArguments:
 
 @dataclass
 class GenerateArguments(LoadingArguments):
-    """What is answered, how, and where the answers go."""
+    """Arguments of `solami generate`."""
 
     task: Literal[TASKS] = field(kw_only=True, metadata={"help": "t2m, m2t, m2m, t2s, s2t, s2s, or chat."})
     input: str = field(kw_only=True, metadata={"help": "File, folder, token dataset or Hub id, see above."})
@@ -168,7 +168,7 @@ def _generate(args: GenerateArguments, pipeline) -> dict:
 
 
 def _stages(args: GenerateArguments, pipeline, seeds: list[int]):
-    """What is read, and the jobs of it, stage by stage."""
+    """The inputs, and their jobs stage by stage."""
     from ..inputs import read_dialogues, read_items
     from .jobs import dialogue_jobs, task_jobs
 
@@ -194,7 +194,7 @@ def _check_media(processor, task: str, voice: str | None) -> None:
 
 
 def _settings(args: GenerateArguments, pipeline, seeds: list[int], inputs: list, decoding) -> dict:
-    """What `run.json` says, and what a later run must share to go on."""
+    """Contents of `run.json`, which a later run must share to go on."""
     from ...processing.fingerprints import codec_fingerprint, model_fingerprint
     from ..inputs import left_out
 

@@ -1,4 +1,4 @@
-"""What a folder run has to answer: inputs of tasks, or the turns of dialogues under their conditions, in batches.
+"""Jobs of a folder run: inputs of tasks, or the turns of dialogues under their conditions, in batches.
 
 | condition | the history that the model sees | the user's last turn |
 |---|---|---|

@@ -33,7 +33,7 @@ ARGUMENT = "solami_answer"
 
 
 class GrammarOfRequest:
-    """What vLLM calls for each token of a request: `(output ids, logits (vocab,)) -> logits (vocab,)`."""
+    """Logits processor of a request in vLLM: `(output ids, logits (vocab,)) -> logits (vocab,)`."""
 
     def __init__(self, grammar):
         self.grammar = grammar

@@ -16,7 +16,7 @@ COLUMNS = (
 )  # fmt: skip
 PARTS = {"t2m": ("motion",), "m2m": ("motion",), "m2t": ("text",), "s2t": ("text",), "t2s": ("audio",),
          "s2s": ("audio",), "chat": ("motion", "audio", "text")}  # fmt: skip
-"""What an answer of each task consists of."""
+"""Parts of an answer of each task."""
 NOISE = {"radians": 0.03, "metres": 0.01, "frames": 15, "decibels": -20.0}
 """The noise on jittered references: on every joint and the place, with so many frames from one value to the next; of
 sound, below its own loudness."""
@@ -82,7 +82,7 @@ class Pair:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells an answer from the others of its repetition and condition."""
+        """Key of an answer within its repetition and condition."""
         return self.row["id"], self.round
 
     @property

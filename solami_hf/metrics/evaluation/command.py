@@ -38,7 +38,7 @@ KINDS = {"pretrain": ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s"), "chat": ("chat"
 
 @dataclass
 class EvaluateArguments:
-    """What `solami evaluate` reads, how it judges, and where it writes."""
+    """Arguments of `solami evaluate`."""
 
     kind: str = field(metadata={"help": "pretrain (the six tasks) or chat; also accepted as the first word."})
     results: list[str] = field(

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """What `evaluate_results` is told.
+    """Options of `evaluate_results`.
 
     Args:
         seed: of halves, jitter, shuffling and bootstrap.
@@ -132,7 +132,7 @@ def _counts(repetitions: Sequence[Sequence[Pair]]) -> dict:
 
 
 def _left_out(figures: Figures, parts: Parts) -> dict[str, int | str]:
-    """What could not be had, and media that no figure was given for, by reason."""
+    """Figures that could not be had, and media that no figure was given for, by reason."""
     reasons: dict[str, int | str] = {what: reason for what, reason in parts.measures.missing.items()}
     for reason in figures.left_out:
         # Media differ in their name; what is wrong with them is what counts.

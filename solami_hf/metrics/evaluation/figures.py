@@ -27,7 +27,7 @@ _AT_ONCE = 512  # rows of a matrix of distances
 
 
 def parts_of(pairs: Iterable[Pair], with_sound: bool = True) -> list[Part]:
-    """What has to be measured for the figures of the pairs."""
+    """Measurements needed for the figures of the pairs."""
     found = []
     for pair in pairs:
         if pair.motion:
@@ -93,7 +93,7 @@ class Figures:
         return {**found, "valid": _mean([(pair.item, pair.valid) for pair in pairs])}
 
     def said(self, pair: Pair) -> str | None:
-        """What an answer says: its text, or what speech recognition hears where it has none."""
+        """Words of an answer: its text, or what speech recognition hears where it has none."""
         if pair.text is not None or not pair.audio:
             return pair.text
         return self._value("sound", pair.audio).get("transcript")
@@ -241,7 +241,7 @@ def mean_distance(rows: Sequence[str], features: np.ndarray) -> Ratio:
 
 
 def multimodality(repetitions: Sequence[Sequence[Pair]], parts: Parts) -> Ratio:
-    """How different the motions of one prompt are over the repetitions, as in `motion_multimodality`."""
+    """Mean distance of the motions of one prompt over the repetitions, as in `motion_multimodality`."""
     made: dict[tuple, list] = {}
     real, items = [], {}
     for pair in (pair for pairs in repetitions for pair in pairs if pair.motion and pair.reference_motion):
@@ -293,7 +293,7 @@ def words_of(text: str) -> list[str]:
 
 
 def right_line(said: str | None, hoped: Sequence[str]) -> bool:
-    """Whether what was said has the words of one of the lines that were hoped for."""
+    """True if what was said has the words of one of the lines that were hoped for."""
     return said is not None and any(words_of(said) == words_of(text) for text in hoped)
 
 

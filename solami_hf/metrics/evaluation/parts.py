@@ -1,4 +1,4 @@
-"""What is measured of single media and pairs of them: shared among processes, kept on the disk, never done twice.
+"""Measurements of single media and pairs of them: shared among processes, kept on the disk, never done twice.
 
 A run that is stopped goes on where it was: every finished part is a line of `parts/<process>.jsonl`, named by a hash
 of the media's content, the judging models and this package's version.
@@ -59,7 +59,7 @@ class Measures:
     _modules: dict = field(default_factory=dict, repr=False)
 
     def settings(self, what: str) -> list:
-        """What else a part's value depends on."""
+        """Settings that a part's value depends on."""
         return {"sound": [self.asr], "voices": [self.speaker_model]}.get(what, [])
 
     def measure(self, part: Part) -> dict:
@@ -81,7 +81,7 @@ class Measures:
         return self._modules[name]
 
     def compute(self, name: str, **inputs) -> dict:
-        """What the module of a metric computes."""
+        """Result of a metric's module."""
         return self.module(name).compute(**inputs)
 
     def _motion(self, motion: Medium) -> dict:
@@ -154,7 +154,7 @@ def _device() -> str:
 
 
 def _figures(result: dict) -> dict:
-    """What a module measured, without how much of it there was."""
+    """Measured values of a module, without the counts."""
     return {name: value for name, value in result.items() if name not in ("valid", "num_predictions", "mode")}
 
 

@@ -1,4 +1,4 @@
-"""How close captions of motions are to captions by people: BLEU, ROUGE-L, CIDEr, BERTScore."""
+"""Similarity of captions of motions to captions by people: BLEU, ROUGE-L, CIDEr, BERTScore."""
 
 import datasets
 import evaluate

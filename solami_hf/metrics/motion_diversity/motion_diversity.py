@@ -1,4 +1,4 @@
-"""How different the generated motions are from each other, beside the same figure of the references."""
+"""Distances between the generated motions, beside the same figure of the references."""
 
 from solami_hf.metrics.metric_base import MotionMetric
 from solami_hf.metrics.motion_math import (

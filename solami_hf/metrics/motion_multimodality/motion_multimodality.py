@@ -1,4 +1,4 @@
-"""How different the motions are that a model makes for one and the same prompt."""
+"""Distances between the motions that a model makes for one and the same prompt."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""How far the joints of paired motions are turned from each other."""
+"""Angles between the joint rotations of paired motions."""
 
 import numpy as np
 from solami_hf.metrics.metric_base import MotionMetric

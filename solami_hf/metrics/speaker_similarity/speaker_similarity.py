@@ -1,4 +1,4 @@
-"""How alike the voice of generated speech is to the voice that it should have."""
+"""Similarity of the voice of generated speech to the voice that it should have."""
 
 import functools
 

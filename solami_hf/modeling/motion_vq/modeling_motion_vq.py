@@ -106,7 +106,7 @@ def _keep(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 class MotionVQCache:
-    """What a causal tokenizer remembers between the chunks of a stream: the last inputs of each convolution.
+    """State of a causal tokenizer between the chunks of a stream: the last inputs of each convolution.
 
     Make one for each stream and pass it to every `encode` or `decode` call of that stream, chunk after chunk; the
     chunks then give what the whole clip gives at once. One cache serves one direction.

@@ -1,4 +1,4 @@
-"""What the motion tokenizers see of a frame: its 315 raw features, or the same pose told in another way.
+"""Input representations of the motion tokenizers: a frame's 315 raw features, or the same pose told in another way.
 
 The first nine features (way, height and rotation of the root) are always as they come. Of the joints below the root
 the raw features hold the rotations; `representation` is one of

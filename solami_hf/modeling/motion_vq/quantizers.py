@@ -183,7 +183,7 @@ class FiniteScalarQuantizer(nn.Module):
         return self._vectors(steps + (rounded - steps).detach()), steps.new_zeros(()), self._codes(rounded)
 
     def _steps(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Where vectors (..., D) lie on the steps 0 to L - 1 of each channel, (..., C) in float32, unrounded.
+        """Places of vectors (..., D) on the steps 0 to L - 1 of each channel, (..., C) in float32, unrounded.
 
         The paper shifts channels with an even L by half a step; here all have bins of equal width about zero, which
         also serves L = 2.

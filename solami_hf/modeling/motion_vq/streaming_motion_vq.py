@@ -38,7 +38,7 @@ def decoder_reach(config: SolamiMotionVQConfig) -> int:
 
 
 class MotionVQDecoderStream:
-    """What the decoder remembers between the chunks of one stream, or of a batch of streams that go on together.
+    """State of the decoder between the chunks of one stream, or of a batch of streams that go on together.
 
     Args:
         model: the motion tokenizers; their weights must not change while the stream lasts.

@@ -53,7 +53,7 @@ class SolamiSoundStormOutput(ModelOutput):
 
 @dataclass
 class SoundStormContext:
-    """What stays the same from layer to layer and from call to call: rotary positions and padding.
+    """Context shared by layers and calls: rotary positions and padding.
 
     Args:
         cos, sin: (frames, 1, head_dim); the first half of `sin` is negative.
@@ -381,7 +381,7 @@ class SolamiSoundStormModel(PreTrainedModel):
         return SolamiSoundStormOutput(loss=sum(losses) / count, accuracy=right / count)
 
     def context(self, frames: int, mask: torch.Tensor | None = None) -> SoundStormContext:
-        """What every call for clips of so many `frames` has in common; `mask` (B, frames) None if all is real."""
+        """Context of all calls for clips of so many `frames`; `mask` (B, frames) None if all is real."""
         half = torch.arange(0, self.config.head_dim, 2, device=self.device, dtype=torch.float32)
         speed = self.config.rotary_base ** -(half / self.config.head_dim)
         angle = torch.arange(frames, device=self.device, dtype=torch.float32)[:, None, None] * speed
@@ -487,7 +487,7 @@ def _check_range(codes: torch.Tensor, size: int, name: str) -> None:
 
 
 def _steps_of_levels(steps: int | Sequence[int], levels: int) -> list[int]:
-    """How many calls each acoustic level takes."""
+    """Number of calls of each acoustic level."""
     chosen = list(steps) if isinstance(steps, list | tuple) else [steps, *[1] * (levels - 1)]
     if len(chosen) != levels or not all(isinstance(step, Integral) and step >= 1 for step in chosen):
         raise ValueError(f"steps is {steps!r}, expected an integer of at least 1, or {levels} of them (one per level)")

@@ -99,7 +99,7 @@ class SpeechCodecConv(SpeechCodecWeightNorm):
         return convolve(hidden_states, self.weight, self.bias, self.stride, self.dilation)
 
     def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
-        """How many of its frames are real, of each clip (batch,)."""
+        """Numbers of real frames of each clip (batch,)."""
         return (lengths + self.stride - 1) // self.stride
 
 
@@ -121,7 +121,7 @@ class SpeechCodecConvTranspose(SpeechCodecWeightNorm):
         return hidden_states[..., self.left : hidden_states.shape[-1] - self.right]
 
     def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
-        """How many of its frames are real, of each clip (batch,)."""
+        """Numbers of real frames of each clip (batch,)."""
         return lengths * self.stride
 
 

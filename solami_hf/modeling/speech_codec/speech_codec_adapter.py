@@ -34,7 +34,7 @@ _PAD_THEMSELVES = ("mimi", "encodec")  # the others need whole frames
 
 @dataclass(frozen=True)
 class SpeechCodecAdapterConfig:
-    """What the processor and the language model need to know of a codec.
+    """Sizes and rates of a codec.
 
     Args:
         model_type: of the codec's own configuration.
@@ -125,7 +125,7 @@ class SpeechCodecAdapter(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the codec's weights are."""
+        """Device of the codec's weights."""
         return self.codec.device
 
     @property

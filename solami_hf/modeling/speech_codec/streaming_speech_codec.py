@@ -27,7 +27,7 @@ from .modeling_speech_codec import (
 
 
 class SpeechCodecDecoderStream:
-    """What the decoder remembers between the chunks of one stream, or of a batch of streams that go on together.
+    """State of the decoder between the chunks of one stream, or of a batch of streams that go on together.
 
     Args:
         codec: the speech codec; its weights must not change while the stream lasts.

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).with_name("speech")
 
 
 def packaged_speech() -> dict:
-    """What `SolamiProcessor` takes: `speech_codec`, `acoustic_model` and `voices`, in float32."""
+    """Keyword arguments of `SolamiProcessor`: `speech_codec`, `acoustic_model` and `voices`, in float32."""
     return {
         "speech_codec": SolamiSpeechCodecModel.from_pretrained(FOLDER / "speech_codec", dtype=torch.float32).eval(),
         "acoustic_model": SolamiSoundStormModel.from_pretrained(FOLDER / "acoustic_model", dtype=torch.float32).eval(),

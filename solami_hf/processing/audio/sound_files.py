@@ -1,4 +1,4 @@
-"""Whether a sound file is whole, and what libsndfile must be given to read all of it.
+"""Checks that a sound file is whole, and mends what keeps libsndfile from reading all of it.
 
 libsndfile says nothing of a recording that is cut short or that follows another one in the same file, takes the
 placeholders that programs write into a pipe's header for lengths of 0, and guesses how long an MP3 without one is.
@@ -43,7 +43,7 @@ _MPEG_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12
 
 
 def sound_way_out(name: str | Path) -> str:
-    """What can be read instead of a file that is no readable sound, and how to make that of it."""
+    """Advice for a file that is no readable sound: formats that are, and how to convert it."""
     path = Path(name)
     if path.suffix.lower() in UNREAD_SOUND:
         return f"expected {', '.join(SOUND_SUFFIXES)}; convert it: `ffmpeg -i {path.name} {path.stem}.wav`"
@@ -51,7 +51,7 @@ def sound_way_out(name: str | Path) -> str:
 
 
 def whole_sound(source: Path | BinaryIO, name: str | Path) -> Path | BinaryIO:
-    """What libsndfile is to open: `source`, or a copy in memory whose header says the right length.
+    """Input for libsndfile: `source`, or a copy in memory whose header says the right length.
 
     Args:
         source: a path, or an open file at its start.
@@ -100,7 +100,7 @@ def _joined(name) -> ValueError:
 
 
 def _is_placeholder(length: int, width: int) -> bool:
-    """Whether no such length is meant: 0, or near the largest of 31 and 32 bits (or 63 and 64)."""
+    """True if no such length is meant: 0, or near the largest of 31 and 32 bits (or 63 and 64)."""
     near = [0x7F000000 <= length <= 0x8000FFFF, 0xFFFF0000 <= length <= 0xFFFFFFFF, length >= 1 << 62]
     return length == 0 or any(near if width == 8 else near[:2])
 
@@ -149,7 +149,7 @@ def _next_chunk(at: int, head: int, length: int, name_size: int) -> int:
 
 
 def _end_of_chunks(data, at: int, head: int, order: str) -> int:
-    """Where the chunks that begin at `at` end."""
+    """End of the chunks that begin at `at`."""
     while at + head <= len(data) and re.fullmatch(rb"[ -~]{4}", data[at : at + 4]):
         if data[at : at + 4] in _CHUNKED:
             break
@@ -197,7 +197,7 @@ def _ogg(data, name, at: int) -> None:
 
 
 def _behind_tags(data, at: int) -> int:
-    """Where the tags that begin at `at` end: ID3, APE and Lyrics."""
+    """End of the tags that begin at `at`: ID3, APE and Lyrics."""
     while True:
         if data[at : at + 3] == b"ID3" and at + 10 <= len(data):
             size = [byte & 0x7F for byte in data[at + 6 : at + 10]]  # 7 bits a byte
@@ -272,7 +272,7 @@ def _mpeg(data, name) -> bytes | None:
 
 
 def _next_frame(data, at: int, kind: tuple) -> int:
-    """Where the next frame begins that another of its kind follows, or the end."""
+    """Begin of the next frame that another of its kind follows, or the end."""
     while 0 <= (at := data.find(b"\xff", at)):
         frame = _frame(data, at)
         if frame and frame.kind == kind and (after := _frame(data, at + frame.length)) and after.kind == kind:

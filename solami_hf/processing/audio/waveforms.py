@@ -88,7 +88,7 @@ def read_audio(
 
 
 def is_pair(audio) -> bool:
-    """Whether a recording is told as `(array, rate)`, as soundfile does, or `(rate, array)`, as scipy does."""
+    """True if a recording is told as `(array, rate)`, as soundfile does, or `(rate, array)`, as scipy does."""
     if not isinstance(audio, (tuple, list)) or len(audio) != 2:
         return False
     return sum(isinstance(part, numbers.Real) for part in audio) == 1

@@ -45,7 +45,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict | BadRow]]:
 
 
 def row_fault(row: dict) -> str | None:
-    """What is wrong with the columns that rows of every kind have, None when nothing is."""
+    """Fault of the columns that rows of every kind have, None without one."""
     if not isinstance(row.get("id"), str) or not row["id"]:
         return "needs a JSON object with a string id"
     if row.get("split") not in (None, *SPLITS):

@@ -46,7 +46,7 @@ MESSAGES = Features(
 
 @dataclass
 class MessagesArguments:
-    """What `solami prepare messages` reads and writes."""
+    """Arguments of `solami prepare messages`."""
 
     source: str = field(metadata={"help": "Token dataset with chat (also accepted as the word after messages)."})
     processor: str = field(metadata={"help": "Folder or hub id of the SolamiProcessor that made it."})

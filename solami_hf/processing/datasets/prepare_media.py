@@ -36,15 +36,15 @@ class Media:
         self.known, self.motion_rows = {} if known is None else known, motion_rows
 
     def key(self, file: MediaFile) -> tuple:
-        """What a file is known by: two names of one file are one."""
+        """Key of a file: two names of one file are one."""
         return file.kind, os.path.realpath(self.folder / file.name), file.start, file.end
 
     def is_inside(self, file: MediaFile) -> bool:
-        """Whether a file's name leads to a place in the source folder."""
+        """True if a file's name leads to a place in the source folder."""
         return not os.path.isabs(file.name) and ".." not in Path(file.name).parts and "\0" not in file.name
 
     def path(self, file: MediaFile) -> Path:
-        """Where a file lies; ValueError when it is outside the source folder."""
+        """Path of a file; ValueError when it is outside the source folder."""
         if not self.is_inside(file):
             raise ValueError(f"{file.name} lies outside {self.folder}; paths of a source are relative to its folder")
         return self.folder / file.name

@@ -19,7 +19,7 @@ _CACHE_KB = 32 * 1024
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How rows are divided.
+    """Options of splits.
 
     Args:
         split_by: `given`, as the source says, `train` where it says nothing; or `source`: by a hash of the source id,
@@ -148,7 +148,7 @@ class Plan:
         return [json.loads(row) for (row,) in self._db.execute(query, (shard.split, shard.start, shard.stop))]
 
     def rejected(self) -> Iterator[dict]:
-        """What could not be read: `{"id", "reason"}`, in the order of the source."""
+        """Rows that could not be read: `{"id", "reason"}`, in the order of the source."""
         for name, reason in self._db.execute("SELECT id, reason FROM bad ORDER BY rowid"):
             yield {"id": name, "reason": reason}
 

@@ -91,7 +91,7 @@ class ShardWriter:
             return error
 
     def _key(self, rows: list[dict], files, prepared: list[str]) -> str:
-        """What a shard is made from: rows, codecs, columns, size and time of the files, codes that were there."""
+        """Fingerprint of a shard: rows, codecs, columns, size and time of the files, codes that were there."""
         stats = []
         for file in files:
             try:
@@ -104,7 +104,7 @@ class ShardWriter:
         return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
     def _is_finished(self, shard: Shard, key: str) -> bool:
-        """Whether the shard was made from this; then it lies in `.shards`, or was moved to its place since."""
+        """True if the shard was made from this; then it lies in `.shards`, or was moved to its place since."""
         note = self._note(shard)
         if not note.is_file() or json.loads(note.read_text(encoding="utf-8"))["key"] != key:
             return False

@@ -44,7 +44,7 @@ def held_out_rows(folder_or_repo: str | Path, config: str) -> Iterator[dict]:
 
 
 class HeldOut:
-    """What training must not see.
+    """Held-out material, which training must not see.
 
     Args:
         rows: of all held-out splits of a config.
@@ -62,7 +62,7 @@ class HeldOut:
             self.words.update(_words(row))
 
     def leak(self, row: dict) -> str | None:
-        """Why a training row must not be trained on; None when it may be."""
+        """Reason why a training row must not be trained on; None when it may be."""
         if row["id"] in self.ids:
             return "its id is held out"
         if row.get("partner_id") in self.ids or row["id"] in self.partners:
@@ -72,7 +72,7 @@ class HeldOut:
         return None
 
     def __call__(self, row: dict) -> bool:
-        """Whether a row may be trained on; what leaks is counted in `found` and told the first time."""
+        """True if a row may be trained on; what leaks is counted in `found` and told the first time."""
         reason = self.leak(row)
         if reason is not None:
             if not self.found[reason]:

@@ -182,7 +182,7 @@ def _plain(value):
 
 
 def is_local(folder_or_repo: str | Path) -> bool:
-    """Whether a name means a path of this machine, there or not, see `folder_or_hub`."""
+    """True if a name means a path of this machine, there or not, see `folder_or_hub`."""
     return hub_id(folder_or_repo) is None
 
 

@@ -1,4 +1,4 @@
-"""Whether a name means a folder of this machine or a repository on the Hub: one rule for every command.
+"""Decides if a name means a folder of this machine or a repository on the Hub: one rule for every command.
 
 `hf://owner/name` is a repository (also `hf://datasets/owner/name`, as huggingface_hub writes it). Any other name is a
 folder if it is there; if it is written as a path (begins with `/`, `.` or `~`, ends with a slash, has more or less
@@ -60,7 +60,7 @@ def check_source(what: str, name: str | Path, bare: bool = False) -> str | None:
 
 
 def model_source(what: str, name: str | Path, bare: bool = False) -> str:
-    """What `from_pretrained` is given for a name: a folder, with `~` put in, or a repository id; see [`check_source`].
+    """Argument of `from_pretrained` for a name: a folder, with `~` put in, or a repository id; see [`check_source`].
 
     Of a repository whose id is a folder here too, which `from_pretrained` would take, it is the folder in the cache.
     """
@@ -112,7 +112,7 @@ def _explicit(text: str) -> str:
 
 
 def _hint(name: str | Path) -> str:
-    """How the repository of that name is written, where there can be one."""
+    """Address of the repository of that name, where there can be one."""
     text = str(name)
     possible = text.count("/") == 1 and text[0] not in "/.~" and _is_repo_id(text)
     return f"; for the Hub repository of that name write {HUB}{text}" if possible else ""

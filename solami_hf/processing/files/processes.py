@@ -10,7 +10,7 @@ _WAIT = timedelta(days=7)  # for processes that have more to do
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that finishes what several do together."""
+    """True if this is the process that finishes what several do together."""
     return int(os.environ.get("RANK", "0")) == 0
 
 

@@ -38,7 +38,7 @@ def text_of(data: bytes, name: str | Path, errors: str = "strict") -> str:
 
 
 def read_json(path: str | Path):
-    """What a JSON file holds; ValueError where it is none."""
+    """Contents of a JSON file; ValueError where it is none."""
     try:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -46,7 +46,7 @@ def read_json(path: str | Path):
 
 
 def read_yaml(path: str | Path):
-    """What a YAML file holds; ValueError where it is none."""
+    """Contents of a YAML file; ValueError where it is none."""
     import yaml
 
     try:
@@ -73,7 +73,7 @@ def read_lines(path: str | Path, newline: str | None = None) -> Iterator[str]:
 
 
 def undecoded(text: str) -> str | None:
-    """What is wrong with text that holds bytes of another encoding, None when nothing is."""
+    """Fault of text that holds bytes of another encoding, None without one."""
     if found := _UNREAD.search(text):
         what = "zero bytes" if found[0] == "\0" else f"the byte 0x{ord(found[0]) & 0xFF:02X}"
         return f"holds {what} where text in UTF-8 has none; {_remedy('FILE')}"

@@ -61,7 +61,7 @@ def smplx_to_features(params: torch.Tensor, rotations: str = "local") -> torch.T
 
 
 def motion_to_features(params: torch.Tensor, rotations: str = "local") -> torch.Tensor:
-    """What the tokenizers read: features (..., T-1, 315) of a motion (..., T, 159) that starts facing +Z.
+    """Input of the tokenizers: features (..., T-1, 315) of a motion (..., T, 159) that starts facing +Z.
 
     Where a person stands and faces is said by the transform, once a motion. Left in the features, it would be repeated
     in every code of the body.
@@ -183,7 +183,7 @@ def relative_transform(
     joints_user: torch.Tensor | None = None,
     joints_character: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Where the user stands as the character sees it: (..., 5) of two single frames (..., 159).
+    """Place of the user as the character sees it: (..., 5) of two single frames (..., 159).
 
     The five values are entries 0 and 2 of the 6D relative rotation (cosine and negative sine of the turn about y),
     then the user's position x, y, z in metres in the frame of the character, who stands at the origin facing +Z.

@@ -299,7 +299,7 @@ def _shortest_turn(start: np.ndarray, end: np.ndarray) -> Rotation:
 
 
 def _stance(points: np.ndarray, joints: dict[int, int], up: np.ndarray) -> list[Rotation]:
-    """How SMPL-X's 55 joints are turned in the world when its body takes the reference pose (J, 3)."""
+    """World rotations of SMPL-X's 55 joints when its body takes the reference pose (J, 3)."""
     left = _vector(points, joints, "right_hip", "left_hip")
     left = left - (left @ up) * up
     if np.linalg.norm(left) < 1e-9:

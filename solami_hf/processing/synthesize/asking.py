@@ -21,7 +21,7 @@ class UnusableAnswer(ValueError):
 
 @dataclass
 class Asked:
-    """What became of a question: a value, or the reason why there is none. `answers` are all answers of the model."""
+    """Result of a question: a value, or the reason why there is none. `answers` are all answers of the model."""
 
     value: Any = None
     reason: str | None = None

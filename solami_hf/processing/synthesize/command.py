@@ -29,7 +29,7 @@ MISSING_MOTION = ("keep", "reject")
 
 @dataclass
 class SynthesizeArguments:
-    """What `solami prepare chat --synthesize` reads, asks and writes."""
+    """Arguments of `solami prepare chat --synthesize`."""
 
     motions: str = field(
         metadata={

@@ -1,4 +1,4 @@
-"""What is to be written: topics and characters, and which dialogue gets which of them."""
+"""Plans of dialogues: topics and characters, and which dialogue gets which of them."""
 
 from __future__ import annotations
 

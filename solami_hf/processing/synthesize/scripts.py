@@ -22,7 +22,7 @@ MAX_TITLE = 200  # characters
 
 @dataclass
 class Written:
-    """What became of a plan: a script, or the reason why there is none. `answers` are all answers of the model."""
+    """Result of a plan: a script, or the reason why there is none. `answers` are all answers of the model."""
 
     plan: Plan
     script: dict | None = None

@@ -28,7 +28,7 @@ class EndpointRefused(OSError):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a model writes; part of what the cache knows an answer by."""
+    """Sampling of a model; part of the cache's key."""
 
     temperature: float = 0.9
     top_p: float = 1.0
@@ -37,7 +37,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote. `finish` is `length` when it was cut off; counts are 0 where the server gives none."""
+    """Text of a model. `finish` is `length` when it was cut off; counts are 0 where the server gives none."""
 
     text: str
     finish: str = "stop"

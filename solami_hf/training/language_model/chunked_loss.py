@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ChunkedLossOutput(ModelOutput):
-    """What a model with a chunked loss returns for `labels`; n is the number of labelled positions.
+    """Output of a model with a chunked loss for `labels`; n is the number of labelled positions.
 
     Args:
         loss (`torch.Tensor` of shape `()`): negative log-likelihood, summed over the labelled positions and divided by
@@ -103,7 +103,7 @@ def _with_chunked_loss(model_class: type) -> type:
 
 
 def beyond_the_head(config) -> list[str]:
-    """What a config sets that makes the loss more than the head gives; such a model keeps its own."""
+    """Settings of a config that make the loss more than the head gives; such a model keeps its own."""
     settings = {name: getattr(config.get_text_config(), name, None) for name in _BEYOND_THE_HEAD}
     return [name for name, value in settings.items() if value is True or value not in (None, False, 1)]
 

@@ -1,4 +1,4 @@
-"""What a run of pretraining or SFT leaves behind: one folder with everything, its page and its card."""
+"""Output of a run of pretraining or SFT: one folder with everything, its page and its card."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def run_card(folder: Path, args, training_args, history: list[dict], splits: Seq
 
 
 def _origins(args) -> tuple[dict, dict]:
-    """What the cards of the training data and of the base say: codecs that made the data, and licences."""
+    """Facts from the cards of the training data and of the base: codecs that made the data, and licences."""
     data, licences = {"data": Path(args.data).name}, {}
     for what, source in (("base model", args.model), ("training data", args.data)):
         known = _head(Path(source) / "README.md")

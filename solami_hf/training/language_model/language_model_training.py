@@ -1,4 +1,4 @@
-"""What pretraining and SFT share: arguments, the Trainer set-up, packing, resuming, the complete output folder."""
+"""Shared by pretraining and SFT: arguments, the Trainer set-up, packing, resuming, the complete output folder."""
 
 from __future__ import annotations
 

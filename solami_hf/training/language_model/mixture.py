@@ -34,7 +34,7 @@ def _chances(tasks: tuple[str, ...], weights: dict[str, float]) -> np.ndarray:
 
 
 def _limits(names: tuple[str, ...], weights: dict[str, float]) -> np.ndarray:
-    """Where the share of each source ends on a scale from 0 to exactly 1."""
+    """Ends of the sources' shares on a scale from 0 to exactly 1."""
     ends = np.cumsum(_chances(names, weights))
     return ends / ends[-1]
 
@@ -166,7 +166,7 @@ class Mixture(torch.utils.data.Dataset):
         return MixtureStream(self, rank, world_size)
 
     def identity(self) -> dict:
-        """What the draw depends on; equal for equal draws."""
+        """Fingerprint of the draw; equal for equal draws."""
         settings = {"seed": self.seed, "num_samples": self.num_samples, "final": self.final, "warmup": self.warmup}
         limits = [None if part is None else [round(float(x), 9) for x in part] for part in self._limits]
         rows = {name: len(source) for name, source in self.sources.items()}
@@ -211,7 +211,7 @@ class MixtureStream(IterableDataset):
         self.start = self.taken = 0
 
     def state_dict(self) -> dict:
-        """What `load_state_dict` needs to continue with the very next sample; plain numbers, for JSON."""
+        """State from which `load_state_dict` continues with the very next sample; plain numbers, for JSON."""
         state = {"start": self.start, "taken": self.taken, "stride": self.stride}
         return {**state, "mixture": self.mixture.identity()}
 

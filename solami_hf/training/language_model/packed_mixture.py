@@ -92,14 +92,14 @@ class PackedMixture(torch.utils.data.Dataset):
         return self._packed[1]
 
     def _progress(self, numbers: np.ndarray) -> np.ndarray:
-        """How far the run is with the samples of a chunk, supposing that they take as many rows as those before."""
+        """Progress with the samples of a chunk, supposing that they take as many rows as those before."""
         chunk = int(numbers[0]) // CHUNK
         first = self.first_rows[chunk]
         rate = (first - self.first_rows[chunk - 1]) / CHUNK if chunk else self._first_rate
         return np.minimum(1.0, (first + (numbers - numbers[0]) * rate) / self.num_rows)
 
     def identity(self) -> dict:
-        """What the rows depend on; equal for equal rows."""
+        """Fingerprint of the rows; equal for equal rows."""
         ours = {"num_rows": self.num_rows, "max_length": self.max_length, "packing": self.packing}
         return {**self.mixture.identity(), **ours}
 

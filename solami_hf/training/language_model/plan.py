@@ -1,4 +1,4 @@
-"""What a run of `solami pretrain` or `solami sft` will need and take, before anything is started.
+"""Memory and time of a run of `solami pretrain` or `solami sft`, before anything is started.
 
     solami pretrain --config pretrain_paper.yaml --model my_model --plan --plan_hardware v100-32gb --plan_devices 32 \
         --deepspeed zero3.json
@@ -47,7 +47,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What `make_plan` found out; `str(plan)` is a readable table.
+    """Result of `make_plan`; `str(plan)` is a readable table.
 
     Args:
         settings, hardware, counts: what was planned for.
@@ -223,7 +223,7 @@ class PlannedTrainingArguments(LanguageModelTrainingArguments):
 
 @dataclass
 class PlanArguments:
-    """What to plan for."""
+    """Arguments of a plan."""
 
     plan: bool = field(default=False, metadata={"help": "Print what the run needs and takes, and end."})
     plan_hardware: str = field(default="", metadata={"help": f"One of {', '.join(PRESETS)}, or a name of your own."})

@@ -97,7 +97,7 @@ def task_sources(rows: dict[str, Dataset], renderer, max_length: int) -> dict[st
 
 
 def _fits(pairs: TaskRows, lengths: np.ndarray, renderer, max_length: int) -> np.ndarray:
-    """Whether each pair fits. A text has at most as many tokens as bytes: what fits so need not be rendered."""
+    """True if each pair fits. A text has at most as many tokens as bytes: what fits so need not be rendered."""
     longest = max(phrasings(pairs.task), key=lambda phrasing: len(renderer.text(phrasing)))
     fits = lengths + len(renderer.text(longest)) + _FRAME <= max_length
     for i in np.flatnonzero(~fits):

@@ -30,7 +30,7 @@ def check_gathering() -> None:
 
 
 def prepare_zero3(processor) -> None:
-    """What has to happen before a model is loaded under ZeRO-3; nothing otherwise.
+    """Prepares loading a model under ZeRO-3; does nothing otherwise.
 
     DeepSpeed joins the ranks, which Trainer does too late where they are CPUs, and the codecs of the processor are
     loaded whole, where ZeRO-3 would divide them on first use.

@@ -1,4 +1,4 @@
-"""What the motion tokenizers are trained on: clips in memory, random windows of them, transforms, statistics."""
+"""Training data of the motion tokenizers: clips in memory, random windows of them, transforms, statistics."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

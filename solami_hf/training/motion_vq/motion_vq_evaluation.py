@@ -1,4 +1,4 @@
-"""How well whole clips survive the motion tokenizers, in millimetres of joints."""
+"""Reconstruction errors of whole clips by the motion tokenizers, in millimetres of joints."""
 
 import math
 from collections import Counter
@@ -50,7 +50,7 @@ def evaluate_motion_vq(model: SolamiMotionVQModel, clips: list[MotionClip], batc
 def reconstruct(
     model: SolamiMotionVQModel, values: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """What the tokenizers give back of motions (B, T, 315): features, mask, codes. It ends with the last whole code.
+    """Reconstruction of motions (B, T, 315): features, mask, codes. It ends with the last whole code.
 
     The codes (N,) of body and hand (of a bound tokenizer the body's) are those of all clips in a row; there are none
     while the quantizers are bypassed.

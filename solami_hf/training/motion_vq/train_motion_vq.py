@@ -55,7 +55,7 @@ _LOGGED_CODES = (
 
 @dataclass
 class MotionVQArguments:
-    """What to train on, and the sizes of the tokenizers; everything else is `transformers.TrainingArguments`."""
+    """Training data, and the sizes of the tokenizers; everything else is `transformers.TrainingArguments`."""
 
     data: str = field(default="", metadata={"help": "Folder with manifest.jsonl: {id, motion, partner_id?, split?}."})
     width: int = field(default=512, metadata={"help": "Channels of the convolutions, of body and hand each."})
@@ -176,7 +176,7 @@ def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:
 
 
 def codebooks_started(model: SolamiMotionVQModel) -> bool:
-    """Whether every quantizer that learns a codebook has one."""
+    """True if every quantizer that learns a codebook has one."""
     return all(bool(quantizer.initialised) for quantizer in codebooks(model).values())
 
 

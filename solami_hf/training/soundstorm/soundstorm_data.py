@@ -1,4 +1,4 @@
-"""What the acoustic model is trained on: all levels of a speech codec's codes, random windows of them with masks."""
+"""Training data of the acoustic model: all levels of a speech codec's codes, random windows of them with masks."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class SpeechCodes:
 
 
 def _rises(counts: np.ndarray, last: int) -> bool:
-    """Whether an array holds whole numbers that never fall and end with `last`."""
+    """True if an array holds whole numbers that never fall and end with `last`."""
     if counts.ndim != 1 or counts.dtype.kind not in "iu" or not len(counts):
         return False
     return counts[0] >= 0 and counts[-1] == last and not (counts[1:] < counts[:-1]).any()

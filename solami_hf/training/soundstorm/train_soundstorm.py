@@ -36,7 +36,7 @@ PROMPT_SHARE = 0.4  # of a window, in evaluation: 2 of 5 seconds
 
 @dataclass
 class SoundStormArguments:
-    """What to train on, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
+    """Training data, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
 
     data: list[str] = field(
         default_factory=list,

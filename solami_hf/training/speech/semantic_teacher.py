@@ -38,7 +38,7 @@ SAMPLING_RATE = 16000
 
 @dataclass
 class TeacherArguments:
-    """What to train on and how large."""
+    """Training data and size of the teacher."""
 
     data: list[str] = field(default_factory=lambda: ["tts"], metadata={"help": "As `train-speech-codec`."})
     voices: list[str] = field(default_factory=lambda: ["heart"], metadata={"help": "Voices of 'tts'."})

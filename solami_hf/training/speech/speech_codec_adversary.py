@@ -117,7 +117,7 @@ class Adversary:
         self.optimizer = torch.optim.AdamW(self.discriminator.parameters(), lr=learning_rate, betas=betas)
 
     def is_active(self, step: int) -> bool:
-        """Whether the codec hears of it in step `step` (counted from 0)."""
+        """True if the codec hears of it in step `step` (counted from 0)."""
         return step >= self.start
 
     def learn(

@@ -1,4 +1,4 @@
-"""What `solami train-speech-codec` can be told."""
+"""Arguments of `solami train-speech-codec`."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from ...modeling.speech_codec.configuration_speech_codec import SolamiSpeechCode
 
 @dataclass
 class SpeechCodecArguments:
-    """What to train on and how large; learning rate, steps and folders are `TrainingArguments`."""
+    """Training data and size; learning rate, steps and folders are `TrainingArguments`."""
 
     data: list[str] = field(
         default_factory=lambda: ["tts"],

@@ -111,7 +111,7 @@ def _versions(
 def reconstructions(
     model: SolamiSpeechCodecModel, samples: np.ndarray, quantized: bool = True
 ) -> dict[str, np.ndarray]:
-    """What the codec makes of a clip (samples,): from all levels and from level 0 alone, or from unquantized latents.
+    """A clip (samples,) after the codec: from all levels and from level 0 alone, or from unquantized latents.
 
     The same length, loudness bounded; draws no random numbers, and the model's training mode is kept.
     """

@@ -99,7 +99,7 @@ class SpeechCodecTrainer(ResumableTrainer):
         return (loss, output) if return_outputs else loss
 
     def reconstruct(self, model, inputs, levels: torch.Tensor, quantize: bool) -> SolamiSpeechCodecOutput:
-        """What the model makes of a batch, each clip from so many levels (batch,)."""
+        """Output for a batch, each clip decoded from so many levels (batch,)."""
         return model(inputs["input_values"], num_quantizers=levels, quantize=quantize)
 
     def _adversarial_parts(self, values: torch.Tensor, made: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -151,7 +151,7 @@ class SpeechCodecTrainer(ResumableTrainer):
 
 
 class LevelChoice:
-    """How many levels each clip of a batch is decoded from: 1, 2, 4 or 8 as far as the codec has them, or all.
+    """Draws how many levels each clip of a batch is decoded from: 1, 2, 4 or 8 as far as the codec has them, or all.
 
     Args:
         first_share, all_share: shares of clips that are decoded from level 0 alone and from all levels; the numbers
@@ -243,7 +243,7 @@ def start_with_unit_variance(model: SolamiSpeechCodecModel, input_values: torch.
 
 
 def codebooks_filled(model: SolamiSpeechCodecModel) -> bool:
-    """Whether the codebooks hold codes rather than their random start."""
+    """True if the codebooks hold codes rather than their random start."""
     return bool(model.quantizer.levels[0].initialised)
 
 

@@ -33,7 +33,7 @@ from .table_files import manifest_file, read_columns, read_json_lines
 
 
 class Layout(NamedTuple):
-    """How a known source is recognised and read."""
+    """A known source: how it is recognised and read."""
 
     kinds: tuple[str, ...]
     matches: Callable[[Path], bool]

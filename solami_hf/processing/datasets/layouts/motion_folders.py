@@ -52,7 +52,7 @@ _SUFFIXES = (".bvh", ".npz")
 
 
 def is_motion_folder(source: Path) -> bool:
-    """Whether a folder has this layout."""
+    """True if a folder has this layout."""
     return any(
         path.suffix.lower() == ".bvh" or (path.suffix.lower() == ".npz" and path.with_suffix(".txt").is_file())
         for path in files_below(source)
@@ -119,7 +119,7 @@ _SPLIT_OF = {"train": "train", "additional": "train", "val": "validation", "test
 
 
 def is_beat2(source: Path) -> bool:
-    """Whether a folder has this layout."""
+    """True if a folder has this layout."""
     return (source / _MOTIONS).is_dir()
 
 
@@ -198,7 +198,7 @@ _PEOPLE, _SUFFIXES = ("P1", "P2"), (".npz", ".bvh")
 
 
 def is_inter_x(source: Path) -> bool:
-    """Whether a folder has this layout."""
+    """True if a folder has this layout."""
     folders = (path for path in (source / "motions").glob("*") if path.is_dir())
     return any(_file(folder, person) for folder in folders for person in _PEOPLE)
 
@@ -237,7 +237,7 @@ _PLACES = [("motions", ".npz"), ("motions", ".bvh"), ("motions", ".npy"), ("new_
 
 
 def is_humanml3d(source: Path) -> bool:
-    """Whether a folder has this layout."""
+    """True if a folder has this layout."""
     return (source / "texts").is_dir() and any((source / folder).is_dir() for folder, _ in _PLACES)
 
 

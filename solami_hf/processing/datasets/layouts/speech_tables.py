@@ -26,7 +26,7 @@ _HEADER = ("client_id", "path", "sentence")
 
 
 def is_common_voice(source: Path) -> bool:
-    """Whether a folder, or the folder of a `.tsv` file, has this layout."""
+    """True if a folder, or the folder of a `.tsv` file, has this layout."""
     folder = source.parent if source.is_file() else source
     return (folder / "clips").is_dir() and bool(_tables(source))
 
@@ -55,7 +55,7 @@ def read_common_voice(source: Path, kind: str) -> Iterator[dict | BadRow]:
 
 
 def is_ljspeech(source: Path) -> bool:
-    """Whether a folder has this layout."""
+    """True if a folder has this layout."""
     return (source / "metadata.csv").is_file() and (source / "wavs").is_dir()
 
 
@@ -79,7 +79,7 @@ _SPEAKER = ("speaker", "role", "from")
 
 
 def is_any_instruct(source: Path) -> bool:
-    """Whether a `.jsonl` file, or a folder's `metadata.jsonl`, begins with a dialogue of this kind."""
+    """True if a `.jsonl` file, or a folder's `metadata.jsonl`, begins with a dialogue of this kind."""
     path = _file(source)
     if not path.is_file() or path.suffix != ".jsonl":
         return False

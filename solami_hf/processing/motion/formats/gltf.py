@@ -100,7 +100,7 @@ def _joint_nodes(places: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _bind(buffer: _Buffer, places: np.ndarray) -> int:
-    """What takes the mesh from where the joints rest into each joint's own axes: 55 matrices, columns first."""
+    """Inverse bind matrices, from the rest pose into each joint's own axes: 55, columns first."""
     matrices = np.tile(np.eye(4), (NUM_JOINTS, 1, 1))
     matrices[:, 3, :3] = -places
     return buffer.add(matrices.reshape(NUM_JOINTS, 16), "MAT4")

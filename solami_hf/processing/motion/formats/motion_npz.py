@@ -238,7 +238,7 @@ def _z_up_to_y_up(motion: SmplxMotion) -> SmplxMotion:
 
 
 class _Header(NamedTuple):
-    """What an `.npy` header says, and how many bytes it takes."""
+    """Contents of an `.npy` header, and how many bytes it takes."""
 
     name: str
     shape: tuple[int, ...]
