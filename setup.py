@@ -23,7 +23,6 @@ INSTALL_REQUIRES = [
     "fsspec>=2024.2",
     "huggingface_hub>=2.4,<3",
     "jinja2>=3.1",
-    "matplotlib>=3.8",
     "numpy>=1.26",
     "pyarrow>=15",
     "pyyaml>=6",
@@ -49,12 +48,15 @@ EVAL = [
     # Whisper's table of British spellings, for `metrics/asr.py`.
     "whisper-normalizer==0.1.15",
 ]
+# Loss curves in model cards.
+PLOTS = ["matplotlib>=3.8"]
 # It has kernels for CPUs too, so QLoRA is tested without a GPU.
 QLORA = ["bitsandbytes>=0.50,<0.51"]
 EXTRAS = {
     "eval": EVAL,
+    "plots": PLOTS,
     "qlora": QLORA,
-    "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *EVAL],
+    "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *EVAL, *PLOTS],
     "dev": [
         "hypothesis>=6",
         "import-linter>=2",
@@ -62,6 +64,7 @@ EXTRAS = {
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.9",
+        *PLOTS,
         *QLORA,
     ],
 }

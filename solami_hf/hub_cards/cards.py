@@ -6,10 +6,12 @@ says of itself is gathered by `card_facts`.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from huggingface_hub import (
 
 from ..processing.files.atomic_write import atomic_write
 
+logger = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
 _TAGS = ["solami", "smpl-x", "human-motion"]
 # Kind -> tags, library, and the task that results are listed under.
@@ -318,13 +321,16 @@ _WIDTH, _HEIGHT, _DPI = 7, 3, 100
 
 
 def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
-    """Writes `folder/loss.png` from Trainer's log, and returns its name; "" when the log has no loss.
+    """Writes `folder/loss.png` from Trainer's log, and returns its name; "" when the log has no loss, or without matplotlib.
 
     Held-out losses are those whose names begin with `eval_` and end with `loss`.
     """
     names = dict.fromkeys(name for row in log for name in row if name == "loss" or _held_out(name))
     series = {name: _points(log, name) for name in names}
     if not any(series.values()):
+        return ""
+    if find_spec("matplotlib") is None:
+        logger.info("the card has no loss curves: pip install 'solami_hf[plots]' brings what draws them")
         return ""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -40,7 +40,7 @@ _FAULTS = (ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeErro
 
 @dataclass(frozen=True)
 class Examination:
-    """Result of an examination: kind of the repository, and findings by the name of the check, none where all is well."""
+    """Result of an examination: kind of the repository, and findings by the name of the check."""
 
     source: str
     kind: str

@@ -3,7 +3,7 @@
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
-from solami_hf.hub_cards.cards import dataset_card, model_card
+from solami_hf.hub_cards.cards import dataset_card, model_card, write_loss_plot
 
 
 def test_model_card_says_what_was_measured():
@@ -94,3 +94,10 @@ def test_an_empty_dataset_card_claims_nothing():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_without_matplotlib_a_card_has_no_curves(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("solami_hf.hub_cards.cards.find_spec", lambda name: None)
+    with caplog.at_level("INFO"):
+        assert write_loss_plot(tmp_path, [{"step": 1, "loss": 2.0}]) == ""
+    assert "solami_hf[plots]" in caplog.text and list(tmp_path.iterdir()) == []

@@ -219,7 +219,7 @@ def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
 
 
 def _embed_known(model, codes: torch.Tensor, to_fill: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings of the known cells (B * N, hidden_size), and the sum of the mask vectors above each level (levels, ...)."""
+    """Embeddings of known cells (B * N, hidden_size), and the sum of mask vectors above each level (levels, ...)."""
     levels, mask_code = codes.shape[1] - 1, model.config.mask_code
     masks = [model.embed_level(codes.new_tensor(mask_code), level) for level in range(levels)]
     masks = torch.stack(masks).to(torch.promote_types(model.dtype, torch.float32))

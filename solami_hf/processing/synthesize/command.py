@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 MISSING_MOTION = ("keep", "reject")
 
 
+CAPTION_HINTS = 30  # shown to the writing model as examples
+
+
 @dataclass
 class SynthesizeArguments:
     """Arguments of `solami prepare chat --synthesize`."""
@@ -68,7 +71,6 @@ class SynthesizeArguments:
     first_wait: float = field(default=1.0, metadata={"help": "Seconds before the first of them; doubled each time."})
     concurrency: int = field(default=8, metadata={"help": "Requests under way at the same time."})
     attempts: int = field(default=3, metadata={"help": "How often a script is asked for until it is usable."})
-    caption_hints: int = field(default=30, metadata={"help": "Captions shown to the writing model as examples."})
     encoder: str | None = field(
         default=None, metadata={"help": "Text encoder (folder or Hub id) for captions; hashed TF-IDF without one."}
     )
@@ -98,7 +100,7 @@ class SynthesizeArguments:
         for name in ("concurrency", "attempts", "max_words", "top_k", "max_repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("retries", "first_wait", "caption_hints"):
+        for name in ("retries", "first_wait"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
         if self.tts and not self.user_voices:
@@ -186,7 +188,7 @@ def _write_scripts(args, cached: CachedWriter, plans: list[Plan], motions: dict[
     """A `Written` for each plan, in order; what the endpoint failed on has a reason."""
 
     def write(plan: Plan) -> Written:
-        hints = _hints(plan, motions[plan.split], args.caption_hints)
+        hints = _hints(plan, motions[plan.split], CAPTION_HINTS)
         return write_script(plan, cached.complete, hints, args.attempts, args.max_words)
 
     results = ask_in_parallel(plans, write, cached.close, args.concurrency, "write", "dialogue")

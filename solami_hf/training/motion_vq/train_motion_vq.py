@@ -53,6 +53,9 @@ _LOGGED_CODES = (
 )
 
 
+KMEANS_VECTORS = 32768  # most encodings that k-means looks at
+
+
 @dataclass
 class MotionVQArguments:
     """Training data, and the sizes of the tokenizers; everything else is `transformers.TrainingArguments`."""
@@ -78,7 +81,6 @@ class MotionVQArguments:
     kmeans_steps: int = field(
         default=10, metadata={"help": "k-means steps; 0 starts from the first batch, as the paper."}
     )
-    kmeans_vectors: int = field(default=32768, metadata={"help": "Most encodings that k-means looks at."})
     codebook_decay: float = field(
         default=0.99, metadata={"help": "Share of the codebooks' averages that a step keeps; lower for short runs."}
     )
@@ -98,7 +100,7 @@ class MotionVQArguments:
     random_transforms: int = field(default=4096, metadata={"help": "Random standing places for the transform."})
 
     def __post_init__(self) -> None:
-        for name in ("width", "code_dim", "depth", "code_num", "transform_code_num", "kmeans_vectors"):
+        for name in ("width", "code_dim", "depth", "code_num", "transform_code_num"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, expected at least 1.")
         if self.window < 4:
@@ -189,7 +191,7 @@ def start_codebooks(
     Quantizers without a codebook are left alone. On several ranks all have to call this; rank 0's result counts.
     """
     latents: dict[str, list[torch.Tensor]] = {name: [] for name in model.parts}
-    enough, chosen = args.kmeans_vectors * model.config.frames_per_code, []
+    enough, chosen = KMEANS_VECTORS * model.config.frames_per_code, []
     for i in torch.randperm(len(clips)).tolist():
         if enough <= 0:
             break
@@ -202,7 +204,7 @@ def start_codebooks(
     vectors = {name: torch.cat(parts) for name, parts in latents.items()}
     vectors["transform"] = model.transform.encoder(model.normalise_transform(transforms.to(model.device)))
     for name, quantizer in codebooks(model).items():
-        some = torch.randperm(len(vectors[name]), device=model.device)[: args.kmeans_vectors]
+        some = torch.randperm(len(vectors[name]), device=model.device)[:KMEANS_VECTORS]
         quantizer.initialise(vectors[name][some], kmeans_steps=args.kmeans_steps)
 
 

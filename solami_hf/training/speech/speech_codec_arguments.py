@@ -16,9 +16,6 @@ class SpeechCodecArguments:
         metadata={"help": "Folders of recordings, text files that list them, or 'tts' to synthesize sentences."},
     )
     voices: list[str] = field(default_factory=lambda: ["heart"], metadata={"help": "Voices of 'tts'."})
-    shift_voices: bool = field(
-        default=False, metadata={"help": "Half of the sentences in other pitches and formants, as of other people."}
-    )
     sentences: int = field(default=2200, metadata={"help": "Sentences that each voice speaks for training."})
     held_out: int = field(default=120, metadata={"help": "Further sentences (or recordings) kept for measuring."})
     eval_clips: int = field(default=16, metadata={"help": "Held-out clips measured with each checkpoint; 0 for none."})
@@ -71,9 +68,6 @@ class SpeechCodecArguments:
     adversarial_every: int = field(default=2, metadata={"help": "The discriminator learns once in so many steps."})
     adversarial_learning_rate: float = field(default=3e-4, metadata={"help": "Of the discriminator's AdamW."})
     max_minutes: float | None = field(default=None, metadata={"help": "Stop training after this many minutes."})
-    export_dir: str | None = field(
-        default=None, metadata={"help": "Where the codec goes, in half precision; OUTPUT_DIR/codec if not given."}
-    )
 
     def __post_init__(self):
         for name in ("data", "voices"):  # a recipe may name one only

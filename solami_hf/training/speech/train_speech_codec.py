@@ -43,8 +43,8 @@ logger = logging.getLogger(__name__)
 def train_speech_codec(
     args: SpeechCodecArguments, training_args: TrainingArguments, speech: tuple | None = None
 ) -> SolamiSpeechCodecModel:
-    """Trains a codec and writes it, in half precision, with the run's `history.json` to `args.export_dir` (or
-    `OUTPUT_DIR/codec`).
+    """Trains a codec and writes it, in half precision, with the run's `history.json` to
+    `OUTPUT_DIR/codec`.
 
     `OUTPUT_DIR` gets the speech, `report.html` (curves, figures and held-out clips, renewed with each checkpoint), and
     checkpoints, from which a second call goes on: on one process to the same weights and log, bit for bit.
@@ -70,7 +70,7 @@ def train_speech_codec(
         model.load_state_dict(trainer.averages.averages)
     model.eval()
     if trainer.is_world_process_zero():
-        export_dir = Path(args.export_dir or Path(training_args.output_dir) / "codec")
+        export_dir = Path(training_args.output_dir) / "codec"
         history = {"arguments": asdict(args), "log": trainer.history(), "evaluation": metrics}
         save_run(model, history, export_dir, half=True)
         trainer.write_page()
@@ -111,7 +111,7 @@ def make_trainer(
         if speech is None:
             recordings, held_out = speech_data(
                 args.data, training_args.output_dir, config.sampling_rate, args.sentences, args.held_out, args.voices,
-                seed, args.shift_voices,
+                seed,
             )  # fmt: skip
             speech = recordings, None, held_out
     recordings, own, held_out = speech
