@@ -77,15 +77,19 @@ class SolamiPipeline:
         quantization: str | None = None,
         base=None,
         merge: bool = False,
+        codec_device=None,
+        codec_dtype: torch.dtype | None = None,
         **kwargs,
     ) -> SolamiPipeline:
         """Loads a checkpoint, or an adapter on the model that it was trained on.
 
         Args:
             path: folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`).
-            dtype: of the language model; the codecs stay in float32. `torch_dtype` is the same.
+            dtype: of the language model; `torch_dtype` is the same.
             max_new_tokens: longest answer, see above.
             quantization, base, merge: see `loading.load_model`.
+            codec_device, codec_dtype: of codecs and acoustic model; by default the language model's first device, and
+                float32.
             kwargs: for the model's `from_pretrained` (`device_map`, `revision`, `attn_implementation`, ...).
 
         Raises:
@@ -96,6 +100,7 @@ class SolamiPipeline:
         processor = SolamiProcessor.from_pretrained(source, **hub)
         model = load_model(path, dtype=dtype, quantization=quantization, base=base, merge=merge, **kwargs)
         pipeline = cls(model, processor, max_new_tokens)
+        processor.place_codecs(input_device(model) if codec_device is None else codec_device, codec_dtype)
         for codec in (processor.motion_codec, processor.speech_codec):  # fail now, not in the first answer
             codec.eval()
         return pipeline

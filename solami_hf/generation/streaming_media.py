@@ -45,13 +45,14 @@ class MotionPieces:
 
     def __init__(self, codec, lookahead: int = LOOKAHEAD):
         self._stream, self._fps = MotionVQDecoderStream(codec, lookahead), codec.config.fps
+        self._device = codec.device
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None  # features of the last frame, and where it stands
 
     @in_own_precision
     def push(self, *codes) -> SmplxMotion | None:
         """The frames that became known with the next codes (n,) of body and hand, or of the body alone where the codec
         is bound; None where there are none."""
-        codes = (torch.as_tensor(np.asarray(part, dtype=np.int64))[None] for part in codes)
+        codes = (torch.as_tensor(np.asarray(part, dtype=np.int64), device=self._device)[None] for part in codes)
         return self._motion(self._stream.decode(*codes))
 
     @in_own_precision

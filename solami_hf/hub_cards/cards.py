@@ -321,7 +321,7 @@ _WIDTH, _HEIGHT, _DPI = 7, 3, 100
 
 
 def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
-    """Writes `folder/loss.png` from Trainer's log, and returns its name; "" when the log has no loss, or without matplotlib.
+    """Writes `folder/loss.png` from Trainer's log, and returns its name; "" without a loss or without matplotlib.
 
     Held-out losses are those whose names begin with `eval_` and end with `loss`.
     """

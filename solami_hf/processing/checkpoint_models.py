@@ -48,6 +48,7 @@ class CheckpointModels:
     def __init__(self, given: dict, voices: Voices | None, speech_levels: int):
         self.loaded, self._voices, self.speech_levels = dict(given), voices, speech_levels
         self._place: tuple | None = None
+        self._placement: dict = {}
         self._known: dict[str, bool] = {}
 
     def read_later(self, path, hub: dict) -> None:
@@ -62,6 +63,13 @@ class CheckpointModels:
             self._known = {name: os.path.isfile(os.path.join(path, name, "config.json")) for name in CODECS}
         self._place = path, hub
 
+    def place(self, device, dtype) -> None:
+        """Moves the models to a device and a dtype, those that are loaded later too; None leaves either as it is."""
+        given = {"device": device, "dtype": dtype}
+        self._placement |= {name: value for name, value in given.items() if value is not None}
+        for model in filter(None, self.loaded.values()):
+            model.to(**self._placement)
+
     def get(self, name: str):
         """A model, loaded on first use; ValueError where there is none."""
         if self.loaded[name] is None:
@@ -72,9 +80,10 @@ class CheckpointModels:
             try:
                 if not self.has(name):
                     raise OSError("there is no config.json in it")
-                self.loaded[name] = self._load(name, path, hub).eval()
+                model = self._load(name, path, hub).eval()
             except (OSError, ValueError) as error:
                 raise ValueError(f"{path} has no readable {name}/ folder; {hint} ({error})") from error
+            self.loaded[name] = model.to(**self._placement) if self._placement else model
         return self.loaded[name]
 
     def has(self, name: str) -> bool:

@@ -117,6 +117,10 @@ class SolamiProcessor(ProcessorMixin):
             return self._models.get(name) if name != "acoustic_model" or self._models.has(name) else None
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def place_codecs(self, device=None, dtype: torch.dtype | None = None) -> None:
+        """Moves codecs and acoustic model, also those that are not loaded yet, to a device and a dtype."""
+        self._models.place(device, dtype)
+
     def _sizes(self, tokenizer) -> dict[str, int]:
         """Code counts: those of the tokenizer where it has modality tokens, else those of the codecs."""
         text, sizes = "\n".join(tokenizer.get_vocab()), {}
@@ -226,14 +230,14 @@ class SolamiProcessor(ProcessorMixin):
             features.append(motion_to_features(p))
         character = torch.zeros(159)
         character[1] = standing_height()
-        transforms = self.motion_codec.encode_transform(
-            torch.stack([relative_transform(p[0], character) for p in params])
-        )
+        device = self.motion_codec.device
+        transforms = torch.stack([relative_transform(p[0], character) for p in params])
+        transforms = self.motion_codec.encode_transform(transforms.to(device)).cpu()
 
         def encode(batch):
-            output = self.motion_codec.encode(*pad_right(batch))
-            body = output.body_codes.numpy()
-            hand = body[:, :0] if output.hand_codes is None else output.hand_codes.numpy()
+            output = self.motion_codec.encode(*(part.to(device) for part in pad_right(batch)))
+            body = output.body_codes.cpu().numpy()
+            hand = body[:, :0] if output.hand_codes is None else output.hand_codes.cpu().numpy()
             codes = zip(body, hand, batch, strict=True)
             return [{"body": body[: len(f) // 4], "hand": hand[: len(f) // 4]} for body, hand, f in codes]
 
@@ -285,15 +289,14 @@ class SolamiProcessor(ProcessorMixin):
         Raises:
             ValueError: no codes, numbers of body and hand codes that do not fit, or a code outside its codebook.
         """
-        body, hand = (
-            torch.as_tensor(np.asarray([] if values is None else values, dtype=np.int64))[None]
-            for values in (codes["body"], codes.get("hand"))
-        )
+        given = ([] if values is None else values for values in (codes["body"], codes.get("hand")))
+        device = self.motion_codec.device
+        body, hand = (torch.as_tensor(np.asarray(values, dtype=np.int64), device=device)[None] for values in given)
         bound = self.motion_codec.config.bound
         if body.numel() == 0 or hand.numel() != (0 if bound else body.numel()):
             wanted = "body codes alone, as its codec is bound" if bound else "equally many body and hand codes"
             raise ValueError(f"a motion needs {wanted}, got {body.numel()} body and {hand.numel()} hand codes")
-        features = self.motion_codec.decode(body, None if bound else hand).motion_values[0]
+        features = self.motion_codec.decode(body, None if bound else hand).motion_values[0].float().cpu()
         return SmplxMotion.from_params(features_to_smplx(features).numpy(), fps=self.motion_codec.config.fps)
 
     @in_own_precision

@@ -95,7 +95,9 @@ def test_padded_batch_equals_clips_alone(original):
 @pytest.mark.parametrize("longest", [700, 9000])
 @torch.no_grad()
 def test_clips_of_random_lengths_in_one_pass(change, longest, monkeypatch):
-    one_pass = lambda lengths, limit: [(torch.arange(len(lengths)), int(lengths.max()), lengths)]  # noqa: E731
+    def one_pass(lengths, limit, shape):
+        return [(torch.arange(shape[0]), shape[1] if lengths is None else int(lengths.max()), lengths)]
+
     monkeypatch.setattr(modeling_speech_codec, "passes", one_pass)
     model = SolamiSpeechCodecModel(SolamiSpeechCodecConfig(**TINY | change)).eval()
     lengths = torch.cat([torch.randint(1, longest, (6,)), torch.tensor([1, 2, 319, 320, 321, longest])])
@@ -129,13 +131,14 @@ def test_each_clip_is_reflected_as_if_alone(left, right, stride):
 
 def test_large_batches_are_split_into_passes_of_like_length():
     lengths = torch.tensor([5, 90, 40, 7, 41, 90, 31])
-    found = [(rows.tolist(), longest, clips) for rows, longest, clips in passes(lengths, 130)]
+    found = [(rows.tolist(), longest, clips) for rows, longest, clips in passes(lengths, 130, (7, 90))]
     assert [(rows, longest) for rows, longest, _ in found] == [
         ([5], 90), ([1], 90), ([6, 2, 4], 41), ([3], 7), ([0], 5)
     ]  # fmt: skip
     assert found[2][2].tolist() == [31, 40, 41] and found[0][2] is None
-    assert [rows.tolist() for rows, *_ in passes(lengths, 100)] == [[5], [1], [2, 4], [6], [3], [0]]
-    assert next(passes(torch.tensor([3, 3]), 9))[2] is None  # nothing to pad
+    assert [rows.tolist() for rows, *_ in passes(lengths, 100, (7, 90))] == [[5], [1], [2, 4], [6], [3], [0]]
+    assert next(passes(torch.tensor([3, 3]), 9, (2, 3)))[2] is None  # nothing to pad
+    assert list(passes(None, 7, (5, 3))) == [(slice(0, 2), 3, None), (slice(2, 4), 3, None), (slice(4, 6), 3, None)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

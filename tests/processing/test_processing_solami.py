@@ -256,3 +256,19 @@ def test_other_capture_formats_are_read_before(tiny_processor):
     (read,) = read_motions([message])
     assert isinstance(read["content"][0]["motion"], SmplxMotion) and read["content"][1] is message["content"][1]
     assert tiny_processor.apply_chat_template([read]).startswith("[Human]: hi")
+
+
+def test_codecs_are_placed_also_those_that_are_loaded_later(tiny_processor, small_motion, small_sound, tmp_path):
+    """A dtype stands for a device, of which there is one here; nothing else changes with it."""
+    expected = tiny_processor.encode_motion([small_motion])[0]
+    tiny_processor.save_pretrained(tmp_path)
+    processor = SolamiProcessor.from_pretrained(tmp_path)
+    processor.place_codecs("cpu", torch.float64)
+    assert processor.motion_codec.dtype == processor.speech_codec.dtype == torch.float64
+    codes = processor.encode_motion([small_motion])[0]
+    assert all(np.array_equal(codes[name], expected[name]) for name in expected)
+    assert processor.decode_motion(codes).transl.dtype == np.float32
+    heard = processor.decode_speech(processor.encode_speech([small_sound])[0])
+    assert heard.dtype == np.float32 and len(heard)
+    processor.place_codecs(dtype=torch.float32)
+    assert processor.motion_codec.dtype == torch.float32

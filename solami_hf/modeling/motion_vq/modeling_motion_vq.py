@@ -548,7 +548,7 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         decoder_masks = self._decoder_masks(None if masks[-1] is None else out.code_mask)
         decoded, commitments = [], []
         for name, part in self.parts.items():
-            real = latents[name][out.code_mask]
+            real = _pick(latents[name], masks[-1])
             quantized, commitment, codes = part.quantizer(real)
             commitments.append(commitment)
             filled = torch.zeros_like(latents[name]).masked_scatter(out.code_mask[..., None], quantized.to(real.dtype))
@@ -562,7 +562,8 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         frames = decoded.shape[1]
         # T is not always a multiple of 4; the frames behind the last code have no reconstruction
         real = out.code_mask.repeat_interleave(self.config.frames_per_code, dim=1)
-        error = F.smooth_l1_loss(decoded.float(), values[:, :frames].float(), reduction="none")[real]
+        error = F.smooth_l1_loss(decoded.float(), values[:, :frames].float(), reduction="none")
+        error = _pick(error, None if masks[-1] is None else real)
         out.feature_loss = error.mean()
         out.velocity_loss = error[:, : self.config.velocity_size].mean()
         out.commitment_loss = sum(commitments)
@@ -610,15 +611,17 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         shortest = frames if batch else 0
         if padding_mask is not None:
             lengths = _lengths(padding_mask, (batch, frames), "padding_mask")
-            shortest = int(lengths.min()) if batch else 0
-            if shortest < frames:
+            on_host = motion_values.device.type == "cpu"
+            shortest = shortest if not (on_host and batch) else int(lengths.min())
+            if shortest < frames or not on_host:
                 masks = [_mask(lengths >> level, frames >> level) for level in range(len(masks))]
         if shortest < least:
             raise ValueError(f"A clip of `motion_values` has {shortest} frames, expected at least {least} (one code).")
         values = (self.represent(motion_values) - self.mean).div_(self.std.clamp_min(self.config.std_floor))
         if masks[0] is not None:
             values.masked_fill_(~masks[0][..., None], 0.0)
-        if not values.sum(dtype=torch.float64).isfinite():
+        # Values are looked at on a CPU only: elsewhere the host would wait for them
+        if values.device.type == "cpu" and not values.sum(dtype=torch.float64).isfinite():
             raise ValueError("`motion_values` holds NaN or infinite values in a real frame.")
         return values.to(self.dtype), masks
 
@@ -660,13 +663,18 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
                 f"`transform` is {transform.dtype} of shape {tuple(transform.shape)}, "
                 f"expected floating-point (B, {size})."
             )
-        if not transform.isfinite().all():
+        if transform.device.type == "cpu" and not transform.isfinite().all():
             raise ValueError("`transform` holds NaN or infinite values.")
         std = self.transform_std.clamp_min(self.config.std_floor)
         return ((transform - self.transform_mean) / std).to(self.dtype)
 
     def _denormalise_transform(self, values: torch.Tensor) -> torch.Tensor:
         return values * self.transform_std.clamp_min(self.config.std_floor) + self.transform_mean
+
+
+def _pick(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The real steps (n, ...) of (B, T, ...); without a mask their number is known without looking."""
+    return values.flatten(0, 1) if mask is None else values[mask]
 
 
 def _mask(lengths: torch.Tensor, steps: int) -> torch.Tensor:
@@ -679,7 +687,7 @@ def _lengths(mask: torch.Tensor, shape: tuple[int, ...], name: str) -> torch.Ten
     if tuple(mask.shape) != tuple(shape) or mask.dtype != torch.bool:
         raise ValueError(f"`{name}` is {mask.dtype} of shape {tuple(mask.shape)}, expected bool of {tuple(shape)}.")
     lengths = mask.sum(-1)
-    if not torch.equal(mask, _mask(lengths, mask.shape[1])):
+    if mask.device.type == "cpu" and not torch.equal(mask, _mask(lengths, mask.shape[1])):
         raise ValueError(f"`{name}` has gaps, expected each row to be True up to the clip's end and False behind it.")
     return lengths
 
@@ -692,9 +700,9 @@ def _check_codes(
         shape = "(B, T') with T' > 0" if dims == 2 else "(B,) with B > 0"
         raise ValueError(f"`{name}` is {codes.dtype} of shape {tuple(codes.shape)}, expected integers {shape}.")
     real = codes
-    if code_mask is not None:
+    if code_mask is not None and codes.device.type == "cpu":
         real = codes[code_mask] if code_mask.shape == codes.shape and code_mask.dtype == torch.bool else codes[:0]
-    if real.numel() and (int(real.min()) < 0 or int(real.max()) >= code_num):
+    if codes.device.type == "cpu" and real.numel() and (int(real.min()) < 0 or int(real.max()) >= code_num):
         raise ValueError(
             f"`{name}` runs from {int(real.min())} to {int(real.max())}, expected codes from 0 to {code_num - 1}; "
             "codes behind a clip's end need a `code_mask`."

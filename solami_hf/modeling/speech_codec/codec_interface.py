@@ -42,7 +42,7 @@ def check_audio(values: torch.Tensor) -> None:
         )
     if 0 in values.shape:
         raise ValueError(f"input_values of shape {tuple(values.shape)} is empty; give at least one sample")
-    if not torch.isfinite(values).all():
+    if values.device.type == "cpu" and not torch.isfinite(values).all():  # elsewhere the host would wait for it
         raise ValueError("input_values holds NaN or infinite samples; clean the recording first")
 
 
@@ -67,7 +67,7 @@ def check_codes(codes: torch.Tensor, available: int, codebook_size: int, first_q
         raise ValueError(
             f"audio_codes has {codes.shape[1]} levels from level {first_quantizer} on, the codec has {available}"
         )
-    if int(codes.min()) < 0 or int(codes.max()) >= codebook_size:
+    if codes.device.type == "cpu" and (int(codes.min()) < 0 or int(codes.max()) >= codebook_size):
         raise ValueError(
             f"audio_codes holds {int(codes.min())} to {int(codes.max())}, expected 0 to {codebook_size - 1} "
             "(codes of the codec, not token ids of the language model)"
@@ -85,6 +85,8 @@ def mask_lengths(mask: torch.Tensor | None, shape: tuple[int, int], name: str, d
     if mask.shape != shape or mask.dtype != torch.bool:
         raise ValueError(f"{name} is {mask.dtype} of shape {tuple(mask.shape)}, expected torch.bool of shape {shape}")
     lengths = mask.sum(1)
+    if mask.device.type != "cpu":  # the host would wait for it
+        return lengths.to(device)
     if (lengths == 0).any():
         raise ValueError(f"{name} row {int((lengths == 0).nonzero()[0, 0])} is all padding; drop empty clips")
     if (mask[:, 1:] & ~mask[:, :-1]).any():

@@ -223,10 +223,8 @@ def run_layers_in_parts(
     """As `run_layers`, on at most `limit` frames at a time (one clip alone may be longer); all at once if None."""
     if limit is None or limit >= hidden_states.shape[0] * hidden_states.shape[-1]:
         return run_layers(layers, hidden_states, lengths)
-    if lengths is None:
-        lengths = torch.full(hidden_states.shape[:1], hidden_states.shape[-1], device=hidden_states.device)
     frames, output = hidden_states.transpose(1, 2), None
-    for rows, longest, clips in passes(lengths, limit):  # the longest come first
+    for rows, longest, clips in passes(lengths, limit, frames.shape[:2]):
         part = run_layers(layers, frames[rows, :longest].transpose(1, 2), clips).transpose(1, 2)
         if output is None:
             output = part.new_zeros(len(frames), *part.shape[1:])
@@ -521,9 +519,12 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         batch, _, samples = input_values.shape
         lengths = mask_lengths(padding_mask, (batch, samples), "padding_mask", input_values.device)
         frames = -(-lengths // self.config.hop_length)
-        code_mask = torch.arange(int(frames.max()), device=frames.device) < frames[:, None]
+        on_host = padding_mask is not None and lengths.device.type == "cpu"
+        most = int(lengths.max()) if on_host else samples
+        code_mask = torch.arange(-(-most // self.config.hop_length), device=frames.device) < frames[:, None]
         codes = input_values.new_zeros((batch, levels - first_quantizer, code_mask.shape[1]), dtype=torch.long)
-        for rows, longest, clips in passes(lengths, self._pass_samples):
+        padded = None if padding_mask is None else lengths
+        for rows, longest, clips in passes(padded, self._pass_samples, (batch, samples)):
             latents = self.encoder(input_values[rows, :, :longest].to(self.dtype), clips, self._part_samples)
             codes[rows, :, : latents.shape[-1]] = self.quantizer.encode(latents, levels, first_quantizer)
         return SolamiSpeechCodecEncoderOutput(audio_codes=codes * code_mask[:, None], code_mask=code_mask)
@@ -552,7 +553,8 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         lengths = mask_lengths(code_mask, (batch, frames), "code_mask", audio_codes.device)
         padding_mask = torch.arange(hop * frames, device=lengths.device) < hop * lengths[:, None]
         values = torch.zeros(batch, 1, hop * frames, dtype=self.dtype, device=audio_codes.device)
-        for rows, longest, clips in passes(lengths, self._pass_samples // hop):
+        padded = None if code_mask is None else lengths
+        for rows, longest, clips in passes(padded, self._pass_samples // hop, (batch, frames)):
             latents = self.quantizer.decode(audio_codes[rows, :, :longest].long(), first_quantizer)
             sound = self.decoder(latents.to(self.dtype), clips, self._part_samples)
             values[rows, :, : hop * longest] = sound.to(values.dtype)  # of another one under autocast
@@ -606,16 +608,23 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         )
 
 
-def passes(lengths: torch.Tensor, limit: int):
-    """Splits a batch into passes of clips of like length, so that little is computed for padding.
+def passes(lengths: torch.Tensor | None, limit: int, shape: tuple[int, int]):
+    """Splits a batch into passes, on a CPU of clips of like length, the longest first, so that little is computed for
+    padding; elsewhere the host would have to wait for the lengths.
 
     Args:
-        lengths: (batch,), steps of each clip.
+        lengths: (batch,), steps of each clip; None where there is no padding.
         limit: of the steps of a pass, padding included; one clip alone may be longer.
+        shape: (batch, steps) of all.
 
     Yields:
         rows (n,) of the batch, the length of the longest of these clips, and their lengths (n,), None if all alike.
     """
+    if lengths is None or lengths.device.type != "cpu":
+        size = max(1, limit // shape[1])
+        for rows in (slice(start, start + size) for start in range(0, shape[0], size)):
+            yield rows, shape[1], None if lengths is None else lengths[rows]
+        return
     order = lengths.sort().indices.tolist()
     sizes = lengths.tolist()
     while order:
