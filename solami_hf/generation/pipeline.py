@@ -146,7 +146,7 @@ class SolamiPipeline:
         prompts = [self.chat_prompt(messages, longest) for messages in self.processor.encode_media(conversations)]
         ids = self.generate_prompts(prompts, **options)
         answers = [self.processor.parse_response(row) for row in ids]
-        return [self._reply(answer, decode, voice) for answer, voice in zip(answers, voices, strict=True)]
+        return [self.reply(answer, decode, voice) for answer, voice in zip(answers, voices, strict=True)]
 
     def generate_ids(self, conversations: list[list[dict]], **generate_kwargs) -> list[list[int]]:
         """Generated ids (without prompt) of conversations whose media are codes, of which nothing is left out."""
@@ -208,7 +208,7 @@ class SolamiPipeline:
             return []
         rows = {"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}
         padded = pad_left(rows, self.processor.tokenizer.pad_token_id)
-        return self._generate(*map(torch.tensor, padded.values()), answer_format=answer_format, **generate_kwargs)
+        return self.generate_padded(*map(torch.tensor, padded.values()), answer_format=answer_format, **generate_kwargs)
 
     def grammar(self, answer_format: str | None = None, max_new_tokens: int | None = None) -> AnswerGrammar:
         """The grammar of answers; with the format "text", "motion" or "speech", the output of a task."""
@@ -225,7 +225,8 @@ class SolamiPipeline:
         return generate_options(self.model, self.max_new_tokens, generate_kwargs)
 
     @torch.inference_mode()
-    def _generate(self, input_ids, attention_mask, answer_format=None, **generate_kwargs) -> list[list[int]]:
+    def generate_padded(self, input_ids, attention_mask, answer_format=None, **generate_kwargs) -> list[list[int]]:
+        """Generated ids of prompts (B, T), padded on the left; see `generate_prompts`."""
         options, device = self.options(generate_kwargs), input_device(self.model)
         settings, own = options["generation_config"], options.get("logits_processor")
         plain = settings.num_beams in (None, 1) and settings.cache_implementation is None
@@ -278,7 +279,8 @@ class SolamiPipeline:
             )
         return ids
 
-    def _reply(self, answer: Answer, decode: bool, voice: str | None) -> Reply:
+    def reply(self, answer: Answer, decode: bool, voice: str | None) -> Reply:
+        """An answer as a turn, with motion and waveform where it is valid and they are wanted."""
         text = self.processor.tokenizer.decode(answer.text_ids).strip() if answer.text_ids else ""
         rate = self.processor.speech_codec.config.sampling_rate
         motion = audio = None

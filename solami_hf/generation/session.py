@@ -88,7 +88,7 @@ class DialogueSession:
         self._first = 0  # round that the context begins with
         self._cache, self._cached = DynamicCache(), []  # keys and values, and the ids that they belong to
         self.prefilled_tokens = 0
-        self._cancelled, self._busy = threading.Event(), threading.Lock()
+        self.cancelled, self._busy = threading.Event(), threading.Lock()
 
     # ---- talking
 
@@ -108,13 +108,13 @@ class DialogueSession:
                 not fit into the context, or an option that is unknown or of no use here.
             RuntimeError: another thread is using this session.
         """
-        options = self._options(generate_kwargs)
-        with self._turn(turn, options) as (prompt, keep):
-            answer_ids = self._generate(prompt, options)
+        options = self.options(generate_kwargs)
+        with self.begin_turn(turn, options) as (prompt, keep):
+            answer_ids = self.generate_ids(prompt, options)
             answer = self.pipeline.processor.parse_response(answer_ids)
-            if not answer.valid and self._cancelled.is_set():
+            if not answer.valid and self.cancelled.is_set():
                 answer.reason = "cancelled"
-            reply = self.pipeline._reply(answer, decode, self.voice)
+            reply = self.pipeline.reply(answer, decode, self.voice)
             if reply.valid:
                 keep(answer_ids)
         return reply
@@ -144,7 +144,7 @@ class DialogueSession:
 
     def cancel(self) -> None:
         """Stops the answer or stream that is being given, at its next token; without one it does nothing."""
-        self._cancelled.set()
+        self.cancelled.set()
 
     # ---- history
 
@@ -164,7 +164,7 @@ class DialogueSession:
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for past in self._rounds:
             answer = self.pipeline.processor.parse_response(past.answer_ids)
-            messages += [past.user, self.pipeline._reply(answer, False, None).message()]
+            messages += [past.user, self.pipeline.reply(answer, False, None).message()]
         return messages
 
     def reset(self) -> None:
@@ -179,7 +179,7 @@ class DialogueSession:
             other = copy.copy(self)
             other._rounds, other._cached = list(self._rounds), list(self._cached)
             other._cache = _shared(self._cache)
-        other._cancelled, other._busy = threading.Event(), threading.Lock()
+        other.cancelled, other._busy = threading.Event(), threading.Lock()
         return other
 
     # ---- folders
@@ -268,7 +268,7 @@ class DialogueSession:
 
     # ---- what stands behind
 
-    def _options(self, generate_kwargs: dict) -> dict:
+    def options(self, generate_kwargs: dict) -> dict:
         """As `SolamiPipeline.options`; ValueError for another cache than the session's."""
         options = self.pipeline.options(generate_kwargs)
         if options["generation_config"].cache_implementation is not None or "past_key_values" in options:
@@ -276,10 +276,10 @@ class DialogueSession:
         return options
 
     @contextmanager
-    def _turn(self, turn, options: dict):
+    def begin_turn(self, turn, options: dict):
         """A user's turn: gives the prompt, and what to call with a good answer's ids. Otherwise nothing changes."""
         with self._alone():
-            self._cancelled.clear()
+            self.cancelled.clear()
             message, kept = self._user_message(turn), []
             user_ids = self._render([message], add_generation_prompt=True)
             first = self._first_fitting(len(user_ids), options["generation_config"].max_new_tokens)
@@ -338,7 +338,7 @@ class DialogueSession:
                 first += 1
         return first
 
-    def _generate(self, prompt: list[int], options: dict) -> list[int]:
+    def generate_ids(self, prompt: list[int], options: dict) -> list[int]:
         """An answer's ids; the cache then holds the prompt and the answer but for its last token, or less."""
         settings, options = options["generation_config"], dict(options)
         pairs = zip(self._cached, prompt[:-1], strict=False)
@@ -347,7 +347,7 @@ class DialogueSession:
         self.prefilled_tokens = len(prompt) - known * settings.use_cache
         self._cached = list(prompt)  # whatever happens, what is in the cache begins like this
         ids, beams = torch.tensor([prompt]), settings.num_beams or 1
-        options["stopping_criteria"] = [*options.get("stopping_criteria", []), _StopWhen(self._cancelled)]
+        options["stopping_criteria"] = [*options.get("stopping_criteria", []), _StopWhen(self.cancelled)]
         try:
             if settings.use_cache:
                 options["past_key_values"] = self._cache
@@ -355,7 +355,7 @@ class DialogueSession:
                 self._read(prompt[known:-1])
                 options["past_key_values"] = _shared(self._cache)
                 options["past_key_values"].batch_repeat_interleave(beams)
-            (answer_ids,) = self.pipeline._generate(ids, torch.ones_like(ids), **options)
+            (answer_ids,) = self.pipeline.generate_padded(ids, torch.ones_like(ids), **options)
         except BaseException:  # layers that came after the error have read no more than before
             self._forget(known)
             raise

@@ -328,13 +328,13 @@ class IdStream:
 
 def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Iterator[Event]:
     """The events of `DialogueSession.stream`; see there."""
-    options = session._options(generate_kwargs)
+    options = session.options(generate_kwargs)
     if options["generation_config"].num_beams not in (None, 1) or "streamer" in options:
         raise ValueError("a stream has one beam, and a streamer of its own; session.answer() takes several beams")
-    pipeline, cancelled = session.pipeline, session._cancelled
-    with session._turn(turn, options) as (prompt, keep):
+    pipeline, cancelled = session.pipeline, session.cancelled
+    with session.begin_turn(turn, options) as (prompt, keep):
         decoder = AnswerDecoder(pipeline.processor, session.voice, lookahead)
-        ids = IdStream(lambda streamer: session._generate(prompt, {**options, "streamer": streamer}))
+        ids = IdStream(lambda streamer: session.generate_ids(prompt, {**options, "streamer": streamer}))
         try:
             for event in _events(decoder, ids):
                 if cancelled.is_set():
@@ -347,7 +347,7 @@ def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Itera
         answer = pipeline.processor.parse_response(ids.result)
         if was_cancelled:
             answer.valid, answer.reason = False, "cancelled"
-        reply = pipeline._reply(answer, False, session.voice)
+        reply = pipeline.reply(answer, False, session.voice)
         if reply.valid:
             reply.motion, reply.audio = decoder.motion, decoder.audio
             keep(ids.result)

@@ -38,7 +38,7 @@ def read_again(pipeline, session, **settings):
     """The last answer, generated from the same context without a cache."""
     past = session._rounds[-1]
     prompt = torch.tensor([session.context_ids[: -len(past.answer_ids)]])
-    return past.answer_ids, pipeline._generate(prompt, torch.ones_like(prompt), **settings)[0]
+    return past.answer_ids, pipeline.generate_padded(prompt, torch.ones_like(prompt), **settings)[0]
 
 
 def assert_cache_is_right(session):
@@ -70,7 +70,7 @@ def test_answers_are_those_of_a_full_prefill(pipeline):
 def test_context_is_what_the_processor_renders(pipeline, tiny_processor, monkeypatch):
     text = "Hello.<eot><sobo><🕺1><🕺2><eobo><soha><🤚3><🤚4><eoha><sosp><🗣️5><🗣️6><eosp><eos>"
     answer, prompts = tiny_processor.tokenizer(text, add_special_tokens=False)["input_ids"], []
-    monkeypatch.setattr(pipeline, "_generate", lambda ids, *rest, **settings: prompts.append(ids) or [answer])
+    monkeypatch.setattr(pipeline, "generate_padded", lambda ids, *rest, **settings: prompts.append(ids) or [answer])
     for character in ("ada", None):
         session = DialogueSession(pipeline, character)
         play(session, range(3))

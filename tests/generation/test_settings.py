@@ -74,7 +74,7 @@ def test_a_checkpoint_without_a_cache_answers_with_one(talker, where):
     assert talker.generate_prompts([prompt]) == [expected]
     assert lengths[0] == len(prompt) and set(lengths[1:]) == {1} and model.training == (where == "training")
     session = DialogueSession(talker)
-    assert session._generate(prompt, session._options({})) == expected
+    assert session.generate_ids(prompt, session.options({})) == expected
     assert session._read(prompt) is None and codes(by_stream(talker)) == codes(by_session(talker))
 
 
