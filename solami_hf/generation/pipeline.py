@@ -208,7 +208,8 @@ class SolamiPipeline:
             return []
         rows = {"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}
         padded = pad_left(rows, self.processor.tokenizer.pad_token_id)
-        return self.generate_padded(*map(torch.tensor, padded.values()), answer_format=answer_format, **generate_kwargs)
+        ids, mask = map(torch.tensor, padded.values())
+        return self.generate_padded(ids, mask, answer_format=answer_format, **generate_kwargs)
 
     def grammar(self, answer_format: str | None = None, max_new_tokens: int | None = None) -> AnswerGrammar:
         """The grammar of answers; with the format "text", "motion" or "speech", the output of a task."""
