@@ -8,8 +8,8 @@
     hf jobs uv run --flavor h200 --timeout 1d --secrets HF_TOKEN examples/pretrain.py \
         --model org/model --data org/tokens --output_dir my_pretrained --push me/my_pretrained
 
-Options are those of `solami pretrain --help`, and `--push REPOSITORY`, which sends the result to the Hub: a job's disk is
-not kept.
+Options are those of `solami pretrain --help`, and `--push REPOSITORY`, which sends the result to the Hub: a job's
+disk is not kept.
 """
 
 import sys

@@ -56,6 +56,8 @@ def loading_options(args) -> dict:
         ValueError: quantisation is asked for and bitsandbytes is not installed.
     """
     options = {"dtype": getattr(torch, args.frozen_dtype)}
+    if args.attn_implementation is not None:
+        options["attn_implementation"] = args.attn_implementation
     if not args.bits:
         return options
     if find_spec("bitsandbytes") is None:

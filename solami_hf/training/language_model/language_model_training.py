@@ -24,6 +24,8 @@ from .shuffled_rows import ShuffledEpochs
 from .zero3 import check_gathering, prepare_zero3
 
 logger = logging.getLogger(__name__)
+MASKED_ATTENTION = ("sdpa", "eager", "flex_attention")
+"""Kinds of attention whose mask transformers builds from the positions of packed documents."""
 
 
 @dataclass
@@ -61,6 +63,13 @@ class LanguageModelArguments:
         metadata={
             "help": "What is trained beside the adapters: embeddings (with the head), new_tokens (their rows of the "
             "modality tokens only), none, or names of layers."
+        },
+    )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Attention of transformers: sdpa, eager, flex_attention, flash_attention_2, flash_attention_3, or "
+            "a kernel of the Hub; by default the architecture's own."
         },
     )
     embedding_learning_rate: float | None = field(
@@ -187,13 +196,16 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
     if args.frozen_dtype == "float32" and not args.bits:
         avoid_slow_bf16(training_args)
     set_seed(training_args.seed)  # Trainer does so after adapters are drawn
+    padding_free = "flash" in model.config._attn_implementation
+    if padding_free:  # samples that ranks get twice are left out row by row
+        training_args.per_device_eval_batch_size = 1
     model = add_adapters(model, args)
     trainer = SplitLossTrainer(
         model=model,
         args=training_args,
         train_dataset=rows,
         eval_dataset={name: _columns(samples) for name, samples in eval_datasets.items()} or None,
-        data_collator=PackedRowsCollator(processor.tokenizer.pad_token_id),
+        data_collator=PackedRowsCollator(processor.tokenizer.pad_token_id, padding_free),
         callbacks=[LogBeforeCheckpoint(), StopOnNan()],
         layout=processor,
         embedding_learning_rate=args.embedding_learning_rate,
@@ -243,8 +255,9 @@ def _rows_of_run(dataset: Dataset | PackedMixture, training_args, attention: str
 
 def _blocks(dataset: Dataset | PackedMixture, training_args, attention: str) -> Dataset | PackedMixture:
     """The samples, packed into blocks of `max_length` where that is asked for."""
-    if training_args.packing and attention not in ("sdpa", "eager"):
-        raise ValueError(f"packing needs sdpa or eager attention, got {attention!r}; set one of them")
+    if training_args.packing and attention not in MASKED_ATTENTION and "flash" not in attention:
+        expected = f"{', '.join(MASKED_ATTENTION)}, or a flash attention"
+        raise ValueError(f"packing knows no attention {attention!r}; attn_implementation takes {expected}")
     if isinstance(dataset, PackedMixture):
         return dataset
     if not training_args.packing:

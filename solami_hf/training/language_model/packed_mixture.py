@@ -176,33 +176,48 @@ def _row(samples: list[dict]) -> dict:
 
 @dataclass
 class PackedRowsCollator:
-    """Stacks packed blocks as rows, where TRL's own collator lays them end to end in one long row.
+    """Stacks packed blocks as rows; positions begin anew with every document.
 
-    Attention over one row of B blocks costs B times as much as over B rows wherever the kernel does not skip what the
-    mask hides, as on CPUs. Positions begin anew with every document, from which transformers builds the mask; padding
-    at the end of a row is a document of its own.
+    From the positions transformers builds the mask of eager, sdpa and flex attention, where padding at the end of a row
+    is a document of its own. Flash attention takes no mask: it gets all documents end to end in one row, without any
+    padding, and where they end. (For the others that row would cost as many times as much as the blocks apart.)
 
     Args:
         pad_token_id: fills the end of rows.
+        padding_free: one row with the ends of documents, for flash attention.
     """
 
     pad_token_id: int
+    padding_free: bool = False
 
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        """`{"input_ids", "labels", "position_ids"}` of shape (B, T) from rows of `input_ids`, `labels` and, when they
-        are packed, `seq_lengths`. The first token of a document is never predicted. `use_cache` is off, as with a
-        cache transformers would not look for packed documents.
+    def __call__(self, rows: list[dict]) -> dict:
+        """`{"input_ids", "labels", "position_ids"}` of shape (B, T), or (1, all tokens), from rows of `input_ids`,
+        `labels` and, when they are packed, `seq_lengths`. The first token of a document is never predicted.
+        `use_cache` is off, as with a cache transformers would not look for packed documents.
         """
+        lengths = [row.get("seq_lengths") or [len(row["input_ids"])] for row in rows]
+        if self.padding_free:
+            documents = torch.tensor([n for row in lengths for n in row])
+            ends = torch.nn.functional.pad(documents.cumsum(0), (1, 0)).to(torch.int32)
+            ids, labels = (
+                torch.tensor([i for row in rows for i in row[name]])[None] for name in ("input_ids", "labels")
+            )
+            positions = torch.cat([torch.arange(n) for n in documents.tolist()])[None]
+            longest = int(documents.max())
+            labels[positions == 0] = IGNORE
+            return {
+                "input_ids": ids, "labels": labels, "position_ids": positions, "use_cache": False,
+                "cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest,
+            }  # fmt: skip
         width = max(len(row["input_ids"]) for row in rows)
         input_ids = torch.full((len(rows), width), self.pad_token_id)
         labels = torch.full((len(rows), width), IGNORE)
         position_ids = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, row in enumerate(rows):
-            lengths = row.get("seq_lengths") or [len(row["input_ids"])]
-            used = sum(lengths)
+        for i, (row, of_documents) in enumerate(zip(rows, lengths, strict=True)):
+            used = sum(of_documents)
             input_ids[i, :used] = torch.tensor(row["input_ids"])
             labels[i, :used] = torch.tensor(row["labels"])
-            position_ids[i, :used] = torch.cat([torch.arange(n) for n in lengths])
+            position_ids[i, :used] = torch.cat([torch.arange(n) for n in of_documents])
             position_ids[i, used:] = torch.arange(width - used)
         labels[position_ids == 0] = IGNORE
         return {"input_ids": input_ids, "labels": labels, "position_ids": position_ids, "use_cache": False}
