@@ -179,8 +179,8 @@ class PackedRowsCollator:
     """Stacks packed blocks as rows; positions begin anew with every document.
 
     From the positions transformers builds the mask of eager, sdpa and flex attention, where padding at the end of a
-    row is a document of its own. Flash attention takes no mask: it gets all documents end to end in one row, without any
-    padding, and where they end. (For the others that row would cost as many times as much as the blocks apart.)
+    row is a document of its own. Flash attention takes no mask: it gets all documents end to end in one row, without
+    any padding, and where they end. (For the others that row would cost as many times as much as the blocks apart.)
 
     Args:
         pad_token_id: fills the end of rows.
