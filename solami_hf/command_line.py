@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -27,6 +27,7 @@ def parse_arguments(
     prog: str | None = None,
     description: str | None = None,
     defaults: dict | None = None,
+    words: Sequence[str] = (),
 ) -> tuple:
     """A command line as one object per dataclass; `--config RECIPE` names a YAML file whose values are the defaults.
 
@@ -38,6 +39,8 @@ def parse_arguments(
         argv: arguments without the program's name; `sys.argv[1:]` when None.
         prog, description: for `--help`; a description is shown as it is written.
         defaults: values of fields that the command does not need, under those of a recipe.
+        words: names of the options that the first words, up to the first flag, may give without their flags; one that
+            ends with "..." takes all that are left.
 
     Raises:
         FileNotFoundError: no such recipe.
@@ -45,9 +48,10 @@ def parse_arguments(
     """
     from transformers import HfArgumentParser
 
+    argv = _with_flags(list(sys.argv[1:] if argv is None else argv), words)
     first = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
     first.add_argument("--config")
-    found, argv = first.parse_known_args(sys.argv[1:] if argv is None else argv)
+    found, argv = first.parse_known_args(argv)
     values = dict(defaults or {})
     if found.config is not None:
         recipe = read_recipe(found.config)
@@ -73,6 +77,27 @@ def parse_arguments(
     if rest:
         raise ValueError(_not_listed("got", rest, prog))
     return tuple(parsed)
+
+
+def take_kind(argv: list[str] | None) -> tuple[str | None, list[str]]:
+    """The first word of a command line, None where it begins with a flag, and the rest of it."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    return (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
+
+
+def _with_flags(argv: list[str], names: Sequence[str]) -> list[str]:
+    """A command line whose first words, up to the first flag, get the flags of these names."""
+    count = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
+    if count > len(names) and not (names and names[-1].endswith("...")):
+        if not names:
+            return argv  # told as what the command does not list
+        expected = ", ".join(f"--{name}" for name in names)
+        raise ValueError(f"unexpected words {argv[len(names) : count]}; expected at most {expected}")
+    named = []
+    for i, name in enumerate(names[:count]):
+        given = argv[i:count] if name.endswith("...") else [argv[i]]
+        named += [f"--{name.removesuffix('...')}", *given]
+    return named + argv[count:]
 
 
 def _not_listed(lead: str, words: list[str], prog: str | None) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from transformers.utils import logging as transformers_logging
 
-from solami_hf.command_line import parse_arguments, run_command
+from solami_hf.command_line import parse_arguments, run_command, take_kind
 
 
 @dataclass
@@ -131,3 +131,29 @@ def test_an_option_of_another_name_says_the_new_one(recipe):
         recipe("who: Ada\n", "--quantization", "int4")
     with pytest.raises(ValueError, match="got --volume=3, which `solami talk --help` does not list$"):
         recipe("who: Ada\n", "--volume=3")
+
+
+@dataclass
+class Copy:
+    """Arguments of a command with words."""
+
+    kind: str
+    paths: list[str] = field(default_factory=list)
+    to: str = ""
+
+
+def test_first_words_may_come_without_their_flags():
+    def parsed(*argv, words):
+        return parse_arguments([Copy], list(argv), "solami copy", words=words)[0]
+
+    assert parsed("wav", "a", "b", "--to", "c", words=["kind", "paths..."]) == Copy("wav", ["a", "b"], "c")
+    assert parsed("wav", "--to", "c", words=["kind", "paths..."]) == Copy("wav", [], "c")
+    assert parsed("--kind", "wav", words=["kind", "to"]) == parsed("wav", words=["kind", "to"]) == Copy("wav")
+    with pytest.raises(ValueError, match=r"unexpected words \['x'\]; expected at most --kind, --to"):
+        parsed("wav", "c", "x", words=["kind", "to"])
+    with pytest.raises(ValueError, match="got wav, which `solami copy --help` does not list"):
+        parsed("wav", "--kind", "x", words=[])
+    assert take_kind(["wav", "--to", "c"]) == ("wav", ["--to", "c"]) and take_kind(["--to", "c"]) == (
+        None,
+        ["--to", "c"],
+    )

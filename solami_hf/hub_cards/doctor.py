@@ -27,7 +27,6 @@ from ..command_line import parse_arguments
 from ..modeling.remote_code import remote_modules
 from ..processing.files.folder_or_hub import check_source, hub_id
 from . import doctor_checks
-from .export import with_flags
 from .push_plan import files_of, kind_of, missing, read_json
 from .push_refusals import Finding, refusals
 
@@ -133,8 +132,7 @@ class DoctorArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; the exit code is 1 when there is a problem."""
-    argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--source")
-    (args,) = parse_arguments([DoctorArguments], argv, "solami doctor")
+    (args,) = parse_arguments([DoctorArguments], argv, "solami doctor", words=["source"])
     done = examine(args.source, args.revision, args.trust_remote_code)
     if args.json:
         checks = {name: [asdict(finding) for finding in found] for name, found in done.checks.items()}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,8 +174,7 @@ class ExportArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami export`; returns the exit code."""
-    argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--source", "--output")
-    (args,) = parse_arguments([ExportArguments], argv, "solami export")
+    (args,) = parse_arguments([ExportArguments], argv, "solami export", words=["source", "output"])
     folder = Path(args.source)
     if _is_adapter(folder) and not (folder / "config.json").is_file():
         export_adapter(args.source, args.output, args.base)
@@ -184,12 +182,3 @@ def main(argv: list[str] | None = None) -> int:
         export_checkpoint(args.source, args.output, max_shard_size=args.max_shard_size, dtype=args.dtype)
     logger.info("wrote %s", args.output)
     return 0
-
-
-def with_flags(argv: list[str], *flags: str) -> list[str]:
-    """A command line whose first words, up to the first option, get these names."""
-    words = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
-    if words > len(flags):
-        raise ValueError(f"unexpected words {argv[len(flags) : words]}; expected at most {', '.join(flags)}")
-    named = [part for flag, word in zip(flags, argv[:words], strict=False) for part in (flag, word)]
-    return named + argv[words:]

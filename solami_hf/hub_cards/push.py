@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from ..processing.datasets.token_dataset import require_login
 from ..processing.files.folder_or_hub import push_target
 from ..processing.files.output_folder import writing_to
 from ..processing.files.processes import is_first_process
-from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint, with_flags
+from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint
 from .push_plan import KINDS, files_of, kind_of, missing, size_text
 from .push_refusals import Finding, refusals
 
@@ -71,8 +70,7 @@ class Pushed:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami push`; returns the exit code."""
-    argv = with_flags(list(sys.argv[1:] if argv is None else argv), "--kind", "--path", "--repo_id")
-    (args,) = parse_arguments([PushArguments], argv, "solami push")
+    (args,) = parse_arguments([PushArguments], argv, "solami push", words=["kind", "path", "repo_id"])
     args.repo_id = push_target("repo_id", args.repo_id)
     with _staged(args) as folder:
         found = _look_through(folder, args)

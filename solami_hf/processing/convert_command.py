@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sys
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from tqdm import tqdm
 
-from ..command_line import parse_arguments
+from ..command_line import parse_arguments, take_kind
 from .files.atomic_write import atomic_model
 from .files.output_folder import atomic_folder, writing_to
 from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
@@ -77,18 +75,13 @@ class ConvertLMArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    kind, argv = take_kind(argv)
     kinds = {"motion-vq": ConvertMotionVQArguments, "motion": ConvertMotionArguments, "lm": ConvertLMArguments}
     if kind not in kinds and not {"-h", "--help"} & set(argv):
         raise ValueError(f"say what to convert: {', '.join(kinds)}; got {kind!r}")
-    if kind == "motion":
-        names = list(takewhile(lambda word: not word.startswith("-"), argv[:2]))
-        argv[: len(names)] = [f"--{flag}={name}" for flag, name in zip(("source", "output"), names, strict=False)]
-    if kind == "lm" and argv and not argv[0].startswith("-"):
-        argv[:1] = ["--source", argv[0]]
+    words = {"motion": ["source", "output"], "lm": ["source"]}.get(kind, [])
     program = f"solami convert {kind or '{motion-vq,motion,lm}'}"
-    (args,) = parse_arguments([kinds[kind]] if kind else [], argv, program, __doc__)
+    (args,) = parse_arguments([kinds[kind]] if kind else [], argv, program, __doc__, words=words)
     if kind == "motion":
         bad = convert_motion(args.source, args.output, args.fps or None, args.up_axis, args.format)
         return 1 if bad else 0

@@ -34,7 +34,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..command_line import parse_arguments, run_command
+from ..command_line import parse_arguments, run_command, take_kind
 from .datasets.layouts.find_layout import LAYOUTS, find_layout, read_rows, root_of
 from .datasets.layouts.motion_folders import left_out
 from .datasets.prepare_media import Media
@@ -78,8 +78,7 @@ class PrepareArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    kind = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    kind, argv = take_kind(argv)
     if "--synthesize" in argv:
         if kind != "chat":
             raise ValueError(f"--synthesize makes chat data; write `solami prepare chat --synthesize`, got {kind!r}")
@@ -87,15 +86,14 @@ def main(argv: list[str] | None = None) -> int:
 
         argv.remove("--synthesize")
         return synthesize(argv)
-    if argv and not argv[0].startswith("-"):
-        argv[:1] = ["--source", argv[0]]
     if kind == "messages":
         from .datasets.messages_data import main as messages
 
         return messages(argv)
     if kind not in KINDS and not {"-h", "--help"} & set(argv):
         raise ValueError(f"say what to prepare: {', '.join(KINDS)}; got {kind!r}")
-    (args,) = parse_arguments([PrepareArguments], argv, "solami prepare {motion,speech,chat} SRC", __doc__)
+    program = "solami prepare {motion,speech,chat} SRC"
+    (args,) = parse_arguments([PrepareArguments], argv, program, __doc__, words=["source"])
     place = model_source("processor", args.processor)
     find_layout(args.source, kind, args.layout)  # a wrong path is told before models are loaded
     repo = output_hub_id(args.output)

@@ -8,7 +8,6 @@ speaks with the codec, the acoustic model and the voices that the package carrie
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,10 +49,7 @@ class InitArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and not argv[0].startswith("-"):
-        argv[:1] = ["--backbone", argv[0]]
-    (args,) = parse_arguments([InitArguments], argv, "solami init")
+    (args,) = parse_arguments([InitArguments], argv, "solami init", words=["backbone"])
     init(args)
     return 0
 

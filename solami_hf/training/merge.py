@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,10 +33,7 @@ class MergeArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and not argv[0].startswith("-"):
-        argv[:1] = ["--adapter", argv[0]]
-    (args,) = parse_arguments([MergeArguments], argv, "solami merge")
+    (args,) = parse_arguments([MergeArguments], argv, "solami merge", words=["adapter"])
     merge(args.adapter, args.output, args.base)
     logger.info("wrote %s", args.output)
     return 0

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -95,25 +94,12 @@ class EvaluateArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    argv = _with_flags(sys.argv[1:] if argv is None else argv)
-    (args,) = parse_arguments([EvaluateArguments], argv, "solami evaluate", sys.modules[__name__].__doc__)
+    words = ["kind", "results..."]
+    (args,) = parse_arguments([EvaluateArguments], argv, "solami evaluate", __doc__, words=words)
     output = run(args)
     if is_first_process():
         logger.info("wrote %s, .md and .json", output / "evaluation.html")
     return 0
-
-
-def _with_flags(argv: list[str]) -> list[str]:
-    """`chat RESULTS ...` with the flags that these words stand for."""
-    words = []
-    for word in argv:
-        if word.startswith("-"):
-            break
-        words.append(word)
-    if not words:
-        return list(argv)
-    given = ["--kind", words[0]] + (["--results", *words[1:]] if words[1:] else [])
-    return given + list(argv[len(words) :])
 
 
 def run(args: EvaluateArguments) -> Path:

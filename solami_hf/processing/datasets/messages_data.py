@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     """Entry point of `solami prepare messages`; returns the exit code."""
     from ..processing_solami import SolamiProcessor
 
-    (args,) = parse_arguments([MessagesArguments], argv, "solami prepare messages TOKENS")
+    (args,) = parse_arguments([MessagesArguments], argv, "solami prepare messages TOKENS", words=["source"])
     processor = SolamiProcessor.from_pretrained(model_source("processor", args.processor))
     counts = write_messages(args.source, processor, args.output, args.answer_format)
     logger.info("wrote %s dialogues to %s", ", ".join(f"{n} {split}" for split, n in counts.items()), args.output)

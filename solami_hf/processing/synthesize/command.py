@@ -109,11 +109,8 @@ class SynthesizeArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and not argv[0].startswith("-"):
-        argv[:1] = ["--motions", argv[0]]
     program, description = "solami prepare chat --synthesize MOTIONS", sys.modules[__package__].__doc__
-    (args,) = parse_arguments([SynthesizeArguments], argv, program, description)
+    (args,) = parse_arguments([SynthesizeArguments], argv, program, description, words=["motions"])
     with writing_to(args.output):
         report = synthesize(args)
     logger.info("wrote %s to %s", ", ".join(f"{value} {name}" for name, value in report.items()), args.output)
