@@ -66,89 +66,54 @@ class SolamiMotionVQConfig(PreTrainedConfig):
 
     model_type = "solami_motion_vq"
 
-    def __init__(
-        self,
-        features_size: int = 315,
-        body_features_size: int = 135,
-        bound: bool = False,
-        representation: str = "local_rotation",
-        body_code_num: int = 512,
-        body_code_dim: int = 512,
-        body_width: int = 512,
-        body_depth: int = 3,
-        body_activation: str = "relu",
-        body_norm: str | None = None,
-        body_dilation_growth_rate: int = 3,
-        hand_code_num: int = 512,
-        hand_code_dim: int = 512,
-        hand_width: int = 512,
-        hand_depth: int = 3,
-        hand_activation: str = "relu",
-        hand_norm: str | None = None,
-        hand_dilation_growth_rate: int = 3,
-        down_t: int = 2,
-        transform_features_size: int = 5,
-        transform_code_num: int = 256,
-        transform_code_dim: int = 16,
-        transform_hidden_sizes: list[int] | tuple[int, ...] = (48, 96),
-        fps: float = 30.0,
-        causal: bool = False,
-        quantizer: str = "ema",
-        body_fsq_levels: list[int] | tuple[int, ...] | None = None,
-        hand_fsq_levels: list[int] | tuple[int, ...] | None = None,
-        codebook_decay: float = 0.99,
-        dead_code_threshold: float = 1.0,
-        random_restart: bool = True,
-        velocity_features: int = 75,
-        feature_weight: float = 1.0,
-        velocity_weight: float = 2.0,
-        commitment_weight: float = 0.1,
-        loss_mode: str = "corrected",
-        std_floor: float = 1e-4,
-        **kwargs,
-    ):
-        self.features_size = features_size
-        self.body_features_size = body_features_size
-        self.bound = bound
-        self.representation = representation
-        self.body_code_num = body_code_num
-        self.body_code_dim = body_code_dim
-        self.body_width = body_width
-        self.body_depth = body_depth
-        self.body_activation = body_activation
-        self.body_norm = body_norm
-        self.body_dilation_growth_rate = body_dilation_growth_rate
-        self.hand_code_num = hand_code_num
-        self.hand_code_dim = hand_code_dim
-        self.hand_width = hand_width
-        self.hand_depth = hand_depth
-        self.hand_activation = hand_activation
-        self.hand_norm = hand_norm
-        self.hand_dilation_growth_rate = hand_dilation_growth_rate
-        self.down_t = down_t
-        self.transform_features_size = transform_features_size
-        self.transform_code_num = transform_code_num
-        self.transform_code_dim = transform_code_dim
-        self.transform_hidden_sizes = list(transform_hidden_sizes)
-        self.fps = fps
-        self.causal = causal
-        self.quantizer = quantizer
-        self.body_fsq_levels = list(body_fsq_levels or _levels(body_code_num))
-        self.hand_fsq_levels = list(hand_fsq_levels or _levels(hand_code_num))
-        self.codebook_decay = codebook_decay
-        self.dead_code_threshold = dead_code_threshold
-        self.random_restart = random_restart
-        self.velocity_features = velocity_features
-        self.feature_weight = feature_weight
-        self.velocity_weight = velocity_weight
-        self.commitment_weight = commitment_weight
-        self.loss_mode = loss_mode
-        self.std_floor = std_floor
+    features_size: int = 315
+    body_features_size: int = 135
+    bound: bool = False
+    representation: str = "local_rotation"
+    body_code_num: int = 512
+    body_code_dim: int = 512
+    body_width: int = 512
+    body_depth: int = 3
+    body_activation: str = "relu"
+    body_norm: str | None = None
+    body_dilation_growth_rate: int = 3
+    hand_code_num: int = 512
+    hand_code_dim: int = 512
+    hand_width: int = 512
+    hand_depth: int = 3
+    hand_activation: str = "relu"
+    hand_norm: str | None = None
+    hand_dilation_growth_rate: int = 3
+    down_t: int = 2
+    transform_features_size: int = 5
+    transform_code_num: int = 256
+    transform_code_dim: int = 16
+    transform_hidden_sizes: list[int] | tuple[int, ...] = (48, 96)
+    fps: float = 30.0
+    causal: bool = False
+    quantizer: str = "ema"
+    body_fsq_levels: list[int] | tuple[int, ...] | None = None
+    hand_fsq_levels: list[int] | tuple[int, ...] | None = None
+    codebook_decay: float = 0.99
+    dead_code_threshold: float = 1.0
+    random_restart: bool = True
+    velocity_features: int = 75
+    feature_weight: float = 1.0
+    velocity_weight: float = 2.0
+    commitment_weight: float = 0.1
+    loss_mode: str = "corrected"
+    std_floor: float = 1e-4
+
+    def __post_init__(self, **kwargs):
+        self.transform_hidden_sizes = list(self.transform_hidden_sizes)
+        self.body_fsq_levels = list(self.body_fsq_levels or _levels(self.body_code_num))
+        self.hand_fsq_levels = list(self.hand_fsq_levels or _levels(self.hand_code_num))
         self._check()
-        super().__init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
+        super().__post_init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
 
     def _check(self) -> None:
-        for name, value in vars(self).items():
+        for name in SolamiMotionVQConfig.__annotations__:
+            value = getattr(self, name)
             if name.endswith(("_size", "_num", "_dim", "_width", "_depth", "_rate", "down_t")) and value < 1:
                 raise ValueError(f"`{name}` is {value}, expected at least 1.")
         for name, allowed in (("activation", _ACTIVATIONS), ("norm", _NORMS)):

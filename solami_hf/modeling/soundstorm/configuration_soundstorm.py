@@ -9,6 +9,12 @@ _AUTO_MAP = {
 }
 
 
+_SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size", "conv_channels"),
+    *("conv_kernel_size", "codebook_size", "num_semantic_codes", "max_frames"),
+)
+
+
 class SolamiSoundStormConfig(PreTrainedConfig):
     """Sizes of a [`SolamiSoundStormModel`]. The defaults are those of the SoundStorm that AnyGPT and SOLAMI use.
 
@@ -38,64 +44,40 @@ class SolamiSoundStormConfig(PreTrainedConfig):
 
     model_type = "solami_soundstorm"
 
-    def __init__(
-        self,
-        hidden_size: int = 1024,
-        num_hidden_layers: int = 12,
-        num_attention_heads: int = 8,
-        head_dim: int = 128,
-        intermediate_size: int = 4096,
-        conv_channels: int = 2048,
-        conv_kernel_size: int = 31,
-        num_quantizers: int = 8,
-        codebook_size: int = 1024,
-        num_semantic_codes: int = 1024,
-        max_frames: int = 6000,
-        rotary_base: float = 10000.0,
-        layer_norm_eps: float = 1e-5,
-        channel_norm_eps: float = 1e-6,
-        dropout: float = 0.0,
-        initializer_range: float = 0.02,
-        spoken_levels: int | None = None,
-        **kwargs,
-    ):
-        sizes = {
-            "hidden_size": hidden_size, "num_hidden_layers": num_hidden_layers, "head_dim": head_dim,
-            "num_attention_heads": num_attention_heads, "intermediate_size": intermediate_size,
-            "conv_channels": conv_channels, "conv_kernel_size": conv_kernel_size, "codebook_size": codebook_size,
-            "num_semantic_codes": num_semantic_codes, "max_frames": max_frames,
-        }  # fmt: skip
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}, expected at least 1")
-        if num_quantizers < 2:
-            raise ValueError(f"num_quantizers is {num_quantizers}, expected at least 2: one given, the others filled")
-        if head_dim % 2:
-            raise ValueError(f"head_dim is {head_dim}, expected an even number for rotary positions")
-        if conv_kernel_size % 2 == 0:
-            raise ValueError(f"conv_kernel_size is {conv_kernel_size}, expected an odd number")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}, expected at least 0 and below 1")
-        if spoken_levels is not None and not 2 <= spoken_levels <= num_quantizers:
-            raise ValueError(f"spoken_levels is {spoken_levels}, expected 2 to {num_quantizers}, or None")
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.head_dim = head_dim
-        self.intermediate_size = intermediate_size
-        self.conv_channels = conv_channels
-        self.conv_kernel_size = conv_kernel_size
-        self.num_quantizers = num_quantizers
-        self.codebook_size = codebook_size
-        self.num_semantic_codes = num_semantic_codes
-        self.max_frames = max_frames
-        self.rotary_base = rotary_base
-        self.layer_norm_eps = layer_norm_eps
-        self.channel_norm_eps = channel_norm_eps
-        self.dropout = dropout
-        self.initializer_range = initializer_range
-        self.spoken_levels = spoken_levels
-        super().__init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
+    hidden_size: int = 1024
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 8
+    head_dim: int = 128
+    intermediate_size: int = 4096
+    conv_channels: int = 2048
+    conv_kernel_size: int = 31
+    num_quantizers: int = 8
+    codebook_size: int = 1024
+    num_semantic_codes: int = 1024
+    max_frames: int = 6000
+    rotary_base: float = 10000.0
+    layer_norm_eps: float = 1e-5
+    channel_norm_eps: float = 1e-6
+    dropout: float = 0.0
+    initializer_range: float = 0.02
+    spoken_levels: int | None = None
+
+    def __post_init__(self, **kwargs):
+        for name in _SIZES:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        levels = self.num_quantizers
+        if levels < 2:
+            raise ValueError(f"num_quantizers is {levels}, expected at least 2: one given, the others filled")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim is {self.head_dim}, expected an even number for rotary positions")
+        if self.conv_kernel_size % 2 == 0:
+            raise ValueError(f"conv_kernel_size is {self.conv_kernel_size}, expected an odd number")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected at least 0 and below 1")
+        if self.spoken_levels is not None and not 2 <= self.spoken_levels <= levels:
+            raise ValueError(f"spoken_levels is {self.spoken_levels}, expected 2 to {levels}, or None")
+        super().__post_init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
 
     @property
     def mask_code(self) -> int:

@@ -12,6 +12,13 @@ _AUTO_MAP = {
 }
 
 
+_SIZES = (
+    *("sampling_rate", "num_filters", "hidden_size", "semantic_size", "num_quantizers", "codebook_size"),
+    *("kernel_size", "last_kernel_size", "residual_kernel_size", "num_residual_layers", "num_lstm_layers"),
+    "dilation_base",
+)
+
+
 class SolamiSpeechCodecConfig(PreTrainedConfig):
     """Sizes of a [`SolamiSpeechCodecModel`]. The defaults are those of the SpeechTokenizer that AnyGPT and SOLAMI use.
 
@@ -44,63 +51,38 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
     model_type = "solami_speech_codec"
     attribute_map = {"sample_rate": "sampling_rate"}  # the name in the original's config.json
 
-    def __init__(
-        self,
-        sampling_rate: int = 16000,
-        num_filters: int = 64,
-        strides: list[int] | tuple[int, ...] = (8, 5, 4, 2),
-        hidden_size: int = 1024,
-        semantic_size: int = 768,
-        num_quantizers: int = 8,
-        codebook_size: int = 1024,
-        lm_levels: int = 1,
-        kernel_size: int = 7,
-        last_kernel_size: int = 7,
-        residual_kernel_size: int = 3,
-        num_residual_layers: int = 1,
-        dilation_base: int = 2,
-        num_lstm_layers: int = 2,
-        bidirectional: bool = True,
-        codebook_decay: float = 0.99,
-        dead_code_share: float = 0.02,
-        commitment_weight: float = 0.25,
-        codes_fingerprint: str | None = None,
-        **kwargs,
-    ):
-        sizes = {
-            "sampling_rate": sampling_rate, "num_filters": num_filters, "hidden_size": hidden_size,
-            "semantic_size": semantic_size, "num_quantizers": num_quantizers, "codebook_size": codebook_size,
-            "kernel_size": kernel_size, "last_kernel_size": last_kernel_size, "num_lstm_layers": num_lstm_layers,
-            "residual_kernel_size": residual_kernel_size, "num_residual_layers": num_residual_layers,
-            "dilation_base": dilation_base, "every stride": min(strides, default=0),
-        }  # fmt: skip
+    sampling_rate: int = 16000
+    num_filters: int = 64
+    strides: list[int] | tuple[int, ...] = (8, 5, 4, 2)
+    hidden_size: int = 1024
+    semantic_size: int = 768
+    num_quantizers: int = 8
+    codebook_size: int = 1024
+    lm_levels: int = 1
+    kernel_size: int = 7
+    last_kernel_size: int = 7
+    residual_kernel_size: int = 3
+    num_residual_layers: int = 1
+    dilation_base: int = 2
+    num_lstm_layers: int = 2
+    bidirectional: bool = True
+    codebook_decay: float = 0.99
+    dead_code_share: float = 0.02
+    commitment_weight: float = 0.25
+    codes_fingerprint: str | None = None
+
+    def __post_init__(self, **kwargs):
+        self.strides = list(self.strides)
+        sizes = {name: getattr(self, name) for name in _SIZES} | {"every stride": min(self.strides, default=0)}
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1")
-        if not 1 <= lm_levels <= num_quantizers:
-            raise ValueError(f"lm_levels is {lm_levels}, expected 1 to {num_quantizers}, the levels of the codec")
-        if not 0 <= codebook_decay < 1:
-            raise ValueError(f"codebook_decay is {codebook_decay}, expected at least 0 and below 1")
-        self.sampling_rate = sampling_rate
-        self.num_filters = num_filters
-        self.strides = list(strides)
-        self.hidden_size = hidden_size
-        self.semantic_size = semantic_size
-        self.num_quantizers = num_quantizers
-        self.codebook_size = codebook_size
-        self.lm_levels = lm_levels
-        self.kernel_size = kernel_size
-        self.last_kernel_size = last_kernel_size
-        self.residual_kernel_size = residual_kernel_size
-        self.num_residual_layers = num_residual_layers
-        self.dilation_base = dilation_base
-        self.num_lstm_layers = num_lstm_layers
-        self.bidirectional = bidirectional
-        self.codebook_decay = codebook_decay
-        self.dead_code_share = dead_code_share
-        self.commitment_weight = commitment_weight
-        self.codes_fingerprint = codes_fingerprint
-        super().__init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
+        levels = self.num_quantizers
+        if not 1 <= self.lm_levels <= levels:
+            raise ValueError(f"lm_levels is {self.lm_levels}, expected 1 to {levels}, the levels of the codec")
+        if not 0 <= self.codebook_decay < 1:
+            raise ValueError(f"codebook_decay is {self.codebook_decay}, expected at least 0 and below 1")
+        super().__post_init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
 
     @property
     def hop_length(self) -> int:
