@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.judged_voices import HELD_OUT, held_out_sentences
 from solami_hf.command_line import parse_arguments, read_recipe, run_command
 from solami_hf.training.soundstorm import train_soundstorm
 from solami_hf.training.speech import semantic_teacher, train_speech_codec
@@ -22,6 +23,7 @@ from .parallel_speech import exchanged_speech
 
 logger = logging.getLogger(__name__)
 PROGRAM = "python -m research.packaged_speech"
+JUDGED = "judged_sentences.txt"  # below OUTPUT: what `benchmarks.speech_quality` judges by; no stage trains on it
 
 
 @dataclass
@@ -65,6 +67,7 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[list[str]], ob
                 "start_from": out / "codec" / "codec",
                 "semantic_teacher": out / "teacher",
                 "voices": voices,
+                "leave_out": out / JUDGED,
                 **({"data": args.recordings} if args.recordings else {}),
             },
         ),
@@ -84,7 +87,7 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[list[str]], ob
             },
         ),
         "package": (
-            "voices",
+            "voices/voices.json",
             write_package.main,
             {"codec": out / "decoder" / "codec", "acoustic_model": out / "prompt_voice", "voices": voices},
         ),
@@ -98,6 +101,9 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[list[str]], ob
 
 def make(args: MakeArguments) -> None:
     """Runs the stages whose results are not there; raises as they do."""
+    judged = Path(args.output) / JUDGED
+    judged.parent.mkdir(parents=True, exist_ok=True)
+    judged.write_text("\n".join(held_out_sentences(HELD_OUT)), encoding="utf-8")
     for name, result, run, options in stages(args):
         if (Path(args.output) / name / result).exists():
             logger.info("%s is there", Path(args.output) / name)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import SeamlessM4TFeatureExtractor, TrainingArguments, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
+from benchmarks.judged_voices import HELD_OUT, held_out_sentences
 from research.packaged_speech import __main__ as research
 from research.packaged_speech import parallel_speech
 from research.packaged_speech.parallel_speech import (
@@ -44,6 +45,7 @@ from research.packaged_speech.write_package import PackageArguments
 from solami_hf.command_line import parse_arguments
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.audio.speech_sentences import sentences
+from solami_hf.processing.files.text_files import read_text
 from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments
@@ -379,6 +381,7 @@ def test_stages_take_what_those_before_them_wrote(tmp_path, monkeypatch):
     monkeypatch.setattr(research, "stages", lambda args: stages)
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "config.json").write_text("{}")
+    (tmp_path / "package" / "voices").mkdir(parents=True)  # stopped before the index
     research.make(args)
     assert [name for name, _ in ran] == ["codec", "exchange", "acoustic", "prompt_voice", "decoder", "package"]
     words = dict(ran)["decoder"]
@@ -399,3 +402,24 @@ def test_stages_take_what_those_before_them_wrote(tmp_path, monkeypatch):
             argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
         monkeypatch.chdir(Path(__file__).parents[2])
         parse_arguments(types, argv, name)  # each option is one of its stage
+
+
+def test_no_stage_trains_on_the_sentences_that_the_pair_is_judged_by(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    judged = held_out_sentences(HELD_OUT)
+    args = research.MakeArguments(output=str(tmp_path))
+    found = {name: options for name, _, _, options in research.stages(args)}
+    for name, types in {
+        "teacher": [TeacherArguments, TeacherTrainingArguments],
+        "codec": [SpeechCodecArguments, SpeechCodecTrainingArguments],
+    }.items():
+        argv = []
+        for option, value in found[name].items():
+            argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+        told, training = parse_arguments(types, argv, name)
+        # as `speech_recordings.synthesized` divides them
+        spoken = sentences(told.sentences * len(told.voices) + told.held_out, training.seed)
+        assert spoken[: told.held_out] == judged
+    monkeypatch.setattr(research, "stages", lambda args: [])
+    research.make(args)
+    assert read_text(found["exchange"]["leave_out"]).split("\n") == judged
