@@ -14,7 +14,6 @@ a language model with its tokenizer and chat template as a stock Llama, for vLLM
 
 from __future__ import annotations
 
-import inspect
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +148,7 @@ def _parse_entries(entries: list[str]) -> dict:
     """Configuration entries of words like `body_activation=gelu`; values as in YAML."""
     from ..modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
 
-    known = [name for name in inspect.signature(SolamiMotionVQConfig).parameters if name != "kwargs"]
+    known = list(SolamiMotionVQConfig.__annotations__)  # without what every configuration of transformers has
     result = {}
     for entry in entries:
         name, equals, value = entry.partition("=")

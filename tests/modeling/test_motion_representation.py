@@ -10,8 +10,9 @@ from solami_hf.modeling.motion_vq.kinematics import (
     on_the_tree,
     place_on_tree,
     rotation_6d_to_matrix,
+    shortest_turn,
 )
-from solami_hf.modeling.motion_vq.motion_representation import _TOLD, _rest, _shortest_turn, raw_features, represent
+from solami_hf.modeling.motion_vq.motion_representation import _TOLD, _rest, raw_features, represent
 from solami_hf.processing.motion.features import features_to_joints, smplx_to_features
 
 
@@ -68,7 +69,7 @@ def test_joints_come_back_to_their_places(params):
 def test_of_one_bone_the_twist_is_lost_and_nothing_else():
     """A thigh that swings and twists comes back as the swing alone."""
     axis = torch.tensor([0.0, -1.0, 0.0])  # the left thigh hangs straight down
-    swing = _shortest_turn(axis, torch.nn.functional.normalize(torch.tensor([0.3, -1.0, 0.5]), dim=-1))
+    swing = shortest_turn(axis, torch.nn.functional.normalize(torch.tensor([0.3, -1.0, 0.5]), dim=-1))
     cosine, sine = torch.tensor(0.7).cos(), torch.tensor(0.7).sin()
     twist = torch.tensor([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
     features = torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(51)
@@ -83,7 +84,7 @@ def test_the_shortest_turn_of_random_equal_and_opposite_directions():
     start = torch.nn.functional.normalize(torch.randn(100, 3, dtype=torch.float64), dim=-1)
     end = torch.nn.functional.normalize(torch.randn(100, 3, dtype=torch.float64), dim=-1)
     end[:10], end[10:20] = start[:10], -start[10:20]
-    turn = _shortest_turn(start, end)
+    turn = shortest_turn(start, end)
     torch.testing.assert_close((turn @ start[..., None])[..., 0], end)
     torch.testing.assert_close(turn @ turn.mT, torch.eye(3, dtype=torch.float64).expand(100, 3, 3))
     angle = ((turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1).acos()

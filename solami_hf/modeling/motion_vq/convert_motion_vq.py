@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..checkpoint_tensors import load_tensors
 from .configuration_motion_vq import SolamiMotionVQConfig
 from .modeling_motion_vq import SolamiMotionVQModel
 
@@ -35,9 +36,9 @@ def convert_motion_vq(
         ValueError: a file is no such checkpoint, its keys are not the expected ones, or the parts do not fit together.
     """
     states = {
-        "body": _load_state(body, "vae_body."),
-        "hand": _load_state(hand, "vae_hand."),
-        "transform": _load_state(transform, "vae_transform."),
+        "body": _part_state(body, "vae_body."),
+        "hand": _part_state(hand, "vae_hand."),
+        "transform": _part_state(transform, "vae_transform."),
     }
     try:
         config = SolamiMotionVQConfig(**{**_infer_sizes(states), **config_overrides})
@@ -68,21 +69,11 @@ def convert_motion_vq(
     return model.eval()
 
 
-def _load_state(path: str | Path, prefix: str) -> dict[str, torch.Tensor]:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint at {path}.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip and runtime errors alike
-        raise ValueError(f"{path} is no checkpoint of plain tensors: {error}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds {type(state).__name__}, expected a state dict of tensors.")
-    if any(key.startswith(prefix) for key in state):
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    return state
+def _part_state(path: str | Path, prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint under a prefix, without it; all of them where none has it."""
+    state = load_tensors(path)
+    part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return part or state
 
 
 def _load_statistics(values):

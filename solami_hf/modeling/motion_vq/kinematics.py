@@ -8,6 +8,7 @@ Representations in Neural Networks", CVPR 2019). Every function keeps dtype and 
 from functools import lru_cache
 
 import torch
+from torch.nn import functional as F
 
 _FINGER_PARENTS = tuple(
     wrist if i == 0 else first + 3 * finger + i - 1
@@ -139,16 +140,6 @@ def matrix_to_axis_angle(matrix: torch.Tensor) -> torch.Tensor:
     return quaternion_to_axis_angle(matrix_to_quaternion(matrix))
 
 
-def axis_angle_to_rotation_6d(axis_angle: torch.Tensor) -> torch.Tensor:
-    """6D values (..., 6) of axis-angle vectors (..., 3)."""
-    return matrix_to_rotation_6d(axis_angle_to_matrix(axis_angle))
-
-
-def rotation_6d_to_axis_angle(rotation_6d: torch.Tensor) -> torch.Tensor:
-    """Axis-angle vectors (..., 3) of any six values (..., 6); see `rotation_6d_to_matrix`."""
-    return matrix_to_axis_angle(rotation_6d_to_matrix(rotation_6d))
-
-
 def quaternion_multiply(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Hamilton product (..., 4): the rotation `right`, then `left`."""
     check_last(left, (4,), "left")
@@ -197,6 +188,25 @@ def heading_angle(matrix: torch.Tensor) -> torch.Tensor:
     sine = torch.where(locked, sign * matrix[..., 1, 2], m02)
     cosine = torch.where(locked, sign * matrix[..., 1, 0], m00)
     return torch.atan2(sine, cosine)
+
+
+def shortest_turn(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """The smallest rotations (..., 3, 3) that lay directions (..., 3) onto others.
+
+    Two half turns make it: one about `start`, one about the middle between both.
+    """
+    start, end = (F.normalize(vector, dim=-1) for vector in (start, end))
+    middle = start + end
+    axis = F.one_hot(start.abs().argmin(-1), 3).to(start)
+    opposite = middle.norm(dim=-1, keepdim=True) < 1e-4  # half a turn about any axis across
+    middle = torch.where(opposite, torch.linalg.cross(start, axis), middle)
+    return _half_turn(middle) @ _half_turn(start)
+
+
+def _half_turn(axis: torch.Tensor) -> torch.Tensor:
+    axis = F.normalize(axis, dim=-1)
+    eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
+    return 2 * axis[..., :, None] * axis[..., None, :] - eye
 
 
 @lru_cache(maxsize=1)

@@ -27,6 +27,7 @@ from .kinematics import (
     on_the_tree,
     place_on_tree,
     rotation_6d_to_matrix,
+    shortest_turn,
 )
 
 _ROOT = 9  # features of the root
@@ -88,7 +89,7 @@ def _turned_bones(places: torch.Tensor) -> torch.Tensor:
             end = _ONE_DIRECTION[joint]
             wanted = places[..., end, :] - places[..., joint, :]
             left = (above @ (rest[end] - rest[joint])[:, None])[..., 0]
-            turned.append(_shortest_turn(left, wanted) @ above)
+            turned.append(shortest_turn(left, wanted) @ above)
         else:
             turned.append(above)
     return torch.stack(turned, dim=-3)
@@ -98,25 +99,6 @@ def _frame(points: torch.Tensor, directions: tuple[tuple[int, int], ...]) -> tor
     """Rotations (..., 3, 3) that two directions between joints (..., 55, 3) tell: the first is their x axis."""
     columns = [points[..., end, :] - points[..., start, :] for start, end in directions]
     return rotation_6d_to_matrix(torch.cat(columns, dim=-1))
-
-
-def _shortest_turn(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-    """The smallest rotations (..., 3, 3) that lay directions (..., 3) onto others.
-
-    Two half turns make it: one about `start`, one about the middle between both.
-    """
-    start, end = (torch.nn.functional.normalize(vector, dim=-1) for vector in (start, end))
-    middle = start + end
-    axis = torch.nn.functional.one_hot(start.abs().argmin(-1), 3).to(start)
-    opposite = middle.norm(dim=-1, keepdim=True) < 1e-4  # half a turn about any axis across
-    middle = torch.where(opposite, torch.linalg.cross(start, axis), middle)
-    return _half_turn(middle) @ _half_turn(start)
-
-
-def _half_turn(axis: torch.Tensor) -> torch.Tensor:
-    axis = torch.nn.functional.normalize(axis, dim=-1)
-    eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
-    return 2 * axis[..., :, None] * axis[..., None, :] - eye
 
 
 __all__ = ["raw_features", "represent"]

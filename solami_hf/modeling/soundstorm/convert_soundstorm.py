@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..checkpoint_tensors import load_tensors, rename_key
 from .configuration_soundstorm import SolamiSoundStormConfig
 from .modeling_soundstorm import SolamiSoundStormModel
 
@@ -58,7 +59,7 @@ def convert_soundstorm(checkpoint: str | Path, config: str | Path | dict | None 
         ValueError: a file is not what it should be, a variant that is not supported (grouped quantizers, causal
             convolution, learned position bias), or sizes that contradict the tensors.
     """
-    state, sizes = _load_state(checkpoint), _load_sizes(config)
+    state, sizes = load_tensors(checkpoint), _load_sizes(config)
     if any("rel_pos_bias" in key for key in state) or sizes.get("t5_rel_pos_bias"):
         raise ValueError(f"{checkpoint} has a learned position bias; only rotary positions are supported")
     if sizes.get("conv_causal") or sizes.get("grouped_quantizers", 1) != 1:
@@ -76,21 +77,6 @@ def convert_soundstorm(checkpoint: str | Path, config: str | Path | dict | None 
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"{checkpoint} does not fit SoundStorm's layout: {error}") from error
     return model.eval()
-
-
-def _load_state(path: str | Path) -> dict[str, torch.Tensor]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip and runtime errors alike
-        raise ValueError(f"{path} is no checkpoint of plain tensors: {error}") from error
-    for level in ("model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(level), dict):
-            state = state[level]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds {type(state).__name__}, expected a state dict of tensors")
-    return state
 
 
 def _load_sizes(config: str | Path | dict | None) -> dict:
@@ -145,8 +131,7 @@ def _rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Keys and shapes as ours: pointwise convolutions are linear layers, queries, keys and values one of them."""
     renamed = {}
     for key, value in state.items():
-        for pattern, replacement in RENAMED_KEYS:
-            key = re.sub(pattern, replacement, key)
+        key = rename_key(key, RENAMED_KEYS)
         if re.search(r"convolution\.(up|down)\.weight$", key):
             value = value.flatten(1)
         renamed[key] = value.flatten() if key.endswith("channel_scale") else value

@@ -1,11 +1,9 @@
 """SpeechTokenizer's published checkpoints as a [`SolamiSpeechCodecModel`]."""
 
 import json
-import re
 from pathlib import Path
 
-import torch
-
+from ..checkpoint_tensors import load_tensors, rename_key
 from .configuration_speech_codec import SolamiSpeechCodecConfig
 from .modeling_speech_codec import SolamiSpeechCodecModel
 
@@ -42,11 +40,12 @@ def convert_speech_codec(config_json: str | Path, checkpoint: str | Path) -> Sol
 
     Raises:
         FileNotFoundError: one of the files is missing.
-        ValueError: another activation than ELU, a missing size, or weights that do not fit the sizes.
+        ValueError: no checkpoint of plain tensors, another activation than ELU, a missing size, or weights that do
+            not fit the sizes.
     """
-    for path in (config_json, checkpoint):
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no such file: {path}")
+    state = load_tensors(checkpoint)
+    if not Path(config_json).is_file():
+        raise FileNotFoundError(f"no such file: {config_json}")
     original = json.loads(Path(config_json).read_text(encoding="utf-8"))
     missing = [name for name in RENAMED_SIZES.values() if name not in original]
     if missing:
@@ -54,14 +53,11 @@ def convert_speech_codec(config_json: str | Path, checkpoint: str | Path) -> Sol
     if original.get("activation", "ELU") != "ELU":
         raise ValueError(f"{config_json} has activation {original['activation']!r}, only 'ELU' is supported")
     config = SolamiSpeechCodecConfig(**{ours: original[theirs] for ours, theirs in RENAMED_SIZES.items()})
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    renamed = {}
-    for key, value in state.items():
-        if key.endswith("._codebook.embed_avg"):  # the codebook times its counts
-            continue
-        for pattern, replacement in RENAMED_KEYS:
-            key = re.sub(pattern, replacement, key)
-        renamed[key] = value
+    renamed = {
+        rename_key(key, RENAMED_KEYS): value
+        for key, value in state.items()
+        if not key.endswith("._codebook.embed_avg")  # the codebook times its counts
+    }
     model = SolamiSpeechCodecModel(config)
     try:
         model.load_state_dict(renamed)

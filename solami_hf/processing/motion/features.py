@@ -2,7 +2,7 @@
 
 Features: root velocity x, z in the heading frame (metres per frame), root height (metres), then 6D rotations of the
 root, 21 body joints, 15 left-hand and 15 right-hand joints. The body tokenizer reads 0:135, the hand's 135:315.
-After SOLAMI (arXiv 2412.00174) and HumanML3D; `rotations.heading_angle` defines the heading.
+After SOLAMI (arXiv 2412.00174) and HumanML3D; `kinematics.heading_angle` defines the heading.
 
 With jaw and eyes between body and hands there are 54 joints below the root: 168 parameters, 333 features.
 

@@ -4,34 +4,27 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
+from scipy.spatial.transform import Rotation
 
-from ....modeling.motion_vq.kinematics import (
-    axis_angle_to_quaternion,
-    quaternion_multiply,
-    quaternion_to_axis_angle,
-    quaternion_to_matrix,
-)
 from ...files.text_files import read_text
 from ..body import rest_joints, standing_height
 from ..smplx_motion import NUM_JOINTS, SmplxMotion, interpolate
 
 MAX_TEXT_BYTES = 32 << 20
 
-_HALF = 0.5**0.5
 # DeepMimic's person faces +x with +z to the right; SMPL-X faces +z with +x to the left: a quarter turn about y
-_FROM_DEEPMIMIC = torch.tensor([_HALF, 0.0, -_HALF, 0.0], dtype=torch.float64)
-# arms hang down at DeepMimic's rest and reach sideways at SMPL-X's: quarter turns about z, which lower them
-_LOWER_LEFT_ARM = torch.tensor([_HALF, 0.0, 0.0, -_HALF], dtype=torch.float64)
-_LOWER_RIGHT_ARM = torch.tensor([_HALF, 0.0, 0.0, _HALF], dtype=torch.float64)
-_CONJUGATE = torch.tensor([1.0, -1.0, -1.0, -1.0], dtype=torch.float64)
+_FROM_DEEPMIMIC = Rotation.from_rotvec([0, -np.pi / 2, 0])
+# arms hang down at DeepMimic's rest and reach sideways at SMPL-X's: shoulder, elbow, quarter turn that lowers the arm
+_ARMS = (
+    (16, 18, Rotation.from_rotvec([0, 0, -np.pi / 2])),
+    (17, 19, Rotation.from_rotvec([0, 0, np.pi / 2])),
+)
 # the order of joints in a frame, after the root: column, number of values, SMPL-X joints that share the rotation
 _WIDTH = 44
 _JOINTS = (
     (8, 4, (3, 6, 9)), (12, 4, (12, 15)), (16, 4, (2,)), (20, 1, (5,)), (21, 4, (8,)), (25, 4, (17,)), (29, 1, (19,)),
     (30, 4, (1,)), (34, 1, (4,)), (35, 4, (7,)), (39, 4, (16,)), (43, 1, (18,)),
 )  # fmt: skip
-_LEFT_SHOULDER, _RIGHT_SHOULDER, _LEFT_ELBOW, _RIGHT_ELBOW = 16, 17, 18, 19
 # its root is level with the hips, which stand this high over the soles on straight legs (metres)
 _HIP_HEIGHT = 0.881
 
@@ -54,8 +47,7 @@ def read_deepmimic(path: str | Path, fps: float | None = None) -> SmplxMotion:
     times = np.concatenate([[0.0], np.cumsum(durations[:-1])])
     if fps is None:
         fps = 1 / float(np.median(durations[:-1])) if len(durations) > 1 else 30.0
-    transl, quaternions = _retarget(frames)
-    transl, poses = interpolate(times, transl, quaternion_to_axis_angle(quaternions).numpy(), fps)
+    transl, poses = interpolate(times, *_retarget(frames), fps)
     return SmplxMotion(transl, poses, fps=fps)
 
 
@@ -80,34 +72,24 @@ def _load_frames(path: Path) -> np.ndarray:
     return np.array(rows, dtype=np.float64)
 
 
-def _retarget(frames: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
-    """Positions (T, 3) and SMPL-X quaternions (T, 55, 4) of DeepMimic frames (T, 44)."""
-    values = torch.from_numpy(frames)
-    back = _FROM_DEEPMIMIC * _CONJUGATE
-    quaternions = torch.zeros(len(values), NUM_JOINTS, 4, dtype=torch.float64)
-    quaternions[..., 0] = 1
+def _retarget(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (T, 3) and SMPL-X poses (T, 55, 3) of DeepMimic frames (T, 44)."""
+    poses = np.zeros((len(frames), NUM_JOINTS, 3))
     for column, size, joints in ((4, 4, (0,)), *_JOINTS):
-        rotation = values[:, column : column + size]
+        values = frames[:, column : column + size]
         if size == 1:  # knees and elbows turn about the body's sideways axis, z
-            zero = torch.zeros_like(rotation)
-            rotation = axis_angle_to_quaternion(torch.cat([zero, zero, rotation], dim=-1))
-        norm = rotation.norm(dim=-1, keepdim=True)
-        if ((norm < 0.5) | (norm > 2)).any():
-            raise ValueError(f"the quaternion at column {column} is not normalised.")
-        rotation = quaternion_multiply(quaternion_multiply(_FROM_DEEPMIMIC, rotation / norm), back)
-        share = quaternion_to_axis_angle(rotation) / len(joints)
-        for joint in joints:
-            quaternions[:, joint] = axis_angle_to_quaternion(share)
-    for shoulder, elbow, lower in (
-        (_LEFT_SHOULDER, _LEFT_ELBOW, _LOWER_LEFT_ARM),
-        (_RIGHT_SHOULDER, _RIGHT_ELBOW, _LOWER_RIGHT_ARM),
-    ):
-        raised = lower * _CONJUGATE
-        quaternions[:, shoulder] = quaternion_multiply(quaternions[:, shoulder], lower)
-        quaternions[:, elbow] = quaternion_multiply(quaternion_multiply(raised, quaternions[:, elbow]), lower)
-    position = (quaternion_to_matrix(_FROM_DEEPMIMIC) @ values[:, 1:4, None])[..., 0]
+            rotation = Rotation.from_rotvec(values * [0, 0, 1])
+        else:
+            norm = np.linalg.norm(values, axis=1)
+            if ((norm < 0.5) | (norm > 2)).any():
+                raise ValueError(f"the quaternion at column {column} is not normalised.")
+            rotation = Rotation.from_quat(np.roll(values, -1, axis=1))  # the real part comes first there, last here
+        poses[:, joints] = (_FROM_DEEPMIMIC.apply(rotation.as_rotvec()) / len(joints))[:, None]
+    for shoulder, elbow, lower in _ARMS:
+        poses[:, shoulder] = (Rotation.from_rotvec(poses[:, shoulder]) * lower).as_rotvec()
+        poses[:, elbow] = lower.inv().apply(poses[:, elbow])
+    position = _FROM_DEEPMIMIC.apply(frames[:, 1:4])
     # hips to hips: our pelvis lies above them, along the back; then up until the soles stand on the floor again
     hips_to_pelvis = -float(rest_joints()[1, 1])
-    above = quaternion_to_matrix(quaternions[:, 0])[..., 1] * hips_to_pelvis
-    lift = torch.tensor([0.0, standing_height() - hips_to_pelvis - _HIP_HEIGHT, 0.0], dtype=torch.float64)
-    return (position + above + lift).numpy(), quaternions
+    above = Rotation.from_rotvec(poses[:, 0]).apply([0, hips_to_pelvis, 0])
+    return position + above + [0, standing_height() - hips_to_pelvis - _HIP_HEIGHT, 0], poses

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ....modeling.motion_vq.kinematics import matrix_to_axis_angle, rotation_y
+from ....modeling.motion_vq.kinematics import matrix_to_axis_angle, rotation_y, shortest_turn
 from ..body import SMPLX_PARENTS, rest_joints
 from ..smplx_motion import NUM_JOINTS, SmplxMotion, check_frames
 from .motion_npz import read_npy
@@ -81,7 +81,7 @@ def _aim_bones(joints: torch.Tensor) -> torch.Tensor:
         above = world[:, SMPLX_PARENTS[joint]] if joint else world[:, 0]
         ends = [child - 1 for child in _CHILDREN[joint]]
         if len(ends) == 1:
-            swing = _shortest_turn(above @ rest[ends[0]], wanted[:, ends[0]])
+            swing = shortest_turn(above @ rest[ends[0]], wanted[:, ends[0]])
             world[:, joint] = swing @ above
         elif ends:
             world[:, joint] = _best_turn(rest[ends], wanted[:, ends])
@@ -97,19 +97,3 @@ def _best_turn(rest: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     sign = torch.ones(len(wanted), 3, dtype=rest.dtype)
     sign[:, 2] = torch.linalg.det(left @ right)
     return left @ (sign[..., None] * right)
-
-
-def _shortest_turn(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-    """Rotations (T, 3, 3) by the shortest way from unit vectors (T, 3) to others (T, 3)."""
-    axis = torch.linalg.cross(start, end)
-    # opposite vectors: any axis across will do, so a half turn about one
-    across = torch.linalg.cross(start, torch.eye(3, dtype=start.dtype)[start.abs().argmin(-1)])
-    across = across / across.norm(dim=-1, keepdim=True)
-    cosine = (start * end).sum(-1)[:, None, None]
-    x, y, z = axis.unbind(-1)
-    zero = torch.zeros_like(x)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    identity = torch.eye(3, dtype=start.dtype)
-    turned = identity + skew + skew @ skew / (1 + cosine).clamp_min(1e-12)
-    flipped = 2 * across[:, :, None] * across[:, None, :] - identity
-    return torch.where(1 + cosine < 1e-9, flipped, turned)
