@@ -24,8 +24,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..command_line import parse_arguments
-from ..processing.datasets.token_dataset import require_login
-from ..processing.files.folder_or_hub import push_target
+from ..processing.files.folder_or_hub import push_target, require_login
 from ..processing.files.output_folder import writing_to
 from ..processing.files.processes import is_first_process
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint

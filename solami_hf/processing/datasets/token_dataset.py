@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..files.atomic_write import atomic_write
-from ..files.folder_or_hub import check_source, hub_id
+from ..files.folder_or_hub import check_source, hub_id, require_login
 from ..fingerprints import codec_fingerprint
 from .manifests import SPLITS
 
@@ -352,17 +352,6 @@ def _told(report: dict) -> str:
 
 
 _TOLD_BY = ["README.md", *(f"{config}/report.json" for config in ("motion", "speech", "chat"))]
-
-
-def require_login(api: HfApi, repo_id: str) -> None:
-    """ValueError when nobody is logged in, who could push to a repository."""
-    try:
-        api.whoami()
-    except (LocalTokenNotFoundError, HfHubHTTPError) as error:
-        raise ValueError(
-            f"{repo_id} is a Hub repository, but the Hub does not know you ({error}); log in with `hf auth login`, or "
-            "name a folder"
-        ) from error
 
 
 def begin_repo(repo_id: str, folder: Path) -> None:

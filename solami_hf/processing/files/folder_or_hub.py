@@ -15,7 +15,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,17 @@ def push_target(argument: str, name: str) -> str:
     if found is None:
         raise ValueError(f"`{argument}` is {name!r}, expected OWNER/NAME{_hint(name)}")
     return found
+
+
+def require_login(api: HfApi, repo_id: str) -> None:
+    """ValueError when nobody is logged in, who could push to a repository."""
+    try:
+        api.whoami()
+    except (LocalTokenNotFoundError, HfHubHTTPError) as error:
+        raise ValueError(
+            f"{repo_id} is a Hub repository, but the Hub does not know you ({error}); log in with `hf auth login`, or "
+            "name a folder"
+        ) from error
 
 
 def _explicit(text: str) -> str:
