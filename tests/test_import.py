@@ -38,7 +38,7 @@ HEAVY = [
 
 
 def run(code: str, *words: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
