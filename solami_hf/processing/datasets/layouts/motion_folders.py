@@ -194,7 +194,7 @@ def textgrid_words(text: str) -> str:
     return " ".join(word for word in words[1:] if word)
 
 
-_PEOPLE, _SUFFIXES = ("P1", "P2"), (".npz", ".bvh")
+_PEOPLE, _PERSON_SUFFIXES = ("P1", "P2"), (".npz", ".bvh")
 
 
 def is_inter_x(source: Path) -> bool:
@@ -230,7 +230,7 @@ def read_inter_x(source: Path, kind: str) -> Iterator[dict | BadRow]:
 
 
 def _file(folder: Path, person: str) -> Path | None:
-    return next((p for suffix in _SUFFIXES if (p := folder / f"{person}{suffix}").is_file()), None)
+    return next((p for suffix in _PERSON_SUFFIXES if (p := folder / f"{person}{suffix}").is_file()), None)
 
 
 _PLACES = [("motions", ".npz"), ("motions", ".bvh"), ("motions", ".npy"), ("new_joint_vecs", ".npy")]
