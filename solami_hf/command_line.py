@@ -58,7 +58,7 @@ def parse_arguments(
         os.environ.update({name: str(value) for name, value in recipe.pop("env", {}).items()})
         known = {field.name for dataclass in dataclasses for field in fields(dataclass) if field.init}
         if unknown := sorted(map(str, recipe.keys() - known)):
-            raise ValueError(_not_listed(f"{found.config} has", unknown, prog))
+            raise ValueError(_not_listed(f"{found.config} has {', '.join(unknown)}", unknown, prog))
         values |= recipe
 
     class Parser(HfArgumentParser):
@@ -75,7 +75,7 @@ def parse_arguments(
         argv, return_remaining_strings=True, look_for_args_file=False
     )
     if rest:
-        raise ValueError(_not_listed("got", rest, prog))
+        raise ValueError(_not_listed(f"got {' '.join(rest)}", rest, prog))
     return tuple(parsed)
 
 
@@ -100,12 +100,10 @@ def _with_flags(argv: list[str], names: Sequence[str]) -> list[str]:
     return named + argv[count:]
 
 
-def _not_listed(lead: str, words: list[str], prog: str | None) -> str:
-    """The message for options that a command does not have, with the new names of those that had another one."""
+def _not_listed(told: str, words: list[str], prog: str | None) -> str:
+    """The message about options that a command does not have, with the new names of those that had another one."""
     new = {name: RENAMED[name] for word in words if (name := word.removeprefix("--").split("=")[0]) in RENAMED}
-    told = "".join(f"; {old} is called {name} now" for old, name in new.items())
-    separator = ", " if lead.endswith("has") else " "
-    return f"{lead} {separator.join(words)}, which `{prog} --help` does not list{told}"
+    return f"{told}, which `{prog} --help` does not list" + "".join(f"; {a} is called {b} now" for a, b in new.items())
 
 
 def read_recipe(path: str | Path) -> dict:

@@ -32,10 +32,11 @@ import numpy as np
 
 from ..command_line import parse_arguments
 from ..processing.audio.waveforms import read_audio, write_audio
+from ..processing.files.atomic_write import atomic_write
 from ..processing.files.output_folder import writing_to
 from ..processing.media_files import named_media
 from ..processing.motion.body import joint_positions, rest_joints, standing_height
-from ..processing.motion.motion_io import read_motion
+from ..processing.motion.motion_io import read_motion, write_motion
 from ..processing.rendering import raw_medium, sorted_blocks
 from ..report.page import Conversation, Performer, Scene, write_report
 from .folder.generate import LoadingArguments
@@ -45,6 +46,9 @@ logger = logging.getLogger(__name__)
 PROMPT = "you> "
 MOST_UNDONE = 2
 """Rounds that can be taken back; the state before each keeps keys and values of its own."""
+USER_PLACE = (0.0, 0.0, 1.5)
+"""Metres; where a user stands whose place is not known, or too far away to be seen."""
+FARTHEST = 10.0
 
 
 @dataclass
@@ -159,10 +163,6 @@ class Recorder:
 
     def write(self, user: dict, reply) -> dict:
         """Writes an answer to a message, and the list of all rounds; returns its entry."""
-        from ..processing.audio.waveforms import write_audio
-        from ..processing.files.atomic_write import atomic_write
-        from ..processing.motion.motion_io import write_motion
-
         number = len(self.rounds) + 1
         stem, paths = self.output / f"turn{number}", {"audio": None, "motion": None, "page": None}
         if reply.valid:
@@ -301,11 +301,6 @@ def _command(words: list[str], conversations: dict, current: str, out) -> str:
 def _told(current: str, conversations: dict, out) -> str:
     out.write(f"[{current}: {conversations[current][-1].rounds} rounds]\n")
     return current
-
-
-USER_PLACE = (0.0, 0.0, 1.5)
-"""Metres; where a user stands whose place is not known, or too far away to be seen."""
-FARTHEST = 10.0
 
 
 def write_turn_page(path: Path, number: int, name: str, user: dict, reply, audio: str | None) -> Path:

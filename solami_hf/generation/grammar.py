@@ -284,8 +284,9 @@ def sliced_head(model, grammar: AnswerGrammar):
     sliced = _SlicedHead(head, grammar.media_rows(head.out_features))
 
     def look_at_last(module, args, kwargs):
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        sliced.past_text(ids is not None and grammar.is_past_text(ids[:, -1]))
+        if sliced.is_of_this_thread():
+            ids = kwargs.get("input_ids", args[0] if args else None)
+            sliced.past_text = ids is not None and grammar.is_past_text(ids[:, -1])
 
     hook = model.register_forward_pre_hook(look_at_last, with_kwargs=True)
     model.set_output_embeddings(sliced)
@@ -297,30 +298,27 @@ def sliced_head(model, grammar: AnswerGrammar):
 
 
 class _SlicedHead(torch.nn.Module):
-    """Stands for a head: of one token of this thread, past the text, it computes `rows` of the logits only."""
+    """Stands for a head: of one token of its thread it computes `rows` of the logits only, once `past_text` is set."""
 
     def __init__(self, head: torch.nn.Linear, rows: slice | torch.LongTensor):
         super().__init__()
         self.head = head
         self.rows = rows if isinstance(rows, slice) else rows.to(head.weight.device)
         self.some, self.bias = head.weight[self.rows], None if head.bias is None else head.bias[self.rows]
-        self._thread, self._past_text = threading.get_ident(), False
+        self._thread, self.past_text = threading.get_ident(), False
 
     @property
     def weight(self) -> torch.Tensor:
         return self.head.weight
 
-    def past_text(self, past_text: bool) -> None:
-        """Notes whether the next call comes behind the text; calls from other threads see the whole head."""
-        if threading.get_ident() == self._thread:
-            self._past_text = past_text
+    def is_of_this_thread(self) -> bool:
+        """False for calls from other threads, which see the whole head."""
+        return threading.get_ident() == self._thread
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        if not (threading.get_ident() == self._thread and self._past_text and hidden.shape[1] == 1):
+        if not (self.is_of_this_thread() and self.past_text and hidden.shape[1] == 1):
             return self.head(hidden)
-        some = torch.nn.functional.linear(
-            hidden, self.some, self.bias
-        )  # under autocast of another dtype than `hidden`
+        some = torch.nn.functional.linear(hidden, self.some, self.bias)  # under autocast of another dtype
         logits = some.new_full((*some.shape[:-1], self.head.out_features), float("-inf"))
         logits[..., self.rows] = some
         return logits

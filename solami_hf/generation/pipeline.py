@@ -134,7 +134,9 @@ class SolamiPipeline:
                 too long, an unknown voice, an option that is unknown or asks for several answers, or too few
                 `max_new_tokens` for any answer.
         """
-        conversations = [read_motions(messages) if messages else messages for messages in conversations]
+        conversations = [
+            read_motions(messages, self.processor) if messages else messages for messages in conversations
+        ]
         for messages in conversations:
             if not messages or messages[-1]["role"] != "user":
                 raise ValueError("a conversation to answer must end with the user's turn")

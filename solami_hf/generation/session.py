@@ -312,7 +312,8 @@ class DialogueSession:
         message = turn if isinstance(turn, dict) and "role" in turn else {"role": "user", "content": turn}
         if message["role"] != "user":
             raise ValueError(f"a session answers the user, got a message of role {message['role']!r}")
-        ((encoded,),) = self.pipeline.processor.encode_media([read_motions([message])])
+        processor = self.pipeline.processor
+        ((encoded,),) = processor.encode_media([read_motions([message], processor)])
         check_turn(encoded)
         return encoded
 

@@ -31,6 +31,7 @@ from ..processing.files.atomic_write import atomic_write
 
 logger = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
+LOSS_PLOT = "loss.png"
 _TAGS = ["solami", "smpl-x", "human-motion"]
 # Kind -> tags, library, and the task that results are listed under.
 _MODEL_KINDS = {
@@ -316,10 +317,6 @@ def metric_card(
     return str(card)
 
 
-NAME = "loss.png"
-_WIDTH, _HEIGHT, _DPI = 7, 3, 100
-
-
 def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
     """Writes `folder/loss.png` from Trainer's log, and returns its name; "" without a loss or without matplotlib.
 
@@ -335,7 +332,7 @@ def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(7, 3), dpi=100, layout="constrained")
     axes = FigureCanvasAgg(figure).figure.subplots()
     for name, points in series.items():
         if points:
@@ -344,9 +341,9 @@ def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
     axes.set(xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_write(Path(folder) / NAME) as temporary:
+    with atomic_write(Path(folder) / LOSS_PLOT) as temporary:
         figure.savefig(temporary, format="png")
-    return NAME
+    return LOSS_PLOT
 
 
 def _held_out(name: str) -> bool:

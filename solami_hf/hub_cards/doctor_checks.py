@@ -10,7 +10,6 @@ from ..processing.files.folder_or_hub import hub_id
 from .push_plan import read_json
 from .push_refusals import Finding
 
-_INIT = "take the layout from the tokenizer anew: `solami init` from the backbone, and train again"
 _ONE_SAVE = "put back config and tokenizer of one and the same checkpoint"
 
 

@@ -63,4 +63,20 @@ def write_remote_code(folder: str | os.PathLike, first: str | os.PathLike) -> No
             os.replace(temporary, path)
 
 
-__all__ = ["remote_modules", "write_remote_code"]
+class CarriesItsCode:
+    """A base, before that of transformers, for models whose saved folders load by `trust_remote_code`.
+
+    Attributes:
+        code_file: `__file__` of the module that defines the model.
+    """
+
+    code_file: str
+
+    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
+        """As in transformers, with the code that loads the folder."""
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            write_remote_code(save_directory, self.code_file)
+
+
+__all__ = ["CarriesItsCode", "remote_modules", "write_remote_code"]

@@ -47,7 +47,7 @@ class CheckpointModels:
 
     def __init__(self, given: dict, voices: Voices | None, speech_levels: int):
         self.loaded, self._voices, self.speech_levels = dict(given), voices, speech_levels
-        self._place: tuple | None = None
+        self._checkpoint: tuple | None = None
         self._placement: dict = {}
         self._known: dict[str, bool] = {}
 
@@ -61,7 +61,7 @@ class CheckpointModels:
         if os.path.isdir(path):
             path = os.path.abspath(path)  # the program may go to another folder
             self._known = {name: os.path.isfile(os.path.join(path, name, "config.json")) for name in CODECS}
-        self._place = path, hub
+        self._checkpoint = path, hub
 
     def place(self, device, dtype) -> None:
         """Moves the models to a device and a dtype, those that are loaded later too; None leaves either as it is."""
@@ -74,7 +74,7 @@ class CheckpointModels:
         """A model, loaded on first use; ValueError where there is none."""
         if self.loaded[name] is None:
             hint = f"pass {name}=... to SolamiProcessor, or save_pretrained a processor that has one"
-            if self._place is None:
+            if self._checkpoint is None:
                 raise ValueError(f"this processor has no {name}; {hint}")
             path, hub = self._source()
             try:
@@ -88,7 +88,7 @@ class CheckpointModels:
 
     def has(self, name: str) -> bool:
         """True if the processor, or the checkpoint that it comes from, has such a model."""
-        if self.loaded[name] is not None or self._place is None:
+        if self.loaded[name] is not None or self._checkpoint is None:
             return self.loaded[name] is not None
         if name not in self._known:  # asked once: the answer may come from the hub
             path, hub = self._source()
@@ -101,7 +101,7 @@ class CheckpointModels:
     def voices(self) -> Voices:
         """The checkpoint's voices, read on first use."""
         if self._voices is None:
-            if self._place is None:
+            if self._checkpoint is None:
                 self._voices = Voices()
             else:
                 path, hub = self._source()
@@ -110,7 +110,7 @@ class CheckpointModels:
 
     def _source(self) -> tuple:
         """Folder or hub id of the checkpoint, and keyword arguments of the hub; FileNotFoundError where it is gone."""
-        path, hub = self._place
+        path, hub = self._checkpoint
         if os.path.isabs(path) and not os.path.isdir(path):
             raise FileNotFoundError(
                 f"the checkpoint folder {path} is gone, and its codecs or voices had not been read yet; put it back, "

@@ -253,7 +253,7 @@ def test_other_capture_formats_are_read_before(tiny_processor):
     with pytest.raises(FileNotFoundError, match="no motion file at nothing.bvh"):
         tiny_processor.encode_motion(["nothing.bvh"])
     message = {"role": "user", "content": [{"type": "motion", "path": str(path)}, {"type": "text", "text": "hi"}]}
-    (read,) = read_motions([message])
+    (read,) = read_motions([message], tiny_processor)
     assert isinstance(read["content"][0]["motion"], SmplxMotion) and read["content"][1] is message["content"][1]
     assert tiny_processor.apply_chat_template([read]).startswith("[Human]: hi")
 

@@ -26,10 +26,10 @@ import logging
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from ...processing.files.output_folder import writing_to
 from ...command_line import parse_arguments
-from ...processing.files.processes import is_first_process
 from ...processing.files.atomic_write import atomic_write
+from ...processing.files.output_folder import writing_to
+from ...processing.files.processes import is_first_process
 
 logger = logging.getLogger(__name__)
 KINDS = {"pretrain": ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s"), "chat": ("chat",)}
@@ -118,9 +118,9 @@ def run(args: EvaluateArguments) -> Path:
 
 
 def _run(args: EvaluateArguments, output: Path) -> None:
-    from .parts import Measures, Parts
     from .answer_pairs import Results
     from .evaluate_results import Options, evaluate_results
+    from .parts import Measures, Parts
 
     folders = [folder for name in args.results for folder in _results_in(Path(name))]
     opened = [Results(folder, args.data) for folder in folders]
@@ -198,8 +198,7 @@ def _judge(args: EvaluateArguments, output: Path):
 
 def write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
     """`evaluation.json`, `.md` and `.html`, and the model card's figures where `card` names a folder."""
-    from .tables import eval_results, model_index, update_card
-    from .tables import as_html, as_markdown, side_by_side, tables_of
+    from .tables import as_html, as_markdown, eval_results, model_index, side_by_side, tables_of, update_card
 
     tables = side_by_side(found) + [table for evaluation in found for table in tables_of(evaluation)]
     by_model: dict[str, list] = {}

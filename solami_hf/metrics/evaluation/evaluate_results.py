@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 from ...processing.files.processes import is_first_process
 from ..judging import JudgeSettings
-from .figures import Figures, latency, multimodality, parts_of
-from .intervals import Estimate, summarize
-from .judged import Judged
-from .parts import Parts
 from .answer_pairs import PARTS, Pair, Results
+from .figures import Figures, latency, multimodality, parts_of
+from .intervals import Estimate, difference, summarize
+from .judged import Judged
 from .media import views_of
-from .intervals import difference
+from .parts import Parts
 
 logger = logging.getLogger(__name__)
 

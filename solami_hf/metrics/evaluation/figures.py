@@ -6,13 +6,15 @@ parts hold, by the same functions as in their modules, because a bootstrap needs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+
 import numpy as np
+
 from .. import motion_math
+from .answer_pairs import PARTS, Pair
 from .intervals import Estimate, OfSets, Ratio
 from .parts import Part, Parts
-from .answer_pairs import PARTS, Pair
-import re
 
 FRAME_FIGURES = ("mpjpe", "pa_mpjpe", "bone_angle", "rotation_error", "angle_error")
 TIMES = {

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from ..judging import SCORES, JudgeSettings
-from .intervals import Estimate, Ratio
 from .answer_pairs import Pair
+from .intervals import Estimate, Ratio
 
 COUNTED = ("requests", "from_cache", "prompt_tokens", "completion_tokens", "cost", "paid", "failed_marks")
 

@@ -3,13 +3,14 @@ of the references against each other, jittered ones, shuffled ones."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
+
 import numpy as np
+
 from ...processing.motion.smplx_motion import SmplxMotion
 from ..asr import SAMPLING_RATE
-from .answer_pairs import NOISE, Medium
-from dataclasses import replace
-from .answer_pairs import Pair
+from .answer_pairs import NOISE, Medium, Pair
 
 NOISE_WORDS = 0.1
 """Share of words that are replaced in a jittered text."""

@@ -23,8 +23,8 @@ from ...processing.files.processes import processes
 from ...processing.synthesize.writers import content_hash
 from .. import folder_of
 from ..motion_math import check_joints, kinetic_set
-from .media import joints_of, motion_of, sound_of
 from .answer_pairs import Medium
+from .media import joints_of, motion_of, sound_of
 
 logger = logging.getLogger(__name__)
 

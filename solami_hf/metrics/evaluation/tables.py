@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from pathlib import Path
+
 import jinja2
 import yaml
-from .media import VIEWS
-from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
+
 from ...hub_cards.cards import with_results
 from ...processing.files.atomic_write import atomic_write
+from .media import VIEWS
 
 PAPER = ("fid", "diversity", "pa_mpjpe", "rotation_error", "similarity", "relevance", "consistency", "total")
 """The columns of the paper's table; the others follow in a second one."""

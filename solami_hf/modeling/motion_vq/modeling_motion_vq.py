@@ -17,7 +17,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ..remote_code import write_remote_code
+from ..remote_code import CarriesItsCode
 from .configuration_motion_vq import SolamiMotionVQConfig
 from .motion_representation import raw_features, represent
 from .quantizers import EmaQuantizer, FiniteScalarQuantizer, Float32Buffers, fixed_normal, perplexity, usage
@@ -330,7 +330,7 @@ class TransformVQ(nn.Module):
         self.decoder = TransformMLP([config.transform_code_dim, *hidden, size])
 
 
-class SolamiMotionVQPreTrainedModel(PreTrainedModel):
+class SolamiMotionVQPreTrainedModel(CarriesItsCode, PreTrainedModel):
     """Weight initialisation and loading of the motion tokenizers."""
 
     config_class = SolamiMotionVQConfig
@@ -341,11 +341,7 @@ class SolamiMotionVQPreTrainedModel(PreTrainedModel):
         *("mean", "std", "transform_mean", "transform_std"),
     ]
 
-    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
-        """As in transformers, with the code that loads the folder by `trust_remote_code`."""
-        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        if is_main_process:
-            write_remote_code(save_directory, __file__)
+    code_file = __file__
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

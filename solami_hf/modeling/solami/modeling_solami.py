@@ -11,21 +11,17 @@ import os
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaModel, LlamaPreTrainedModel
 
-from ..remote_code import write_remote_code
+from ..remote_code import CarriesItsCode
 from .configuration_solami import SolamiConfig
 from .vocabulary import add_modality_tokens
 
 
-class SolamiPreTrainedModel(LlamaPreTrainedModel):
+class SolamiPreTrainedModel(CarriesItsCode, LlamaPreTrainedModel):
     """Weight initialisation and loading, as Llama's."""
 
     config_class = SolamiConfig
 
-    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
-        """As in transformers, with the code that loads the folder by `trust_remote_code`."""
-        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        if is_main_process:
-            write_remote_code(save_directory, __file__)
+    code_file = __file__
 
 
 class SolamiModel(SolamiPreTrainedModel, LlamaModel):

@@ -22,7 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
-from ..remote_code import write_remote_code
+from ..remote_code import CarriesItsCode
 from ..speech_codec.codec_interface import mask_lengths
 from .configuration_soundstorm import SolamiSoundStormConfig
 from .soundstorm_masking import Draws, fill_levels, fill_upstream
@@ -203,7 +203,7 @@ class SoundStormLayer(GradientCheckpointingLayer):
         return self.norm(torch.add(hidden, self.feed_forward_out(hidden), alpha=0.5))
 
 
-class SolamiSoundStormModel(PreTrainedModel):
+class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
     """Fills levels 1, 2, ... of the speech codec's codes, given level 0 and the codes of a voice.
 
     `solami_hf.modeling.convert.convert_soundstorm` loads the original's checkpoints into it.
@@ -231,11 +231,7 @@ class SolamiSoundStormModel(PreTrainedModel):
         self.head_bias = nn.Parameter(torch.empty(levels, codes))
         self.post_init()
 
-    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
-        """As in transformers, with the code that loads the folder by `trust_remote_code`."""
-        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        if is_main_process:
-            write_remote_code(save_directory, __file__)
+    code_file = __file__
 
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range

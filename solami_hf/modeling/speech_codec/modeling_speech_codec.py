@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..motion_vq.quantizers import Float32Buffers, add_over_ranks, fixed_normal, take_from_first_rank
-from ..remote_code import write_remote_code
+from ..remote_code import CarriesItsCode
 from .codec_interface import (
     SolamiSpeechCodecDecoderOutput,
     SolamiSpeechCodecEncoderOutput,
@@ -444,7 +444,7 @@ class SpeechCodecQuantizer(nn.Module):
         return passed[0], passed[1], codes, commitment / len(self.levels)
 
 
-class SolamiSpeechCodecModel(PreTrainedModel):
+class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
     """SpeechTokenizer's architecture: 16 kHz speech to residual codes at 50 frames per second, and back.
 
     `solami_hf.modeling.convert.convert_speech_codec` loads the original's checkpoints into it.
@@ -465,11 +465,7 @@ class SolamiSpeechCodecModel(PreTrainedModel):
         self.decoder = SpeechCodecDecoder(config)
         self.post_init()
 
-    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
-        """As in transformers, with the code that loads the folder by `trust_remote_code`."""
-        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        if is_main_process:
-            write_remote_code(save_directory, __file__)
+    code_file = __file__
 
     def _init_weights(self, module: nn.Module) -> None:
         # Orthogonal rows of length 1: with PyTorch's default the latent is nearly constant and training stalls.

@@ -9,7 +9,6 @@ from importlib import resources
 from ..rendering import TASKS
 
 MOTION_TASKS = ("motion_to_text", "text_to_motion", "motion_to_motion")
-SPEECH_TASKS = ("text_to_speech", "speech_to_text", "speech_to_speech")
 
 
 @cache

@@ -69,8 +69,12 @@ def read_motion(
         return motion if fps is None else resample_motion(motion, fps)
 
 
-def read_motions(messages: list[dict]) -> list[dict]:
+def read_motions(messages: list[dict], processor) -> list[dict]:
     """Messages whose motion files, of any known format, are read: a processor takes motions and SMPL-X `.npz` alone.
+
+    Args:
+        messages: as in `SolamiProcessor.apply_chat_template`.
+        processor: its motion codec's rate is that of the motions.
 
     Raises:
         FileNotFoundError, ValueError: as `read_motion`, or what is no message.
@@ -81,7 +85,7 @@ def read_motions(messages: list[dict]) -> list[dict]:
         medium = raw_medium(block) if block["type"] == "motion" else None
         if not isinstance(medium, (str, os.PathLike)):
             return block
-        return {"type": "motion", "motion": read_motion(medium, fps=None)}
+        return {"type": "motion", "motion": read_motion(medium, processor.motion_codec.config.fps)}
 
     return [m if isinstance(m["content"], str) else {**m, "content": list(map(read, m["content"]))} for m in messages]
 
