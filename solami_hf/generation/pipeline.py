@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from transformers import DynamicCache
 
 from ..modeling.solami.configuration_solami import require_layout
 from ..processing.answers import Answer
+from ..processing.audio.recognition import as_recogniser
 from ..processing.batching import pad_left
 from ..processing.motion.motion_io import read_motions
 from ..processing.motion.smplx_motion import SmplxMotion
@@ -18,6 +20,7 @@ from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import check_messages, drop_oldest_rounds, sorted_blocks
 from .cache import growing
 from .grammar import AnswerGrammar, grammar_of, sliced_head
+from .hearing import with_words
 from .loading import answering, input_device, load_model, processor_source
 from .settings import generate_options
 
@@ -61,11 +64,15 @@ class SolamiPipeline:
         processor (`SolamiProcessor`): with both codecs.
         max_new_tokens (`int`, *optional*): longest answer; by default what the model's generation config says, else
             the paper's 600.
+        asr (*optional*): recognises the user's speech where the checkpoint reads words (`hearing`): a Hub id, a
+            folder, a loaded recogniser of transformers or faster-whisper, or a function from clips (T,) at 16 kHz to
+            texts; by default the Whisper tiny.en that `solami_hf[eval]` installs.
     """
 
-    def __init__(self, model, processor, max_new_tokens: int | None = None):
+    def __init__(self, model, processor, max_new_tokens: int | None = None, asr=None):
         require_layout(model.config)
         self.model, self.processor = model.eval(), processor
+        self._asr = asr
         self.max_new_tokens = max_new_tokens or model.generation_config.max_new_tokens or 600
 
     @classmethod
@@ -79,6 +86,7 @@ class SolamiPipeline:
         merge: bool = False,
         codec_device=None,
         codec_dtype: torch.dtype | None = None,
+        asr=None,
         **kwargs,
     ) -> SolamiPipeline:
         """Loads a checkpoint, or an adapter on the model that it was trained on.
@@ -86,7 +94,7 @@ class SolamiPipeline:
         Args:
             path: folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`).
             dtype: of the language model; `torch_dtype` is the same.
-            max_new_tokens: longest answer, see above.
+            max_new_tokens, asr: see above.
             quantization, base, merge: see `loading.load_model`.
             codec_device, codec_dtype: of codecs and acoustic model; by default the language model's first device, and
                 float32.
@@ -99,7 +107,7 @@ class SolamiPipeline:
         source, hub = processor_source(path, base, **kwargs)
         processor = SolamiProcessor.from_pretrained(source, **hub)
         model = load_model(path, dtype=dtype, quantization=quantization, base=base, merge=merge, **kwargs)
-        pipeline = cls(model, processor, max_new_tokens)
+        pipeline = cls(model, processor, max_new_tokens, asr)
         processor.place_codecs(input_device(model) if codec_device is None else codec_device, codec_dtype)
         for codec in (processor.motion_codec, processor.speech_codec):  # fail now, not in the first answer
             codec.eval()
@@ -134,9 +142,7 @@ class SolamiPipeline:
                 too long, an unknown voice, an option that is unknown or asks for several answers, or too few
                 `max_new_tokens` for any answer.
         """
-        conversations = [
-            read_motions(messages, self.processor) if messages else messages for messages in conversations
-        ]
+        conversations = [self.perceive(messages) if messages else messages for messages in conversations]
         for messages in conversations:
             if not messages or messages[-1]["role"] != "user":
                 raise ValueError("a conversation to answer must end with the user's turn")
@@ -149,6 +155,20 @@ class SolamiPipeline:
         ids = self.generate_prompts(prompts, **options)
         answers = [self.processor.parse_response(row) for row in ids]
         return [self.reply(answer, decode, voice) for answer, voice in zip(answers, voices, strict=True)]
+
+    @cached_property
+    def asr(self):
+        """The recogniser of the user's speech, from clips (T,) at 16 kHz to texts; loaded on first use."""
+        return as_recogniser(self._asr)
+
+    def perceive(self, messages: list[dict]) -> list[dict]:
+        """Messages as the processor takes them: motion files are read, and speech is recognised where words are read.
+
+        Raises:
+            ValueError: what is no message, or an unreadable file.
+        """
+        messages, hearing = read_motions(messages, self.processor), self.processor.hearing
+        return with_words(messages, hearing, lambda clips: self.asr(clips))
 
     def generate_ids(self, conversations: list[list[dict]], **generate_kwargs) -> list[list[int]]:
         """Generated ids (without prompt) of conversations whose media are codes, of which nothing is left out."""

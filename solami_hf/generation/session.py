@@ -27,7 +27,6 @@ from transformers import DynamicCache, StoppingCriteria
 
 from ..processing.files.atomic_write import atomic_write
 from ..processing.fingerprints import codec_fingerprint, model_fingerprint
-from ..processing.motion.motion_io import read_motions
 from .loading import answering, input_device
 from .pipeline import Reply, SolamiPipeline, check_turn
 from .streaming import LOOKAHEAD, Event, stream_answer
@@ -201,6 +200,7 @@ class DialogueSession:
                 "markers": layout.markers,
                 "modalities": layout.modalities,
                 "interleaved": self.pipeline.processor.interleaved,
+                "hearing": self.pipeline.processor.hearing,
                 "codecs": _codecs(self.pipeline.processor),
                 "rounds": [{"user": past.user, "answer_ids": past.answer_ids} for past in self._rounds],
             }
@@ -235,8 +235,9 @@ class DialogueSession:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path} is damaged, it is no session that was saved ({error!r})") from None
         layout, processor = pipeline.model.config, pipeline.processor
-        for name, it in (("markers", layout), ("modalities", layout), ("interleaved", processor)):
-            if state.get(name, False) != getattr(it, name):
+        ours = {"markers": layout.markers, "modalities": layout.modalities, "interleaved": processor.interleaved}
+        for name, value in {**ours, "hearing": processor.hearing}.items():
+            if state.get(name, {"interleaved": False, "hearing": "codes"}.get(name)) != value:
                 raise ValueError(f"the session in {folder} was made with another vocabulary or format ({name} differ)")
         for name, ours in _codecs(processor).items():
             if state["codecs"].get(name) != ours:
@@ -312,8 +313,7 @@ class DialogueSession:
         message = turn if isinstance(turn, dict) and "role" in turn else {"role": "user", "content": turn}
         if message["role"] != "user":
             raise ValueError(f"a session answers the user, got a message of role {message['role']!r}")
-        processor = self.pipeline.processor
-        ((encoded,),) = processor.encode_media([read_motions([message], processor)])
+        ((encoded,),) = self.pipeline.processor.encode_media([self.pipeline.perceive([message])])
         check_turn(encoded)
         return encoded
 

@@ -84,8 +84,8 @@ def _ends(folder: Path, config) -> list[Finding]:
         told = f"eos_token_id is {known}, but <eos> is {eos}"
         found.append(Finding("generation_config.json", told, f"set it to {eos}; answers would never end"))
     processor = read_json(folder / "processor_config.json")
-    for name in ("answer_format", "interleaved"):
-        ours, theirs = getattr(config, name), processor.get(name)
+    for name in ("answer_format", "interleaved", "hearing"):
+        ours, theirs = getattr(config, name, None), processor.get(name)
         if theirs not in (None, ours):
             told = f"{name} is {ours}, but the processor's is {theirs}"
             found.append(Finding("config.json", told, "set both to what the model was trained on"))

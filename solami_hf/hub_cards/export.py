@@ -83,6 +83,7 @@ def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dty
             "training data"
         )
     model.config.codecs, model.config.answer_format = codecs, processor.answer_format
+    model.config.hearing = processor.hearing
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     processor.save_pretrained(folder)
 

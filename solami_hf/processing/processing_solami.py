@@ -18,7 +18,7 @@ from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin, TextKwargs
 
 from ..modeling.remote_code import write_remote_code
-from ..modeling.solami.configuration_solami import ANSWER_FORMATS
+from ..modeling.solami.configuration_solami import ANSWER_FORMATS, HEARING
 from ..modeling.solami.vocabulary import MODALITY_FORMATS, extend_tokenizer, flatten_levels, split_levels
 from ..modeling.speech_codec.speech_codec_adapter import as_speech_codec, load_speech_codec
 from .answers import Answer, parse_answer, with_chunks
@@ -35,6 +35,7 @@ from .rendering import (
     TokenRenderer,
     check_continued,
     check_messages,
+    heard,
     plain_codes,
     raw_medium,
     refuse_unknown,
@@ -65,6 +66,8 @@ class SolamiProcessor(ProcessorMixin):
         voices (`Voices`, *optional*): prompts of the speech codec that the acoustic model can continue.
         interleaved (`bool`): body, hand and speech of answers in chunks of equal time instead of one after the other,
             see `answers`; also in the packaged chat template.
+        hearing (`str`): what is read of a user's speech: its `"codes"`, its `"transcript"` (a text block beside the
+            sound), or `"both"`.
         frame_rates (`dict`, *optional*): codes a second of `speech` (all levels counted), `body` and `hand`; by
             default those of the codecs, and the paper's for one that is not given.
     """
@@ -82,14 +85,17 @@ class SolamiProcessor(ProcessorMixin):
         voices=None,
         interleaved=False,
         frame_rates=None,
+        hearing="codes",
     ):
+        if hearing not in HEARING:
+            raise ValueError(f"hearing must be one of {HEARING}, got {hearing!r}")
         if answer_format not in ANSWER_FORMATS:
             raise ValueError(f"answer_format must be one of {ANSWER_FORMATS}, got {answer_format!r}")
         chat_template = chat_template or _TEMPLATE.read_text(encoding="utf-8")
         super().__init__(tokenizer, chat_template=chat_template)
         self.auto_map = {"AutoProcessor": "processing_solami.SolamiProcessor"}
         self.characters = characters or {}
-        self.answer_format = answer_format
+        self.answer_format, self.hearing = answer_format, hearing
         if speech_codec is not None:
             load = load_speech_codec if isinstance(speech_codec, str | os.PathLike) else as_speech_codec
             speech_codec = load(speech_codec, lm_levels=speech_levels)
@@ -370,19 +376,12 @@ class SolamiProcessor(ProcessorMixin):
             sampling_rate: Hz of arrays of sound that tell no rate of their own, by default the speech codec's.
 
         Raises:
-            ValueError: what is no message, see `rendering.check_messages`, or an unreadable medium.
+            ValueError: what is no message, see `rendering.check_messages`, an unreadable medium, or sound of a user
+                without words where `hearing` is "transcript".
         """
         for conversation in conversations:
             check_messages(conversation)
-        copies = [
-            [
-                {**message, "content": [dict(block) for block in sorted_blocks(message["content"])]}
-                if not isinstance(message["content"], str)
-                else dict(message)
-                for message in conversation
-            ]
-            for conversation in conversations
-        ]
+        copies = [[self._copy(message) for message in conversation] for conversation in conversations]
         whose = [(b, m["role"]) for c in copies for m in c if not isinstance(m["content"], str) for b in m["content"]]
         media = [(block, raw_medium(block), role) for block, role in whose if block["type"] != "text"]
         for kind in ("motion", "audio"):
@@ -401,6 +400,13 @@ class SolamiProcessor(ProcessorMixin):
             kind = block["type"]
             block[kind] = plain_codes(kind, block[kind], with_transform=role != "assistant")
         return copies
+
+    def _copy(self, message: dict) -> dict:
+        """A message with blocks of its own, sorted; of a user's turn those that are read."""
+        if isinstance(message["content"], str):
+            return dict(message)
+        blocks = [dict(block) for block in sorted_blocks(message["content"])]
+        return {**message, "content": heard(blocks, self.hearing) if message["role"] == "user" else blocks}
 
     def apply_chat_template(
         self,
@@ -569,8 +575,7 @@ class SolamiProcessor(ProcessorMixin):
         rows = [media.values()] if count is None else zip(*media.values(), strict=True)
         contents = [[{"type": n, n: v} for n, v in zip(media, row, strict=True) if n != "text" or v] for row in rows]
         encoded = self.encode_media([[{"role": "user", "content": c}] for c in contents], of_audio["sampling_rate"])
-        pieces = [[p for block in c[0]["content"] for p in self.renderer.block(block)] for c in encoded]
-        ids = [self.renderer.join([(piece, False) for piece in p])["input_ids"].tolist() for p in pieces]
+        ids = [self.renderer.content(messages[0]["content"]).tolist() for messages in encoded]
         output = {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}
         padding = {"padding": False, **{name: options[name] for name in PADDING if name in options}}
         output = dict(self.tokenizer.pad(output, **padding))

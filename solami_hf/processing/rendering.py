@@ -1,8 +1,9 @@
-"""Messages and tasks rendered to ids and labels, and what of messages and keywords is checked before.
+"""Dialogues and tasks rendered to ids and labels, and what of messages and keywords is checked before.
 
-Codes become ids by adding the modality's first id; text runs are tokenized once and cached. No modality token ever
-passes through a string, and labels are exact because every piece knows whether it is trained on. The result equals the
-tokenization of the string that the chat template writes (tested), as all text runs end at added tokens.
+Codes become ids by adding the modality's first id; text runs are tokenized once and cached. All turns of a batch are
+written together, one array operation per part of a turn; one dialogue is a batch of one. No modality token ever passes
+through a string. The result equals the tokenization of the string that the chat template writes (tested), as all text
+runs end at added tokens.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ TASKS = {
     "speech_to_speech": ("audio", "audio"),
 }
 ROLES = ("system", "user", "assistant")
+SYSTEM, USER, ASSISTANT = range(3)
 CODES = ("trans", "body", "hand")
+KINDS = ("text", *CODES, "speech")
+_ENCLOSED = np.array([kind in BRACKETS for kind in KINDS])
 _BLOCKS = {
     "text": ("text",),
     "motion": ("motion", "path", "url"),
@@ -53,6 +57,46 @@ _LEFT_OUT = ("tools", "documents", "load_audio_from_video", "sanitize_control_to
 """Arguments of transformers that ask for nothing when they are empty."""
 
 
+class Turns:
+    """Turns of dialogues in order, and the parts that they hold: a text, then spans of codes.
+
+    Args:
+        row (N,): the dialogue of each turn, ascending.
+        role (N,): `SYSTEM`, `USER` or `ASSISTANT`.
+        turn (P,): the turn of each part, ascending.
+        kind (P,): of each part, as an index of `KINDS`; the text of a turn comes first.
+        begin, count (P,): where the ids of each part lie among `ids`.
+        ids: of all parts, without the tokens that enclose them.
+        is_open (N,): turns that are not ended, none by default.
+
+    Attributes:
+        length (N,): tokens of each turn, without the line break before it.
+    """
+
+    def __init__(self, row, role, turn, kind, begin, count, ids, is_open=None):
+        self.row, self.role, self.turn, self.kind = row, role, turn, kind
+        self.begin, self.count, self.ids = begin, count, ids
+        self.is_open = np.zeros(len(role), dtype=bool) if is_open is None else is_open
+        self.spoken, self.ended = role != SYSTEM, (role != SYSTEM) & ~self.is_open
+        self.enclosed = _ENCLOSED[kind]
+        self.size = count + 2 * self.enclosed
+        words, media = (np.bincount(turn[part], minlength=len(role)) > 0 for part in (kind == 0, kind > 0))
+        self.with_eot = (role == ASSISTANT) & words & media
+        self.length = self.sum(self.size) + self.with_eot + self.spoken + self.ended
+
+    def sum(self, of_parts: np.ndarray) -> np.ndarray:
+        """The sums (N,) over the parts of each turn."""
+        return np.bincount(self.turn, of_parts, len(self.role)).astype(np.int64)
+
+    def take(self, turns: np.ndarray) -> Turns:
+        """The turns with these numbers, in ascending order."""
+        number = np.full(len(self.role), -1)
+        number[turns] = np.arange(len(turns))
+        kept = number[self.turn] >= 0
+        parts = (number[self.turn][kept], self.kind[kept], self.begin[kept], self.count[kept])
+        return Turns(self.row[turns], self.role[turns], *parts, self.ids, self.is_open[turns])
+
+
 class TokenRenderer:
     """Renders messages and tasks with one tokenizer and vocabulary layout.
 
@@ -71,6 +115,11 @@ class TokenRenderer:
         self._text_cache: dict[tuple[str, bool], np.ndarray | None] = {}
         spans = [span["first_id"] + span["size"] for span in layout.modalities.values()]
         self._reserved = is_reserved(np.arange(max(*spans, *layout.markers.values()) + 1), layout)
+
+    @property
+    def hearing(self) -> str:
+        """What is read of a user's speech: `codes`, `transcript` or `both`."""
+        return getattr(self.layout, "hearing", "codes")
 
     def text(self, text: str, first: bool = False) -> np.ndarray:
         """Ids of a run of text. `first`: at the very start of a sequence, where some tokenizers add a space.
@@ -99,7 +148,7 @@ class TokenRenderer:
         return [self._text_cache[key] for key in keys]
 
     def codes(self, modality: str, codes) -> np.ndarray:
-        """Ids of a span of codes, with its begin and end tokens where the modality has them.
+        """Ids of codes.
 
         Raises:
             ValueError: a code is outside the modality's codebook, or there are no tokens for the modality.
@@ -113,22 +162,7 @@ class TokenRenderer:
                 f"{modality} codes must lie in 0..{span['size'] - 1}, got {codes.min()}..{codes.max()}; they were "
                 "probably made by another codec"
             )
-        ids = codes + span["first_id"]
-        if modality not in BRACKETS:
-            return ids
-        begin, end = (self.layout.markers[name] for name in BRACKETS[modality])
-        return np.concatenate([[begin], ids, [end]])
-
-    def block(self, block: dict) -> list:
-        """Pieces of one content block whose media are codes already."""
-        if block["type"] == "text":
-            return [block["text"]]
-        if block["type"] == "motion":
-            codes = block["motion"]
-            return [self.codes(name, codes[name]) for name in ("trans", "body", "hand") if _filled(codes.get(name))]
-        if block["type"] == "audio":
-            return [self.codes("speech", block["audio"]["codes"])]
-        raise ValueError(f"unknown content type {block['type']!r}; expected text, motion or audio")
+        return codes + span["first_id"]
 
     def task(self, instruction: str, source: dict, target: dict) -> dict:
         """A one-shot task: `[Human]: {instruction} {input}<eoh> [MMGPT]: {output}<eos>`.
@@ -140,12 +174,8 @@ class TokenRenderer:
         Returns:
             `{"input_ids", "labels"}`, arrays of shape `(T,)`; labels cover the output and its `<eos>` only.
         """
-        markers = self.layout.markers
-        lead = instruction + (" " if target["type"] == "text" else " This is input: ")
-        prompt = [np.array([markers["human"]]), lead, *self.block(source), np.array([markers["eoh"]]), " "]
-        prompt += [np.array([markers["mmgpt"]])]
-        answer = [*self._answer([target]), np.array([markers["eos"]])]
-        return self.join([(piece, False) for piece in prompt] + [(piece, True) for piece in answer])
+        lead = text_block(instruction + (" " if target["type"] == "text" else " This is input: "))
+        return self._render([(USER, *self._parts([lead, source])), (ASSISTANT, *self._parts([target]))], " ")
 
     def chat(
         self, messages: list[dict], add_generation_prompt: bool = False, continue_final_message: bool = False
@@ -160,81 +190,142 @@ class TokenRenderer:
         Returns:
             `{"input_ids", "labels"}`, arrays of shape `(T,)`.
         """
-        markers, pieces = self.layout.markers, []
-        for i, message in enumerate(messages):
-            if message["role"] == "system":
-                pieces += [(text, False) for text in (text_of(message["content"]), "\n")]
-                continue
-            if i and messages[i - 1]["role"] != "system":
-                pieces.append(("\n", False))
-            trained = message["role"] == "assistant"
-            role, end = ("mmgpt", "eos") if trained else ("human", "eoh")
-            pieces.append((np.array([markers[role]]), False))
-            pieces += [(piece, trained) for piece in self._content(message, trained)]
-            pieces.append((np.array([markers[end]]), trained))
-        if continue_final_message:
-            pieces.pop()  # the end of the last message
+        turns: list[tuple] = []
+        for message in messages:
+            role, (text, media) = ROLES.index(message["role"]), self._parts(message["content"])
+            if role == SYSTEM:
+                text += "" if continue_final_message and message is messages[-1] else "\n"
+                if turns and turns[-1][0] == SYSTEM:  # neighbouring texts are one run
+                    text = turns.pop()[1] + text
+            turns.append((role, text, media))
         if add_generation_prompt:
-            pieces += [("\n", False), (np.array([markers["mmgpt"]]), False)]
-        return self.join(pieces)
+            if turns[-1][0] == SYSTEM:
+                turns[-1] = (SYSTEM, turns[-1][1] + "\n", [])
+            turns.append((ASSISTANT, "", []))
+        return self._render(turns, is_open=add_generation_prompt or continue_final_message)
 
-    def _content(self, message: dict, is_answer: bool) -> list:
-        blocks = sorted_blocks(message["content"])
-        return self._answer(blocks) if is_answer else [piece for block in blocks for piece in self.block(block)]
+    def content(self, blocks: list[dict]) -> np.ndarray:
+        """Ids (T,) of content blocks whose media are codes, without a role."""
+        return self._render([(SYSTEM, *self._parts(blocks))])["input_ids"]
 
-    def _answer(self, blocks: list[dict]) -> list:
-        """Pieces of what the character says: its words, `<eot>` where media follow them, and these."""
-        words = [block["text"] for block in blocks if block["type"] == "text" and block["text"]]
-        media = [block for block in blocks if block["type"] != "text"]
-        pieces = [piece for block in media for piece in self.block(block)]
-        if self.chunks is not None and pieces:
-            chunks = np.concatenate([self.chunks.of_span(name, count) for name, count in _spans(media)])
-            pieces = [np.concatenate(pieces)[np.argsort(chunks, kind="stable")]]
-        if words and pieces:
-            words.append(np.array([self.layout.markers["eot"]]))
-        return words + pieces
+    def _parts(self, content) -> tuple[str, list[tuple[str, np.ndarray]]]:
+        """The text of a message's content, and name and ids of each span of codes."""
+        blocks, media = sorted_blocks(content), []
+        for block in blocks:
+            if block["type"] == "motion":
+                codes = block["motion"]
+                filled = (name for name in CODES if codes.get(name) is not None and len(codes[name]))
+                media += [(name, self.codes(name, codes[name])) for name in filled]
+            elif block["type"] == "audio":
+                media.append(("speech", self.codes("speech", block["audio"]["codes"])))
+            elif block["type"] != "text":
+                raise ValueError(f"unknown content type {block['type']!r}; expected text, motion or audio")
+        return "".join(block["text"] for block in blocks if block["type"] == "text"), media
 
-    def join(self, pieces: list) -> dict:
-        """Merges neighbouring strings, tokenizes them, and concatenates ids and labels."""
-        merged = []
-        for piece, trained in pieces:
-            if isinstance(piece, str) and merged and isinstance(merged[-1][0], str) and merged[-1][1] == trained:
-                merged[-1] = (merged[-1][0] + piece, trained)
-            else:
-                merged.append((piece, trained))
-        ids, labels = [], []
-        for i, (piece, trained) in enumerate(merged):
-            piece = self.text(piece, first=i == 0) if isinstance(piece, str) else piece
-            ids.append(piece)
-            labels.append(piece if trained else np.full(len(piece), IGNORE))
-        return {"input_ids": np.concatenate(ids), "labels": np.concatenate(labels)}
+    def _render(self, turns: list[tuple], separator: str = "\n", is_open: bool = False) -> dict:
+        """One sample of `(role, text, spans)` of each turn. `is_open`: the last turn is not ended."""
+        roles, parts = np.array([role for role, _, _ in turns]), []
+        for number, (role, text, media) in enumerate(turns):
+            if text:
+                parts.append((number, 0, self.text(text, first=number == 0 and role == SYSTEM)))
+            parts += [(number, KINDS.index(name), ids) for name, ids in media]
+        turn, kind, count = np.array([(t, k, len(ids)) for t, k, ids in parts], dtype=np.int64).reshape(-1, 3).T
+        values = np.concatenate([np.zeros(0, np.int64), *(ids for _, _, ids in parts)])
+        last = np.arange(len(roles)) == len(roles) - 1 if is_open else None
+        ids, trained, _ = self.write(
+            Turns(np.zeros_like(roles), roles, turn, kind, np.cumsum(count) - count, count, values, last), separator
+        )
+        return {"input_ids": ids.astype(np.int64), "labels": np.where(trained, ids, IGNORE).astype(np.int64)}
+
+    def write(self, turns: Turns, separator: str = "\n") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`(ids, trained, tokens of each turn)`: ids int32 and trained bool over all tokens of all turns."""
+        markers, number = self.layout.markers, len(turns.role)
+        answer = turns.role == ASSISTANT
+        follows = turns.spoken.copy()
+        follows[:1] = False
+        follows[1:] &= (turns.row[1:] == turns.row[:-1]) & turns.spoken[:-1]
+        gap = self.text(separator) if follows.any() else []
+        length = turns.length + follows * len(gap)
+        begin = np.cumsum(length) - length
+        out = np.empty(int(length.sum()), dtype=np.int32)
+        for i, token in enumerate(gap):
+            out[begin[follows] + i] = token
+        place = begin + follows * len(gap)
+        out[place[turns.spoken]] = np.where(answer, markers["mmgpt"], markers["human"])[turns.spoken]
+        place += turns.spoken
+        out[(begin + length - 1)[turns.ended]] = np.where(answer, markers["eos"], markers["eoh"])[turns.ended]
+        words = turns.sum(np.where(turns.kind == 0, turns.size, 0))
+        out[(place + words)[turns.with_eot]] = markers["eot"]
+        of_turn = turns.sum(turns.size)
+        start = (place - np.cumsum(of_turn) + of_turn)[turns.turn] + np.cumsum(turns.size) - turns.size
+        start += turns.with_eot[turns.turn] & (turns.kind > 0)
+        before, codes = np.cumsum(turns.count) - turns.count, np.arange(int(turns.count.sum()))
+        target = np.repeat(start + turns.enclosed - before, turns.count) + codes
+        out[target] = turns.ids[np.repeat(turns.begin - before, turns.count) + codes]
+        for kind in np.flatnonzero(_ENCLOSED):
+            here, (first, last) = turns.kind == kind, BRACKETS[KINDS[kind]]
+            out[start[here]], out[(start + turns.size - 1)[here]] = markers[first], markers[last]
+        untrained = np.where(answer, place - begin, length)
+        pairs = np.stack([untrained, length - untrained], axis=1).reshape(-1)
+        trained = np.repeat(np.tile([False, True], number), pairs)
+        if self.chunks is not None:
+            chunk = self._chunks(turns, start, target, len(out))
+            top = int(chunk.max(initial=0)) + 1
+            chunk[(begin + length - 1)[turns.ended]] = top
+            key = np.repeat(np.arange(number), length - untrained) * (top + 1) + chunk[trained]
+            out[trained] = out[trained][np.argsort(key, kind="stable")]
+        return out, trained, length
+
+    def _chunks(self, turns: Turns, start: np.ndarray, target: np.ndarray, size: int) -> np.ndarray:
+        """The chunk of each token: 0 for words, from 1 on for spans, which begin at `start` with codes at `target`."""
+        chunk = np.zeros(size, dtype=np.int64)
+        chunk[target] = np.repeat(turns.kind > 0, turns.count)
+        for kind in np.flatnonzero(_ENCLOSED):
+            here = turns.kind == kind
+            codes = target[np.repeat(here, turns.count)]
+            places = codes - 1 - np.repeat(start[here], turns.count[here])
+            chunk[codes] = 1 + self.chunks.of_codes(KINDS[kind], places)
+            first, last = start[here], (start + turns.size - 1)[here]
+            chunk[first], chunk[last] = 1, np.maximum(1, chunk[last - 1])
+        return chunk
+
+
+def text_block(text: str) -> dict:
+    """A content block with text."""
+    return {"type": "text", "text": text}
 
 
 def sorted_blocks(content) -> list[dict]:
     """Content blocks in the order in which they are rendered: text, motion, audio. A string is one text block."""
     if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content else []
+        return [text_block(content)] if content else []
     order = {"text": 0, "motion": 1, "audio": 2}
     return sorted(content, key=lambda block: order.get(block["type"], 3))
 
 
+UNHEARD = (
+    'a user\'s turn has sound without its transcript, and hearing="transcript" reads words; put {"type": "text", '
+    '"text": ...} beside the sound, or let a SolamiPipeline hear it, see its `asr`'
+)
+
+
+def heard(blocks: list[dict], hearing: str) -> list[dict]:
+    """Blocks of a user's turn without the sound, where words are read in its place.
+
+    Raises:
+        ValueError: there is sound, and no words are given.
+    """
+    kinds = {block["type"] for block in blocks}
+    if hearing != "transcript" or "audio" not in kinds:
+        return blocks
+    if "text" not in kinds:
+        raise ValueError(UNHEARD)
+    return [block for block in blocks if block["type"] != "audio"]
+
+
 def text_of(content) -> str:
+    """The words of a system message."""
     return content if isinstance(content, str) else "".join(block["text"] for block in content)
-
-
-def _spans(media: list[dict]):
-    """Name and number of codes of each span that `TokenRenderer.block` writes for motion and audio."""
-    for block in media:
-        if block["type"] == "audio":
-            yield "speech", len(block["audio"]["codes"])
-            continue
-        for name in ("trans", "body", "hand"):
-            if _filled(block["motion"].get(name)):
-                yield name, len(block["motion"][name])
-
-
-def _filled(codes) -> bool:
-    return codes is not None and len(codes) > 0
 
 
 def drop_oldest_rounds(messages: list[dict], fits) -> list[dict] | None:

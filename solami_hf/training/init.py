@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..command_line import parse_arguments
-from ..modeling.solami.configuration_solami import ANSWER_FORMATS
+from ..modeling.solami.configuration_solami import ANSWER_FORMATS, HEARING
 from ..processing.files.folder_or_hub import with_sources
 from ..processing.files.output_folder import atomic_folder
 from ..processing.files.text_files import read_json
@@ -25,7 +25,7 @@ class InitArguments:
     """Arguments of `solami init`."""
 
     backbone: str = field(
-        metadata={"help": "Folder or hub id of a decoder: Llama, GPT-2, Qwen, ... (also accepted as the first word)."}
+        metadata={"help": "Folder, hub id or .gguf file of a decoder: Llama, GPT-2, Qwen, ... (or as the first word)."}
     )
     motion_codec: str = field(metadata={"help": "Folder or hub id of a SolamiMotionVQModel."})
     output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
@@ -44,6 +44,10 @@ class InitArguments:
     interleaved: bool = field(
         default=False,
         metadata={"help": "Body, hand and speech of answers in chunks of equal time, for streaming, not in a row."},
+    )
+    hearing: str = field(
+        default="codes",
+        metadata={"help": f"What the model reads of a user's speech, one of {', '.join(HEARING)}."},
     )
 
 
@@ -65,7 +69,7 @@ def init(args: InitArguments) -> None:
     from transformers import AutoTokenizer
 
     from ..modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
-    from ..modeling.solami.backbones import extend_backbone
+    from ..modeling.solami.backbones import extend_backbone, gguf_file
     from ..processing.processing_solami import SolamiProcessor
 
     with atomic_folder(args.output) as folder:
@@ -73,7 +77,8 @@ def init(args: InitArguments) -> None:
         characters = read_characters(args.characters) if args.characters else None
         motion = SolamiMotionVQModel.from_pretrained(args.motion_codec)
         speech = read_speech(args)
-        tokenizer = AutoTokenizer.from_pretrained(args.backbone)
+        gguf = gguf_file(args.backbone)
+        tokenizer = AutoTokenizer.from_pretrained(Path(args.backbone).parent if gguf else args.backbone, **gguf)
         layout = {
             "sizes": motion.config.modality_sizes,
             "speech_codec": speech["speech_codec"],
@@ -87,9 +92,10 @@ def init(args: InitArguments) -> None:
             characters=characters,
             answer_format=args.answer_format,
             interleaved=args.interleaved,
+            hearing=args.hearing,
             **speech,
         )
-        model.config.interleaved = args.interleaved
+        model.config.interleaved, model.config.hearing = args.interleaved, args.hearing
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     added = sum(span["size"] for span in processor.modalities.values()) + len(processor.markers)

@@ -63,8 +63,10 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
         beside = [path for path in (Path(found), Path(found).parent) if (path / "processor_config.json").is_file()]
         processor = SolamiProcessor.from_pretrained(beside[0] if beside else base)
         if not beside:  # of a run that has not finished
-            processor.answer_format = _answer_format(Path(found).parent) or processor.answer_format
-        model.config.answer_format = processor.answer_format
+            told = _told(Path(found).parent)
+            processor.answer_format = told.get("answer_format") or processor.answer_format
+            processor.hearing = told.get("hearing") or processor.hearing
+        model.config.answer_format, model.config.hearing = processor.answer_format, processor.hearing
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         run = Path(found).parent
@@ -88,10 +90,10 @@ def find_adapter(source: str | Path) -> str:
     return found
 
 
-def _answer_format(run: Path) -> str | None:
-    """The answer format in a run's arguments."""
+def _told(run: Path) -> dict:
+    """A run's arguments, where it has written them."""
     path = run / "training_args.json"
-    return json.loads(path.read_text(encoding="utf-8"))["command"].get("answer_format") if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8"))["command"] if path.is_file() else {}
 
 
 def _card(name: str, adapter: str, base: str) -> str:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from datasets import Dataset, NamedSplit
 
 from ..command_line import parse_arguments, run_command
+from ..modeling.solami.configuration_solami import check_layout
 from ..processing.datasets.token_dataset import split_names
 from ..processing.files.folder_or_hub import check_source
 from ..processing.files.output_folder import writing_to
@@ -34,6 +35,10 @@ class SftArguments(LanguageModelArguments):
 
     answer_format: str | None = field(
         default=None, metadata={"help": "motion_speech or text_motion_speech; by default the processor's."}
+    )
+    hearing: str | None = field(
+        default=None,
+        metadata={"help": "What of the user's speech is read: codes, transcript or both; by default the processor's."},
     )
 
 
@@ -68,9 +73,11 @@ def sft(args: SftArguments, training_args) -> dict:
     """
     check_source("token dataset", args.data)  # before the model is loaded
     model, processor = load_model_and_processor(args)
-    args = replace(args, answer_format=args.answer_format or processor.answer_format)
-    answer_format = args.answer_format
+    answer_format, hearing = args.answer_format or processor.answer_format, args.hearing or processor.hearing
+    args = replace(args, answer_format=answer_format, hearing=hearing)
     processor.answer_format = model.config.answer_format = answer_format
+    processor.hearing = model.config.hearing = hearing
+    check_layout(model.config)
     train = chat_samples(args, processor, "train", training_args, answer_format)
     train = train.select(np.random.default_rng(training_args.seed).permutation(len(train)))
     evals = {}

@@ -66,7 +66,7 @@ def rendered(words, parts, grammar, config, chunk_seconds):
         blocks.append({"type": "motion", "motion": {"body": parts["body"], "hand": parts["hand"]}})
     if len(parts["speech"]):
         blocks.append({"type": "audio", "audio": {"codes": parts["speech"]}})
-    media = np.concatenate(renderer._answer(blocks)).tolist() if blocks else []
+    media = renderer.chat([{"role": "assistant", "content": blocks}])["input_ids"][1:-1].tolist()
     eot = [MARKERS["eot"]] if len(words) and media else []
     return [*map(int, words), *eot, *media, MARKERS["eos"]]
 

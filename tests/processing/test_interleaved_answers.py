@@ -13,14 +13,14 @@ MODALITIES, MARKERS = build_layout({"speech": 64, "body": 32, "hand": 32, "trans
 CONFIG = SimpleNamespace(modalities=MODALITIES, markers=MARKERS, answer_format="motion_speech", speech_levels=1)
 
 
-def render(body, hand, speech, config=CONFIG):
-    renderer = TokenRenderer(None, config, interleaved=True)
+def render(body, hand, speech, config=CONFIG, interleaved=True):
+    """An answer as it is trained on, without the character's role marker."""
+    renderer = TokenRenderer(None, config, interleaved)
     blocks = [
         {"type": "motion", "motion": {"body": body, "hand": hand}},
         {"type": "audio", "audio": {"codes": speech}},
     ]
-    (pieces,) = renderer._answer(blocks)
-    return [*pieces.tolist(), MARKERS["eos"]]
+    return renderer.chat([{"role": "assistant", "content": blocks}])["input_ids"][1:].tolist()
 
 
 def written(ids):
@@ -68,11 +68,9 @@ def test_transcripts_come_first():
 
 
 def test_other_orders_and_broken_answers_are_invalid():
-    good = render([1, 2, 3, 4, 5], [6, 7, 8, 9, 10], list(range(30)))
-    sequential = TokenRenderer(None, CONFIG)
-    spans = [("body", [1, 2, 3, 4, 5]), ("hand", [6, 7, 8, 9, 10]), ("speech", range(30))]
-    in_a_row = np.concatenate([sequential.codes(name, list(codes)) for name, codes in spans]).tolist()
-    assert "not in chunks" in parse_interleaved([*in_a_row, MARKERS["eos"]], CONFIG).reason
+    spans = [1, 2, 3, 4, 5], [6, 7, 8, 9, 10], list(range(30))
+    good, in_a_row = render(*spans), render(*spans, interleaved=False)
+    assert "not in chunks" in parse_interleaved(in_a_row, CONFIG).reason
     for place in range(len(good)):
         assert not parse_interleaved(good[:place] + good[place + 1 :], CONFIG).valid or good[place] in range(22, 86)
     moved = good.copy()

@@ -55,6 +55,13 @@ class LoadingArguments:
     )
     base: str | None = field(default=None, metadata={"help": "The model of an adapter, where it has moved since."})
     merge_adapter: bool = field(default=False, metadata={"help": "Add an adapter to its base's weights; faster."})
+    asr: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or hub id that recognises users' speech, where the checkpoint reads words; by default "
+            "Whisper tiny.en (needs solami_hf[eval]), and of the input of `solami generate` the words that it has."
+        },
+    )
 
     def load_pipeline(self, max_new_tokens: int):
         """The `SolamiPipeline`; FileNotFoundError and ValueError as `SolamiPipeline.from_pretrained`."""
@@ -68,6 +75,7 @@ class LoadingArguments:
             quantization="int8" if self.load_in_8bit else None,
             base=self.base,
             merge=self.merge_adapter,
+            asr=self.asr,
             **placed,
         )
 
@@ -169,11 +177,19 @@ def _generate(args: GenerateArguments, pipeline) -> dict:
 
 def _stages(args: GenerateArguments, pipeline, seeds: list[int]):
     """The inputs, and their jobs stage by stage."""
+    from ...processing.datasets.layouts.find_layout import root_of
+    from ..hearing import dialogues_in_words
     from ..inputs import read_dialogues, read_items
     from .jobs import dialogue_jobs, task_jobs
 
     if args.task == "chat":
         dialogues = read_dialogues(args.input, pipeline.processor, args.split, args.batch_size)
+        if args.asr and pipeline.processor.hearing != "codes":
+            if not any(file.get("audio") for dialogue in dialogues for file in dialogue.files):
+                raise ValueError(
+                    f"asr recognises recordings, and {args.input} has none; leave it out, or give a manifest"
+                )
+            dialogues_in_words(dialogues, root_of(args.input), pipeline.asr)
         jobs = dialogue_jobs(pipeline, dialogues, seeds, args.conditions, args.max_new_tokens, args.voice)
         return dialogues, jobs
     items = read_items(args.task, args.input, pipeline.processor, args.split, args.batch_size)
@@ -219,6 +235,7 @@ def _settings(args: GenerateArguments, pipeline, seeds: list[int], inputs: list,
         "voice": args.voice,
         "media": args.media,
         "answer_format": processor.answer_format,
+        **({} if processor.hearing == "codes" else {"hearing": processor.hearing, "asr": args.asr}),
         "codecs": codecs,
         "fps": config.fps,
         "sampling_rate": config.sampling_rate,

@@ -5,7 +5,7 @@
 | `given` | the reference answers | as it is |
 | `own_history` | its own earlier answers; rounds whose answer was malformed are left out | as it is |
 | `no_history` | none | as it is |
-| `other_audio` | the reference answers | with the sound of another dialogue's turn, of other words |
+| `other_audio` | the reference answers | with the sound and words of another dialogue's turn |
 | `other_motion` | the reference answers | with the motion of another dialogue's turn, of another description |
 
 A model that listens answers `other_audio` worse than `given`, one that watches `other_motion`. Turns without sound or
@@ -119,6 +119,7 @@ class _Turn:
     number: int
     system: str | None
     answer_format: str
+    hearing: str
     voice: str | None
     error: str
 
@@ -127,13 +128,13 @@ class _Turn:
         """Those that an answer follows, and one at the end; of a dialogue that cannot be used one with the error."""
         system, error = _system(dialogue, processor)
         voice = processor.voice_of([{"role": "system", "content": system}]) if system else None
-        roles = [turn["role"] for turn in dialogue.turns]
+        formats, roles = (processor.answer_format, processor.hearing), [turn["role"] for turn in dialogue.turns]
         ends = [i for i, role in enumerate(roles) if role == "user" and roles[i + 1 : i + 2] in ([], ["assistant"])]
         if error or not ends:
-            yield cls(dialogue, 0, 0, system, processor.answer_format, None, error or "the user never speaks")
+            yield cls(dialogue, 0, 0, system, *formats, None, error or "the user never speaks")
             return
         for number, place in enumerate(ends, 1):
-            yield cls(dialogue, place, number, system, processor.answer_format, voice, "")
+            yield cls(dialogue, place, number, system, *formats, voice, "")
 
     @property
     def user(self) -> dict:
@@ -156,7 +157,7 @@ class _Turn:
             return {}
         if other is None:
             return self.user
-        names = ("speech",) if condition == "other_audio" else ("body", "hand", "trans")
+        names = ("speech", "text") if condition == "other_audio" else ("body", "hand", "trans")
         return {**self.user, **{name: other.user[name] for name in names}}
 
     def _messages(self, user: dict, condition: str, seed: int, done: dict) -> list[dict]:
@@ -166,24 +167,27 @@ class _Turn:
             history = []
         if condition == "own_history":
             return self._with_own_answers(user, seed, done)
-        return chat_messages({"turns": [*history, user]}, self.answer_format, self.system)
+        return self._chat([*history, user], self.system)
+
+    def _chat(self, turns: list[dict], system: str | None = None) -> list[dict]:
+        return chat_messages({"turns": turns}, self.answer_format, system, self.hearing)
 
     def _with_own_answers(self, user: dict, seed: int, done: dict) -> list[dict]:
         begin = 1 if self.dialogue.turns[0]["role"] == "system" else 0
-        messages = chat_messages({"turns": []}, self.answer_format, self.system)
+        messages = self._chat([], self.system)
         number, said = 1, []
         for turn in self.dialogue.turns[begin : self.place]:
             if turn["role"] == "user":
                 said.append(turn)
                 continue
             if not said:  # a greeting
-                messages += chat_messages({"turns": [turn]}, self.answer_format)
+                messages += self._chat([turn])
                 continue
             answer = done[(self.dialogue.id, number, seed, "own_history")]
             if answer["valid"]:
-                messages += chat_messages({"turns": [*said, {**answer, "role": "assistant"}]}, self.answer_format)
+                messages += self._chat([*said, {**answer, "role": "assistant"}])
             number, said = number + 1, []
-        return messages + chat_messages({"turns": [*said, user]}, self.answer_format)
+        return messages + self._chat([*said, user])
 
     def _columns(self, user: dict, other: _Turn | None) -> dict:
         about = {"character": self.dialogue.character, "topic": self.dialogue.topic, "system": self.system}
@@ -193,7 +197,8 @@ class _Turn:
         follows = self.dialogue.turns[self.place + 1 : self.place + 2]
         files = self.dialogue.files[self.place : self.place + 2]
         mine = files[0] if other is None else {}
-        about |= {f"user_{name}": user[name] for name in ("text", "motion_text", "body", "hand", "trans", "speech")}
+        about |= {f"user_{name}": user[name] for name in ("motion_text", "body", "hand", "trans", "speech")}
+        about["user_text"] = self.user["text"]
         about |= {f"user_{name}": mine.get(name) for name in ("motion", "audio")}
         if other is not None:
             about["swapped_from"] = f"{other.dialogue.id}.{other.number}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -19,7 +21,7 @@ def extend_backbone(
 
     Args:
         backbone (`str` | `os.PathLike` | `PreTrainedModel`): hub id or folder of a checkpoint that
-            `AutoModelForCausalLM` loads, or a loaded model. One that is no Llama is changed in place.
+            `AutoModelForCausalLM` loads, a `.gguf` file, or a loaded model. One that is no Llama is changed in place.
         tokenizer, sizes, speech_codec, answer_format: see `SolamiForCausalLM.from_backbone`.
         kwargs: passed to `from_pretrained` when the backbone is a path (`revision`, `dtype`, ...).
 
@@ -30,6 +32,8 @@ def extend_backbone(
     Raises:
         ValueError: the model has no language-modelling head, or `sizes` does not fit the speech codec.
     """
+    if gguf_file(backbone):
+        backbone = read_gguf(backbone, **kwargs)
     is_path = isinstance(backbone, str | os.PathLike)
     config = AutoConfig.from_pretrained(backbone, **hub_kwargs(kwargs)) if is_path else backbone.config
     if config.model_type == "llama" or isinstance(config, SolamiConfig):
@@ -39,6 +43,38 @@ def extend_backbone(
         model = AutoModelForCausalLM.from_pretrained(backbone, **kwargs) if is_path else backbone
         add_modality_tokens(model, tokenizer, sizes, speech_codec, answer_format)
     allow_cache(model)
+    return model
+
+
+def gguf_file(source) -> dict:
+    """`{"gguf_file": its name}` of a `.gguf` file, for `from_pretrained` of its folder; of anything else nothing."""
+    is_path = isinstance(source, str | os.PathLike)
+    return {"gguf_file": Path(source).name} if is_path and Path(source).suffix.lower() == ".gguf" else {}
+
+
+def read_gguf(path: str | os.PathLike, dtype: torch.dtype | str = torch.float32, **kwargs) -> PreTrainedModel:
+    """The model of a GGUF file, its weights no longer quantised, as a model that can be saved and trained.
+
+    Args:
+        path: a `.gguf` file of an architecture that transformers reads (Llama, Qwen, ...); its tokenizer comes from
+            `AutoTokenizer.from_pretrained(folder, gguf_file=name)`.
+        dtype: of the weights; "auto" is float32.
+        kwargs: for `AutoModelForCausalLM.from_pretrained`.
+
+    Raises:
+        FileNotFoundError: there is no such file. ImportError: the package `gguf` is missing.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no GGUF file {path}")
+    if find_spec("gguf") is None:
+        raise ImportError("GGUF files are read by the package gguf: pip install 'solami_hf[character]'")
+    dtype = torch.float32 if dtype == "auto" else dtype
+    read = AutoModelForCausalLM.from_pretrained(Path(path).parent, **gguf_file(path), dtype=dtype, **kwargs)
+    fields = read.config.to_dict()
+    fields.pop("quantization_config", None)  # with it a model cannot be saved
+    model = type(read)(type(read.config)(**fields)).to(read.dtype)
+    model.load_state_dict(read.state_dict())
+    model.generation_config = read.generation_config
     return model
 
 

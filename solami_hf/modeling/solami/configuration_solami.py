@@ -6,12 +6,14 @@ from huggingface_hub.dataclasses import strict
 from transformers.models.llama.configuration_llama import LlamaConfig
 
 ANSWER_FORMATS = ("motion_speech", "text_motion_speech")
+HEARING = ("codes", "transcript", "both")
 # What a config says beyond its architecture's own fields; stock configs of other decoders carry the same.
 LAYOUT_FIELDS = (
     "modalities",
     "markers",
     "answer_format",
     "interleaved",
+    "hearing",
     "frame_rates",
     "speech_levels",
     "sampling_rate",
@@ -35,6 +37,8 @@ class SolamiConfig(LlamaConfig):
         answer_format (`str`): `"motion_speech"` (the paper's: body, hand, speech) or `"text_motion_speech"` (a
             transcript first, ended by `<eot>`).
         interleaved (`bool`): body, hand and speech in chunks of equal time instead of one after the other.
+        hearing (`str`): what is read of a user's speech: its `"codes"` (the paper's), its `"transcript"`, or `"both"`,
+            the transcript first.
         frame_rates (`dict`): codes per second of each modality, all levels counted.
         speech_levels (`int`): levels of the speech codec among the speech codes, see `vocabulary`; 1 in the paper.
         sampling_rate (`int`): Hz of the speech codec's waveform.
@@ -49,6 +53,7 @@ class SolamiConfig(LlamaConfig):
     markers: dict | None = None
     answer_format: str = "motion_speech"
     interleaved: bool = False
+    hearing: str = "codes"
     frame_rates: dict | None = None
     speech_levels: int = 1
     sampling_rate: int = 16000
@@ -69,9 +74,11 @@ class SolamiConfig(LlamaConfig):
 
 
 def check_layout(config):
-    """ValueError when a config's answer format is unknown or its modality tokens lie outside the vocabulary."""
+    """ValueError when a config's answer format or hearing is unknown, or its tokens lie outside the vocabulary."""
     if config.answer_format not in ANSWER_FORMATS:
         raise ValueError(f"answer_format must be one of {ANSWER_FORMATS}, got {config.answer_format!r}")
+    if getattr(config, "hearing", "codes") not in HEARING:
+        raise ValueError(f"hearing must be one of {HEARING}, got {config.hearing!r}")
     for name, span in (config.modalities or {}).items():
         if not {"first_id", "size"} <= set(span) or span["first_id"] + span["size"] > config.vocab_size:
             raise ValueError(

@@ -116,7 +116,12 @@ class _Kept:
     def of(self, rows) -> Iterator[dict]:
         """`{"id", "messages"}` of the rows of a `chat` dataset."""
         for row in rows:
-            if reason := self._problem(row, messages := self._messages(row)):
+            try:
+                messages = self._messages(row)
+                reason = self._problem(row, messages)
+            except ValueError as error:
+                reason = str(error)
+            if reason:
                 self.left_out.append((row["id"], reason))
                 continue
             self.count += 1
@@ -129,7 +134,8 @@ class _Kept:
 
     def _messages(self, row: dict) -> list[dict]:
         has_system = any(turn["role"] == "system" for turn in row["turns"])
-        messages = chat_messages(row, self.answer_format, None if has_system else self.systems.get(row["character"]))
+        system = None if has_system else self.systems.get(row["character"])
+        messages = chat_messages(row, self.answer_format, system, self.renderer.hearing)
         return [
             {**m, "content": [text_block(m["content"])] if isinstance(m["content"], str) else m["content"]}
             for m in messages
@@ -138,11 +144,8 @@ class _Kept:
     def _problem(self, row: dict, messages: list[dict]) -> str | None:
         if row["id"] in self.leaking:
             return "it would leak from a held-out one"
-        try:
-            rendered = self.renderer.chat(messages)
-        except ValueError as error:
-            return str(error)
-        return None if (rendered["labels"] >= 0).any() else "the character never speaks"
+        trained = (self.renderer.chat(messages)["labels"] >= 0).any()
+        return None if trained else "the character never speaks"
 
 
 def _card(counts: dict[str, int], codecs: dict[str, str]) -> str:

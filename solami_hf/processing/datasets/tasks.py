@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 
-from ..rendering import TASKS
+from ..rendering import TASKS, heard, text_block
 
 MOTION_TASKS = ("motion_to_text", "text_to_motion", "motion_to_motion")
 
@@ -33,11 +33,6 @@ def audio_block(turn: dict) -> dict:
     return {"type": "audio", "audio": {"codes": turn["speech"]}}
 
 
-def text_block(text: str) -> dict:
-    """A content block with text."""
-    return {"type": "text", "text": text}
-
-
 def motion_pairs(rows) -> Iterator[tuple[str, str, dict, dict]]:
     """`(task, id, source, target)` of `motion` rows: every caption both ways, and each row with its partner."""
     by_id = {row["id"]: row for row in rows}
@@ -59,13 +54,17 @@ def speech_pairs(rows) -> Iterator[tuple[str, str, dict, dict]]:
             yield "speech_to_speech", row["id"], audio_block(turn), audio_block(answer)
 
 
-def chat_messages(row: dict, answer_format: str, system: str | None = None) -> list[dict]:
+def chat_messages(row: dict, answer_format: str, system: str | None = None, hearing: str = "codes") -> list[dict]:
     """A `chat` row as messages whose media are codes.
 
     Args:
         row: a row of a `chat` token dataset; turns of role `system`, `user`, `assistant`.
         answer_format: with `text_motion_speech` the character's turns begin with their transcript.
         system: the system prompt, when the row has none.
+        hearing: with `transcript` or `both` the user's turns begin with their words, with `transcript` without sound.
+
+    Raises:
+        ValueError: with `transcript`, a user's turn has sound and no words.
     """
     messages = [] if system is None else [{"role": "system", "content": system}]
     for turn in row["turns"]:
@@ -73,12 +72,13 @@ def chat_messages(row: dict, answer_format: str, system: str | None = None) -> l
             messages.append({"role": "system", "content": turn["text"]})
             continue
         content, is_answer = [], turn["role"] == "assistant"
-        if is_answer and answer_format == "text_motion_speech":
+        if answer_format == "text_motion_speech" if is_answer else hearing != "codes" and turn["text"]:
             content.append(text_block(turn["text"]))
         if turn["body"]:
             codes = {name: turn[name] for name in ("body", "hand") + (() if is_answer else ("trans",))}
             content.append({"type": "motion", "motion": codes})
         if turn["speech"]:
             content.append(audio_block(turn))
+        content = content if is_answer else heard(content, hearing)
         messages.append({"role": turn["role"], "content": content or turn["text"]})
     return messages

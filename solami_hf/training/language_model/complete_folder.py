@@ -74,7 +74,7 @@ def save_complete(
         if (weights / "adapter_config.json").is_file():
             _place(weights, folder / "adapter")
             model = load_merged(folder / "adapter", args.model)
-            model.config.answer_format = processor.answer_format
+            model.config.answer_format, model.config.hearing = processor.answer_format, processor.hearing
             model.save_pretrained(folder)
         else:
             _place(weights, folder)
