@@ -147,11 +147,11 @@ class Demo:
         play_conversations(self.checkpoint, self.corpus / "chat", self.corpus / "motion", self.out / "chat")
 
     def evaluate(self):
-        """Figures and controls into `metrics.json`."""
-        from .measure import measure
+        """Answers into `answers/`, their figures and controls into `metrics.json`."""
+        from .demo_evaluation import measure
 
-        figures = measure(self.out / "pretrained", self.checkpoint, self.corpus, self.data, self.seed)
-        _write_json(self.out / "metrics.json", figures)
+        folders = self.out / "pretrained", self.checkpoint, self.corpus, self.data, self.out / "answers"
+        _write_json(self.out / "metrics.json", measure(*folders, self.seed))
 
     def report(self):
         """`report.html` and `report.json`."""

@@ -14,8 +14,8 @@ from ..processing.files.atomic_write import atomic_write
 from ..processing.motion.body import joint_positions
 from ..processing.motion.motion_io import read_motion
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
-from .demo_evaluation import ActionRecognizer
-from .measure import FIGURES, target_met
+from .action_recognizer import ActionRecognizer
+from .demo_evaluation import FIGURES, target_met
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def chosen_conversations(rows: list[dict]) -> list[dict]:
     rows = [row for row in rows if row["split"] == "test" and row["source"] == "rates"]
     by_length = sorted(rows, key=lambda row: -len(row["turns"]))
     chosen = list({row["character"]: row for row in reversed(by_length)}.values())
-    watching = [row for row in rows if row["turns"][1]["hinge"] == "motion"]
+    watching = [row for row in rows if row["turns"][1]["depends_on"] == "motion"]
     return chosen + watching[:2]
 
 

@@ -16,12 +16,9 @@ from ...processing.motion.features import canonicalize
 from ...processing.motion.motion_io import write_motion
 from ...processing.motion.smplx_motion import SmplxMotion
 from .animation import place
-from .captions import captions_for
+from .captions import ACTIONS, captions_for
 from .gestures import GESTURES, ONE_SIDED, make_gesture
 from .mocap import SOURCES, make_mocap
-
-ACTIONS: tuple[str, ...] = (*GESTURES, *SOURCES)
-"""The 29 action ids: gestures, then mocap."""
 
 # clips of an action: (train, test)
 GESTURE_CLIPS, MOCAP_CLIPS = (22, 6), (11, 3)

@@ -22,7 +22,7 @@ from .demo_speech import ANSWER_RATE, TEST_RATES, TRAIN_RATES, wav_name
 from .dialogues import Character, Round, paths, sample_conversation
 
 ANSWER_TAKES = 2  # clips that a character chooses from for one action
-WATCHING_MORE = 3  # dialogues that hinge on the motion have several answers to learn, so they are staged more often
+WATCHING_MORE = 3  # where the motion decides there are several answers to learn, so it is staged more often
 
 
 def write_chat_corpus(
@@ -39,7 +39,7 @@ def write_chat_corpus(
         os.symlink("../speech/wav", folder / "wav")
     clips = _Clips(folder, Path(motion_folder), seed)
     ways = [(c, d, path) for c in characters for d in c.dialogues for path in paths(d)]
-    watching = [way for way in ways if any(node.hinge == "motion" for node in way[2])]
+    watching = [way for way in ways if any(node.depends_on == "motion" for node in way[2])]
     training = ways + WATCHING_MORE * watching
     with atomic_write(folder / "manifest.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         for i in tqdm(range(num_train), desc="conversations", unit="row", disable=None):
@@ -90,7 +90,7 @@ def _row(row_id: str, character, dialogue, rounds: list[Round], clips: _Clips, s
         audio = wav_name(r.user.say, rng.choice(rates))
         turns.append(
             {"role": "user", "text": r.user.say, "audio": audio, "motion": motion, "motion_text": caption}
-            | {"action": r.user.do, "hinge": r.hinge}
+            | {"action": r.user.do, "depends_on": r.depends_on}
         )
         motion, caption = clips.answer(r.answer.do, rng)
         audio = wav_name(r.answer.say, ANSWER_RATE)

@@ -92,7 +92,7 @@ def _rows(characters: list[Character]):
                 spoken += [(node.unseen, rate, "test", "unseen") for rate in TEST_RATES]
                 for text, rate, split, kind in spoken:
                     turns = [_turn(text, rate, "user")]
-                    if node.hinge == "words" and (rate in ANSWERED_RATES or split == "test"):
+                    if node.depends_on == "words" and (rate in ANSWERED_RATES or split == "test"):
                         turns.append(_turn(next(iter(node.answers.values())).say, ANSWER_RATE, character.id))
                     row = {"id": f"{dialogue.id}-{len(seen)}", "turns": turns, "split": split, "source": kind}
                     key = json.dumps(turns)
