@@ -119,7 +119,7 @@ def run(args: EvaluateArguments) -> Path:
 
 def _run(args: EvaluateArguments, output: Path) -> None:
     from .answer_pairs import Results
-    from .evaluate_results import Options, evaluate_results
+    from .evaluate_results import evaluate_results
     from .parts import Measures, Parts
 
     folders = [folder for name in args.results for folder in _results_in(Path(name))]
@@ -128,14 +128,14 @@ def _run(args: EvaluateArguments, output: Path) -> None:
     names = model_names(opened)
     parts = Parts(output / "parts", Measures(args.asr, args.speaker_model))
     bert = {"model_id": args.bertscore_model} if args.bertscore_model else None
-    options = Options(args.seed, _judge(args, output), args.judge_repeats, bert)
+    judge = _judge(args, output)
     found = []
     for results, name in zip(opened, names, strict=True):
         if is_first_process():
             logger.info("%s: %s, %d answers", results.folder, results.task, len(results.rows))
             if not results.run.get("finished", True):
                 logger.warning("%s is not finished; what is there is measured", results.folder)
-        evaluation = evaluate_results(results, parts, options)
+        evaluation = evaluate_results(results, parts, args.seed, judge, args.judge_repeats, bert)
         found.append(evaluation and {**evaluation, "model": name})
     if is_first_process():
         write(args, output, found)
