@@ -299,7 +299,7 @@ def measure_motion(pipeline: SolamiPipeline, real: list[SmplxMotion], made: list
     )
     error = compute("motion_mpjpe", predictions=rebuilt, references=targets)
     result = {"codec_mpjpe": error["mpjpe"], "codec_pa_mpjpe": error["pa_mpjpe"]}
-    if len(made) - made.count(None) < 2:  # a run that was far too short
+    if sum(joints is not None for joints in made) < 2:  # a run that was far too short
         return result
     # By the real clips' scale for both: by its own, motion that hardly moves would be as diverse as any.
     diversity = compute("motion_diversity", predictions=made, references=real)

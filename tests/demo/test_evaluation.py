@@ -13,6 +13,7 @@ from solami_hf.demo.demo_evaluation import (
     answer,
     chat_jobs,
     in_percent,
+    measure_motion,
     measure_voice,
     most_frequent,
     target_met,
@@ -128,6 +129,15 @@ def test_equal_answers_are_made_into_sound_once():
     assert figures["round1_right_line_heard"] == pytest.approx(200 / 3)
     assert figures["voice_wer"] == figures["voice_wer_expected"] == pytest.approx(200 / 3)  # two wrong words for three
     assert measure_voice(Pipeline(), pairs[3:], [], None) == {}
+
+
+def test_motions_are_measured_by_the_modules(tiny_model, tiny_processor, small_motion):
+    real = [small_motion, SmplxMotion(small_motion.transl * 2, small_motion.poses * 2), small_motion, small_motion]
+    figures = measure_motion(SolamiPipeline(tiny_model, tiny_processor), real, [real[1], None, real[0], real[1]])
+    assert list(figures) == ["codec_mpjpe", "codec_pa_mpjpe", "t2m_fid", "real_fid", "t2m_diversity", "real_diversity"]
+    assert all(np.isfinite(value) for value in figures.values()) and figures["codec_mpjpe"] > 0
+    few = measure_motion(SolamiPipeline(tiny_model, tiny_processor), real, [None, None, None, real[0]])
+    assert list(few) == ["codec_mpjpe", "codec_pa_mpjpe"] and few["codec_mpjpe"] == figures["codec_mpjpe"]
 
 
 def test_word_errors_leave_case_and_punctuation():
