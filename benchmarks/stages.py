@@ -13,14 +13,10 @@ import logging
 import statistics
 from pathlib import Path
 
-import torch
 from transformers import set_seed
 
 from solami_hf.demo.command import RECIPES, SFT_STEPS, Demo, DemoArguments
-from solami_hf.demo.demo_evaluation import measure_chat
-from solami_hf.demo.measure import FIGURES, gather
-from solami_hf.generation.pipeline import SolamiPipeline
-from solami_hf.metrics.asr import Transcriber
+from solami_hf.demo.demo_evaluation import FIGURES, measure_chat
 from solami_hf.processing.files.atomic_write import atomic_write
 from solami_hf.training.sft import main as sft
 
@@ -53,10 +49,7 @@ def measure(demo: Demo, checkpoint: Path, figures: Path) -> dict[str, float]:
     """The demo's figures of a checkpoint's conversations, kept in the file `figures`."""
     if not figures.is_file():
         set_seed(demo.seed)
-        pipeline = SolamiPipeline.from_pretrained(checkpoint, dtype=torch.float32, max_new_tokens=192)
-        material = gather(pipeline, demo.corpus, demo.data)
-        found = measure_chat(pipeline, material, Transcriber(), demo.seed)
-        found.pop("counts")
+        found = measure_chat(checkpoint, demo.corpus, demo.data, figures.with_name("answers"), demo.seed)["figures"]
         with atomic_write(figures) as temporary:
             temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return json.loads(figures.read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from pathlib import Path
 from ..command_line import parse_arguments, run_command
 from ..processing.files.atomic_write import atomic_write
 from ..processing.files.output_folder import writing_to
+from ..processing.files.text_files import read_json
 from ..report.page import duration_in_words
 
 logger = logging.getLogger(__name__)
@@ -147,17 +148,17 @@ class Demo:
         play_conversations(self.checkpoint, self.corpus / "chat", self.corpus / "motion", self.out / "chat")
 
     def evaluate(self):
-        """Figures and controls into `metrics.json`."""
-        from .measure import measure
+        """Answers into `answers/`, their figures and controls into `metrics.json`."""
+        from .demo_evaluation import measure
 
-        figures = measure(self.out / "pretrained", self.checkpoint, self.corpus, self.data, self.seed)
-        _write_json(self.out / "metrics.json", figures)
+        folders = self.out / "pretrained", self.checkpoint, self.corpus, self.data, self.out / "answers"
+        _write_json(self.out / "metrics.json", measure(*folders, self.seed))
 
     def report(self):
         """`report.html` and `report.json`."""
         from .presentation import write_demo_report
 
-        write_demo_report(self.out, self.checkpoint, self.corpus, _read_json(self.out / "stages.json"))
+        write_demo_report(self.out, self.checkpoint, self.corpus, read_json(self.out / "stages.json"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -178,7 +179,7 @@ def run(demo: Demo) -> None:
     demo.out.mkdir(parents=True, exist_ok=True)
     state_path = demo.out / "stages.json"
     settings = {"seed": demo.seed, "minutes": demo.args.minutes}
-    state = _read_json(state_path) if state_path.exists() else {"settings": settings, "stages": {}}
+    state = read_json(state_path) if state_path.exists() else {"settings": settings, "stages": {}}
     if state["settings"] != settings:
         raise ValueError(f"{demo.out} holds a run with {state['settings']}, asked for {settings}; take another --out")
     stages = demo.stages()
@@ -228,10 +229,6 @@ def expected_seconds(done: dict[str, dict], waiting: list[str], demo: Demo) -> d
         return sum(done[other]["seconds"] for other in alike) / sum(map(usual, alike)) if alike else 1.0
 
     return {name: usual(name) * pace(name) for name in waiting}
-
-
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write_json(path: Path, value) -> None:

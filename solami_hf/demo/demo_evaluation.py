@@ -1,380 +1,326 @@
-"""Measurements of the demo on held-out material, with the controls that tell listening from recall.
+"""Measures the demo on held-out clips and recordings, with the controls that tell listening from recall.
 
-Held out are motion clips, speaking rates and, where named so, phrasings. A line is right when its words are the
-expected ones; heard by speech recognition, when the expected line is the nearest of all lines of all characters. An
-action is right when the nearest real clip in feature space shows it.
+Answers are written as `solami generate` writes them and measured by the parts of `solami evaluate`, which also makes
+its own tables of them: `solami evaluate chat runs/demo/answers/chat`. `figures.yaml` says what each figure means. Held
+out are clips, speaking rates and, where named so, phrasings. An action is right when the nearest real clip shows it.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from dataclasses import dataclass, field
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
+import yaml
+from transformers import set_seed
 
-from ..generation.pipeline import Reply, SolamiPipeline
-from ..metrics.evaluation.figures import nearest_line, right_line
-from ..metrics.evaluation.intervals import Ratio, difference, interval
-from ..processing.batching import map_in_batches
+from ..generation.folder.folder_run import run_folder
+from ..generation.folder.jobs import Job, dialogue_jobs, in_batches, task_jobs
+from ..generation.inputs import SHORT_TASKS, Dialogue, Item, read_dialogues, read_items
+from ..generation.pipeline import SolamiPipeline
+from ..generation.results_writer import ResultsWriter
+from ..generation.settings import Decoding
+from ..metrics.asr import Transcriber
+from ..metrics.evaluation.answer_pairs import Pair, Results
+from ..metrics.evaluation.figures import nearest_line, right_line, words_of
+from ..metrics.evaluation.intervals import Ratio, difference, summarize
+from ..metrics.evaluation.parts import Measures
 from ..processing.datasets.manifests import read_manifest
-from ..processing.datasets.tasks import audio_block, chat_messages, motion_block, phrasings, text_block
-from ..processing.motion.features import motion_to_features
+from ..processing.datasets.tasks import motion_block, phrasings
+from ..processing.fingerprints import model_fingerprint
+from ..processing.motion.body import joint_positions
+from ..processing.motion.features import canonicalize
 from ..processing.motion.motion_io import read_motion
 from ..processing.motion.smplx_motion import SmplxMotion
+from ..processing.results import key_of, result_row
+from .action_recognizer import ActionRecognizer
 from .corpus.captions import action_of_caption
-from .corpus.dialogues import words
+from .corpus.dialogues import character_lines, load_dialogues
 
+FIGURES = yaml.safe_load(Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8"))
 BATCH = 64
+RECORDINGS = 128  # of known sentences, and as many of unseen ones
 VOICES = 48  # answers that speech recognition listens to
+LONGEST = {"m2t": 48, "s2t": 48, "t2m": 96, "chat": 192}  # answers, in tokens
 
 
-@dataclass
-class Turn:
-    """One round to be answered: the conversation up to the user's turn, and what is expected."""
-
-    messages: list[dict]
-    say: str
-    do: str
-    hinge: str
-    user_say: str
-    user_do: str
-    row: str
-    number: int
-
-
-@dataclass
-class Material:
-    """Held-out token rows and manifests that the measurements run on.
-
-    Attributes:
-        motion: rows of the `motion` test split; `actions`: action per row id.
-        speech: rows of the `speech` test split.
-        chat: rows of the `chat` test split, and of their manifest by id.
-        recognizer: names the action of a motion.
-        lines: every line of every character.
-        answers: the training rows' first answers, for the most-frequent-answer baseline.
-    """
-
-    motion: list[dict]
-    actions: dict[str, str]
-    speech: list[dict]
-    chat: list[dict]
-    manifest: dict[str, dict]
-    recognizer: ActionRecognizer
-    lines: list[str]
-    answers: dict[str, Counter] = field(default_factory=dict)
-
-
-def respond_all(pipeline: SolamiPipeline, conversations: list[list[dict]], name: str) -> list[Reply]:
-    """Answers as text and codes, in batches of conversations of like length, in the order given."""
-    bar = partial(tqdm, desc=name, unit="batch", disable=None, leave=False)
-    return map_in_batches(conversations, _size, BATCH, lambda batch: pipeline.respond(batch, decode=False), bar)
-
-
-def transcripts(pipeline: SolamiPipeline, conversations: list[list[dict]], name: str) -> list[str]:
-    """The character's lines for each conversation, media as codes; body and voice would follow and are left out."""
-    end = pipeline.processor.markers["eot"]
-    bar = partial(tqdm, desc=name, unit="batch", disable=None, leave=False)
-
-    def say(batch):
-        prompts = [pipeline.chat_prompt(messages) for messages in batch]
-        return [task_text(pipeline, ids, end) for ids in pipeline.generate_prompts(prompts, eos_token_id=end)]
-
-    return map_in_batches(conversations, _size, BATCH, say, bar)
-
-
-def _size(messages) -> int:
-    return len(str(messages))
-
-
-def turns_of(row: dict, manifest_row: dict) -> list[Turn]:
-    """The rounds of a held-out conversation, each with the reference history before it."""
-    messages = chat_messages(row, "text_motion_speech")
-    plain = manifest_row["turns"]
-    turns = []
-    for i in range(1, len(plain) - 1, 2):
-        user, answer = plain[i], plain[i + 1]
-        turns.append(
-            Turn(
-                messages[: i + 1],
-                answer["text"],
-                answer["action"],
-                user["hinge"],
-                user["text"],
-                user["action"],
-                row["id"],
-                (i + 1) // 2,
-            )
-        )
-    return turns
-
-
-def is_right(reply: Reply, turn: Turn) -> bool:
-    """The answer is well formed and its transcript has the expected words."""
-    return reply.valid and right_line(reply.text, [turn.say])
-
-
-def share(flags) -> float:
-    """Share of true values in percent; NaN for none."""
-    flags = list(flags)
-    return 100.0 * float(np.mean(flags)) if flags else float("nan")
-
-
-class Shares:
-    """Shares in percent, each with its 95 % interval over clips, or over conversations with all their rounds.
-
-    Attributes:
-        figures: name to share; NaN where there are no items.
-        intervals: name to (low, high) in percent, where there are two items or more.
-    """
-
-    def __init__(self):
-        self.figures: dict[str, float] = {}
-        self.intervals: dict[str, tuple[float, float]] = {}
-        self._estimates: dict[str, Ratio] = {}
-
-    def add(self, name: str, flags, rows: list[str]) -> None:
-        """The share of true `flags`, each of which belongs to the clip or conversation of `rows`."""
-        flags = list(flags)
-        self.figures[name] = share(flags)
-        if flags:
-            self._estimates[name] = Ratio(rows, flags)
-            self._keep(name, interval([self._estimates[name]]))
-
-    def subtract(self, name: str, first: str, second: str) -> None:
-        """Difference of the shares `first` and `second`, in points."""
-        self.figures[name] = self.figures[first] - self.figures[second]
-        if first in self._estimates and second in self._estimates:
-            found = difference([self._estimates[first]], [self._estimates[second]])
-            self._keep(name, (found["low"], found["high"]))
-
-    def _keep(self, name: str, bounds: tuple[float | None, float | None]) -> None:
-        if None not in bounds:
-            self.intervals[name] = (100 * bounds[0], 100 * bounds[1])
-
-
-def swap_media(turn: Turn, other: Turn, kind: str) -> list[dict]:
-    """The conversation of `turn` with the last user turn's sound or motion taken from `other`."""
-    mine, theirs = turn.messages[-1]["content"], other.messages[-1]["content"]
-    content = [next(b for b in theirs if b["type"] == kind) if block["type"] == kind else block for block in mine]
-    return turn.messages[:-1] + [{"role": "user", "content": content}]
-
-
-def measure_chat(pipeline: SolamiPipeline, material: Material, transcribe, seed: int) -> dict:
-    """Round 1 and later rounds on held-out rates, the controls, and unseen phrasings; see `figures.yaml`."""
-    rng = random.Random(seed)
-    all_turns = [t for row in material.chat for t in turns_of(row, material.manifest[row["id"]])]
-    seen = [t for t in all_turns if t.row.startswith("rates")]
-    first = [t for t in seen if t.number == 1]
-    later = [t for t in seen if t.number > 1]
-    unseen = [t for t in all_turns if t.row.startswith("phrasings") and t.number == 1]
-    shares, first_rows = Shares(), [t.row for t in first]
-    result = shares.figures
-
-    def shown(reply):
-        codes = {"body": reply.answer.body, "hand": reply.answer.hand}
-        return material.recognizer(pipeline.processor.decode_motion(codes))
-
-    replies = respond_all(pipeline, [t.messages for t in first], "chat: round 1")
-    right = [is_right(r, t) for r, t in zip(replies, first, strict=True)]
-    acted = [r.valid and shown(r) == t.do for r, t in zip(replies, first, strict=True)]
-    shares.add("round1_right_line", right, first_rows)
-    shares.add("round1_right_action", acted, first_rows)
-    shares.add("round1_right_both", [a and b for a, b in zip(right, acted, strict=True)], first_rows)
-    result.update(measure_voice(pipeline, replies, first, material.lines, transcribe))
-
-    def control(name, turns, conversations):
-        texts = transcripts(pipeline, conversations, f"chat: {name}")
-        flags = [right_line(text, [t.say]) for text, t in zip(texts, turns, strict=True)]
-        shares.add(name, flags, [t.row for t in turns])
-        return flags
-
-    others = [rng.choice([o for o in first if o.user_say != t.user_say and o.say != t.say]) for t in first]
-    control("round1_wrong_audio", first, [swap_media(t, o, "audio") for t, o in zip(first, others, strict=True)])
-    others = [rng.choice([o for o in first if o.user_do != t.user_do]) for t in first]
-    swapped = [swap_media(t, o, "motion") for t, o in zip(first, others, strict=True)]
-    flags = control("round1_wrong_motion", first, swapped)
-    watching = [i for i, t in enumerate(first) if t.hinge == "motion"]
-    for name, some in (("watching_right_line", right), ("watching_wrong_motion", flags)):
-        shares.add(name, [some[i] for i in watching], [first_rows[i] for i in watching])
-    shares.subtract("listening_points", "round1_right_line", "round1_wrong_audio")
-    shares.subtract("watching_points", "watching_right_line", "watching_wrong_motion")
-
-    gold, later_rows = respond_all(pipeline, [t.messages for t in later], "chat: later rounds"), [t.row for t in later]
-    shares.add("later_right_line", [is_right(r, t) for r, t in zip(gold, later, strict=True)], later_rows)
-    control("later_no_history", later, [t.messages[:1] + t.messages[-1:] for t in later])
-    begun = dict(zip(first_rows, replies, strict=True))
-    shares.add("later_self_history", self_history(pipeline, seen, begun), later_rows)
-    control("round1_unseen_phrasing", unseen, [t.messages for t in unseen])
-    result["most_frequent_answer"] = share(
-        material.answers[material.manifest[t.row]["character"]].most_common(1)[0][0] == t.say for t in first
-    )
-    shares.add("valid_answers", [r.valid for r in replies + gold], first_rows + later_rows)
-    result["counts"] = {"round1": len(first), "later": len(later), "unseen": len(unseen), "watching": len(watching)}
-    return {**result, "intervals": shares.intervals}
-
-
-def self_history(pipeline: SolamiPipeline, turns: list[Turn], replies: dict[str, Reply]) -> list[bool]:
-    """Right lines in the later ones of `turns` when the history holds the model's own earlier answers.
+def measure(pretrained: Path, checkpoint: Path, corpus: Path, data: Path, output: Path, seed: int) -> dict:
+    """All figures of `FIGURES` on the held-out split, with the numbers of items they stand on.
 
     Args:
-        turns: all rounds of some conversations.
-        replies: the answer to round 1 of each conversation, by row.
+        pretrained: the folder of stage 2, which the six tasks are measured on, as in the original.
+        checkpoint: the folder of stage 3, which the conversations are measured on.
+        corpus: the folder with the `motion`, `speech` and `chat` manifests.
+        data: the token datasets.
+        output: where the answers go, a results folder for each set of them.
+
+    Returns:
+        `{"figures": {name: number}, "intervals": {name: [low, high]}, "counts": {...}}`; intervals at 95 %, of shares
+        and points.
     """
-    history, flags, replies = {}, {}, dict(replies)
-    for number in range(1, max(t.number for t in turns) + 1):
-        asked = {t.row: t for t in turns if t.number == number}
-        for row, turn in asked.items():
-            history[row] = history.get(row, turn.messages[:1]) + turn.messages[-1:]
-        if number > 1:
-            found = respond_all(pipeline, [history[row] for row in asked], f"chat: own history, round {number}")
-            replies = dict(zip(asked, found, strict=True))
-            flags |= {(row, number): is_right(replies[row], turn) for row, turn in asked.items()}
-        for row in asked:
-            history[row] = history[row] + [replies[row].message()] if replies[row].valid else history[row][:-1]
-    return [flags[t.row, t.number] for t in turns if t.number > 1]
+    set_seed(seed)
+    tasks = measure_tasks(pretrained, corpus, data, output)
+    chat = measure_chat(checkpoint, corpus, data, output, seed)
+    return {
+        kind: {name: np.round(value, 2).tolist() for name, value in {**tasks[kind], **chat[kind]}.items()}
+        for kind in ("figures", "intervals", "counts")
+    }
 
 
-def measure_voice(
-    pipeline: SolamiPipeline, replies: list[Reply], turns: list[Turn], lines: list[str], transcribe
-) -> dict:
+def in_percent(shares: dict[str, dict], numbers: dict[str, float], counts: dict[str, int]) -> dict[str, dict]:
+    """Shares (`intervals.summarize`) in percent with their intervals, beside other figures; none that is NaN."""
+    figures = {name: 100 * share["mean"] for name, share in shares.items()} | numbers
+    return {
+        "figures": {name: value for name, value in figures.items() if value == value},
+        "intervals": {n: [100 * s["low"], 100 * s["high"]] for n, s in shares.items() if s["low"] is not None},
+        "counts": counts,
+    }
+
+
+def answer(
+    pipeline: SolamiPipeline, checkpoint: Path, folder: Path, data: Path, stages: Iterator[list[Job]]
+) -> Results:
+    """Greedy answers to all jobs as a results folder; those that an earlier run has left there are kept."""
+    batches = in_batches(stages, BATCH)
+    jobs = [job.columns for batch in batches for job in batch]
+    task = jobs[0]["task"]
+    decoding = Decoding(LONGEST[task])
+    settings = {
+        "task": task,
+        "checkpoint": str(checkpoint),
+        "model": model_fingerprint(pipeline.model),
+        "input": str(data),
+        "items": len({columns["id"] for columns in jobs}),
+        "split": "test",
+        "seeds": [0],
+        "conditions": list(dict.fromkeys(columns["condition"] for columns in jobs)),
+        "decoding": vars(decoding),
+    }
+    with ResultsWriter(folder, settings, [[key_of(job.columns) for job in batch] for batch in batches]) as writer:
+        run_folder(pipeline, batches, writer, decoding, media=False)
+    return Results(folder)
+
+
+# ---- conversations
+
+
+def measure_chat(checkpoint: Path, corpus: Path, data: Path, output: Path, seed: int) -> dict[str, dict]:
+    """Round 1 and later rounds on held-out rates, the controls, and unseen phrasings; as `in_percent` gives them."""
+    pipeline = SolamiPipeline.from_pretrained(checkpoint, dtype=torch.float32)
+    recognizer = ActionRecognizer.from_corpus(corpus / "motion")
+    rows = {row["id"]: row for row in read_manifest(corpus / "chat")}
+    dialogues = read_dialogues(data, pipeline.processor)
+    rates = [dialogue for dialogue in dialogues if dialogue.id.startswith("rates")]
+    unseen = [first_round(dialogue) for dialogue in dialogues if dialogue.id.startswith("phrasings")]
+    chat = answer(pipeline, checkpoint, output / "chat", data, chat_jobs(pipeline, rates, rows, seed))
+    unseen_jobs = dialogue_jobs(pipeline, unseen, [0], ["given"], LONGEST["chat"])
+    phrased = answer(pipeline, checkpoint, output / "phrasings", data, unseen_jobs)
+    (given,), (swapped,) = chat.repetitions("given"), chat.repetitions("other_motion")
+    first = {pair.item: pair for pair in given if pair.round == 1}
+    first = [first[dialogue.id] for dialogue in rates]  # in the order of the data
+    items = [pair.item for pair in first]
+    watching = {item for item in items if rows[item]["turns"][1]["depends_on"] == "motion"}
+    acted = [
+        pair.valid and recognizer(_motion(pipeline, pair.row)) == rows[pair.item]["turns"][2]["action"]
+        for pair in first
+    ]
+    both = [right and shown for right, shown in zip(_right(first).parts, acted, strict=True)]
+
+    def later(condition: str) -> Ratio:
+        return _right(pair for pair in chat.repetitions(condition)[0] if pair.round > 1)
+
+    shares = {
+        "round1_right_line": _right(first),
+        "round1_right_action": Ratio(items, acted),
+        "round1_right_both": Ratio(items, both),
+        "round1_wrong_audio": _right(chat.repetitions("other_audio")[0]),
+        "round1_wrong_motion": _right(swapped),
+        "watching_right_line": _right(pair for pair in first if pair.item in watching),
+        "watching_wrong_motion": _right(pair for pair in swapped if pair.item in watching),
+        "later_right_line": later("given"),
+        "later_no_history": later("no_history"),
+        "later_self_history": later("own_history"),
+        "round1_unseen_phrasing": _right(phrased.repetitions("given")[0]),
+        "valid_answers": Ratio([pair.item for pair in given], [pair.valid for pair in given]),
+    }
+    points = {
+        "listening_points": ("round1_right_line", "round1_wrong_audio"),
+        "watching_points": ("watching_right_line", "watching_wrong_motion"),
+    }
+    summaries = {name: summarize([share]) for name, share in shares.items()}
+    summaries |= {name: difference([shares[a]], [shares[b]]) for name, (a, b) in points.items()}
+    numbers = measure_voice(pipeline, first, character_lines(load_dialogues()), Transcriber())
+    numbers["most_frequent_answer"] = 100 * most_frequent(rows, items)
+    counts = {"round1": len(first), "later": len(given) - len(first), "unseen": len(unseen), "watching": len(watching)}
+    return in_percent(summaries, numbers, counts)
+
+
+def _right(pairs) -> Ratio:
+    """Share of answers that have the words of the reference; a malformed one has none."""
+    pairs = list(pairs)
+    return Ratio([pair.item for pair in pairs], [right_line(pair.text, pair.reference_texts) for pair in pairs])
+
+
+def _motion(pipeline: SolamiPipeline, row: dict) -> SmplxMotion:
+    return pipeline.processor.decode_motion({name: np.array(row[name]) for name in ("body", "hand")})
+
+
+def first_round(dialogue: Dialogue, **user) -> Dialogue:
+    """System prompt, first user turn with columns changed, and the answer to it."""
+    system, turn, reply = dialogue.turns[:3]
+    return replace(dialogue, turns=[system, {**turn, **user}, reply])
+
+
+def chat_jobs(pipeline: SolamiPipeline, dialogues: list[Dialogue], rows: dict, seed: int) -> Iterator[list[Job]]:
+    """Stages of all rounds under three kinds of history, and of first rounds with another user's sound or motion.
+
+    The other user says and is to hear something else, or does something else: captions and words may be others and
+    mean the same, so `solami generate` cannot know.
+    """
+    yield from dialogue_jobs(pipeline, dialogues, [0], ["given", "own_history", "no_history"], LONGEST["chat"])
+    rng = random.Random(seed)
+
+    def exchange(names: tuple[str, ...], about: Callable[[Dialogue], Sequence]) -> list[Dialogue]:
+        found = []
+        for mine in dialogues:
+            others = [o for o in dialogues if all(a != b for a, b in zip(about(o), about(mine), strict=True))]
+            other = rng.choice(others).turns[1]
+            found.append(first_round(mine, **{name: other[name] for name in names}))
+        return found
+
+    for condition, names, about in (
+        ("other_audio", ("speech",), lambda d: [turn["text"] for turn in d.turns[1:3]]),
+        ("other_motion", ("body", "hand", "trans"), lambda d: [rows[d.id]["turns"][1]["action"]]),
+    ):
+        for stage in dialogue_jobs(pipeline, exchange(names, about), [0], ["given"], LONGEST["chat"]):
+            for job in stage:
+                job.columns["condition"] = condition
+            yield stage
+
+
+def most_frequent(rows: dict[str, dict], items: list[str]) -> float:
+    """Share of first rounds that the most frequent answer of the character is right for."""
+    answers: dict[str, Counter] = defaultdict(Counter)
+    for row in rows.values():
+        if row["split"] == "train":
+            answers[row["character"]][row["turns"][2]["text"]] += 1
+    asked = [rows[item] for item in items]
+    return float(np.mean([answers[r["character"]].most_common(1)[0][0] == r["turns"][2]["text"] for r in asked]))
+
+
+def measure_voice(pipeline: SolamiPipeline, pairs: list[Pair], lines: list[str], transcribe: Callable) -> dict:
     """Judged by speech recognition: WER against the line the character says, and the share of right lines by ear.
 
     Only the `VOICES` answers that are listened to are made into sound, equal ones once.
     """
-    import jiwer
-
-    spoken = [(r, t) for r, t in zip(replies, turns, strict=True) if r.valid]
+    spoken = [pair for pair in pairs if pair.valid]
     spoken = [spoken[i * len(spoken) // VOICES] for i in range(VOICES)] if len(spoken) > VOICES else spoken
-    voice_of = pipeline.processor.voice_of
-    said = [(tuple(r.answer.speech), voice_of(t.messages)) for r, t in spoken]
+    if not spoken:
+        return {}
+    processor = pipeline.processor
+    voices = [processor.voice_of([{"role": "system", "content": pair.row["system"]}]) for pair in spoken]
+    said = [(tuple(pair.row["speech"]), voice) for pair, voice in zip(spoken, voices, strict=True)]
     different = list(dict.fromkeys(said))
-    texts = transcribe([pipeline.processor.decode_speech(list(codes), voice) for codes, voice in different])
-    text_of = dict(zip(different, texts, strict=True))
-    heard = [" ".join(words(text_of[key])) for key in said]
-    right = sum(nearest_line(h, lines) == t.say for h, (_, t) in zip(heard, spoken, strict=True))
+    texts = transcribe([processor.decode_speech(list(codes), voice) for codes, voice in different])
+    heard = [dict(zip(different, texts, strict=True))[key] for key in said]
+    hoped = [pair.reference_texts[0] for pair in spoken]
+    right = [nearest_line(text, lines) == line for text, line in zip(heard, hoped, strict=True)]
+    own = [(text, pair.text) for text, pair in zip(heard, spoken, strict=True) if pair.text]
     return {
-        "voice_wer": 100.0 * jiwer.wer([" ".join(words(r.text)) or "-" for r, _ in spoken], heard),
-        "voice_wer_expected": 100.0 * jiwer.wer([" ".join(words(t.say)) for _, t in spoken], heard),
-        "round1_right_line_heard": 100.0 * right / max(1, len(spoken)),
+        **({"voice_wer": word_error_rate(*zip(*own, strict=True))} if own else {}),
+        "voice_wer_expected": word_error_rate(heard, hoped),
+        "round1_right_line_heard": 100 * float(np.mean(right)),
     }
 
 
-def task_ids(pipeline: SolamiPipeline, task: str, sources: list[dict], target: str) -> list[list[int]]:
-    """Generated ids of a task, in batches of like length."""
-    longest = {"text": 48, "motion": 96}[target]
-    bar = partial(tqdm, desc=task, unit="batch", disable=None, leave=False)
-
-    def generate(batch):
-        return pipeline.run_task(phrasings(task)[0], batch, target, max_new_tokens=longest)
-
-    return map_in_batches(sources, _size, BATCH, generate, bar)
+def word_error_rate(said: Sequence[str], texts: Sequence[str]) -> float:
+    """Percent of wrong words, whatever their case."""
+    said, texts = ([" ".join(words_of(text)) for text in side] for side in (said, texts))
+    return 100 * Measures().compute("speech_wer", predictions=said, references=texts, normalizer="none")["wer"]
 
 
-def task_text(pipeline: SolamiPipeline, ids: list[int], end: int | None = None) -> str:
-    """The text of generated ids up to `end`, by default `<eos>`."""
-    end = pipeline.model.config.eos_token_id if end is None else end
-    ids = ids[: ids.index(end)] if end in ids else ids
-    return pipeline.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+# ---- tasks and motions
 
 
-def task_motion(pipeline: SolamiPipeline, ids: list[int]):
-    """`{"body", "hand"}` codes of generated ids, or None when they are malformed."""
-    config, codes = pipeline.model.config, {}
-    if config.eos_token_id not in ids:
-        return None
-    ids = np.array(ids[: ids.index(config.eos_token_id)])
-    split = np.flatnonzero(ids == config.markers["eobo"])
-    if len(split) != 1:
-        return None
-    for name, part in (("body", ids[: split[0] + 1]), ("hand", ids[split[0] + 1 :])):
-        span = config.modalities[name]
-        codes[name] = part[1:-1] - span["first_id"]
-        if len(codes[name]) == 0 or codes[name].min() < 0 or codes[name].max() >= span["size"]:
-            return None
-    return codes if len(codes["body"]) == len(codes["hand"]) else None
+def measure_tasks(checkpoint: Path, corpus: Path, data: Path, output: Path) -> dict[str, dict]:
+    """Motion-to-text, text-to-motion and speech-to-text, and the motions themselves; as `in_percent` gives them."""
+    pipeline = SolamiPipeline.from_pretrained(checkpoint, dtype=torch.float32)
+    recognizer = ActionRecognizer.from_corpus(corpus / "motion")
+    clips = {row["id"]: row for row in read_manifest(corpus / "motion")}
 
+    def answers(name: str, task: str, items: list[Item]) -> dict[str, dict]:
+        if not items:
+            return {}
+        jobs = task_jobs(pipeline, task, items, [0], phrasings(SHORT_TASKS[task])[0], LONGEST[task])
+        return {row["id"]: row for row in answer(pipeline, checkpoint, output / name, data, jobs).rows}
 
-def measure_tasks(pipeline: SolamiPipeline, material: Material) -> tuple[dict, list]:
-    """Motion-to-text, text-to-motion and speech-to-text on held-out clips and recordings.
+    described = answers("m2t", "m2t", read_items("m2t", data, pipeline.processor))
+    made = answers("t2m", "t2m", read_items("t2m", data, pipeline.processor))
+    made = {name: row for name, row in made.items() if row["valid"]}
+    columns = {"task": "m2t", "condition": "given"}
+    items = [Item(result_row(**columns, id=name), motion_block(row)) for name, row in made.items()]
+    read_back = answers("m2t_of_t2m", "m2t", items)
+    motions = {name: _motion(pipeline, row) for name, row in made.items()}
 
-    Returns:
-        the figures, and the generated motions (`SmplxMotion` or None) of the text-to-motion rows, in row order.
-    """
-    import jiwer
+    def share(actions: dict[str, str | None]) -> dict:
+        return summarize([Ratio(list(described), [actions.get(name) == clips[name]["action"] for name in described])])
 
-    rows = material.motion
-    truth = [material.actions[row["id"]] for row in rows]
+    def named(rows: dict[str, dict]) -> dict[str, str | None]:
+        return {name: action_of_caption(row["text"]) for name, row in rows.items()}
 
-    def named(sources):
-        ids = task_ids(pipeline, "motion_to_text", sources, "text")
-        return [action_of_caption(task_text(pipeline, row)) for row in ids]
-
-    shares, clips = Shares(), [row["id"] for row in rows]
-
-    def add(name, found):
-        shares.add(name, [a == b for a, b in zip(found, truth, strict=True)], clips)
-
-    add("motion_to_text", named([motion_block(r) for r in rows]))
-    ids = task_ids(pipeline, "text_to_motion", [text_block(row["text"][0]) for row in rows], "motion")
-    codes = [task_motion(pipeline, row) for row in ids]
-    motions = [pipeline.processor.decode_motion(c) if c else None for c in codes]
-    seen = [material.recognizer(m) if m else None for m in motions]
-    told = iter(named([{"type": "motion", "motion": c} for c in codes if c]))
-    told = [next(told) if c else None for c in codes]
-    add("text_to_motion_neighbour", seen)
-    add("text_to_motion_own", told)
-    result = dict(shares.figures, intervals=shares.intervals)
+    shares = {
+        "motion_to_text": share(named(described)),
+        "text_to_motion_own": share(named(read_back)),
+        "text_to_motion_neighbour": share({name: recognizer(motion) for name, motion in motions.items()}),
+    }
+    numbers, sources = {}, {f"{row['id']}#0": row["source"] for row in read_manifest(corpus / "speech")}
+    recordings = read_items("s2t", data, pipeline.processor)
     for kind in ("seen", "unseen"):
-        turns = [row["turns"][0] for row in material.speech if row["source"] == kind][:128]
-        ids = task_ids(pipeline, "speech_to_text", [audio_block(t) for t in turns], "text")
-        heard = [" ".join(words(task_text(pipeline, row))) for row in ids]
-        result[f"speech_to_text_wer_{kind}"] = 100.0 * jiwer.wer([" ".join(words(t["text"])) for t in turns], heard)
-    result["counts"] = {"clips": len(rows), "recordings": 128}
-    return result, motions
+        items = [item for item in recordings if sources.get(item.columns["id"]) == kind][:RECORDINGS]
+        rows = answers(f"s2t_{kind}", "s2t", items).values()
+        pairs = [(row["text"], row["reference_text"][0]) for row in rows]
+        numbers[f"speech_to_text_wer_{kind}"] = word_error_rate(*zip(*pairs, strict=True))
+    real = {name: read_motion(corpus / "motion" / clips[name]["motion"]) for name in described}
+    numbers |= measure_motion(pipeline, list(real.values()), [motions.get(name) for name in real])
+    return in_percent(shares, numbers, {"clips": len(described), "recordings": RECORDINGS})
 
 
-STEPS = 32
+def measure_motion(pipeline: SolamiPipeline, real: list[SmplxMotion], made: list[SmplxMotion | None]) -> dict:
+    """Codec reconstruction, FID and diversity, by the package's `evaluate` modules on joints."""
+    compute = Measures().compute
+    rebuilt = [pipeline.processor.decode_motion(codes) for codes in pipeline.processor.encode_motion(real)]
+    targets = [_facing_z(motion, len(other.transl)) for motion, other in zip(real, rebuilt, strict=True)]
+    rebuilt, targets, real, made = (
+        [motion and joint_positions(motion) for motion in motions] for motions in (rebuilt, targets, real, made)
+    )
+    error = compute("motion_mpjpe", predictions=rebuilt, references=targets)
+    result = {"codec_mpjpe": error["mpjpe"], "codec_pa_mpjpe": error["pa_mpjpe"]}
+    if sum(joints is not None for joints in made) < 2:  # a run that was far too short
+        return result
+    # By the real clips' scale for both: by its own, motion that hardly moves would be as diverse as any.
+    diversity = compute("motion_diversity", predictions=made, references=real)
+    pairs = len(real) // 2 * 2
+    return {
+        **result,
+        "t2m_fid": compute("motion_fid", predictions=made, references=real)["fid"],
+        "real_fid": compute("motion_fid", predictions=real[:pairs:2], references=real[1:pairs:2])["fid"],
+        "t2m_diversity": diversity["diversity"],
+        "real_diversity": diversity["reference_diversity"],
+    }
 
 
-def signature(motion: SmplxMotion) -> np.ndarray:
-    """A motion as a vector: its features, turned to face +Z at the start, resampled to 32 moments.
-
-    Local joint rotations make up most of it, so place and facing do not matter.
-    """
-    params = torch.from_numpy(read_motion(motion).to_params()).double()
-    features = motion_to_features(params)
-    resampled = torch.nn.functional.interpolate(features.T[None], size=STEPS, mode="linear", align_corners=True)
-    return resampled[0].numpy().astype(np.float32).reshape(-1)
+def _facing_z(motion: SmplxMotion, frames: int) -> SmplxMotion:
+    """The first `frames` frames, turned as the codec sees them: from the origin, facing +Z."""
+    return SmplxMotion.from_params(canonicalize(torch.from_numpy(motion.to_params()))[:frames], fps=motion.fps)
 
 
-class ActionRecognizer:
-    """1-nearest-neighbour over signatures of real clips.
-
-    Args:
-        motions: real clips.
-        actions: the action of each.
-    """
-
-    def __init__(self, motions: list[SmplxMotion], actions: list[str]):
-        raw = np.stack([signature(m) for m in motions])
-        self.mean = raw.mean(0)
-        # A nearly constant channel must not dominate the distance once it is divided by its deviation.
-        self.scale = np.maximum(raw.std(0), 0.05)
-        self.known, self.actions = (raw - self.mean) / self.scale, list(actions)
-
-    @classmethod
-    def from_corpus(cls, folder: str | Path) -> ActionRecognizer:
-        """A recogniser of the training clips of a motion corpus (`corpus.write_motion_corpus`)."""
-        rows = [row for row in read_manifest(folder) if row["split"] == "train"]
-        return cls([read_motion(Path(folder) / row["motion"]) for row in rows], [row["action"] for row in rows])
-
-    def __call__(self, motion: SmplxMotion) -> str:
-        """The action of the nearest real clip."""
-        distance = np.square(self.known - (signature(motion) - self.mean) / self.scale).mean(1)
-        return self.actions[int(distance.argmin())]
+def target_met(name: str, value: float) -> bool | None:
+    """True if a figure reaches its target; None where there is none."""
+    figure = FIGURES[name]
+    if "at_least" in figure:
+        return value >= figure["at_least"]
+    return value <= figure["at_most"] if "at_most" in figure else None

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import logging
+from itertools import groupby
 from pathlib import Path
 
 from ..generation.chat import chat
 from ..generation.pipeline import SolamiPipeline
 from ..hub_cards.cards import model_card
 from ..processing.datasets.manifests import read_manifest
-from ..processing.files.atomic_write import atomic_write
-from ..processing.motion.body import joint_positions
+from ..processing.datasets.token_dataset import write_json
+from ..processing.files.text_files import read_json
+from ..processing.motion.body import joint_positions, rest_joints, standing_height
 from ..processing.motion.motion_io import read_motion
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
-from .demo_evaluation import ActionRecognizer
-from .measure import FIGURES, target_met
-
-logger = logging.getLogger(__name__)
+from .action_recognizer import ActionRecognizer
+from .demo_evaluation import FIGURES, target_met
 
 NEXT_STEPS = [
     "Talk to it with your own files: solami chat --checkpoint runs/demo/checkpoint --character ada --output runs/chat "
@@ -34,7 +32,7 @@ def chosen_conversations(rows: list[dict]) -> list[dict]:
     rows = [row for row in rows if row["split"] == "test" and row["source"] == "rates"]
     by_length = sorted(rows, key=lambda row: -len(row["turns"]))
     chosen = list({row["character"]: row for row in reversed(by_length)}.values())
-    watching = [row for row in rows if row["turns"][1]["hinge"] == "motion"]
+    watching = [row for row in rows if row["turns"][1]["depends_on"] == "motion"]
     return chosen + watching[:2]
 
 
@@ -50,16 +48,8 @@ def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, outp
     recognizer, entries = ActionRecognizer.from_corpus(motion_corpus), []
     for row in chosen_conversations(read_manifest(corpus)):
         turns = row["turns"]
-        users = [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "motion", "motion": str(corpus / turn["motion"])},
-                    {"type": "audio", "audio": str(corpus / turn["audio"])},
-                ],
-            }
-            for turn in turns[1::2]
-        ]
+        content = [[{"type": t, t: str(corpus / turn[t])} for t in ("motion", "audio")] for turn in turns[1::2]]
+        users = [{"role": "user", "content": blocks} for blocks in content]
         rounds = chat(pipeline, users, output / row["id"], turns[0]["text"])
         for i, (user, answer, reply) in enumerate(zip(turns[1::2], turns[2::2], rounds, strict=True)):
             entries.append(
@@ -81,17 +71,15 @@ def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, outp
                     "valid": reply["valid"],
                 }
             )
-    with atomic_write(output / "chat.json") as temporary:
-        temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    write_json(output / "chat.json", entries)
     return entries
 
 
 def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) -> None:
     """`report.html` and `report.json` of a run."""
-    chat_entries = json.loads((out / "chat" / "chat.json").read_text(encoding="utf-8"))
-    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    figures, intervals = metrics["figures"], metrics.get("intervals", {})
-    names = json.loads((checkpoint / "processor_config.json").read_text())["characters"]
+    chat_entries, metrics = read_json(out / "chat" / "chat.json"), read_json(out / "metrics.json")
+    figures, intervals = metrics["figures"], metrics["intervals"]
+    names = read_json(checkpoint / "processor_config.json")["characters"]
     write_report(
         out / "report.html",
         title="A character that listens, watches and answers",
@@ -102,7 +90,10 @@ def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) ->
             f"{figures['round1_right_line']:.0f} % are answered with the right line; with another user's audio "
             f"{figures['round1_wrong_audio']:.0f} %."
         ),
-        conversations=[_conversation(group, names) for group in _grouped(chat_entries)],
+        conversations=[
+            _conversation(list(group), names)
+            for _, group in groupby(chat_entries, lambda entry: entry["conversation"])
+        ],
         curves=_curves(out),
         metrics=[_row(name, figures[name], intervals.get(name)) for name in FIGURES if name in figures],
         stages=[Stage(name, stage["seconds"]) for name, stage in state["stages"].items()],
@@ -115,12 +106,11 @@ def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) ->
         "checkpoint": str(checkpoint),
     }
     (checkpoint / "README.md").write_text(_card(checkpoint, figures, state), encoding="utf-8")
-    with atomic_write(out / "report.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    write_json(out / "report.json", report)
 
 
 def _card(checkpoint: Path, figures: dict, state: dict) -> str:
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    config = read_json(checkpoint / "config.json")
     sizes = {f"{name} codes": span["size"] for name, span in config["modalities"].items()}
     return model_card(
         checkpoint.name,
@@ -137,13 +127,6 @@ def _card(checkpoint: Path, figures: dict, state: dict) -> str:
     )
 
 
-def _grouped(entries: list[dict]) -> list[list[dict]]:
-    groups: dict[str, list[dict]] = {}
-    for entry in entries:
-        groups.setdefault(entry["conversation"], []).append(entry)
-    return list(groups.values())
-
-
 def _conversation(entries: list[dict], names: dict) -> Conversation:
     first = entries[0]
     name = names[first["character"]]["name"]
@@ -153,7 +136,8 @@ def _conversation(entries: list[dict], names: dict) -> Conversation:
         if e["valid"]:
             character = _performer(name, e["character_motion"], e["character_audio"], e["text"], e["action"])
         else:
-            character = Performer(name, _rest(), 30.0, None, "(malformed answer)")
+            standing = rest_joints()[None] + [0.0, standing_height(), 0.0]
+            character = Performer(name, standing, 30.0, None, "(malformed answer)")
         scenes.append(Scene(f"Round {e['round']}", "", user, character, e["expected"], e["valid"]))
     return Conversation(f"{name}: {first['topic']}", names[first["character"]]["system"], scenes)
 
@@ -163,19 +147,13 @@ def _performer(name: str, motion: str, audio: str, text: str, action: str | None
     return Performer(name, joint_positions(clip), clip.fps, audio, text, action and action.replace("_", " "))
 
 
-def _rest():
-    from ..processing.motion.body import rest_joints, standing_height
-
-    return rest_joints()[None] + [0.0, standing_height(), 0.0]
-
-
 def _curves(out: Path) -> list[Curve]:
-    curves = []
-    codec = json.loads((out / "motion_codec" / "history.json").read_text(encoding="utf-8"))
-    curves.append(_curve("Stage 1: motion tokenizers", codec["log"], ("loss", "feature_loss")))
-    for title, folder in (("Stage 2: pretraining on six tasks", "pretrained"), ("Stage 3: chat", "checkpoint")):
-        log = json.loads((out / folder / "history.json").read_text(encoding="utf-8"))
-        curves.append(_curve(title, log, ("loss",)))
+    codec, pretrain, chat = (read_json(out / f / "history.json") for f in ("motion_codec", "pretrained", "checkpoint"))
+    curves = [
+        _curve("Stage 1: motion tokenizers", codec["log"], ("loss", "feature_loss")),
+        _curve("Stage 2: pretraining on six tasks", pretrain, ("loss",)),
+        _curve("Stage 3: chat", chat, ("loss",)),
+    ]
     return [curve for curve in curves if curve.series]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 FPS = 30.0
 NUM_JOINTS = 55
+POSITIONS = "positions in metres"
 MODES = ("corrected", "upstream")
 
 # Pelvis to wrists, then the first joint of each finger.
@@ -68,9 +69,7 @@ def check_fps(fps: float | Sequence[float], reference_fps: float | Sequence[floa
     return rate
 
 
-def check_joints(
-    joints: Any, name: str, min_frames: int = MIN_FRAMES, what: str = "positions in metres"
-) -> np.ndarray:
+def check_joints(joints: Any, name: str, min_frames: int = MIN_FRAMES, what: str = POSITIONS) -> np.ndarray:
     """Joint positions, or what else each joint has three numbers of, as a float64 array `(T, 55, 3)`.
 
     Raises:
@@ -114,19 +113,20 @@ def checked_motions(
             yield check_joints(motion, f"{name}[{index}]", min_frames)
 
 
-def check_pairs(
-    predictions: Sequence[Any], references: Sequence[Any]
-) -> tuple[list[np.ndarray | None], list[np.ndarray]]:
-    """Checked predictions (None stays None) and references, pair by pair.
+def checked_pairs(
+    predictions: Sequence[Any], references: Sequence[Any], min_frames: int = MIN_FRAMES, what: str = POSITIONS
+) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Each prediction that is there with its reference, as far as both go, and the frames of the whole reference.
 
     Raises:
         ValueError: for what `check_counts` refuses, a missing reference, or what `check_joints` refuses.
     """
     check_counts(predictions, references)
-    checked = [
-        None if motion is None else check_joints(motion, f"predictions[{i}]") for i, motion in enumerate(predictions)
-    ]
-    return checked, list(checked_motions(references, "references"))
+    for i, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
+        reference = check_joints(reference, f"references[{i}]", min_frames, what)
+        if prediction is not None:
+            prediction = check_joints(prediction, f"predictions[{i}]", min_frames, what)
+            yield prediction[: len(reference)], reference[: len(prediction)], len(reference)
 
 
 def counts(predictions: Sequence[Any], mode: str) -> dict[str, Any]:

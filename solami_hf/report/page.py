@@ -12,7 +12,7 @@ import math
 import os
 import re
 import wave
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -202,19 +202,6 @@ class Stage:
         return duration_in_words(self.seconds)
 
 
-@dataclass
-class _Tile:
-    value: str
-    label: str
-    tone: str = ""
-
-
-@dataclass
-class _MetricGroup:
-    name: str
-    rows: list[MetricRow] = field(default_factory=list)
-
-
 def write_report(
     path: str | os.PathLike,
     *,
@@ -235,9 +222,9 @@ def write_report(
         conversations: What can be played; without any, the page has no player.
         curves, metrics, stages, next_steps: The other sections; an empty one is left out.
     """
-    groups: dict[str, _MetricGroup] = {}
+    groups: dict[str, list[MetricRow]] = {}
     for row in metrics:
-        groups.setdefault(row.group, _MetricGroup(row.group)).rows.append(row)
+        groups.setdefault(row.group, []).append(row)
     assets = {name: _asset(name) for name in ("style.css", "figure.js", "stage.js", "player.js", "curves.js")}
     data = {
         "conversations": [_encode_conversation(conversation) for conversation in conversations],
@@ -251,16 +238,16 @@ def write_report(
         data=data,
         assets=assets,
         tiles=_summary_tiles(conversations, metrics, stages),
-        has_player=bool(conversations),
         comparing=all(conversation.together for conversation in conversations),
-        has_curves=bool(curves),
-        groups=list(groups.values()),
+        groups=groups,
         stages=stages,
         longest=max((stage.seconds for stage in stages), default=0.0) or 1.0,
         total=duration_in_words(sum(stage.seconds for stage in stages)),
         next_steps=next_steps,
     )
-    return _write_whole(Path(path), html)
+    with atomic_write(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return Path(path)
 
 
 def duration_in_words(seconds: float) -> str:
@@ -284,23 +271,12 @@ def decode_joints(text: str) -> np.ndarray:
 
 
 def _encode_conversation(conversation: Conversation) -> dict:
-    return {
-        "title": conversation.title,
-        "description": conversation.description,
-        "together": conversation.together,
-        "scenes": [
-            {
-                "title": scene.title,
-                "subtitle": scene.subtitle,
-                "expected": scene.expected,
-                "correct": scene.is_correct,
-                "valid": bool(scene.valid),
-                "user": _encode_performer(scene.user),
-                "character": _encode_performer(scene.character),
-            }
-            for scene in conversation.scenes
-        ],
-    }
+    return {**vars(conversation), "scenes": [_encode_scene(scene) for scene in conversation.scenes]}
+
+
+def _encode_scene(scene: Scene) -> dict:
+    performers = {name: _encode_performer(getattr(scene, name)) for name in ("user", "character")}
+    return {**vars(scene), **performers, "correct": scene.is_correct, "valid": bool(scene.valid)}
 
 
 def _encode_performer(performer: Performer) -> dict:
@@ -365,20 +341,21 @@ def _read_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
     return np.frombuffer(samples, dtype="<i2"), rate
 
 
-def _summary_tiles(conversations: list[Conversation], metrics: list[MetricRow], stages: list[Stage]) -> list[_Tile]:
-    tiles = []
+def _summary_tiles(conversations: list[Conversation], metrics: list[MetricRow], stages: list[Stage]) -> list[tuple]:
+    """(value, label, tone) of the tiles under the headline; a count of nothing has none."""
     judged = [row.ok for row in metrics if row.ok is not None]
-    if judged:
-        tone = "good" if all(judged) else "poor"
-        tiles.append(_Tile(f"{sum(judged)} / {len(judged)}", "targets met", tone))
     scenes = [scene for conversation in conversations if not conversation.together for scene in conversation.scenes]
-    if scenes:
-        tiles.append(_Tile(f"{sum(scene.valid for scene in scenes)} / {len(scenes)}", "valid answers on this page"))
-    answers = [scene.is_correct for scene in scenes if scene.is_correct is not None]
-    if answers:
-        tiles.append(_Tile(f"{sum(answers)} / {len(answers)}", "expected answers on this page"))
+    tiles = [
+        (f"{sum(flags)} / {len(flags)}", label, tone)
+        for flags, label, tone in (
+            (judged, "targets met", "good" if all(judged) else "poor"),
+            ([scene.valid for scene in scenes], "valid answers on this page", ""),
+            ([s.is_correct for s in scenes if s.is_correct is not None], "expected answers on this page", ""),
+        )
+        if flags
+    ]
     if stages:
-        tiles.append(_Tile(duration_in_words(sum(stage.seconds for stage in stages)), f"in {len(stages)} stages"))
+        tiles.append((duration_in_words(sum(stage.seconds for stage in stages)), f"in {len(stages)} stages", ""))
     return tiles
 
 
@@ -388,9 +365,3 @@ def _words(text: str) -> list[str]:
 
 def _asset(name: str) -> str:
     return (resources.files("solami_hf.report") / name).read_text(encoding="utf-8")
-
-
-def _write_whole(path: Path, text: str) -> Path:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path

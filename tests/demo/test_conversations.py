@@ -13,7 +13,7 @@ from solami_hf.processing.motion.motion_io import write_motion
 def rows(tmp_path_factory):
     import numpy as np
 
-    from solami_hf.demo.corpus.dialogues import ACTIONS
+    from solami_hf.demo.corpus.captions import ACTIONS
     from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
     root = tmp_path_factory.mktemp("corpus")

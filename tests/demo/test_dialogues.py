@@ -2,23 +2,122 @@
 
 import dataclasses
 import random
+import re
 from collections import Counter
 from importlib import resources
 
 import pytest
 
+from solami_hf.demo.corpus.captions import ACTIONS
 from solami_hf.demo.corpus.dialogues import (
-    ACTIONS,
+    Character,
     Dialogue,
     Line,
-    all_lines,
+    Node,
+    character_lines,
     load_dialogues,
     nodes,
     paths,
     read_character,
     sample_conversation,
-    validate,
 )
+from solami_hf.metrics.evaluation.figures import words_of
+
+MAX_CHARACTER_LINES = 112
+MAX_ANSWER_ACTION_SHARE = 0.15
+
+
+def validate(characters: list[Character]) -> None:
+    """Raises ValueError where the corpus breaks one of the rules that make its results mean something."""
+    dialogues = [dialogue for character in characters for dialogue in character.dialogues]
+    require(len(characters) == 6, f"{len(characters)} characters, expected 6")
+    require(len(dialogues) >= 40, f"{len(dialogues)} dialogues, expected at least 40")
+    require_unique("character id", [character.id for character in characters])
+    require_unique("system prompt", [character.system for character in characters])
+    require_unique("dialogue id", [dialogue.id for dialogue in dialogues])
+    for dialogue in dialogues:
+        for node in nodes(dialogue):
+            check_node(dialogue.id, node)
+    for character in characters:
+        check_character(character)
+
+    rounds = [node for dialogue in dialogues for node in nodes(dialogue)]
+    lines = [line for node in rounds for line in set(node.answers.values())]
+    require_unique("character line", [" ".join(words_of(line.say)) for line in lines])
+    count = len(lines)
+    require(count <= MAX_CHARACTER_LINES, f"{count} character lines, expected at most {MAX_CHARACTER_LINES}")
+    action, count = Counter(line.do for line in lines).most_common(1)[0]
+    require(
+        count <= MAX_ANSWER_ACTION_SHARE * len(lines),
+        f"{action!r} is the action of {count} of {len(lines)} character lines, expected at most "
+        f"{MAX_ANSWER_ACTION_SHARE:.0%}: answering it always would score too well",
+    )
+    unused = set(ACTIONS).difference(*(node.answers for node in rounds))
+    require(not unused, f"no user ever does {sorted(unused)}; every action must occur")
+    trained = {" ".join(words_of(say)) for node in rounds for say in node.say}
+    for node in rounds:
+        known = " ".join(words_of(node.unseen)) in trained
+        require(not known, f"the unseen phrasing {node.unseen!r} is also trained on")
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(f"demo dialogues: {message}")
+
+
+def require_unique(what: str, values: list[str]) -> None:
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    require(not repeated, f"{what} {repeated[:1]} occurs twice, expected each once")
+
+
+def check_node(where: str, node: Node) -> None:
+    require(3 <= len(node.say) <= 5, f"{where}: {len(node.say)} phrasings of {node.say[:1]}, expected 3 to 5")
+    for say in (*node.say, node.unseen):
+        check_sentence(where, say, longest=9)
+    require_unique(f"{where}: phrasing", [" ".join(words_of(say)) for say in (*node.say, node.unseen)])
+    require(len(node.answers) >= 3, f"{where}: user actions {list(node.answers)}, expected at least 3")
+    require(len(node.next) <= 2, f"{where}: {len(node.next)} following rounds, expected at most 2")
+    for line in node.answers.values():
+        check_sentence(where, line.say, longest=8)
+    for action in (*node.answers, *(line.do for line in node.answers.values())):
+        require(action in ACTIONS, f"{where}: unknown action {action!r}, expected one of {', '.join(ACTIONS)}")
+
+
+def check_sentence(where: str, text: str, longest: int) -> None:
+    plain = isinstance(text, str) and re.fullmatch(r"[A-Za-z ,.!?]+", text)
+    require(bool(plain), f"{where}: {text!r} has more than plain letters and , . ! ? (spell it out)")
+    require(
+        3 <= len(words_of(text)) <= longest, f"{where}: {text!r} has {len(words_of(text))} words, expected 3-{longest}"
+    )
+
+
+def check_character(character: Character) -> None:
+    name, dialogues = character.id, character.dialogues
+    require(len(character.system.split()) <= 30, f"{name}: the system prompt has more than 30 words")
+    depths = [max(len(path) for path in paths(dialogue)) for dialogue in dialogues]
+    require(max(depths) == 3, f"{name}: the longest dialogue has {max(depths)} rounds, expected 3")
+    branching = sum(len(dialogue.root.next) == 2 for dialogue in dialogues)
+    require(branching >= 2, f"{name}: {branching} dialogues with two second rounds, expected at least 2")
+    reasons = {node.depends_on for dialogue in dialogues for node in nodes(dialogue)}
+    require(reasons == {"words", "motion", "history"}, f"{name}: answers depend on {sorted(reasons)} only")
+    for action in sorted({action for dialogue in dialogues for action in dialogue.root.answers}):
+        count = sum(action in dialogue.root.answers for dialogue in dialogues)
+        require(count >= 3, f"{name}: {action!r} opens only {count} dialogues, expected 3: it gives the answer away")
+    check_phrasings(character)
+
+
+def check_phrasings(character: Character) -> None:
+    """The same words may come twice only in later rounds after different histories."""
+    before: dict[str, list[int | None]] = {}  # phrasing -> the round before each of its places, None at the start
+    for dialogue in character.dialogues:
+        parents = {id(child): node for node in nodes(dialogue) for child in node.next}
+        for node in nodes(dialogue):
+            parent = parents.get(id(node))
+            for say in (*node.say, node.unseen):
+                before.setdefault(" ".join(words_of(say)), []).append(parent and id(parent))
+    for say, places in before.items():
+        repeated = len(places) > 1 and (None in places or len(set(places)) < len(places))
+        require(not repeated, f"{character.id}: {say!r} is said twice after the same history")
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +142,18 @@ def test_counts(characters):
     assert len(dialogues) == 42
     assert len(rounds) == 90
     assert {len(node.say) for node in rounds} == {4}
-    assert Counter(node.hinge for node in rounds) == {"words": 60, "motion": 6, "history": 24}
+    assert Counter(node.depends_on for node in rounds) == {"words": 60, "motion": 6, "history": 24}
     assert len(ACTIONS) == 29
 
 
 def test_lines_are_unique_and_few(characters):
-    lines = all_lines(characters)
-    assert len(lines.character) == 108
-    assert not set(lines.unseen) & set(lines.train)
-    assert lines == all_lines()
+    rounds = [node for character in characters for dialogue in character.dialogues for node in nodes(dialogue)]
+    assert len(character_lines(characters)) == len(set(character_lines(characters))) == 108
+    assert not {node.unseen for node in rounds} & {say for node in rounds for say in node.say}
+
+
+def test_the_packaged_dialogues_keep_the_rules(characters):
+    validate(characters)
 
 
 def test_paths_follow_the_branches(characters):
@@ -67,7 +169,7 @@ def test_paths_follow_the_branches(characters):
 def test_the_same_words_have_another_answer_after_another_history(characters):
     parrot, treasure = (paths(dialogue)[0][1] for dialogue in characters[0].dialogues[2:4])
     assert parrot.say == treasure.say
-    assert parrot.hinge == treasure.hinge == "history"
+    assert parrot.depends_on == treasure.depends_on == "history"
     assert parrot.answers["wave"].say == "He swallowed a whole trumpet."
     assert treasure.answers["wave"].say == "A hungry whale has eaten everything."
 
@@ -92,9 +194,9 @@ def test_sample_is_seeded_and_keeps_unseen_apart(characters):
 
 
 def test_motion_alone_does_not_give_the_answer(characters):
-    """Every first round of a character that hinges on the words takes the same user actions."""
+    """Every first round of a character that depends on the words takes the same user actions."""
     for character in characters:
-        words = [dialogue.root for dialogue in character.dialogues if dialogue.root.hinge == "words"]
+        words = [dialogue.root for dialogue in character.dialogues if dialogue.root.depends_on == "words"]
         assert len(words) == 6
         assert len({tuple(root.answers) for root in words}) == 1
 

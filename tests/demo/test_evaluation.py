@@ -1,101 +1,114 @@
-"""How the demo scores: right lines, swapped media, parsing of task outputs, recognition by neighbours."""
+"""How the demo scores: shares with intervals, controls, answers as results folders, recognition by neighbours."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
+from solami_hf.demo import demo_evaluation
+from solami_hf.demo.action_recognizer import ActionRecognizer
 from solami_hf.demo.demo_evaluation import (
-    ActionRecognizer,
-    Shares,
-    Turn,
-    is_right,
+    FIGURES,
+    answer,
+    chat_jobs,
+    in_percent,
+    measure_motion,
     measure_voice,
-    self_history,
-    share,
-    swap_media,
-    task_motion,
-    task_text,
-    transcripts,
+    most_frequent,
+    target_met,
+    word_error_rate,
 )
-from solami_hf.demo.measure import FIGURES, target_met
-from solami_hf.generation.pipeline import Reply, SolamiPipeline
-from solami_hf.processing.answers import Answer
+from solami_hf.generation.inputs import Dialogue
+from solami_hf.generation.pipeline import SolamiPipeline
+from solami_hf.metrics.evaluation.answer_pairs import Pair
+from solami_hf.metrics.evaluation.command import EvaluateArguments, run
+from solami_hf.metrics.evaluation.intervals import Ratio, difference, summarize
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 
-def turn(audio, motion, say="Hello!"):
-    content = [{"type": "motion", "motion": motion}, {"type": "audio", "audio": audio}]
-    return Turn(
-        [{"role": "system", "content": "s"}, {"role": "user", "content": content}], say, "wave", "words", "", "", "", 1
-    )
+def pair(text, valid=True, hoped="Hello!", **row):
+    return Pair("d", 1, valid, None, None, text if valid else None, None, None, (hoped,), {"system": "s", **row})
 
 
-def reply(text, valid=True):
-    return Reply(text, None, None, 16000, valid, Answer())
-
-
-def test_share():
-    assert share([True, False, True, True]) == 75
-    assert math.isnan(share([]))
-
-
-def test_shares_come_with_their_intervals():
-    shares = Shares()
+def test_shares_come_in_percent_with_their_intervals():
     rows = [f"rates-{i // 2}" for i in range(80)]
-    shares.add("right", [i % 4 > 0 for i in range(80)], rows)
-    shares.add("swapped", [False] * 80, rows)
-    shares.add("nothing", [], [])
-    shares.subtract("points", "right", "swapped")
-    assert shares.figures["right"] == shares.figures["points"] == 75 and math.isnan(shares.figures["nothing"])
-    low, high = shares.intervals["right"]
+    right, swapped = Ratio(rows, [i % 4 > 0 for i in range(80)]), Ratio(rows, [False] * 80)
+    found = in_percent(
+        {"right": summarize([right]), "points": difference([right], [swapped]), "nothing": summarize([Ratio([], [])])},
+        {"wer": 12.5, "unknown": math.nan},
+        {"round1": 80},
+    )
+    assert found["figures"] == {"right": 75, "points": 75, "wer": 12.5} and found["counts"] == {"round1": 80}
+    low, high = found["intervals"]["right"]
     # 40 conversations, half of them with one of two rounds right: 75 +- 1.96 * 25 / sqrt(40).
     assert low == pytest.approx(75 - 7.7, abs=1) and high == pytest.approx(75 + 7.7, abs=1)
-    assert shares.intervals["points"] == pytest.approx((low, high), abs=1) and "nothing" not in shares.intervals
+    assert found["intervals"]["points"] == pytest.approx((low, high), abs=1) and "nothing" not in found["intervals"]
 
 
 def test_a_line_is_right_by_its_words():
-    assert is_right(reply("hello"), turn(1, 2))
-    assert not is_right(reply("hello", valid=False), turn(1, 2))
-    assert not is_right(reply("hello there"), turn(1, 2))
+    flags = demo_evaluation._right([pair("hello"), pair("hello", valid=False), pair("hello there")])
+    assert list(flags.parts) == [True, False, False]
 
 
-def test_controls_swap_one_medium_and_leave_the_other():
-    mine, other = turn("my sound", "my motion"), turn("their sound", "their motion")
-    swapped = swap_media(mine, other, "audio")
-    assert [b[b["type"]] for b in swapped[-1]["content"]] == ["my motion", "their sound"]
-    assert swapped[0] == mine.messages[0]
-    assert mine.messages[-1]["content"][1]["audio"] == "my sound"
+def test_the_most_frequent_answer():
+    def row(split, say):
+        return {"split": split, "character": "ada", "turns": [{}, {}, {"text": say}]}
+
+    rows = {"a": row("train", "yes"), "b": row("train", "yes"), "c": row("train", "no"), "d": row("test", "yes")}
+    rows["e"] = row("test", "no")
+    assert most_frequent(rows, ["d", "e"]) == 0.5
 
 
-def test_a_transcript_is_what_the_whole_answer_begins_with(tiny_model, tiny_processor):
-    pipeline = SolamiPipeline(tiny_model, tiny_processor, max_new_tokens=80)
-    conversations = [
-        [{"role": "system", "content": "You are Ada."},
-         {"role": "user", "content": [{"type": "audio", "audio": {"codes": codes}}]}]
-        for codes in ([1, 2, 3], [4], [5, 6, 7, 8, 9, 10])
-    ]  # fmt: skip
-    whole = pipeline.respond(conversations, decode=False)
-    assert transcripts(pipeline, conversations, "") == [r.text for r in whole] and any(r.text for r in whole)
+@pytest.fixture
+def dialogues():
+    """Three dialogues of two rounds, the codes of each its own number, and their actions as in the manifest."""
+
+    def turns(number):
+        codes = {name: [number] * 2 for name in ("body", "hand", "speech")}
+        user = {"role": "user", "motion_text": "", **codes, "trans": [number]}
+        reply = {"role": "assistant", "motion_text": "", **codes, "trans": []}
+        said = [{**turn, "text": f"{turn['role']} {number} {n}"} for n in (1, 2) for turn in (user, reply)]
+        return [{"role": "system", "text": "You are Ada."}, *said]
+
+    found = [Dialogue(f"rates-{i}", "", "ada", turns(i), [{}] * 5) for i in (1, 2, 3)]
+    actions = {"rates-1": "wave", "rates-2": "wave", "rates-3": "bow"}
+    return found, {name: {"turns": [{}, {"action": action}]} for name, action in actions.items()}
 
 
-def test_later_rounds_follow_the_models_own_valid_answers(monkeypatch):
-    def one(row, number):
-        messages = [{"role": "system", "content": row}] + [{"role": "user", "content": f"{row}{number}"}]
-        return Turn(messages, "yes", "", "words", "", "", row, number)
+def test_controls_exchange_one_medium_and_leave_the_other(tiny_model, tiny_processor, dialogues):
+    jobs = [
+        job.columns for stage in chat_jobs(SolamiPipeline(tiny_model, tiny_processor), *dialogues, 0) for job in stage
+    ]
+    by_condition = {name: [c for c in jobs if c["condition"] == name] for name in {c["condition"] for c in jobs}}
+    assert {name: len(rows) for name, rows in by_condition.items()} == {
+        "given": 6, "own_history": 6, "no_history": 6, "other_audio": 3, "other_motion": 3,
+    }  # fmt: skip
+    for row in by_condition["other_audio"]:
+        number = int(row["id"][-1])
+        assert row["user_body"] == [number] * 2 and row["user_speech"] in [[n] * 2 for n in {1, 2, 3} - {number}]
+        assert row["reference_text"] == [f"assistant {number} 1"] and row["round"] == 1
+    moved = {row["id"]: (row["user_body"][0], row["user_hand"][0], row["user_trans"][0], row["user_speech"][0])
+             for row in by_condition["other_motion"]}  # fmt: skip
+    assert moved["rates-1"] == (3, 3, 3, 1) and moved["rates-2"] == (3, 3, 3, 2)  # the only other action
+    assert moved["rates-3"][:3] in ((1, 1, 1), (2, 2, 2)) and moved["rates-3"][3] == 3
+    assert dialogues[0][0].turns[1]["speech"] == [1, 1]
 
-    asked = []
 
-    class Pipeline:
-        def respond(self, conversations, decode):
-            asked.extend([message["content"] for message in messages] for messages in conversations)
-            return [reply("yes", valid=messages[-1]["content"] != "a2") for messages in conversations]
-
-    monkeypatch.setattr(Reply, "message", lambda self: {"role": "assistant", "content": self.text})
-    turns = [one("a", 1), one("a", 2), one("a", 3), one("b", 1), one("b", 2), one("c", 1)]
-    first = {"a": reply("own"), "b": reply("broken", valid=False), "c": reply("own")}
-    assert self_history(Pipeline(), turns, first) == [False, True, True]
-    assert sorted(asked) == [["a", "a1", "own", "a2"], ["a", "a1", "own", "a3"], ["b", "b2"]]
+def test_answers_are_results_that_solami_evaluate_reads(tiny_model, tiny_processor, dialogues, tmp_path, monkeypatch):
+    monkeypatch.setitem(demo_evaluation.LONGEST, "chat", 80)
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_processor.save_pretrained(tmp_path / "model")
+    pipeline, place = SolamiPipeline(tiny_model, tiny_processor), (tmp_path / "model", tmp_path / "chat", tmp_path)
+    results = answer(pipeline, *place, chat_jobs(pipeline, *dialogues, 0))
+    assert results.task == "chat" and results.run["finished"] and len(results.rows) == 24
+    assert all(row["valid"] and row["body"] and row["speech"] for row in results.rows)
+    again = answer(pipeline, *place, chat_jobs(pipeline, *dialogues, 0))
+    assert again.rows == results.rows
+    monkeypatch.setattr("solami_hf.metrics.evaluation.parts.Measures._sound", lambda self, sound: {"seconds": 1.0})
+    monkeypatch.setattr("solami_hf.metrics.evaluation.parts.Measures._voices", lambda self, sound, reference: {})
+    found = json.loads((run(EvaluateArguments("chat", [str(tmp_path / "chat")])) / "evaluation.json").read_text())
+    assert set(found["evaluations"][0]["controls"]) == {"listening", "watching"}
 
 
 def test_equal_answers_are_made_into_sound_once():
@@ -109,30 +122,39 @@ def test_equal_answers_are_made_into_sound_once():
                 cls.spoken.append((codes, voice))
                 return codes
 
-    replies = [
-        Reply("hello", None, None, 16000, True, Answer(speech=np.array(codes))) for codes in ([1, 2], [3], [1, 2])
-    ]
+    pairs = [pair("hello", speech=codes) for codes in ([1, 2], [3], [1, 2])] + [pair("hello", valid=False)]
     heard = {1: "hello", 3: "good bye"}
-    figures = measure_voice(
-        Pipeline(), replies, [turn(1, 2)] * 3, ["Hello!", "Good bye!"], lambda sounds: [heard[s[0]] for s in sounds]
-    )
+    figures = measure_voice(Pipeline(), pairs, ["Hello!", "Good bye!"], lambda sounds: [heard[s[0]] for s in sounds])
     assert Pipeline.processor.spoken == [([1, 2], "heart"), ([3], "heart")]
     assert figures["round1_right_line_heard"] == pytest.approx(200 / 3)
-    assert figures["voice_wer"] == pytest.approx(200 / 3)  # two wrong words for three
+    assert figures["voice_wer"] == figures["voice_wer_expected"] == pytest.approx(200 / 3)  # two wrong words for three
+    assert measure_voice(Pipeline(), pairs[3:], [], None) == {}
 
 
-def test_generated_motion_is_parsed_strictly(tiny_model, tiny_processor):
-    pipeline = SolamiPipeline(tiny_model, tiny_processor)
+def test_motions_are_measured_by_the_modules(tiny_model, tiny_processor, small_motion):
+    real = [small_motion, SmplxMotion(small_motion.transl * 2, small_motion.poses * 2), small_motion, small_motion]
+    figures = measure_motion(SolamiPipeline(tiny_model, tiny_processor), real, [real[1], None, real[0], real[1]])
+    assert list(figures) == ["codec_mpjpe", "codec_pa_mpjpe", "t2m_fid", "real_fid", "t2m_diversity", "real_diversity"]
+    assert all(np.isfinite(value) for value in figures.values()) and figures["codec_mpjpe"] > 0
+    few = measure_motion(SolamiPipeline(tiny_model, tiny_processor), real, [None, None, None, real[0]])
+    assert list(few) == ["codec_mpjpe", "codec_pa_mpjpe"] and few["codec_mpjpe"] == figures["codec_mpjpe"]
 
-    def ids(text):
-        return tiny_processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+def test_word_errors_leave_case_and_punctuation():
+    assert word_error_rate(["HELLO there", "no"], ["Hello, there!", "No way."]) == 25
+
+
+def test_generated_motion_is_parsed_strictly(tiny_processor):
+    def parsed(text):
+        return tiny_processor.parse_response(
+            tiny_processor.tokenizer(text, add_special_tokens=False)["input_ids"], "motion"
+        )
 
     good = "<sobo><🕺1><🕺2><eobo><soha><🤚3><🤚4><eoha>"
-    codes = task_motion(pipeline, ids(good + "<eos><pad>"))
-    assert codes["body"].tolist() == [1, 2] and codes["hand"].tolist() == [3, 4]
+    codes = parsed(good + "<eos><pad>")
+    assert codes.valid and codes.body.tolist() == [1, 2] and codes.hand.tolist() == [3, 4]
     for bad in (good, good.replace("<🤚4>", "") + "<eos>", good.replace("<eobo>", "") + "<eos>", "waves<eos>"):
-        assert task_motion(pipeline, ids(bad)) is None
-    assert task_text(pipeline, ids("a person waves<eos><pad>")) == "a person waves"
+        assert not parsed(bad).valid
 
 
 def test_nearest_neighbour_ignores_place_and_facing():

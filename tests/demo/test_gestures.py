@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from solami_hf.demo.corpus.animation import animate
-from solami_hf.demo.corpus.dialogues import GESTURES as GESTURE_IDS
 from solami_hf.demo.corpus.gestures import GESTURES, make_gesture
 from solami_hf.demo.corpus.posing import HAND_SHAPES, HANGING, Arm, Pose, arm_rotations, hand_rotations
 from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES, joint_positions, rest_joints
@@ -23,7 +22,10 @@ def gesture(action: str, side: str = "right", seed: int = 0) -> np.ndarray:
 
 
 def test_all_sixteen_are_there():
-    assert tuple(GESTURES) == GESTURE_IDS
+    assert list(GESTURES) == [
+        *("wave", "bow", "nod", "shake_head", "clap", "point", "shrug", "thumbs_up", "beckon", "raise_hands"),
+        *("cross_arms", "offer_hand", "salute", "hands_on_hips", "scratch_head", "hand_on_heart"),
+    ]
 
 
 @pytest.mark.parametrize("action", GESTURES)

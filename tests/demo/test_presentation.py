@@ -10,8 +10,8 @@ from solami_hf.processing.motion.motion_io import write_motion
 NAMES = {"ada": {"name": "Captain Ada", "system": "You are Captain Ada."}}
 
 
-def chat_row(row_id, character, rounds, hinge="words", source="rates"):
-    turns = [{"role": "system"}] + [{"role": "user", "hinge": hinge}, {"role": "assistant"}] * rounds
+def chat_row(row_id, character, rounds, depends_on="words", source="rates"):
+    turns = [{"role": "system"}] + [{"role": "user", "depends_on": depends_on}, {"role": "assistant"}] * rounds
     return {"id": row_id, "character": character, "turns": turns, "split": "test", "source": source}
 
 
@@ -21,7 +21,7 @@ def test_each_character_is_shown_with_its_longest_conversation():
         chat_row("a3", "ada", 3),
         chat_row("b2", "bruno", 2),
         chat_row("u", "bruno", 3, source="phrasings"),
-        chat_row("w", "ada", 1, hinge="motion"),
+        chat_row("w", "ada", 1, depends_on="motion"),
     ]
     assert {row["id"] for row in chosen_conversations(rows)} == {"a3", "b2", "w"}
 

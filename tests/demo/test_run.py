@@ -6,8 +6,6 @@ import pytest
 
 from solami_hf.demo import command as demo_run
 from solami_hf.demo.command import Demo, DemoArguments, expected_seconds, main, run
-from solami_hf.demo.corpus.build_corpus import ACTIONS
-from solami_hf.demo.corpus.dialogues import ACTIONS as DIALOGUE_ACTIONS
 
 
 def with_stages(tmp_path, calls, failing=None, **arguments):
@@ -80,10 +78,6 @@ def test_each_stage_is_announced_with_the_time_that_is_left(tmp_path, caplog, mo
     with pytest.raises(RuntimeError):
         run(with_stages(tmp_path, [], failing="first"))
     assert caplog.messages == ["[1/3] first: about 1 min 00 s, 3 min 00 s to the end"]
-
-
-def test_dialogues_and_corpus_speak_of_the_same_actions():
-    assert set(DIALOGUE_ACTIONS) == set(ACTIONS)
 
 
 def test_recipes_exist():

@@ -197,13 +197,16 @@ def test_bad_joints(joints, message):
 def test_bad_pairs():
     motion = np.zeros((4, 55, 3))
     with pytest.raises(ValueError, match="got 1 `predictions` and 2 `references`"):
-        mm.check_pairs([motion], [motion, motion])
+        [*mm.checked_pairs([motion], [motion, motion])]
     with pytest.raises(ValueError, match="got 0 `predictions`"):
-        mm.check_pairs([], [])
+        [*mm.checked_pairs([], [])]
     with pytest.raises(ValueError, match="every item of `predictions` is None"):
-        mm.check_pairs([None], [motion])
+        [*mm.checked_pairs([None], [motion])]
     with pytest.raises(ValueError, match=r"references\[0\]"):
-        mm.check_pairs([motion], [None])
+        [*mm.checked_pairs([motion], [None])]
+    longer = np.zeros((6, 55, 3))
+    ((made, real, frames),) = mm.checked_pairs([None, motion], [motion, longer])
+    assert len(made) == len(real) == 4 and frames == 6
 
 
 def test_too_few_motions():

@@ -3,7 +3,6 @@
 python -c "from solami_hf.demo.corpus.build_corpus import write_motion_corpus; write_motion_corpus('corpus/motion')"
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ...processing.files.atomic_write import atomic_write
+from ...processing.datasets.token_dataset import write_json_lines
 from ...processing.motion.features import canonicalize
 from ...processing.motion.motion_io import write_motion
 from ...processing.motion.smplx_motion import SmplxMotion
 from .animation import place
-from .captions import captions_for
+from .captions import ACTIONS, captions_for
 from .gestures import GESTURES, ONE_SIDED, make_gesture
 from .mocap import SOURCES, make_mocap
-
-ACTIONS: tuple[str, ...] = (*GESTURES, *SOURCES)
-"""The 29 action ids: gestures, then mocap."""
 
 # clips of an action: (train, test)
 GESTURE_CLIPS, MOCAP_CLIPS = (22, 6), (11, 3)
@@ -146,6 +142,5 @@ def write_motion_corpus(folder: str | Path, seed: int = 0, progress: bool = True
     for key, motion in motions.items():
         write_motion(folder / rows[key]["motion"], motion)
     manifest = folder / "manifest.jsonl"
-    with atomic_write(manifest) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows.values()), encoding="utf-8")
+    write_json_lines(manifest, rows.values())
     return manifest

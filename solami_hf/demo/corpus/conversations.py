@@ -6,23 +6,24 @@ training never sees, and a second held-out kind also uses unseen phrasings.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ...processing.files.atomic_write import atomic_write
+from ...processing.datasets.manifests import read_manifest
+from ...processing.datasets.token_dataset import write_json_lines
 from ...processing.motion.motion_io import read_motion, write_motion
 from .build_corpus import place_for_dialogue
 from .demo_speech import ANSWER_RATE, TEST_RATES, TRAIN_RATES, wav_name
 from .dialogues import Character, Round, paths, sample_conversation
 
 ANSWER_TAKES = 2  # clips that a character chooses from for one action
-WATCHING_MORE = 3  # dialogues that hinge on the motion have several answers to learn, so they are staged more often
+WATCHING_MORE = 3  # where the motion decides there are several answers to learn, so it is staged more often
 
 
 def write_chat_corpus(
@@ -39,18 +40,18 @@ def write_chat_corpus(
         os.symlink("../speech/wav", folder / "wav")
     clips = _Clips(folder, Path(motion_folder), seed)
     ways = [(c, d, path) for c in characters for d in c.dialogues for path in paths(d)]
-    watching = [way for way in ways if any(node.hinge == "motion" for node in way[2])]
+    watching = [way for way in ways if any(node.depends_on == "motion" for node in way[2])]
     training = ways + WATCHING_MORE * watching
-    with atomic_write(folder / "manifest.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
-        for i in tqdm(range(num_train), desc="conversations", unit="row", disable=None):
-            character, dialogue, path = training[i % len(training)]
-            row = _row(f"train-{i}", character, dialogue, sample_conversation(rng, path), clips, "train", rng)
-            file.write(json.dumps({**row, "source": "train"}) + "\n")
-        for kind in ("rates", "phrasings"):
-            for i, (character, dialogue, path) in enumerate(ways * 2):
-                rounds = sample_conversation(rng, path, unseen=kind == "phrasings")
-                row = _row(f"{kind}-{i}", character, dialogue, rounds, clips, "test", rng)
-                file.write(json.dumps({**row, "source": kind}) + "\n")
+    plan = [("train", i, training[i % len(training)]) for i in range(num_train)]
+    plan += [(kind, i, way) for kind in ("rates", "phrasings") for i, way in enumerate(ways * 2)]
+
+    def rows():
+        for kind, i, (character, dialogue, path) in tqdm(plan, desc="conversations", unit="row", disable=None):
+            rounds = sample_conversation(rng, path, unseen=kind == "phrasings")
+            split = "train" if kind == "train" else "test"
+            yield {**_row(f"{kind}-{i}", character, dialogue, rounds, clips, split, rng), "source": kind}
+
+    write_json_lines(folder / "manifest.jsonl", rows())
 
 
 class _Clips:
@@ -61,43 +62,36 @@ class _Clips:
         (folder / "motion").mkdir(parents=True, exist_ok=True)
         self.rng = np.random.default_rng(seed)
         self.by_action: dict[tuple[str, str], list[dict]] = defaultdict(list)
-        for line in (motion_folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for row in read_manifest(motion_folder):
             self.by_action[row["action"], row["split"]].append(row)
 
-    def user(self, action: str, split: str, rng: random.Random) -> tuple[str, str]:
-        """`(path, caption)` of a clip of the split, standing before the character."""
+    def user(self, action: str, split: str, rng: random.Random) -> dict[str, str]:
+        """Path, caption and action of a clip of the split, standing before the character."""
         row = rng.choice(self.by_action[action, split])
-        path = self.folder / "motion" / f"{row['id']}.npz"
-        if not path.exists():
-            write_motion(path, place_for_dialogue(read_motion(self.motion_folder / row["motion"]), self.rng))
-        return f"motion/{row['id']}.npz", row["text"][0]
+        return self._copied(row, row["id"], lambda motion: place_for_dialogue(motion, self.rng))
 
-    def answer(self, action: str, rng: random.Random) -> tuple[str, str]:
-        """`(path, caption)` of one of the character's takes of an action."""
+    def answer(self, action: str, rng: random.Random) -> dict[str, str]:
+        """Likewise of one of the character's takes of an action."""
         row = rng.choice(self.by_action[action, "train"][:ANSWER_TAKES])
-        path = self.folder / "motion" / f"answer-{row['id']}.npz"
-        if not path.exists():
-            write_motion(path, read_motion(self.motion_folder / row["motion"]))
-        return f"motion/answer-{row['id']}.npz", row["text"][0]
+        return self._copied(row, f"answer-{row['id']}", lambda motion: motion)
+
+    def _copied(self, row: dict, name: str, change: Callable) -> dict[str, str]:
+        path = f"motion/{name}.npz"
+        if not (self.folder / path).exists():
+            write_motion(self.folder / path, change(read_motion(self.motion_folder / row["motion"])))
+        return {"motion": path, "motion_text": row["text"][0], "action": row["action"]}
 
 
 def _row(row_id: str, character, dialogue, rounds: list[Round], clips: _Clips, split: str, rng) -> dict:
     rates = TRAIN_RATES if split == "train" else TEST_RATES
     turns = [{"role": "system", "text": character.system}]
     for r in rounds:
-        motion, caption = clips.user(r.user.do, split, rng)
-        audio = wav_name(r.user.say, rng.choice(rates))
-        turns.append(
-            {"role": "user", "text": r.user.say, "audio": audio, "motion": motion, "motion_text": caption}
-            | {"action": r.user.do, "hinge": r.hinge}
-        )
-        motion, caption = clips.answer(r.answer.do, rng)
+        shown = clips.user(r.user.do, split, rng)
+        user = {"role": "user", "text": r.user.say, "audio": wav_name(r.user.say, rng.choice(rates)), **shown}
+        turns.append({**user, "depends_on": r.depends_on})
         audio = wav_name(r.answer.say, ANSWER_RATE)
-        turns.append(
-            {"role": "assistant", "text": r.answer.say, "audio": audio, "motion": motion, "motion_text": caption}
-            | {"action": r.answer.do}
-        )
+        answer = clips.answer(r.answer.do, rng)
+        turns.append({"role": "assistant", "text": r.answer.say, "audio": audio, **answer})
     return {
         "id": row_id,
         "topic": dialogue.topic,

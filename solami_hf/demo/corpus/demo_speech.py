@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...processing.audio.waveforms import read_audio, write_audio
-from ...processing.files.atomic_write import atomic_write
+from ...processing.datasets.token_dataset import write_json_lines
 from .dialogues import Character, nodes
 
 SAMPLING_RATE = 16000
@@ -77,28 +77,22 @@ def write_speech_corpus(folder: str | Path, characters: list[Character], seed: i
     # A line keeps one core busy
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(tqdm(pool.map(speak, jobs), desc="speak", total=len(jobs), unit="line", disable=None))
-    with atomic_write(folder / "manifest.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in _rows(characters):
-            file.write(json.dumps(row) + "\n")
+    write_json_lines(folder / "manifest.jsonl", _rows(characters))
 
 
 def _rows(characters: list[Character]):
     seen = set()
-    for character in characters:
-        for dialogue in character.dialogues:
-            for node in nodes(dialogue):
-                spoken = [(text, rate, "train", "train") for text in node.say for rate in TRAIN_RATES]
-                spoken += [(text, rate, "test", "seen") for text in node.say for rate in TEST_RATES]
-                spoken += [(node.unseen, rate, "test", "unseen") for rate in TEST_RATES]
-                for text, rate, split, kind in spoken:
-                    turns = [_turn(text, rate, "user")]
-                    if node.hinge == "words" and (rate in ANSWERED_RATES or split == "test"):
-                        turns.append(_turn(next(iter(node.answers.values())).say, ANSWER_RATE, character.id))
-                    row = {"id": f"{dialogue.id}-{len(seen)}", "turns": turns, "split": split, "source": kind}
-                    key = json.dumps(turns)
-                    if key not in seen:
-                        seen.add(key)
-                        yield row
+    for character, dialogue, node in ((c, d, node) for c in characters for d in c.dialogues for node in nodes(d)):
+        spoken = [(text, rate, "train", "train") for text in node.say for rate in TRAIN_RATES]
+        spoken += [(text, rate, "test", "seen") for text in node.say for rate in TEST_RATES]
+        spoken += [(node.unseen, rate, "test", "unseen") for rate in TEST_RATES]
+        for text, rate, split, kind in spoken:
+            turns = [_turn(text, rate, "user")]
+            if node.depends_on == "words" and (rate in ANSWERED_RATES or split == "test"):
+                turns.append(_turn(next(iter(node.answers.values())).say, ANSWER_RATE, character.id))
+            if (key := json.dumps(turns)) not in seen:
+                yield {"id": f"{dialogue.id}-{len(seen)}", "turns": turns, "split": split, "source": kind}
+                seen.add(key)
 
 
 def _turn(text: str, rate: float, speaker: str) -> dict:

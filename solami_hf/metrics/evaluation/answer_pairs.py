@@ -17,6 +17,7 @@ COLUMNS = (
 PARTS = {"t2m": ("motion",), "m2m": ("motion",), "m2t": ("text",), "s2t": ("text",), "t2s": ("audio",),
          "s2s": ("audio",), "chat": ("motion", "audio", "text")}  # fmt: skip
 """Parts of an answer of each task."""
+KINDS = ("motion", "audio")
 NOISE = {"radians": 0.03, "metres": 0.01, "frames": 15, "decibels": -20.0}
 """The noise on jittered references: on every joint and the place, with so many frames from one value to the next; of
 sound, below its own loudness."""
@@ -151,35 +152,29 @@ class Results:
         return [sorted(seeds[seed], key=lambda pair: pair.key) for seed in sorted(seeds)]
 
     def _pair(self, row: dict) -> Pair:
-        motion, audio = self._media(row, "", self.folder) if row["valid"] else (None, None)
-        parts = PARTS[self.task]
-        reference_motion, reference_audio = self._media(row, "reference_", self.data)
+        made = {kind: self._medium(row, "", kind, self.folder) if row["valid"] else None for kind in KINDS}
+        references = {f"reference_{kind}": self._medium(row, "reference_", kind, self.data) for kind in KINDS}
         text = row["text"] if row["valid"] and (self.task in ("m2t", "s2t") or row["text"]) else None
         return Pair(
             item=row["id"].split("#")[0],
             round=row["round"],
             valid=row["valid"],
-            motion=motion if "motion" in parts else None,
-            audio=audio if "audio" in parts else None,
             text=text,
-            reference_motion=reference_motion if "motion" in parts else None,
-            reference_audio=reference_audio if "audio" in parts else None,
             reference_texts=tuple(row["reference_text"] or ()),
             row=row,
+            **made,
+            **references,
         )
 
-    def _media(self, row: dict, prefix: str, folder: Path) -> tuple[Medium | None, Medium | None]:
-        body, hand, speech = (row.get(f"{prefix}{name}") for name in ("body", "hand", "speech"))
-        codes = {"motion": (tuple(body), tuple(hand or ())) if body else (), "audio": tuple(speech or ())}
-        found = []
-        for kind in ("motion", "audio"):
-            medium, name = None, row[f"{prefix}{kind}"]
-            if name:
-                medium = Medium(kind, self._file(folder, name))
-            elif codes[kind]:
-                medium = Medium(kind, codes=codes[kind], codec=self._codec)
-            found.append(medium)
-        return found[0], found[1]
+    def _medium(self, row: dict, prefix: str, kind: str, folder: Path) -> Medium | None:
+        """The file of an answer or reference, else its codes; None for what the task has no part in."""
+        if kind not in PARTS[self.task]:
+            return None
+        if name := row[f"{prefix}{kind}"]:
+            return Medium(kind, self._file(folder, name))
+        body, hand, speech = (tuple(row[f"{prefix}{name}"] or ()) for name in ("body", "hand", "speech"))
+        codes = speech if kind == "audio" else (body, hand) if body else ()
+        return Medium(kind, codes=codes, codec=self._codec) if codes else None
 
     def _file(self, folder: Path, name: str) -> Path:
         path = folder / name  # an absolute name stays as it is

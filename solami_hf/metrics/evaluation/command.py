@@ -113,13 +113,15 @@ def run(args: EvaluateArguments) -> Path:
     """
     output = Path(args.output) if args.output else Path(args.results[0]) / "evaluation"
     with writing_to(output):
-        _run(args, output)
+        found = _evaluate(args, output)
+        if is_first_process():
+            _write(args, output, found)
     return output
 
 
-def _run(args: EvaluateArguments, output: Path) -> None:
+def _evaluate(args: EvaluateArguments, output: Path) -> list[dict]:
     from .answer_pairs import Results
-    from .evaluate_results import Options, evaluate_results
+    from .evaluate_results import evaluate_results
     from .parts import Measures, Parts
 
     folders = [folder for name in args.results for folder in _results_in(Path(name))]
@@ -128,17 +130,16 @@ def _run(args: EvaluateArguments, output: Path) -> None:
     names = model_names(opened)
     parts = Parts(output / "parts", Measures(args.asr, args.speaker_model))
     bert = {"model_id": args.bertscore_model} if args.bertscore_model else None
-    options = Options(args.seed, _judge(args, output), args.judge_repeats, bert)
+    judge = _judge(args, output)
     found = []
     for results, name in zip(opened, names, strict=True):
         if is_first_process():
             logger.info("%s: %s, %d answers", results.folder, results.task, len(results.rows))
             if not results.run.get("finished", True):
                 logger.warning("%s is not finished; what is there is measured", results.folder)
-        evaluation = evaluate_results(results, parts, options)
+        evaluation = evaluate_results(results, parts, args.seed, judge, args.judge_repeats, bert)
         found.append(evaluation and {**evaluation, "model": name})
-    if is_first_process():
-        write(args, output, found)
+    return found
 
 
 def _results_in(folder: Path) -> list[Path]:
@@ -189,22 +190,22 @@ def _judge(args: EvaluateArguments, output: Path):
 
     if not (args.judge_base_url or args.judge_model or args.judge_local_model):
         return None
-    known = {item.name for item in fields(JudgeSettings)}
-    given = {name.removeprefix("judge_"): value for name, value in vars(args).items() if name.startswith("judge_")}
-    return JudgeSettings(
-        **{name: value for name, value in given.items() if name in known}, cache=str(output / "judge_cache")
-    )
+    given = {item.name: getattr(args, f"judge_{item.name}", None) for item in fields(JudgeSettings)}
+    given = {name: value for name, value in given.items() if value is not None}
+    return JudgeSettings(**given, cache=str(output / "judge_cache"))
 
 
-def write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
+def _write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
     """`evaluation.json`, `.md` and `.html`, and the model card's figures where `card` names a folder."""
-    from .tables import as_html, as_markdown, eval_results, model_index, side_by_side, tables_of, update_card
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    from .tables import as_html, as_markdown, eval_results, side_by_side, tables_of, update_card
 
     tables = side_by_side(found) + [table for evaluation in found for table in tables_of(evaluation)]
     by_model: dict[str, list] = {}
     for evaluation in found:
         by_model.setdefault(evaluation["model"], []).extend(eval_results(evaluation))
-    index = [entry for model, measured in by_model.items() for entry in model_index(model, measured)]
+    index = [entry for model, measured in by_model.items() for entry in eval_results_to_model_index(model, measured)]
     content = {"kind": args.kind, "evaluations": found, "model_index": index}
     texts = {
         "json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",

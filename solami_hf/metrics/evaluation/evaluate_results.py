@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ...processing.files.processes import is_first_process
 from ..judging import JudgeSettings
@@ -18,25 +17,21 @@ from .parts import Parts
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of `evaluate_results`.
+def evaluate_results(
+    results: Results,
+    parts: Parts,
+    seed: int = 0,
+    judge: JudgeSettings | None = None,
+    judge_repeats: int = 3,
+    bert: dict | None = None,
+) -> dict | None:
+    """Measures a results folder; under `accelerate launch` together with the other processes.
 
     Args:
+        results, parts: what is measured, and where the values of single media are kept.
         seed: of halves, jitter, shuffling and bootstrap.
-        judge: who marks the answers of a chat; nobody when None.
-        judge_repeats: how often each answer is marked.
+        judge: who marks the answers of a chat, `judge_repeats` times each; nobody when None.
         bert: BERTScore's `model_id` and `layer`; no BERTScore when None.
-    """
-
-    seed: int = 0
-    judge: JudgeSettings | None = None
-    judge_repeats: int = 3
-    bert: dict | None = None
-
-
-def evaluate_results(results: Results, parts: Parts, options: Options) -> dict | None:
-    """Measures a results folder; under `accelerate launch` together with the other processes.
 
     Returns:
         `{"task", "model", "run", "views": {view: {figure: summary}}, "latency", "conditions", "controls", "judge",
@@ -48,7 +43,7 @@ def evaluate_results(results: Results, parts: Parts, options: Options) -> dict |
     """
     conditions = {name: results.repetitions(name) for name in results.conditions}
     main = next(iter(conditions))
-    views = [views_of(pairs, number, options.seed) for number, pairs in enumerate(conditions[main])]
+    views = [views_of(pairs, number, seed) for number, pairs in enumerate(conditions[main])]
     parts.compute(part for view in views for pairs in view.values() for part in parts_of(pairs))
     others = [pair for name, reps in conditions.items() if name != main for pairs in reps for pair in pairs]
     # Controls ask for right answers alone; sound is listened to only where an answer has no words in writing.
@@ -57,31 +52,32 @@ def evaluate_results(results: Results, parts: Parts, options: Options) -> dict |
     if not is_first_process():
         return None
     lines = sorted({text for pairs in conditions[main] for pair in pairs for text in pair.reference_texts})
-    figures = Figures(results.task, parts, parts.measures.compute, lines, options.bert)
-    found = _views(views, figures, options)
-    judged = _judged(views, figures, results, main, options, found)
+    figures = Figures(results.task, parts, parts.measures.compute, lines, bert)
+    judged = None
+    if judge is not None and results.task == "chat":
+        rows = [row for row in results.rows if row["condition"] == main]
+        judged = Judged(parts.measures.module("dialogue_judge"), judge, judge_repeats, figures.said, rows)
+    found = _figures_by_view(views, figures, judged)
     evaluation = {
         "task": results.task,
         "model": results.name,
         "condition": main,
         "run": {**results.run, "folder": str(results.folder)},
-        "views": {view: _summaries(repetitions, options.seed) for view, repetitions in found.items()},
-        "latency": _summaries([latency(pairs, parts) for pairs in conditions[main]], options.seed),
-        "batch_size": max(
-            (pair.row.get("batch_size") or 1 for pairs in conditions[main] for pair in pairs), default=1
-        ),
+        "views": {view: _summaries(repetitions, seed) for view, repetitions in found.items()},
+        "latency": _summaries([latency(pairs, parts) for pairs in conditions[main]], seed),
+        "batch_size": max(pair.row["batch_size"] or 1 for pairs in conditions[main] for pair in pairs),
     }
     if "motion" in PARTS[results.task] and len(views) > 1:
         for view, summary in evaluation["views"].items():
             spread = multimodality([repetition[view] for repetition in views], parts)
             if spread.count:
-                summary["multimodality"] = summarize([spread], options.seed)
+                summary["multimodality"] = summarize([spread], seed)
     if results.task == "chat":
         evaluation["conditions"] = {
-            name: _summaries([figures.right(pairs) for pairs in repetitions], options.seed)
+            name: _summaries([figures.right(pairs) for pairs in repetitions], seed)
             for name, repetitions in conditions.items()
         }
-        evaluation["controls"] = scores(conditions, figures)
+        evaluation["controls"] = _scores(conditions, figures)
     if judged is not None:
         evaluation["judge"] = {
             "judge": judged.judge, "repeats": judged.repeats, **judged.usage, "agreement": judged.agreement,
@@ -89,32 +85,20 @@ def evaluate_results(results: Results, parts: Parts, options: Options) -> dict |
     return {**evaluation, "counts": _counts(conditions[main]), "left_out": _left_out(figures, parts)}
 
 
-def _views(views: list[dict[str, list[Pair]]], figures: Figures, options: Options) -> dict[str, list[dict]]:
+def _figures_by_view(views: list[dict[str, list[Pair]]], figures: Figures, judged: Judged | None) -> dict[str, list]:
+    """The figures of each repetition by view, and a judge's marks beside them."""
     found: dict[str, list[dict[str, Estimate]]] = {}
     for repetition in views:
         for view, pairs in repetition.items():
             if pairs:
-                found.setdefault(view, []).append(figures.of(pairs, repetition["answers"]))
+                estimates = figures.of(pairs, repetition["answers"]) | (judged.of(pairs, view) if judged else {})
+                found.setdefault(view, []).append(estimates)
     return found
-
-
-def _judged(views, figures: Figures, results: Results, main: str, options: Options, found) -> Judged | None:
-    """Adds the marks of a judge to the figures of all views."""
-    if options.judge is None or results.task != "chat":
-        return None
-    rows = [row for row in results.rows if row["condition"] == main]
-    module = figures.parts.measures.module("dialogue_judge")
-    judged = Judged(module, options.judge, options.judge_repeats, figures.said, rows)
-    for number, repetition in enumerate(views):
-        for view, pairs in repetition.items():
-            if pairs:
-                found[view][number].update(judged.of(pairs, view))
-    return judged
 
 
 def _summaries(repetitions: Sequence[dict[str, Estimate]], seed: int) -> dict[str, dict]:
     """Summaries of the figures that every repetition has."""
-    names = [name for name in repetitions[0] if all(name in figures for figures in repetitions)] if repetitions else []
+    names = [name for name in repetitions[0] if all(name in figures for figures in repetitions)]
     return {name: summarize([figures[name] for figures in repetitions], seed) for name in names}
 
 
@@ -141,23 +125,11 @@ def _left_out(figures: Figures, parts: Parts) -> dict[str, int | str]:
     return reasons
 
 
-SCORES = {"listening": "other_audio", "watching": "other_motion"}
-"""Score -> the condition in which the user's sound or motion is taken from somebody else."""
-RIGHT = ("right_line", "nearest_line")
-
-
-def scores(conditions: dict[str, list[list]], figures) -> dict[str, dict]:
-    """Listening and watching scores, for each way of telling right answers.
-
-    Args:
-        conditions: condition to its repetitions' pairs.
-        figures: `figures.Figures`.
-
-    Returns:
-        `{"listening": {"right_line": ..., "nearest_line": ...}, "watching": ...}` as far as there are conditions.
-    """
+def _scores(conditions: dict[str, list[list[Pair]]], figures: Figures) -> dict[str, dict]:
+    """Listening and watching scores, for each way of telling right answers, as far as there are conditions: right
+    answers minus right answers to the same rounds with another user's sound or motion."""
     found: dict[str, dict] = {}
-    for score, condition in SCORES.items():
+    for score, condition in (("listening", "other_audio"), ("watching", "other_motion")):
         if condition not in conditions or "given" not in conditions:
             continue
         swapped = conditions[condition]
@@ -166,7 +138,7 @@ def scores(conditions: dict[str, list[list]], figures) -> dict[str, dict]:
             for answers, others in zip(conditions["given"], swapped, strict=False)
         ]
         sides = [[figures.right(pairs) for pairs in side] for side in (same, swapped[: len(same)])]
-        for right in RIGHT:
+        for right in ("right_line", "nearest_line"):
             if same and all(right in estimates for side in sides for estimates in side):
                 first, second = ([estimates[right] for estimates in side] for side in sides)
                 found.setdefault(score, {})[right] = difference(first, second)

@@ -92,7 +92,7 @@ class Figures:
     def right(self, pairs: list[Pair]) -> dict[str, Estimate]:
         """Shares of right answers and of well-formed ones; all that is asked of a control."""
         found = dict(self._lines(pairs))
-        return {**found, "valid": _mean([(pair.item, pair.valid) for pair in pairs])}
+        return {**found, "valid": Ratio([pair.item for pair in pairs], [pair.valid for pair in pairs])}
 
     def said(self, pair: Pair) -> str | None:
         """Words of an answer: its text, or what speech recognition hears where it has none."""
@@ -107,30 +107,25 @@ class Figures:
             return {}
         return value
 
+    def _values(self, what: str, pairs, *sides: str) -> list[tuple[str, dict]]:
+        """Items and values of the pairs that have all these media, as far as they can be judged."""
+        media = [(pair.item, [getattr(pair, side) for side in sides]) for pair in pairs]
+        values = [(item, self._value(what, *some)) for item, some in media if all(some)]
+        return [(item, value) for item, value in values if value]
+
     def _motion(self, pairs):
         yield from self._sets(pairs)
-        likeness = [
-            (pair.item, self._value("likeness", pair.motion, pair.reference_motion))
-            for pair in pairs
-            if pair.motion and pair.reference_motion
-        ]
-        likeness = [(item, value) for item, value in likeness if value]
-        for name in (*FRAME_FIGURES, "accel"):
-            rows = [
-                (item, value[name], value["frames"] - 2 * (name == "accel"))
-                for item, value in likeness
-                if name in value
-            ]
+        likeness = self._values("likeness", pairs, "motion", "reference_motion")
+        for name in FRAME_FIGURES:
+            rows = [(item, value[name], value["frames"]) for item, value in likeness]
             yield name, _weighted(rows)
-        feet = [(pair.item, self._value("feet", pair.motion)) for pair in pairs if pair.motion]
-        feet = [(item, value) for item, value in feet if value]
+        yield "accel", _weighted([(item, value["accel"], value["frames"] - 2) for item, value in likeness])
+        feet = self._values("feet", pairs, "motion")
         # Each as its module weighs it: steps on the floor, frames, frames that have a third difference.
-        yield (
-            "foot_skating",
-            _weighted([(i, v["foot_skating"], v["contact"] * (v["num_frames"] - 1)) for i, v in feet]),
-        )
-        yield "penetration", _weighted([(i, v["penetration"], v["num_frames"]) for i, v in feet])
-        yield "jitter", _weighted([(i, v["jitter"], v["num_frames"] - 3) for i, v in feet])
+        steps = [(item, v["foot_skating"], v["contact"] * (v["num_frames"] - 1)) for item, v in feet]
+        yield "foot_skating", _weighted(steps)
+        yield "penetration", _weighted([(item, v["penetration"], v["num_frames"]) for item, v in feet])
+        yield "jitter", _weighted([(item, v["jitter"], v["num_frames"] - 3) for item, v in feet])
 
     def _sets(self, pairs):
         rows, made = self._kinetic([pair for pair in pairs if pair.reference_motion], "motion")
@@ -150,14 +145,8 @@ class Figures:
 
     def _kinetic(self, pairs, side: str) -> tuple[list[str], np.ndarray]:
         """Items and features of the motions of one side that are there and can be judged."""
-        rows, found = [], []
-        for pair in pairs:
-            medium = getattr(pair, side)
-            value = self._value("motion", medium) if medium else None
-            if value:
-                rows.append(pair.item)
-                found.append(value["kinetic"])
-        return rows, np.array(found)
+        found = self._values("motion", pairs, side)
+        return [item for item, _ in found], np.array([value["kinetic"] for _, value in found])
 
     def _sound(self, pairs):
         heard = [(pair, self._value("sound", pair.audio).get("transcript")) for pair in pairs if pair.audio]
@@ -165,12 +154,8 @@ class Figures:
         yield "wer", self._wer([(p.item, said, p.reference_texts[0]) for p, said in heard if p.reference_texts])
         if self.task == "chat":
             yield "wer_own", self._wer([(p.item, said, p.text) for p, said in heard if p.text])
-        alike = [
-            (pair.item, self._value("voices", pair.audio, pair.reference_audio).get("similarity"))
-            for pair in pairs
-            if pair.audio and pair.reference_audio
-        ]
-        yield "similarity", _mean([(item, value) for item, value in alike if value is not None])
+        alike = self._values("voices", pairs, "audio", "reference_audio")
+        yield "similarity", _mean([(item, value["similarity"]) for item, value in alike])
 
     def _wer(self, rows: list[tuple[str, str, str]]) -> Ratio:
         counted = word_errors([said for _, said, _ in rows], [text for _, _, text in rows])
@@ -192,20 +177,22 @@ class Figures:
             return
         items, captions, people = (list(column) for column in zip(*rows, strict=True))
 
-        def score(index, *scores):
-            some = [captions[i] for i in index], [people[i] for i in index]
-            return self.compute("motion_caption", predictions=some[0], references=some[1], scores=scores, **self.bert)
+        def score(index, name: str, scores: str) -> float:
+            some = {"predictions": [captions[i] for i in index], "references": [people[i] for i in index]}
+            return self.compute("motion_caption", **some, scores=(scores,), **self.bert)[name]
 
-        every = np.arange(len(items))
-        rouge = [score([i], "rouge_l")["rouge_l"] for i in every]  # a mean over captions, the others are not
-        yield "rouge_l", Ratio(items, rouge)
-        column = every[:, None]
-        yield "bleu_1", OfSets(items, column, column, lambda a, b: score(a[:, 0], "bleu")["bleu_1"], CAPTION_DRAWS)
-        yield "bleu_4", OfSets(items, column, column, lambda a, b: score(a[:, 0], "bleu")["bleu_4"], CAPTION_DRAWS)
+        def of_sets(name: str, scores: str, draws: int):
+            column = np.arange(len(items))[:, None]
+            return name, OfSets(items, column, column, lambda a, b: score(a[:, 0], name, scores), draws)
+
+        # ROUGE-L is a mean over captions, the others are not.
+        yield "rouge_l", Ratio(items, [score([i], "rouge_l", "rouge_l") for i in range(len(items))])
+        yield of_sets("bleu_1", "bleu", CAPTION_DRAWS)
+        yield of_sets("bleu_4", "bleu", CAPTION_DRAWS)
         if len({tuple(sorted(row)) for row in people}) > CIDER_REFERENCES:
-            yield "cider", OfSets(items, column, column, lambda a, b: score(a[:, 0], "cider")["cider"], CAPTION_DRAWS)
+            yield of_sets("cider", "cider", CAPTION_DRAWS)
         if self.bert:
-            yield "bertscore", OfSets(items, column, column, lambda a, b: score(a[:, 0], "bertscore")["bertscore"], 0)
+            yield of_sets("bertscore", "bertscore", 0)
 
     def _lines(self, pairs):
         """Of all answers: one that is malformed, or that nothing is heard of, is wrong."""
@@ -213,15 +200,10 @@ class Figures:
         said = [self.said(pair) for pair in hoped]
         if not hoped or all(text is None for text in said):
             return
-        yield (
-            "right_line",
-            _mean([(p.item, right_line(s, p.reference_texts)) for p, s in zip(hoped, said, strict=True)]),
-        )
-        nearest = [
-            s is not None and nearest_line(s, self.lines) in p.reference_texts
-            for p, s in zip(hoped, said, strict=True)
-        ]
-        yield "nearest_line", _mean([(p.item, flag) for p, flag in zip(hoped, nearest, strict=True)])
+        items, texts = [pair.item for pair in hoped], [pair.reference_texts for pair in hoped]
+        yield "right_line", Ratio(items, [right_line(s, t) for s, t in zip(said, texts, strict=True)])
+        near = [s is not None and nearest_line(s, self.lines) in t for s, t in zip(said, texts, strict=True)]
+        yield "nearest_line", Ratio(items, near)
 
 
 def fid_upstream(made: np.ndarray, real: np.ndarray) -> float:
@@ -262,11 +244,12 @@ def multimodality(repetitions: Sequence[Sequence[Pair]], parts: Parts) -> Ratio:
 
 def latency(pairs: list[Pair], parts: Parts) -> dict[str, Estimate]:
     """Seconds to the first sound, the first motion and the end, and the real-time factor: seconds for one of media."""
-    found = {}
-    for name, column in TIMES.items():
-        found[name] = _mean([(p.item, p.row[column]) for p in pairs if p.row.get(column) is not None])
+    found = {
+        name: _mean([(p.item, p.row[column]) for p in pairs if p.row[column] is not None])
+        for name, column in TIMES.items()
+    }
     timed = [pair for pair in pairs if pair.row["seconds"] is not None]
-    totals = [(p, p.row["seconds"] + (p.row.get("decode_seconds") or 0.0)) for p in timed]
+    totals = [(p, p.row["seconds"] + (p.row["decode_seconds"] or 0.0)) for p in timed]
     found["total"] = _mean([(pair.item, seconds) for pair, seconds in totals])
     lasting = []
     for pair, seconds in totals:

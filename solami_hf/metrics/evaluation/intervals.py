@@ -8,23 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 DRAWS = 1000
 LEVEL = (2.5, 97.5)
-
-
-class Estimate(Protocol):
-    """A figure of one repetition, and what it would have been with other items drawn."""
-
-    value: float
-    count: int
-    items: list[str]
-
-    def redrawn(self, weights: np.ndarray) -> np.ndarray:
-        """The figure (draws,) for how often each of `items` was drawn, (draws, items)."""
 
 
 @dataclass
@@ -52,7 +40,7 @@ class Ratio:
             self.value = float(self._parts.sum() / self._wholes.sum()) if self._wholes.sum() else float("nan")
 
     def redrawn(self, weights: np.ndarray) -> np.ndarray:
-        """See `Estimate`; NaN where nothing that counts was drawn."""
+        """The figure (draws,) for how often each of `items` was drawn, (draws, items); NaN where nothing counts."""
         wholes = weights @ self._wholes
         return np.divide(weights @ self._parts, wholes, out=np.full(len(weights), np.nan), where=wholes > 0)
 
@@ -83,7 +71,7 @@ class OfSets:
         self.value = self.figure(self.first, self.second)
 
     def redrawn(self, weights: np.ndarray) -> np.ndarray:
-        """See `Estimate`; NaN for draws beyond `draws`."""
+        """As `Ratio.redrawn`; NaN for draws beyond `draws`."""
         found = np.full(len(weights), np.nan)
         for i, weight in enumerate(weights[: self.draws]):
             first, second = (
@@ -97,15 +85,17 @@ class OfSets:
         return found
 
 
+Estimate = Ratio | OfSets
+"""A figure of one repetition (`value`, which stands on `count` rows of `items`), and what it were of other items."""
+
+
 def _numbered(rows: Sequence[str]) -> tuple[list[str], np.ndarray]:
     items = sorted(set(rows))
     number = {item: i for i, item in enumerate(items)}
     return items, np.array([number[row] for row in rows], int)
 
 
-def summarize(
-    estimates: Sequence[Estimate], seed: int = 0, draws: int = DRAWS
-) -> dict[str, float | int | list | None]:
+def summarize(estimates: Sequence[Estimate], seed: int = 0) -> dict[str, float | int | list | None]:
     """Mean and deviation over repetitions, and the interval over items.
 
     The interval is that of the mean over repetitions, each with the same items drawn. It is moved so that the middle
@@ -119,52 +109,39 @@ def summarize(
         for a single item); `values` of the repetitions; `count` of what the figure stands on, all repetitions
         together.
     """
-    values = [float(estimate.value) for estimate in estimates]
-    mean = float(np.mean(values))
-    low, high = interval(estimates, seed, draws)
-    return {
-        "mean": mean,
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "low": low,
-        "high": high,
-        "values": values,
-        "count": sum(estimate.count for estimate in estimates),
-    }
+    redrawn = _redrawn(estimates, seed)
+    return _summary(
+        [float(estimate.value) for estimate in estimates],
+        None if redrawn is None else redrawn.mean(axis=0),
+        sum(estimate.count for estimate in estimates),
+    )
 
 
-def interval(estimates: Sequence[Estimate], seed: int = 0, draws: int = DRAWS) -> tuple[float | None, float | None]:
-    """The 95 % bootstrap interval of the mean of estimates, see `summarize`; twice None without a second item."""
-    found = _redrawn(estimates, seed, draws)
-    return (None, None) if found is None else _around(float(np.mean([e.value for e in estimates])), found)
-
-
-def difference(first: Sequence[Estimate], second: Sequence[Estimate], seed: int = 0, draws: int = DRAWS) -> dict:
+def difference(first: Sequence[Estimate], second: Sequence[Estimate], seed: int = 0) -> dict:
     """`summarize` of first minus second, repetition by repetition, with the same items drawn on both sides."""
-    values = [float(a.value - b.value) for a, b in zip(first, second, strict=True)]
-    both, mean = _redrawn([*first, *second], seed, draws, together=False), float(np.mean(values))
-    low = high = None
-    if both is not None:
-        half = len(first)
-        low, high = _around(mean, both[:half].mean(axis=0) - both[half:].mean(axis=0))
-    return {
-        "mean": mean,
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "low": low,
-        "high": high,
-        "values": values,
-        "count": sum(estimate.count for estimate in first),
-    }
+    redrawn, half = _redrawn([*first, *second], seed), len(first)
+    return _summary(
+        [float(a.value - b.value) for a, b in zip(first, second, strict=True)],
+        None if redrawn is None else redrawn[:half].mean(axis=0) - redrawn[half:].mean(axis=0),
+        sum(estimate.count for estimate in first),
+    )
 
 
-def _redrawn(estimates, seed: int, draws: int, together: bool = True) -> np.ndarray | None:
-    """Figures of the draws, (draws,), or (estimates, draws) if not `together`; None where there is no second item."""
+def _summary(values: list[float], redrawn: np.ndarray | None, count: int) -> dict:
+    mean = float(np.mean(values))
+    low, high = (None, None) if redrawn is None else _around(mean, redrawn)
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": mean, "std": std, "low": low, "high": high, "values": values, "count": count}
+
+
+def _redrawn(estimates: Sequence[Estimate], seed: int) -> np.ndarray | None:
+    """Figures (estimates, draws) of the draws; None where there is no second item."""
     items = sorted({item for estimate in estimates for item in estimate.items})
     if len(items) < 2:
         return None
     number = {item: i for i, item in enumerate(items)}
-    weights = np.random.default_rng(seed).multinomial(len(items), np.full(len(items), 1 / len(items)), draws)
-    found = np.stack([e.redrawn(weights[:, [number[item] for item in e.items]]) for e in estimates])
-    return found.mean(axis=0) if together else found
+    weights = np.random.default_rng(seed).multinomial(len(items), np.full(len(items), 1 / len(items)), DRAWS)
+    return np.stack([e.redrawn(weights[:, [number[item] for item in e.items]]) for e in estimates])
 
 
 def _around(value: float, found: np.ndarray) -> tuple[float | None, float | None]:

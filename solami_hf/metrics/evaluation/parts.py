@@ -85,23 +85,20 @@ class Measures:
         return self.module(name).compute(**inputs)
 
     def _motion(self, motion: Medium) -> dict:
-        frames = motion_of(motion)
-        features = kinetic_set([check_joints(joints_of(motion), "motion")], frames.fps)
-        return {"kinetic": features[0].tolist(), "seconds": frames.duration}
+        features = kinetic_set([check_joints(joints_of(motion), "motion")], motion_of(motion).fps)
+        return {"kinetic": features[0].tolist(), "seconds": motion_of(motion).duration}
 
     def _feet(self, motion: Medium) -> dict:
-        module = self.module("foot_skating")
-        return _figures(module.compute(predictions=[joints_of(motion)], fps=motion_of(motion).fps))
+        joints = [joints_of(motion)]
+        return _figures(self.compute("foot_skating", predictions=joints, fps=motion_of(motion).fps))
 
     def _likeness(self, motion: Medium, reference: Medium) -> dict:
         joints = {"predictions": [joints_of(motion)], "references": [joints_of(reference)]}
         poses = {"predictions": [motion_of(motion).poses], "references": [motion_of(reference).poses]}
-        position, rotation = self.module("motion_mpjpe"), self.module("rotation_error")
-        upstream = rotation.compute(**joints, mode="upstream")
         return {
-            **_figures(position.compute(**joints)),
-            **_figures(rotation.compute(**poses)),
-            "angle_error": upstream["angle_error"],
+            **_figures(self.compute("motion_mpjpe", **joints)),
+            **_figures(self.compute("rotation_error", **poses)),
+            "angle_error": self.compute("rotation_error", **joints, mode="upstream")["angle_error"],
             "frames": min(motion_of(motion).num_frames, motion_of(reference).num_frames),
         }
 
@@ -177,11 +174,9 @@ class Parts:
         """Measures what is not there yet: this process its share, then all wait and read the others'."""
         rank, world, wait = processes()
         self._read()
-        known = set(self._values)
         # By name, so that all processes have the same list; what shares a medium lies together for the cache of media.
         parts = {self._key(part): part for part in dict.fromkeys(wanted)}
-        todo = {key: part for key, part in parts.items() if key not in known}
-        mine = list(todo.items())[rank::world]
+        mine = [(key, part) for key, part in parts.items() if key not in self._values][rank::world]
         wait()  # nobody writes before all have read, or the shares would differ
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"{rank}.jsonl", "ab+") as file:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import resources
 from pathlib import Path
 
 import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCard
-from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ...hub_cards.cards import with_results
 from ...processing.files.atomic_write import atomic_write
 from .media import VIEWS
 
+FIGURES: dict[str, dict] = yaml.safe_load(Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8"))
+"""Every figure by name, in order: `name`, `better`, `meaning`, `scale`."""
 PAPER = ("fid", "diversity", "pa_mpjpe", "rotation_error", "similarity", "relevance", "consistency", "total")
 """The columns of the paper's table; the others follow in a second one."""
 TASKS = {
@@ -56,12 +56,6 @@ class Table:
     own: int = 1
 
 
-@cache
-def explained() -> dict[str, dict]:
-    """Every figure by name, in order: `name`, `better`, `meaning`, `scale`."""
-    return yaml.safe_load(resources.files(__package__).joinpath("figures.yaml").read_text(encoding="utf-8"))
-
-
 def tables_of(evaluation: dict) -> list[Table]:
     """The tables of one evaluation (`run.evaluate_results`)."""
     model, views = evaluation["model"], evaluation["views"]
@@ -96,7 +90,7 @@ def side_by_side(evaluations: list[dict]) -> list[Table]:
 
 def _paper_first(title: str, rows: dict[str, dict], own: int = 1) -> list[Table]:
     """The paper's columns, then all others, of rows of summaries."""
-    names = [name for name in explained() if any(name in row for row in rows.values())]
+    names = [name for name in FIGURES if any(name in row for row in rows.values())]
     paper = [name for name in names if name in PAPER]
     further = [name for name in names if name not in PAPER]
     if len(paper) < 3:  # a task that the paper has no table for
@@ -112,12 +106,11 @@ def _view_notes(views) -> list[str]:
 
 
 def _matrix(title: str, names: list[str], rows: dict[str, dict]) -> Table:
-    columns = [explained()[name]["name"] + _ARROWS.get(explained()[name]["better"], "") for name in names]
-    cells = [
-        (label, [_cell(row.get(name), explained()[name].get("scale", 1)) for name in names])
-        for label, row in rows.items()
-    ]
-    legend = [(column, explained()[name]["meaning"]) for column, name in zip(columns, names, strict=True)]
+    figures = [FIGURES[name] for name in names]
+    columns = [figure["name"] + _ARROWS.get(figure["better"], "") for figure in figures]
+    scales = {name: FIGURES[name].get("scale", 1) for name in names}
+    cells = [(label, [_cell(row.get(name), scales[name]) for name in names]) for label, row in rows.items()]
+    legend = [(column, figure["meaning"]) for column, figure in zip(columns, figures, strict=True)]
     return Table(title, columns, cells, legend=legend)
 
 
@@ -125,7 +118,7 @@ def _control_tables(evaluation: dict) -> list[Table]:
     conditions = evaluation.get("conditions") or {}
     if len(conditions) < 2:
         return []
-    names = [name for name in explained() if any(name in row for row in conditions.values())]
+    names = [name for name in FIGURES if any(name in row for row in conditions.values())]
     tables = [_matrix("Controls", names, {CONDITIONS.get(name, name): row for name, row in conditions.items()})]
     scores = evaluation["controls"]
     if scores:
@@ -141,13 +134,11 @@ def _control_tables(evaluation: dict) -> list[Table]:
 
 
 def _notes(evaluation: dict) -> list[str]:
-    notes = [
-        f"{_counted(evaluation['counts'])} {_CELLS}",
-    ]
-    fid = evaluation["views"]["answers"].get("fid")
-    if fid and fid["count"] < ENOUGH_MOTIONS * evaluation["counts"]["repetitions"]:
+    notes = [f"{_counted(evaluation['counts'])} {_CELLS}"]
+    fid, repetitions = evaluation["views"]["answers"].get("fid"), evaluation["counts"]["repetitions"]
+    if fid and fid["count"] < ENOUGH_MOTIONS * repetitions:
         notes.append(
-            f"The FID stands on {fid['count'] / evaluation['counts']['repetitions']:.0f} motions a repetition. Under "
+            f"The FID stands on {fid['count'] / repetitions:.0f} motions a repetition. Under "
             f"about {ENOUGH_MOTIONS} it depends much on their number: look at the rows below it, not at other papers'."
         )
     if evaluation["latency"] and evaluation["batch_size"] > 1:
@@ -222,7 +213,7 @@ def _escaped(text: str) -> str:
 def as_html(title: str, tables: list[Table]) -> str:
     """A page of its own, in the dress of the report page."""
     style = resources.files("solami_hf.report").joinpath("style.css").read_text(encoding="utf-8")
-    page = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(page)
     return template.render(title=title, style=style, tables=tables)
 
@@ -230,7 +221,7 @@ def as_html(title: str, tables: list[Table]) -> str:
 def eval_results(evaluation: dict) -> list[EvalResult]:
     """Figures of the answers, their latency and the controls' scores, for `ModelCardData(eval_results=...)`."""
     run, found = evaluation["run"], {**evaluation["views"]["answers"], **evaluation["latency"]}
-    names = {name: explained()[name]["name"] for name in found}
+    names = {name: FIGURES[name]["name"] for name in found}
     for score, row in evaluation.get("controls", {}).items():
         if "right_line" in row:
             found[f"{score}_score"], names[f"{score}_score"] = row["right_line"], f"{score.capitalize()} score"
@@ -251,11 +242,6 @@ def eval_results(evaluation: dict) -> list[EvalResult]:
         for name, summary in found.items()
         if summary["mean"] == summary["mean"]
     ]
-
-
-def model_index(model: str, measured: list[EvalResult]) -> list[dict]:
-    """The `model-index` of a model card."""
-    return eval_results_to_model_index(model, measured)
 
 
 def update_card(folder: str | Path, measured: list[EvalResult]) -> None:

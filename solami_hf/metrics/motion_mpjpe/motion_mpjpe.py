@@ -6,10 +6,9 @@ from solami_hf.metrics.motion_math import (
     acceleration_error,
     angle_error_upstream,
     bone_angle,
-    check_counts,
     check_fps,
-    check_joints,
     check_mode,
+    checked_pairs,
     counts,
     position_error,
     procrustes_error,
@@ -34,7 +33,6 @@ class MotionMpjpe(MotionMetric):
     def _compute(self, predictions, references, mode="corrected", fps=FPS, reference_fps=None):
         check_mode(mode)
         check_fps(fps, reference_fps)
-        check_counts(predictions, references)
         upstream = mode == "upstream"
         errors = {
             "mpjpe": lambda a, b: position_error(a, b, upstream=upstream),
@@ -44,15 +42,8 @@ class MotionMpjpe(MotionMetric):
         }
         sums = dict.fromkeys(errors, 0.0)
         pairs = frames = reference_frames = 0
-        for i, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
-            reference = check_joints(reference, f"references[{i}]")
-            if prediction is None:
-                continue
-            prediction = check_joints(prediction, f"predictions[{i}]")
-            pairs, reference_frames = pairs + 1, reference_frames + len(reference)
-            # Motions of different lengths are compared as far as both go.
-            prediction, reference = prediction[: len(reference)], reference[: len(prediction)]
-            frames += len(prediction)
+        for prediction, reference, whole in checked_pairs(predictions, references):
+            pairs, frames, reference_frames = pairs + 1, frames + len(prediction), reference_frames + whole
             for name, error in errors.items():
                 sums[name] += float(error(prediction, reference).sum())
         # The original divides sums over the shorter of two motions by the frames of the reference, and the

@@ -5,10 +5,9 @@ from solami_hf.metrics.metric_base import MotionMetric
 from solami_hf.metrics.motion_math import (
     FPS,
     angle_error_upstream,
-    check_counts,
     check_fps,
-    check_joints,
     check_mode,
+    checked_pairs,
     counts,
     geodesic_angle,
 )
@@ -43,17 +42,9 @@ class RotationError(MotionMetric):
     def _compute(self, predictions, references, mode="corrected", fps=FPS, reference_fps=None):
         check_mode(mode)
         check_fps(fps, reference_fps)
-        check_counts(predictions, references)
         total, frames, reference_frames = np.zeros(55), 0, 0
-        for i, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
-            reference = check_joints(reference, f"references[{i}]", 1, "rotations")
-            if prediction is None:
-                continue
-            prediction = check_joints(prediction, f"predictions[{i}]", 1, "rotations")
-            reference_frames += len(reference)
-            # Motions of different lengths are compared as far as both go.
-            prediction, reference = prediction[: len(reference)], reference[: len(prediction)]
-            frames += len(prediction)
+        for prediction, reference, whole in checked_pairs(predictions, references, 1, "rotations"):
+            frames, reference_frames = frames + len(prediction), reference_frames + whole
             if mode == "upstream":
                 total += angle_error_upstream(prediction, reference).sum()
             else:
