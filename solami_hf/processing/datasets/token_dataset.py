@@ -24,6 +24,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..files.atomic_write import atomic_write
 from ..files.folder_or_hub import check_source, hub_id, require_login
+from ..files.text_files import write_json, write_text
 from ..fingerprints import codec_fingerprint
 from .manifests import SPLITS
 
@@ -61,6 +62,7 @@ SCHEMAS = {
         source=Value("string"),
     ),
 }
+TAGS = ["solami", "motion", "speech"]  # of cards
 CODECS_OF = {"motion": ("motion",), "speech": ("speech",), "chat": ("motion", "speech")}
 COLUMNS = {
     "motion": "`body`, `hand` (7.5 codes/s; no `hand` codes of a bound codec), `trans` (one), `text` (captions), "
@@ -95,11 +97,13 @@ def codec_sources(processor, config: str) -> dict[str, dict[str, str]]:
     """Codec -> `{"id", "revision"}` as far as known: where the codecs of a dataset config were loaded from."""
     found = {}
     for name in CODECS_OF[config]:
-        config_of = getattr(processor, f"{name}_codec").config
-        origin = {"id": getattr(config_of, "_name_or_path", ""), "revision": getattr(config_of, "_commit_hash", None)}
-        if Path(origin["id"]).exists():  # a folder's place on this machine is nobody's business
-            origin["id"] = Path(origin["id"]).resolve().name if origin["id"] else ""
-        found[name] = {key: str(value) for key, value in origin.items() if value}
+        codec = getattr(processor, f"{name}_codec").config
+        place = getattr(codec, "_name_or_path", "")
+        if place and Path(place).exists():  # a folder's place on this machine is nobody's business
+            place = Path(place).resolve().name
+        origin = {"id": place, "revision": getattr(codec, "_commit_hash", None)}
+        if known := {key: str(value) for key, value in origin.items() if value}:
+            found[name] = known
     return found
 
 
@@ -134,8 +138,7 @@ def write_token_dataset(
 
 def check_codecs(folder: Path, prints: dict[str, str]) -> None:
     """ValueError when a folder's configs were made by other codecs than those of these fingerprints."""
-    path = folder / "README.md"
-    known = (card_data(path).get("codecs") or {}) if path.is_file() else {}
+    known = card_codecs(Path(folder))
     clash = {name for name in prints if known.get(name, prints[name]) != prints[name]}
     if clash:
         raise ValueError(f"{folder} holds codes of another {' and '.join(sorted(clash))} codec; write to a new folder")
@@ -154,22 +157,6 @@ def write_parquet(path: Path, rows: Iterable[dict], features: Features) -> None:
             writer.write_table(pa.Table.from_pylist(group, schema=arrow))
 
 
-def write_json(path: Path, value: dict) -> None:
-    """Writes a JSON file, whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def write_json_lines(path: Path, rows: Iterable[dict]) -> int:
-    """Writes a JSONL file, whole or not at all; the number of its lines."""
-    count = 0
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row) + "\n")
-            count += 1
-    return count
-
-
 def _plain(value):
     """A row whose arrays are lists; Arrow then checks every number against its column's type."""
     if isinstance(value, np.ndarray):
@@ -181,31 +168,26 @@ def _plain(value):
     return value
 
 
-def is_local(folder_or_repo: str | Path) -> bool:
-    """True if a name means a path of this machine, there or not, see `folder_or_hub`."""
-    return hub_id(folder_or_repo) is None
+def card_data(folder_or_repo: str | Path) -> dict:
+    """The header of a data set's card; empty for a local folder without a card."""
+    if (repo := hub_id(folder_or_repo)) is not None:
+        return DatasetCard.load(repo, repo_type="dataset").data.to_dict()
+    path = Path(folder_or_repo, "README.md").expanduser()
+    return DatasetCard.load(path).data.to_dict() if path.is_file() else {}
 
 
 def card_codecs(folder_or_repo: str | Path) -> dict[str, str]:
-    """The codec fingerprints that a dataset's card names; empty for a local folder without a card."""
-    return dict(_card(folder_or_repo).get("codecs") or {})
+    """The codec fingerprints that a data set's card names."""
+    return dict(card_data(folder_or_repo).get("codecs") or {})
 
 
 def split_names(folder_or_repo: str | Path, config: str) -> list[str]:
     """The splits that a config of a token dataset has, by its files or, on the Hub, its card; empty without any."""
-    if is_local(folder_or_repo):
+    if hub_id(folder_or_repo) is None:
         files = [path.name for path in Path(folder_or_repo, config).expanduser().glob("*.parquet")]
         return [split for split in SPLITS if any(name.startswith(f"{split}-") for name in files)]
-    configs = _card(folder_or_repo).get("configs") or []
-    files = next((entry["data_files"] for entry in configs if entry["config_name"] == config), [])
-    return [entry["split"] for entry in files]
-
-
-def _card(folder_or_repo: str | Path) -> dict:
-    if (repo := hub_id(folder_or_repo)) is not None:
-        return card_data(repo)
-    path = Path(folder_or_repo, "README.md").expanduser()
-    return card_data(path) if path.is_file() else {}
+    configs = card_data(folder_or_repo).get("configs") or []
+    return [file["split"] for entry in configs if entry["config_name"] == config for file in entry["data_files"]]
 
 
 def load_tokens(
@@ -230,19 +212,21 @@ def load_tokens(
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
-    repo = hub_id(folder_or_repo)
-    files = _local_files(folder_or_repo, config, split) if repo is None else None
+    repo, files = hub_id(folder_or_repo), []
+    if repo is None:
+        check_source("token dataset", folder_or_repo)
+        files = sorted(map(str, Path(folder_or_repo, config).expanduser().glob(f"{split}-*.parquet")))
+    if not files and (repo is None or split not in split_names(folder_or_repo, config)):
+        raise FileNotFoundError(f"{folder_or_repo} has no {split} {config} tokens; run `solami prepare {config}`")
     if processor is not None:
-        made_by, ours = card_codecs(folder_or_repo), fingerprints(processor, config)
-        for name, fingerprint in ours.items():
+        made_by = card_codecs(folder_or_repo)
+        for name, fingerprint in fingerprints(processor, config).items():
             if made_by.get(name) != fingerprint:
                 raise ValueError(
                     f"{folder_or_repo} was made by the {name} codec {made_by.get(name)}, but the processor has "
                     f"{fingerprint}; prepare the data again with this processor, or use the processor that made it"
                 )
-    if files is None:
-        if split not in split_names(folder_or_repo, config):
-            raise FileNotFoundError(f"{folder_or_repo} has no {split} {config} tokens; run `solami prepare {config}`")
+    if repo is not None:
         return load_dataset(repo, config, split=split, streaming=streaming)
     metadata = [_metadata(path) for path in files]
     features = Features.from_arrow_schema(metadata[0].schema.to_arrow_schema())
@@ -265,59 +249,38 @@ def _metadata(path: str) -> pq.FileMetaData:
         raise ValueError(f"{path} is damaged ({error}); prepare it again") from None
 
 
-def _local_files(folder: str | Path, config: str, split: str) -> list[str]:
-    check_source("token dataset", folder)
-    files = sorted(map(str, Path(folder, config).expanduser().glob(f"{split}-*.parquet")))
-    if not files:
-        raise FileNotFoundError(f"{folder} has no {split} {config} tokens; run `solami prepare {config}`")
-    return files
-
-
-def read_report(folder: Path, config: str) -> dict | None:
-    """`folder/<config>/report.json`, None when the config is not there.
+def write_card(folder: Path) -> None:
+    """Writes `folder/README.md` from the reports of its configs.
 
     Raises:
-        ValueError: the file is no JSON.
+        ValueError: a report is no JSON.
     """
-    path = Path(folder) / config / "report.json"
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no report of `solami prepare` ({error}); prepare {config} again") from None
-
-
-def write_card(folder: Path) -> None:
-    """Writes `folder/README.md` from the reports of its configs."""
-    reports = {config: report for config in SCHEMAS if (report := read_report(folder, config))}
-    codecs, sources = {}, {}
-    for report in reports.values():
-        codecs |= report["codecs"]
-        sources |= report.get("codec_sources", {})
+    reports, codecs, sources = {}, {}, {}
+    for config in SCHEMAS:
+        path = folder / config / "report.json"
+        if path.is_file():
+            try:
+                report = reports[config] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                told = f"{path} is no report of `solami prepare` ({error}); prepare {config} again"
+                raise ValueError(told) from None
+            codecs |= report["codecs"]
+            sources |= report.get("codec_sources", {})
     licences = sorted({report["license"] for report in reports.values() if report.get("license")})
     data = DatasetCardData(
-        configs=[
-            {
-                "config_name": config,
-                "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in report["splits"]],
-            }
-            for config, report in reports.items()
-        ],
+        configs=[config_entry(config, report["splits"]) for config, report in reports.items()],
         codecs=codecs,
         codec_sources=sources or None,
         license=licences[0] if len(licences) == 1 else (licences or None),
-        tags=["solami", "motion", "speech"],
+        tags=TAGS,
     )
-    with atomic_write(folder / "README.md") as temporary:
-        temporary.write_text(f"---\n{data.to_yaml()}\n---\n\n{_text(reports, codecs, sources)}", encoding="utf-8")
+    write_text(folder / "README.md", f"---\n{data.to_yaml()}\n---\n\n{_text(reports, codecs, sources)}")
 
 
-def card_data(source: str | Path) -> dict:
-    """The header of a card file, or of the card of a Hub repository."""
-    if isinstance(source, Path):
-        return DatasetCard.load(source).data.to_dict()
-    return DatasetCard.load(source, repo_type="dataset").data.to_dict()
+def config_entry(config: str, splits: Iterable[str]) -> dict:
+    """What the header of a card says about a config: its splits and their files."""
+    files = [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in splits]
+    return {"config_name": config, "data_files": files}
 
 
 def _text(reports: dict, codecs: dict, sources: dict) -> str:

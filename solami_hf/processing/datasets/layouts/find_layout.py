@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..manifests import BadRow
+from ..manifests import BadRow, manifest_file, manifest_rows
 from .motion_folders import (
     is_beat2,
     is_humanml3d,
@@ -29,7 +29,6 @@ from .speech_tables import (
     read_common_voice,
     read_ljspeech,
 )
-from .table_files import manifest_file, read_columns, read_json_lines
 
 
 class Layout(NamedTuple):
@@ -54,8 +53,8 @@ def _manifest_of(*suffixes: str) -> Callable[[Path], bool]:
 _ALL, _MOTION, _SPEECH = ("motion", "speech", "chat"), ("motion",), ("speech",)
 # In the order in which they are tried; a folder of motion files is what is left.
 LAYOUTS = {
-    "manifest": Layout(_ALL, _manifest_of(".jsonl"), read_json_lines, "manifest.jsonl"),
-    "csv": Layout(_ALL, _manifest_of(".csv", ".tsv"), read_columns, "manifest.csv or manifest.tsv"),
+    "manifest": Layout(_ALL, _manifest_of(".jsonl"), manifest_rows, "manifest.jsonl"),
+    "csv": Layout(_ALL, _manifest_of(".csv", ".tsv"), manifest_rows, "manifest.csv or manifest.tsv"),
     "anyinstruct": Layout(_SPEECH, is_any_instruct, read_any_instruct, "metadata.jsonl with lists of turns"),
     "commonvoice": Layout(_SPEECH, is_common_voice, read_common_voice, "train.tsv or validated.tsv beside clips/"),
     "interx": Layout(_MOTION, is_inter_x, read_inter_x, "motions/*/P1.npz"),

@@ -18,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..manifests import BadRow, json_lines
-from .table_files import table_rows
+from ..manifests import BadRow, json_lines, table_rows
 
 _SPLIT_OF = {"train": "train", "dev": "validation", "test": "test"}
 _HEADER = ("client_id", "path", "sentence")
