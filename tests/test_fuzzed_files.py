@@ -31,7 +31,7 @@ from solami_hf.processing.motion.formats.bvh import write_bvh
 from solami_hf.processing.motion.motion_io import read_motion
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.processing.results import FEATURES, read_results
-from solami_hf.processing.synthesize.plans import read_characters, read_topics
+from solami_hf.processing.synthesize.scripts import read_characters, read_topics
 from solami_hf.processing.synthesize.writers import Answer, CachedWriter, content_hash
 from solami_hf.processing.voices import Voices
 from solami_hf.training.init import read_characters as read_prompts

@@ -152,6 +152,11 @@ def _text(value, name: str) -> str:
     return value
 
 
+def is_inside(name: str) -> bool:
+    """True if the name of a file leads to a place in the folder of its source."""
+    return not os.path.isabs(name) and ".." not in Path(name).parts and "\0" not in name
+
+
 class Media:
     """Encodes files of a source folder.
 
@@ -176,7 +181,7 @@ class Media:
 
     def path(self, file: MediaFile) -> Path:
         """Path of a file; ValueError when it is outside the source folder."""
-        if os.path.isabs(file.name) or ".." in Path(file.name).parts or "\0" in file.name:
+        if not is_inside(file.name):
             raise ValueError(f"{file.name} lies outside {self.folder}; paths of a source are relative to its folder")
         return self.folder / file.name
 
