@@ -144,17 +144,19 @@ def check_codecs(folder: Path, prints: dict[str, str]) -> None:
         raise ValueError(f"{folder} holds codes of another {' and '.join(sorted(clash))} codec; write to a new folder")
 
 
-def write_parquet(path: Path, rows: Iterable[dict], features: Features) -> None:
-    """Writes rows as one Parquet file, whole or not at all; the same rows give the same bytes.
+def write_parquet(path: Path, rows: Iterable[dict], features: Features) -> int:
+    """Writes rows as one Parquet file, whole or not at all; the same rows give the same bytes. Returns their number.
 
     Raises:
         ValueError: a row does not fit the columns.
     """
     arrow = features.arrow_schema
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, arrow) as writer:
-        rows = iter(rows)
+        rows, count = iter(rows), 0
         while group := [_plain(row) for row in islice(rows, _GROUP_ROWS)]:
             writer.write_table(pa.Table.from_pylist(group, schema=arrow))
+            count += len(group)
+    return count
 
 
 def _plain(value):
@@ -267,14 +269,19 @@ def write_card(folder: Path) -> None:
             codecs |= report["codecs"]
             sources |= report.get("codec_sources", {})
     licences = sorted({report["license"] for report in reports.values() if report.get("license")})
-    data = DatasetCardData(
-        configs=[config_entry(config, report["splits"]) for config, report in reports.items()],
-        codecs=codecs,
-        codec_sources=sources or None,
-        license=licences[0] if len(licences) == 1 else (licences or None),
-        tags=TAGS,
-    )
-    write_text(folder / "README.md", f"---\n{data.to_yaml()}\n---\n\n{_text(reports, codecs, sources)}")
+    header = {
+        "configs": [config_entry(config, report["splits"]) for config, report in reports.items()],
+        "codecs": codecs,
+        "codec_sources": sources or None,
+        "license": licences[0] if len(licences) == 1 else (licences or None),
+        "tags": TAGS,
+    }
+    write_text(folder / "README.md", card_text(_text(reports, codecs, sources), **header))
+
+
+def card_text(text: str, **header) -> str:
+    """A data set's card with a header."""
+    return f"---\n{DatasetCardData(**header).to_yaml()}\n---\n\n{text}"
 
 
 def config_entry(config: str, splits: Iterable[str]) -> dict:
