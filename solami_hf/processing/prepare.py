@@ -40,14 +40,7 @@ from .datasets.layouts.find_layout import LAYOUTS, find_layout, read_rows, root_
 from .datasets.layouts.motion_folders import left_out
 from .datasets.prepare_rows import Media
 from .datasets.prepare_shards import Plan, ShardWriter
-from .datasets.token_dataset import (
-    begin_repo,
-    check_codecs,
-    codec_sources,
-    fingerprints,
-    push_config,
-    schema_for,
-)
+from .datasets.token_dataset import begin_repo, check_codecs, codec_sources, fingerprints, push_config
 from .files.folder_or_hub import model_source, output_hub_id
 from .files.output_folder import writing_to
 from .files.processes import is_first_process, processes
@@ -62,21 +55,19 @@ class PrepareArguments:
 
     source: str = field(metadata={"help": "Folder or manifest file (also accepted as the word after the kind)."})
     processor: str = field(metadata={"help": "Folder or hub id of a SolamiProcessor, whose codecs make the codes."})
-    output: str = field(
-        metadata={"help": "Dataset folder to write, other configs in it are kept; or hf://OWNER/NAME."}
-    )
+    output: str = field(metadata={"help": "Dataset folder, whose other configs are kept; or hf://OWNER/NAME."})
     layout: str = field(default="auto", metadata={"help": f"auto, {', '.join(LAYOUTS)}."})
     shard_rows: int = field(default=5000, metadata={"help": "Rows of the source in a shard."})
     batch_size: int = field(default=32, metadata={"help": "Files encoded together."})
     split_by: str = field(
         default="given",
-        metadata={"help": "given: as the source says; source: by a hash of the source id, partners together."},
+        metadata={"help": "given: as the source says; source: by a hash of its id, with partners."},
     )
     test_share: float = field(default=0.05, metadata={"help": "Share of the test split, for split_by source."})
     validation_share: float = field(default=0.0, metadata={"help": "Share of the validation split, likewise."})
     motion_tokens: str | None = field(
         default=None,
-        metadata={"help": "Token dataset whose motions chat turns name by motion_id; by default the output."},
+        metadata={"help": "Token dataset whose motions turns name by motion_id; by default the output."},
     )
     license: str | None = field(default=None, metadata={"help": "Licence for the card, e.g. cc-by-4.0."})
     private: bool = field(default=True, metadata={"help": "Whether a repository that is made on the Hub is private."})
@@ -177,7 +168,7 @@ def prepare(
     rows = tqdm(read_rows(source, kind, layout), desc="plan", unit="row", disable=True if rank else None)
     plan = Plan(rows, split_by, test_share, validation_share, shard_rows)
     shards = plan.shards()
-    writer = ShardWriter(kind, plan, media, Path(output), schema_for(kind, processor), prints, known)
+    writer = ShardWriter(kind, plan, media, Path(output), prints, known)
     with tqdm(desc=f"encode {kind}", unit="file", disable=True if rank else None) as bar:
         writer.write(shards[rank::world], bar)
     wait()

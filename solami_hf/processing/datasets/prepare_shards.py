@@ -23,13 +23,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets import Features
 from tqdm import tqdm
 
 from ..files.text_files import write_json, write_json_lines
 from .manifests import SPLITS, BadRow, row_fault
 from .prepare_rows import Media, MediaFile, files_of, token_row
-from .token_dataset import write_card, write_parquet
+from .token_dataset import schema_for, write_card, write_parquet
 
 logger = logging.getLogger(__name__)
 FORMAT = 1  # of the shards; another number makes those of earlier versions anew
@@ -173,17 +172,14 @@ class ShardWriter:
         plan: of the source.
         media: encodes its files.
         folder: the dataset folder.
-        features: the columns, see `token_dataset.schema_for`.
         prints: fingerprints of the codecs.
         keep: codes of all files are added to it, by `Media.key`, when it is given.
     """
 
-    def __init__(
-        self, kind: str, plan: Plan, media: Media, folder: Path, features: Features, prints: dict, keep: dict | None
-    ):
-        self.kind, self.plan, self.media, self.features = kind, plan, media, features
-        self.prints, self.keep = prints, keep
-        self.folder = Path(folder) / kind
+    def __init__(self, kind: str, plan: Plan, media: Media, folder: Path, prints: dict, keep: dict | None):
+        self.kind, self.plan, self.media, self.prints, self.keep = kind, plan, media, prints, keep
+        self.features = schema_for(kind, media.processor)
+        self.folder = folder / kind
         self.work = self.folder / ".shards"
 
     def write(self, shards: list[Shard], bar: tqdm) -> None:

@@ -30,46 +30,19 @@ from .manifests import SPLITS
 
 logger = logging.getLogger(__name__)
 
-_codes = List(Value("int16"))
+_text, _codes = Value("string"), List(Value("int16"))
 _motion = {"body": _codes, "hand": _codes, "trans": _codes}
+_turn = {"role": _text, "text": _text, "motion_text": _text, **_motion, "speech": _codes}
 SCHEMAS = {
     "motion": Features(
-        id=Value("string"),
-        text=List(Value("string")),
-        **_motion,
-        partner_id=Value("string"),
-        num_frames=Value("int32"),
-        source=Value("string"),
+        id=_text, text=List(_text), **_motion, partner_id=_text, num_frames=Value("int32"), source=_text
     ),
-    "speech": Features(
-        id=Value("string"),
-        turns=List({"text": Value("string"), "speech": _codes, "speaker": Value("string")}),
-        source=Value("string"),
-    ),
-    "chat": Features(
-        id=Value("string"),
-        topic=Value("string"),
-        character=Value("string"),
-        turns=List(
-            {
-                "role": Value("string"),
-                "text": Value("string"),
-                "motion_text": Value("string"),
-                **_motion,
-                "speech": _codes,
-            }
-        ),
-        source=Value("string"),
-    ),
+    "speech": Features(id=_text, turns=List({"text": _text, "speech": _codes, "speaker": _text}), source=_text),
+    "chat": Features(id=_text, topic=_text, character=_text, turns=List(_turn), source=_text),
 }
 TAGS = ["solami", "motion", "speech"]  # of cards
 CODECS_OF = {"motion": ("motion",), "speech": ("speech",), "chat": ("motion", "speech")}
-COLUMNS = {
-    "motion": "`body`, `hand` (7.5 codes/s; no `hand` codes of a bound codec), `trans` (one), `text` (captions), "
-    "`partner_id`, `num_frames` (30/s)",
-    "speech": "`turns` of `text`, `speech` (codes), `speaker`",
-    "chat": "`topic`, `character`, `turns` of `role`, `text`, `motion_text`, `body`, `hand`, `trans`, `speech`",
-}
+_GROUP_ROWS = 500  # rows of a Parquet row group: what a streaming reader has in memory
 
 
 def schema(config: str, highest_speech_code: int = 0) -> Features:
@@ -107,9 +80,6 @@ def codec_sources(processor, config: str) -> dict[str, dict[str, str]]:
     return found
 
 
-_GROUP_ROWS = 500  # rows of a Parquet row group: what a streaming reader has in memory
-
-
 def write_token_dataset(
     folder: str | Path, config: str, splits: dict[str, list[dict]], prints: dict[str, str]
 ) -> None:
@@ -119,7 +89,7 @@ def write_token_dataset(
         folder: the dataset folder, made when missing.
         config: `motion`, `speech` or `chat`.
         splits: rows per split, in the columns of `SCHEMAS[config]`.
-        prints: codec fingerprints, see `token_schema.fingerprints`.
+        prints: codec fingerprints, see `fingerprints`.
 
     Raises:
         ValueError: a row does not fit the schema, or the folder's other configs were made by other codecs.
@@ -269,14 +239,16 @@ def write_card(folder: Path) -> None:
             codecs |= report["codecs"]
             sources |= report.get("codec_sources", {})
     licences = sorted({report["license"] for report in reports.values() if report.get("license")})
-    header = {
-        "configs": [config_entry(config, report["splits"]) for config, report in reports.items()],
-        "codecs": codecs,
-        "codec_sources": sources or None,
-        "license": licences[0] if len(licences) == 1 else (licences or None),
-        "tags": TAGS,
-    }
-    write_text(folder / "README.md", card_text(_text(reports, codecs, sources), **header))
+    data = DatasetCardData(
+        configs=[config_entry(config, report["splits"]) for config, report in reports.items()],
+        codecs=codecs,
+        codec_sources=sources or None,
+        license=licences[0] if len(licences) == 1 else (licences or None),
+        tags=TAGS,
+    )
+    template = Path(__file__).with_name("token_dataset_card.md")
+    card = DatasetCard.from_template(data, str(template), reports=reports, codecs=codecs, sources=sources)
+    write_text(folder / "README.md", f"{card}\n")
 
 
 def card_text(text: str, **header) -> str:
@@ -290,40 +262,6 @@ def config_entry(config: str, splits: Iterable[str]) -> dict:
     return {"config_name": config, "data_files": files}
 
 
-def _text(reports: dict, codecs: dict, sources: dict) -> str:
-    lines = [
-        "# Token sequences for SOLAMI",
-        "",
-        "Motion and speech as codes, made by `solami prepare`. They mean nothing without the codecs below:",
-        "`solami_hf.processing.datasets.token_dataset.load_tokens(..., processor=...)` refuses any other.",
-        "",
-        *("| codec | fingerprint | id | revision |", "|---|---|---|---|"),
-    ]
-    for name, fingerprint in codecs.items():
-        origin = sources.get(name, {})
-        lines.append(f"| {name} | {fingerprint} | {origin.get('id', '')} | {origin.get('revision', '')} |")
-    lines += ["", "| config | split | rows | hours of motion | hours of speech |", "|---|---|---|---|---|"]
-    for config, report in reports.items():
-        for split, counts in report["splits"].items():
-            hours = [f"{counts[name]:.3f}" if name in counts else "" for name in ("motion_hours", "speech_hours")]
-            lines.append(f"| {config} | {split} | {counts['rows']} | {hours[0]} | {hours[1]} |")
-    lines += ["", *(f"- `{config}`: `id`, `source`, {COLUMNS[config]}" for config in reports), ""]
-    lines += [f"- {config}: {_told(report)}" for config, report in reports.items() if "split_by" in report]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _told(report: dict) -> str:
-    if report["split_by"] == "source":
-        shares = f"test {report['test_share']:g}, validation {report['validation_share']:g} of the sources"
-        told = f"split by source id ({shares}): no source and no pair of partners is in two splits"
-    else:
-        told = f"split as the source ({report['layout']}) says"
-    return f"{told}; {report['rejected']} rows rejected, {report['orphans']} without their partner"
-
-
-_TOLD_BY = ["README.md", *(f"{config}/report.json" for config in ("motion", "speech", "chat"))]
-
-
 def begin_repo(repo_id: str, folder: Path) -> None:
     """Makes sure that pushing will be possible, and fetches the reports of configs that the repository has already.
 
@@ -333,7 +271,8 @@ def begin_repo(repo_id: str, folder: Path) -> None:
     api = HfApi()
     require_login(api, repo_id)
     try:
-        wanted = [name for name in _TOLD_BY if not (folder / name).exists()]
+        names = ["README.md", *(f"{config}/report.json" for config in SCHEMAS)]
+        wanted = [name for name in names if not (folder / name).exists()]
         api.snapshot_download(repo_id, repo_type="dataset", local_dir=folder, allow_patterns=wanted)
     except RepositoryNotFoundError:
         logger.info("%s is new on the Hub", repo_id)
@@ -342,14 +281,7 @@ def begin_repo(repo_id: str, folder: Path) -> None:
 def push_config(repo_id: str, folder: Path, config: str, private: bool = True) -> str:
     """Uploads one config of a token dataset folder and its card; files of the config that are gone are deleted.
 
-    Args:
-        repo_id: `owner/name`, made when missing.
-        folder: the dataset folder.
-        config: `motion`, `speech` or `chat`.
-        private: for a repository that is made.
-
-    Returns:
-        the address of the repository.
+    The repository is made when missing, `private` or not. Returns its address.
     """
     api = HfApi()
     url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)

@@ -19,7 +19,7 @@ from ..files.output_folder import writing_to
 from ..files.text_files import write_json, write_json_lines
 from .asking import Asked, ask_in_parallel
 from .motions import Match, Motion, MotionMatcher, TextEncoder, bring_motion, read_motions
-from .scripts import Plan, draw_plans, read_characters, read_topics, write_script
+from .scripts import Character, Plan, draw_plans, read_characters, read_topics, write_script
 from .writers import Answer, CachedWriter, EndpointError, content_hash, open_writer
 
 logger = logging.getLogger(__name__)
@@ -31,12 +31,7 @@ CAPTION_HINTS = 30  # shown to the writing model as examples
 class SynthesizeArguments:
     """Arguments of `solami prepare chat --synthesize`."""
 
-    motions: str = field(
-        metadata={
-            "help": "Captioned motions: a folder that `solami prepare motion` reads, or a prepared token dataset "
-            "(folder or Hub id). Also accepted as the first word."
-        }
-    )
+    motions: str = field(metadata={"help": "Captioned motions: what `solami prepare motion` reads or writes."})
     output: str = field(metadata={"help": "Manifest folder to write; `solami prepare chat` makes tokens of it."})
     num_dialogues: int = field(default=100, metadata={"help": "Dialogues to write; can be raised in a later run."})
     topics: str | None = field(default=None, metadata={"help": "Text file, one topic a line, or a YAML list."})
@@ -44,18 +39,14 @@ class SynthesizeArguments:
     min_rounds: int = field(default=2, metadata={"help": "Fewest rounds of a dialogue."})
     max_rounds: int = field(default=5, metadata={"help": "Most rounds of a dialogue."})
     max_words: int = field(default=40, metadata={"help": "Most words of a line."})
-    test_share: float = field(
-        default=0.0, metadata={"help": "Share of the topics that are for testing, with motions of the test split."}
-    )
+    test_share: float = field(default=0.0, metadata={"help": "Share of topics for testing, with test motions."})
     seed: int = field(default=0, metadata={"help": "Seed of plans, requests, choices and speech."})
     base_url: str | None = field(
-        default=None, metadata={"help": "OpenAI-compatible server, such as http://localhost:8000/v1."}
+        default=None, metadata={"help": "OpenAI-compatible server: http://localhost:8000/v1."}
     )
     provider: str | None = field(default=None, metadata={"help": "Inference provider of the Hub, instead."})
     model: str | None = field(default=None, metadata={"help": "What the server or the provider calls the model."})
-    local_model: str | None = field(
-        default=None, metadata={"help": "Folder or Hub id of a chat model to run here instead."}
-    )
+    local_model: str | None = field(default=None, metadata={"help": "Folder or Hub id of a chat model to run here."})
     api_key_env: str | None = field(
         default=None, metadata={"help": "Environment variable with the key; none is sent to base_url without it."}
     )
@@ -78,7 +69,7 @@ class SynthesizeArguments:
     max_repeats: int = field(default=2, metadata={"help": "Lines in a row that may use the same motion."})
     missing_motion: str = field(
         default="keep",
-        metadata={"help": "keep: a line without a near motion has none; reject: nor is there a dialogue."},
+        metadata={"help": "keep: a line without a near motion has none; reject: no dialogue, either."},
     )
     tts: str | None = field(
         default=None,
@@ -130,22 +121,15 @@ def synthesize(args: SynthesizeArguments, writer=None) -> dict:
         OSError: the endpoint refuses everything, or fails for dialogue after dialogue.
     """
     args = with_sources(args, "local_model", "encoder", bare=["local_model", "encoder"])
-    characters = {character.id: character for character in read_characters(args.characters)}
-    speak = _speak(args, characters.values())
-    plans = draw_plans(
-        read_topics(args.topics),
-        list(characters.values()),
-        args.num_dialogues,
-        (args.min_rounds, args.max_rounds),
-        args.test_share,
-        args.seed,
-    )
+    characters = read_characters(args.characters)
+    speak = _speak(args, characters)
+    rounds = args.min_rounds, args.max_rounds
+    topics = read_topics(args.topics)
+    plans = draw_plans(topics, characters, args.num_dialogues, rounds, args.test_share, args.seed)
     motions = {split: read_motions(args.motions, split) for split in sorted({plan.split for plan in plans})}
     if any(motion.path is None for some in motions.values() for motion in some):
-        logger.info(
-            "%s holds tokens, no motion files: turns get a motion_id, for `solami prepare chat --motion_tokens %s`",
-            *(args.motions, args.motions),
-        )
+        told = "%s holds tokens, no motion files: turns get a motion_id, for `solami prepare chat --motion_tokens %s`"
+        logger.info(told, args.motions, args.motions)
     folder = Path(args.output)
     cached = CachedWriter(writer or open_writer(args), folder / "cache" / "answers")
     scripts = _write_scripts(args, cached, plans, motions)
@@ -160,7 +144,7 @@ def synthesize(args: SynthesizeArguments, writer=None) -> dict:
     return report
 
 
-def _speak(args: SynthesizeArguments, characters):
+def _speak(args: SynthesizeArguments, characters: list[Character]) -> Callable | None:
     if not args.tts:
         logger.warning("no tts is named: the dialogues will have words and motions, but no sound")
         return None
