@@ -10,6 +10,7 @@ import random
 import signal
 import tempfile
 import zipfile
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,14 +24,14 @@ from solami_hf.generation.inputs import _listed
 from solami_hf.processing.audio.waveforms import read_audio
 from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_rows
 from solami_hf.processing.datasets.manifests import BadRow, read_manifest
-from solami_hf.processing.datasets.prepare_plan import Plan
 from solami_hf.processing.datasets.prepare_rows import files_of, token_row
+from solami_hf.processing.datasets.prepare_shards import Plan
 from solami_hf.processing.motion.body import rest_joints
 from solami_hf.processing.motion.formats.bvh import write_bvh
 from solami_hf.processing.motion.motion_io import read_motion
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.processing.results import FEATURES, read_results
-from solami_hf.processing.synthesize.plans import read_characters, read_topics
+from solami_hf.processing.synthesize.scripts import read_characters, read_topics
 from solami_hf.processing.synthesize.writers import Answer, CachedWriter, content_hash
 from solami_hf.processing.voices import Voices
 from solami_hf.training.init import read_characters as read_prompts
@@ -138,7 +139,7 @@ def rows(kind):
             for row in plan.rows(shard):
                 list(files_of(kind, row))
                 try:
-                    token_row(kind, row, lambda file: {})
+                    token_row(kind, row, defaultdict(dict))
                 except ValueError as error:
                     assert str(error)
 

@@ -16,10 +16,10 @@ import numpy as np
 from ..processing.datasets.layouts.find_layout import find_layout, read_rows, root_of
 from ..processing.datasets.layouts.motion_folders import left_out as left_out_of_motions
 from ..processing.datasets.manifests import BadRow, json_lines
-from ..processing.datasets.prepare_media import Media
-from ..processing.datasets.prepare_rows import MediaFile, MotionRows, files_of, token_row
+from ..processing.datasets.prepare_rows import Media, MediaFile, files_of, token_row
 from ..processing.datasets.tasks import audio_block, motion_block, text_block
-from ..processing.datasets.token_dataset import is_local, load_tokens
+from ..processing.datasets.token_dataset import load_tokens
+from ..processing.files.folder_or_hub import hub_id
 from ..processing.files.text_files import read_json, read_text
 from ..processing.media_files import (
     READ_SUFFIXES,
@@ -89,7 +89,7 @@ def read_items(task: str, source: str | Path, processor, split: str = "test", ba
         ValueError: codes of another codec, an unknown kind of file, an id that occurs twice, or no input at all.
     """
     kind, _, config = kinds_of(task)
-    if not is_local(source) or _has_tokens(source, config):
+    if hub_id(source) is not None or _has_tokens(source, config):
         rows = ((row, {}) for row in load_tokens(source, config, split, processor))
     elif (layout := _layout_of(source, config)) is not None:
         rows = _encoded_rows(config, source, layout, split, processor, batch_size)
@@ -103,7 +103,7 @@ def read_items(task: str, source: str | Path, processor, split: str = "test", ba
 
 def read_dialogues(source: str | Path, processor, split: str = "test", batch_size: int = 32) -> list[Dialogue]:
     """The dialogues of a token dataset, or of a manifest folder, whose files are encoded; see `read_items`."""
-    if not is_local(source) or _has_tokens(source, "chat"):
+    if hub_id(source) is not None or _has_tokens(source, "chat"):
         rows = ((row, {}) for row in load_tokens(source, "chat", split, processor))
     else:
         layout = find_layout(source, "chat")
@@ -160,24 +160,15 @@ def _encoded_rows(config: str, source, layout: str, split: str, processor, batch
         for row in read_rows(source, config, layout)
         if isinstance(row, BadRow) or (row.get("split") or split) == split
     ]
-    media = Media(root_of(source), processor, batch_size, motion_rows=MotionRows(source, processor))
-    codes = media.encode([file for row in rows if isinstance(row, dict) for file in files_of(config, row)])
-
-    def code_of(file: MediaFile):
-        if file.kind == "motion_id":
-            return media.motion_rows.codes(file.name, split)
-        media.path(file)
-        found = codes[media.key(file)]
-        if isinstance(found, ValueError):
-            raise found
-        return found
-
+    media = Media(root_of(source), processor, batch_size, motion_tokens=source)
+    files = [file for row in rows if isinstance(row, dict) for file in files_of(config, row)]
+    codes = media.encode(files) | media.motions_by_id(files, split)
     for row in rows:
         if isinstance(row, BadRow):
             yield row, {}
             continue
         try:
-            yield _listed_codes(token_row(config, row, code_of)), row
+            yield _listed_codes(token_row(config, row, codes)), row
         except (ValueError, TypeError, AttributeError) as error:
             yield BadRow(str(row.get("id")), str(error)), row
 
@@ -267,10 +258,9 @@ def _plain_items(task: str, kind: str, path: Path, processor, batch_size: int) -
             else BadRow(shown, "its name is no text in UTF-8; rename the file")
             for stem, name, shown in zip(stems, names, names_below(names, "."), strict=True)
         ]
-    media = Media(root, processor, batch_size)
     files = [MediaFile(kind, row[kind]) for row in rows if isinstance(row, dict)]
-    codes = media.encode(files)
-    return [_media_item(task, kind, row, media, codes) for row in rows]
+    codes = Media(root, processor, batch_size).encode(files)
+    return [_media_item(task, kind, row, codes) for row in rows]
 
 
 def _media_at(path: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
@@ -303,17 +293,12 @@ def _text_item(task: str, row) -> Item:
     return _item(task, row["id"], text_block(row["text"]), user_text=row["text"])
 
 
-def _media_item(task: str, kind: str, row, media: Media, codes: dict) -> Item:
+def _media_item(task: str, kind: str, row, codes: dict) -> Item:
     if isinstance(row, BadRow):
         return _bad(task, row)
-    file, named = MediaFile(kind, row[kind]), {f"user_{kind}": row[kind]}
-    try:
-        media.path(file)
-        found = codes[media.key(file)]
-        if isinstance(found, ValueError):
-            raise found
-    except ValueError as error:
-        return _bad(task, BadRow(row["id"], str(error)), **named)
+    found, named = codes[MediaFile(kind, row[kind])], {f"user_{kind}": row[kind]}
+    if isinstance(found, ValueError):
+        return _bad(task, BadRow(row["id"], str(found)), **named)
     found = _listed_codes(found)
     if kind == "motion":
         return _item(task, row["id"], motion_block(found), **named, **_codes("user", found, ("body", "hand")))

@@ -244,7 +244,7 @@ def check_dataset(folder: Path) -> list[Finding]:
 
     if not (folder / "README.md").is_file():
         return []
-    data, found = card_data(folder / "README.md"), []
+    data, found = card_data(folder), []
     configs = {entry["config_name"]: entry["data_files"] for entry in data.get("configs") or []}
     if not configs:
         told = "names no configs, so load_dataset may mix its files"

@@ -30,6 +30,7 @@ import logging
 import os
 import sys
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -37,11 +38,9 @@ from tqdm import tqdm
 from ..command_line import parse_arguments, run_command, take_kind
 from .datasets.layouts.find_layout import LAYOUTS, find_layout, read_rows, root_of
 from .datasets.layouts.motion_folders import left_out
-from .datasets.prepare_media import Media
-from .datasets.prepare_plan import Plan, SplitOptions
-from .datasets.prepare_rows import MotionRows
-from .datasets.prepare_shards import ShardWriter
-from .datasets.token_dataset import check_codecs, codec_sources, fingerprints, schema_for
+from .datasets.prepare_rows import Media
+from .datasets.prepare_shards import Plan, ShardWriter
+from .datasets.token_dataset import begin_repo, check_codecs, codec_sources, fingerprints, push_config
 from .files.folder_or_hub import model_source, output_hub_id
 from .files.output_folder import writing_to
 from .files.processes import is_first_process, processes
@@ -56,21 +55,19 @@ class PrepareArguments:
 
     source: str = field(metadata={"help": "Folder or manifest file (also accepted as the word after the kind)."})
     processor: str = field(metadata={"help": "Folder or hub id of a SolamiProcessor, whose codecs make the codes."})
-    output: str = field(
-        metadata={"help": "Dataset folder to write, other configs in it are kept; or hf://OWNER/NAME."}
-    )
+    output: str = field(metadata={"help": "Dataset folder, whose other configs are kept; or hf://OWNER/NAME."})
     layout: str = field(default="auto", metadata={"help": f"auto, {', '.join(LAYOUTS)}."})
     shard_rows: int = field(default=5000, metadata={"help": "Rows of the source in a shard."})
     batch_size: int = field(default=32, metadata={"help": "Files encoded together."})
     split_by: str = field(
         default="given",
-        metadata={"help": "given: as the source says; source: by a hash of the source id, partners together."},
+        metadata={"help": "given: as the source says; source: by a hash of its id, with partners."},
     )
     test_share: float = field(default=0.05, metadata={"help": "Share of the test split, for split_by source."})
     validation_share: float = field(default=0.0, metadata={"help": "Share of the validation split, likewise."})
     motion_tokens: str | None = field(
         default=None,
-        metadata={"help": "Token dataset whose motions chat turns name by motion_id; by default the output."},
+        metadata={"help": "Token dataset whose motions turns name by motion_id; by default the output."},
     )
     license: str | None = field(default=None, metadata={"help": "Licence for the card, e.g. cc-by-4.0."})
     private: bool = field(default=True, metadata={"help": "Whether a repository that is made on the Hub is private."})
@@ -99,28 +96,28 @@ def main(argv: list[str] | None = None) -> int:
     repo = output_hub_id(args.output)
     output = Path(args.output).expanduser() if repo is None else Path("runs/prepare") / repo.replace("/", "--")
     with writing_to(output):
-        return _prepare(args, kind, place, repo, output)
+        if repo is not None and is_first_process():
+            begin_repo(repo, output)
+        not_options = ("source", "processor", "output", "private")
+        options = {name: value for name, value in vars(args).items() if name not in not_options}
+        report = prepare(kind, args.source, _load_processor(place, kind), output, **options)
+        if is_first_process():
+            logger.info("wrote %s to %s", ", ".join(f"{n} {k}" for k, n in report.items()), output / kind)
+            if repo is not None:
+                logger.info("pushed to %s", push_config(repo, output, kind, args.private))
+    return 0
 
 
-def _prepare(args: PrepareArguments, kind: str, place: str, repo: str | None, output: Path) -> int:
+def _load_processor(place: str, kind: str):
+    """The processor with its speech codec on this process's GPU, where there is one; motion is quick on a CPU."""
+    import torch
+
     from .processing_solami import SolamiProcessor
 
-    if repo is not None and is_first_process():
-        from .datasets.token_dataset import begin_repo
-
-        begin_repo(repo, output)
-    options = {name: getattr(args, name) for name in ("layout", "shard_rows", "split_by", "motion_tokens", "license")}
-    options |= {"test_share": args.test_share, "validation_share": args.validation_share}
-    processor = _on_device(SolamiProcessor.from_pretrained(place), kind)
-    report = prepare(kind, args.source, processor, output, args.batch_size, **options)
-    if not is_first_process():
-        return 0
-    logger.info("wrote %s to %s", ", ".join(f"{n} {k}" for k, n in report.items()), output / kind)
-    if repo is not None:
-        from .datasets.token_dataset import push_config
-
-        logger.info("pushed to %s", push_config(repo, output, kind, args.private))
-    return 0
+    processor = SolamiProcessor.from_pretrained(place)
+    if kind != "motion" and torch.cuda.is_available():
+        processor.speech_codec.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    return processor
 
 
 def prepare(
@@ -148,9 +145,9 @@ def prepare(
         output: the dataset folder.
         batch_size: files encoded together.
         known: codes of files that another call with the same processor has encoded; new ones are added to it.
-        layout: one of `layouts.find.LAYOUTS`, or `auto`.
+        layout: one of `find_layout.LAYOUTS`, or `auto`.
         shard_rows: rows of the source in a shard.
-        split_by, test_share, validation_share: see `prepare_plan.SplitOptions`.
+        split_by, test_share, validation_share: see `prepare_shards.Plan`.
         motion_tokens: token dataset whose motions the turns of dialogues name by `motion_id`; by default `output`.
         license: for the card.
 
@@ -164,59 +161,43 @@ def prepare(
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
     layout = find_layout(source, kind, layout)
-    options = SplitOptions(split_by, test_share, validation_share)
-    motions = MotionRows(motion_tokens or output, processor)
-    media = Media(root_of(source), processor, batch_size, dict(known or {}), motions)
+    media = Media(root_of(source), processor, batch_size, dict(known or {}), motion_tokens or output)
     prints = fingerprints(processor, kind)
     check_codecs(Path(output), prints)
     rank, world, wait = processes()
     rows = tqdm(read_rows(source, kind, layout), desc="plan", unit="row", disable=True if rank else None)
-    plan = Plan(rows, options, shard_rows)
+    plan = Plan(rows, split_by, test_share, validation_share, shard_rows)
     shards = plan.shards()
-    writer = ShardWriter(kind, plan, media, Path(output), schema_for(kind, processor), prints, known)
+    writer = ShardWriter(kind, plan, media, Path(output), prints, known)
     with tqdm(desc=f"encode {kind}", unit="file", disable=True if rank else None) as bar:
         writer.write(shards[rank::world], bar)
     wait()
     if rank:
         return {}
-    origin = {name: found for name, found in codec_sources(processor, kind).items() if found}
     facts = {"source": Path(source).resolve().name, "layout": layout, "split_by": split_by, "license": license}
     if layout == "bvh":
         facts["left_out"] = left_out(Path(source))
-    facts |= {"test_share": test_share, "validation_share": validation_share, "codec_sources": origin}
-    report = writer.finish(shards, facts)
+    facts |= {"test_share": test_share, "validation_share": validation_share}
+    report = writer.finish(shards, facts | {"codec_sources": codec_sources(processor, kind)})
     _warn(report, Path(output) / kind)
     return {**{split: counts["rows"] for split, counts in report["splits"].items()}, "rejected": report["rejected"]}
-
-
-def _on_device(processor, kind: str):
-    """The processor with its speech codec on this process's GPU, where there is one; motion is quick on a CPU."""
-    import torch
-
-    if kind != "motion" and torch.cuda.is_available():
-        processor.speech_codec.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-    return processor
 
 
 def _warn(report: dict, folder: Path) -> None:
     if report["rejected"]:
         logger.warning("%d rows were left out, see %s", report["rejected"], folder / "rejected.jsonl")
         with open(folder / "rejected.jsonl", encoding="utf-8") as file:
-            for line, _ in zip(file, range(5), strict=False):
+            for line in islice(file, 5):
                 logger.warning("  %s", line.strip())
     for split in ("validation", "test"):
-        if report["split_by"] == "source" and report[f"{split}_share"] and split not in report["splits"]:
-            logger.warning(
-                "no source fell into the %s split: %g of few sources may be none; raise %s_share",
-                *(split, report[f"{split}_share"], split),
-            )
+        share = report[f"{split}_share"]
+        if report["split_by"] == "source" and share and split not in report["splits"]:
+            told = "no source fell into the %s split: %g of few sources may be none; raise %s_share"
+            logger.warning(told, split, share, split)
     if report["orphans"]:
         logger.warning("%d rows lack their partner, see %s", report["orphans"], folder / "orphans.jsonl")
-    if report["partners_in_two_splits"]:
-        logger.warning(
-            "%d rows have their partner in another split; split_by source keeps partners together",
-            report["partners_in_two_splits"],
-        )
+    if count := report["partners_in_two_splits"]:
+        logger.warning("%d rows have their partner in another split; split_by source keeps partners together", count)
 
 
 if __name__ == "__main__":

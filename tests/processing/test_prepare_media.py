@@ -2,8 +2,7 @@
 
 import soundfile
 
-from solami_hf.processing.datasets.prepare_media import Media
-from solami_hf.processing.datasets.prepare_rows import MediaFile
+from solami_hf.processing.datasets.prepare_rows import Media, MediaFile
 from solami_hf.processing.motion.motion_io import write_motion
 
 

@@ -5,9 +5,9 @@ import random
 import pytest
 
 from solami_hf.processing.datasets.manifests import BadRow
-from solami_hf.processing.datasets.prepare_plan import Plan, SplitOptions
+from solami_hf.processing.datasets.prepare_shards import Plan
 
-BY_SOURCE = SplitOptions("source", test_share=0.3, validation_share=0.2)
+BY_SOURCE = {"split_by": "source", "test_share": 0.3, "validation_share": 0.2}
 
 
 def row(name: str, **more) -> dict:
@@ -25,7 +25,7 @@ def test_rows_keep_their_order_and_shards_have_a_fixed_number_of_them():
     ]
     ids = [[r["id"] for r in plan.rows(shard)] for shard in plan.shards()]
     assert ids == [["r5", "r1"], ["r4", "r2"], ["r7"], ["r0", "r9"]]
-    assert plan.num_rows == 7 and list(plan.rejected()) == []
+    assert list(plan.rejected()) == []
     assert Plan([]).shards() == []
 
 
@@ -48,21 +48,21 @@ def test_a_source_and_partners_are_never_in_two_splits():
     sources = {f"r{i}": f"s{rng.randrange(80)}" if i % 2 else None for i in range(600)}
     partners = {name: f"r{rng.randrange(700)}" for name in rng.sample(list(sources), 150)}  # some are orphans
     rows = [row(name, source=sources[name], partner_id=partners.get(name)) for name in sources]
-    found = splits(Plan(rows, BY_SOURCE))
+    found = splits(Plan(rows, **BY_SOURCE))
     assert set(found.values()) == {"train", "validation", "test"}
     for name, source in sources.items():
         assert partners.get(name) not in found or found[partners[name]] == found[name]
         assert source is None or len({found[n] for n, s in sources.items() if s == source}) == 1
     rng.shuffle(rows)
-    assert splits(Plan(rows, BY_SOURCE)) == found, "the order of the source must not matter"
-    assert Plan(rows, BY_SOURCE).straddling_partners() == 0
+    assert splits(Plan(rows, **BY_SOURCE)) == found, "the order of the source must not matter"
+    assert Plan(rows, **BY_SOURCE).straddling_partners() == 0
 
 
 def test_shares_are_those_asked_for_and_do_not_depend_on_the_rest():
-    found = splits(Plan([row(f"r{i}") for i in range(4000)], BY_SOURCE))
+    found = splits(Plan([row(f"r{i}") for i in range(4000)], **BY_SOURCE))
     shares = {split: list(found.values()).count(split) / 4000 for split in ("test", "validation", "train")}
     assert shares == pytest.approx({"test": 0.3, "validation": 0.2, "train": 0.5}, abs=0.03)
-    fewer = splits(Plan([row(f"r{i}") for i in range(0, 4000, 7)], BY_SOURCE))
+    fewer = splits(Plan([row(f"r{i}") for i in range(0, 4000, 7)], **BY_SOURCE))
     assert all(found[name] == split for name, split in fewer.items())
 
 
@@ -80,8 +80,8 @@ def test_orphans():
 
 def test_wrong_options():
     with pytest.raises(ValueError, match="split_by is 'speaker'"):
-        SplitOptions("speaker")
+        Plan([], "speaker")
     with pytest.raises(ValueError, match="less than 1 together"):
-        SplitOptions("source", 0.6, 0.4)
+        Plan([], "source", 0.6, 0.4)
     with pytest.raises(ValueError, match="shard_rows is 0"):
         Plan([], shard_rows=0)

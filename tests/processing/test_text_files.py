@@ -9,7 +9,7 @@ from solami_hf.processing.datasets.layouts.motion_folders import textgrid_words
 from solami_hf.processing.datasets.manifests import BadRow, read_manifest
 from solami_hf.processing.files.text_files import read_json, read_lines, read_text, read_yaml
 from solami_hf.processing.motion.formats.bvh import read_skeleton_motion
-from solami_hf.processing.synthesize.plans import read_characters, read_topics
+from solami_hf.processing.synthesize.scripts import read_characters, read_topics
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
 TEXT = "Zoë\nnaïve \u2028 caffè\n"

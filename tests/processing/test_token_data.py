@@ -11,14 +11,14 @@ from huggingface_hub import DatasetCard
 
 from solami_hf.processing.datasets.token_dataset import (
     fingerprints,
-    is_local,
     load_tokens,
     schema_for,
     split_names,
-    write_json,
     write_parquet,
     write_token_dataset,
 )
+from solami_hf.processing.files.folder_or_hub import hub_id
+from solami_hf.processing.files.text_files import write_json
 
 
 def clip(name: str, **more) -> dict:
@@ -109,7 +109,7 @@ def test_local_folders_and_hub_ids(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     local = (tmp_path, "./org/name", "/a/b", "name", "a/b/c", "runs/tokens", "")
-    assert all(map(is_local, local)) and not is_local("org/name")
+    assert not any(map(hub_id, local)) and hub_id("org/name") == "org/name"
     with pytest.raises(ValueError, match="split is 'dev'"):
         load_tokens(tmp_path, "motion", "dev")
 

@@ -1,25 +1,35 @@
-"""`manifest.jsonl`: what a folder of captures or recordings holds, one JSON object a line."""
+"""Manifests: JSONL, CSV and TSV files with a row for each clip, recording or dialogue, read line by line.
+
+`manifest.jsonl`, `manifest.csv` or `manifest.tsv` in the source folder, or a file that is named instead of a folder;
+paths are relative to its folder. Besides the columns that `solami prepare --help` lists, flat rows of these work:
+
+| kind | columns |
+|---|---|
+| motion | `motion` (or `path`, `file`), `text` (or `caption`; several in a cell are separated by `|`), `id`? |
+| speech | `audio` (or `path`, `file`), `text` (or `sentence`, `transcript`), `speaker`?, `id`? |
+
+Without `id`, the path is the id. `split`, `source`, `partner_id`, `start` and `end` (seconds) may be there too.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..files.text_files import read_lines, undecoded
 
 SPLITS = ("train", "validation", "test")
+NAMES = ("manifest.jsonl", "manifest.csv", "manifest.tsv")
+_PATH = {"motion": ("motion", "path", "file"), "speech": ("audio", "path", "file")}
+_TEXT = {"motion": ("text", "caption"), "speech": ("text", "sentence", "transcript")}
+_KEPT = ("split", "source", "partner_id")
 
 
-@dataclass(frozen=True)
-class BadRow:
-    """A row of a source that cannot be read.
-
-    Args:
-        id: its id, or where it stands, as `manifest.jsonl:3`.
-        reason: what is wrong with it.
-    """
+class BadRow(NamedTuple):
+    """A row of a source that cannot be read: its id, or where it stands (`manifest.jsonl:3`), and what is wrong."""
 
     id: str
     reason: str
@@ -31,17 +41,15 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict | BadRow]]:
         line = line.lstrip("\ufeff")  # of files that were joined
         if not line.strip():
             continue
-        place = f"{path.name}:{number}"
         try:
             row = json.loads(line)
+            fault = None if isinstance(row, dict) else "needs a JSON object with a string id"
         except json.JSONDecodeError as error:
-            row = BadRow(place, f"is not JSON ({error.msg}); write one object a line")
+            fault = f"is not JSON ({error.msg}); write one object a line"
         except (RecursionError, ValueError) as error:
-            row = BadRow(place, f"is not JSON that can be read ({error})")
-        if fault := undecoded(line):
-            row = BadRow(place, fault)
-        known = isinstance(row, dict | BadRow)
-        yield number, row if known else BadRow(place, "needs a JSON object with a string id")
+            fault = f"is not JSON that can be read ({error})"
+        fault = undecoded(line) or fault
+        yield number, BadRow(f"{path.name}:{number}", fault) if fault else row
 
 
 def row_fault(row: dict) -> str | None:
@@ -84,3 +92,67 @@ def read_manifest(folder: str | Path) -> list[dict]:
     if not rows:
         raise ValueError(f"{path} has no rows")
     return rows
+
+
+def manifest_file(source: Path) -> Path | None:
+    """The manifest of a source folder, or the file that the source is."""
+    candidates = [source] if source.is_file() else [source / name for name in NAMES]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def manifest_rows(source: Path, kind: str) -> Iterator[dict | BadRow]:
+    """Rows of a manifest, whatever its format; rows that are flat are brought into the form of their kind."""
+    path = manifest_file(source)
+    suffix = path.suffix.lower()
+    is_table = suffix in (".csv", ".tsv")
+    for number, row in table_rows(path, "\t" if suffix == ".tsv" else ",") if is_table else json_lines(path):
+        if isinstance(row, BadRow):
+            yield row
+        elif is_table or not (kind == "chat" or "turns" in row or (kind == "motion" and row.get("motion"))):
+            yield _from_flat(row, kind, f"{path.name}:{number}")
+        else:
+            yield row
+
+
+def table_rows(
+    path: Path, delimiter: str, names: list[str] | None = None, quoted: bool = True
+) -> Iterator[tuple[int, dict | BadRow]]:
+    """Line numbers and rows of a table as dictionaries without empty cells, one line in memory at a time.
+
+    Args:
+        names: of the columns, where the file has no header.
+        quoted: whether cells may stand in double quotes.
+    """
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.DictReader(read_lines(path, newline=""), names, restkey="", delimiter=delimiter, quoting=quoting)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            yield reader.line_num, BadRow(f"{path.name}:{reader.line_num}", f"is no readable line ({error})")
+            continue
+        if row is None:
+            return
+        if "" in row:
+            fault = f"has more cells than the {len(reader.fieldnames)} columns {', '.join(reader.fieldnames)}"
+        else:
+            row = {name.strip(): value for name, value in row.items() if value}
+            fault = undecoded("".join([*row, *row.values()]))
+        yield reader.line_num, BadRow(f"{path.name}:{reader.line_num}", fault) if fault else row
+
+
+def _from_flat(row: dict, kind: str, place: str) -> dict | BadRow:
+    if kind == "chat":
+        return BadRow(str(row.get("id", place)), "a table cannot hold a dialogue's turns; write a manifest.jsonl")
+    path = next((row[name] for name in _PATH[kind] if row.get(name)), None)
+    text = next((row[name] for name in _TEXT[kind] if row.get(name)), None)
+    named = row.get("id", path)
+    base = {"id": named, **{name: row[name] for name in _KEPT if row.get(name)}}
+    if path is None:  # told as missing when it is prepared
+        base = {"id": place if named is None else named}
+        return base | ({"turns": [{"text": text}]} if kind == "speech" else {"text": text or []})
+    if kind == "speech":
+        return base | {"turns": [{"text": text, "audio": path, "speaker": row.get("speaker", "")}]}
+    if isinstance(text, str) and "|" in text:
+        text = [caption.strip() for caption in text.split("|") if caption.strip()]
+    return base | {"motion": path, "text": text or [], **{k: row[k] for k in ("start", "end") if row.get(k)}}

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import Features, List, Value
-from huggingface_hub import DatasetCard, DatasetCardData
 
 from ...command_line import parse_arguments
 from ..files.folder_or_hub import model_source
 from ..files.output_folder import atomic_folder
+from ..files.text_files import write_text
 from .split_hygiene import leaking_ids
 from .tasks import chat_messages, text_block
-from .token_dataset import fingerprints, load_tokens, split_names, write_parquet
+from .token_dataset import TAGS, card_text, config_entry, fingerprints, load_tokens, split_names, write_parquet
 
 logger = logging.getLogger(__name__)
 _codes = List(Value("int32"))
@@ -94,69 +94,40 @@ def write_messages(
     with atomic_folder(output) as folder:
         for split in splits:
             leaking = leaking_ids(data, "chat") if split == "train" else set()
-            rows = load_tokens(data, "chat", split, processor, streaming=True)
-            kept = _Kept(processor, answer_format, leaking)
-            write_parquet(folder / "messages" / f"{split}-00000-of-00001.parquet", kept.of(rows), MESSAGES)
-            kept.log(f"{data}, {split}")
-            if not kept.count:
+            rows, left_out = load_tokens(data, "chat", split, processor, streaming=True), []
+            dialogues = _dialogues(rows, processor, answer_format, leaking, left_out)
+            counts[split] = write_parquet(folder / "messages" / f"{split}-00000-of-00001.parquet", dialogues, MESSAGES)
+            if left_out:
+                told = "%s, %s: %d dialogues are left out, such as %s"
+                logger.warning(told, data, split, len(left_out), left_out[:3])
+            if not counts[split]:
                 raise ValueError(f"no {split} dialogue of {data} can be written, see the log for the reasons")
-            counts[split] = kept.count
-        (folder / "README.md").write_text(_card(counts, fingerprints(processor, "chat")), encoding="utf-8")
+        configs, codecs = [config_entry("messages", counts)], fingerprints(processor, "chat")
+        write_text(folder / "README.md", card_text(_CARD, tags=TAGS, configs=configs, codecs=codecs))
     return counts
 
 
-class _Kept:
-    """Dialogues that can be trained on, and how many were not."""
+_CARD = """# Dialogues for SOLAMI
 
-    def __init__(self, processor, answer_format: str, leaking: set[str]):
-        self.renderer, self.answer_format, self.leaking = processor.renderer, answer_format, leaking
-        self.systems = {name: character["system"] for name, character in processor.characters.items()}
-        self.count, self.left_out = 0, []
+`messages` with text, motion and audio as codes of the codecs named above, for the chat template of a SolamiProcessor.
+"""
 
-    def of(self, rows) -> Iterator[dict]:
-        """`{"id", "messages"}` of the rows of a `chat` dataset."""
-        for row in rows:
-            try:
-                messages = self._messages(row)
-                reason = self._problem(row, messages)
-            except ValueError as error:
-                reason = str(error)
-            if reason:
-                self.left_out.append((row["id"], reason))
-                continue
-            self.count += 1
+
+def _dialogues(rows, processor, answer_format: str, leaking: set[str], left_out: list) -> Iterator[dict]:
+    """`{"id", "messages"}` of the rows that can be trained on; id and reason of the others go into `left_out`."""
+    systems = {name: character["system"] for name, character in processor.characters.items()}
+    for row in rows:
+        system = None if any(turn["role"] == "system" for turn in row["turns"]) else systems.get(row["character"])
+        try:
+            messages = chat_messages(row, answer_format, system, processor.hearing)
+            for message in messages:
+                if isinstance(message["content"], str):
+                    message["content"] = [text_block(message["content"])]
+            if row["id"] in leaking:
+                raise ValueError("it would leak from a held-out one")
+            if not (processor.renderer.chat(messages)["labels"] >= 0).any():
+                raise ValueError("the character never speaks")
+        except ValueError as error:
+            left_out.append((row["id"], str(error)))
+        else:
             yield {"id": row["id"], "messages": messages}
-
-    def log(self, what: str) -> None:
-        """Says what was left out."""
-        if self.left_out:
-            logger.warning("%s: %d dialogues are left out, such as %s", what, len(self.left_out), self.left_out[:3])
-
-    def _messages(self, row: dict) -> list[dict]:
-        has_system = any(turn["role"] == "system" for turn in row["turns"])
-        system = None if has_system else self.systems.get(row["character"])
-        messages = chat_messages(row, self.answer_format, system, self.renderer.hearing)
-        return [
-            {**m, "content": [text_block(m["content"])] if isinstance(m["content"], str) else m["content"]}
-            for m in messages
-        ]
-
-    def _problem(self, row: dict, messages: list[dict]) -> str | None:
-        if row["id"] in self.leaking:
-            return "it would leak from a held-out one"
-        trained = (self.renderer.chat(messages)["labels"] >= 0).any()
-        return None if trained else "the character never speaks"
-
-
-def _card(counts: dict[str, int], codecs: dict[str, str]) -> str:
-    files = [{"split": split, "path": f"messages/{split}-*.parquet"} for split in counts]
-    data = DatasetCardData(
-        tags=["solami", "motion", "speech"], configs=[{"config_name": "messages", "data_files": files}]
-    )
-    data.codecs = codecs
-    return str(
-        DatasetCard(
-            f"---\n{data.to_yaml()}\n---\n\n# Dialogues for SOLAMI\n\n`messages` with text, motion and audio as codes "
-            "of the codecs named above, for the chat template of a SolamiProcessor.\n"
-        )
-    )

@@ -1,17 +1,29 @@
-"""Rows of a manifest turned into rows of a token dataset, given the codes of their files."""
+"""Rows of a source turned into rows of a token dataset; the files that they name are encoded once, in batches.
+
+What cannot be used is told why: a file has a ValueError in place of its codes, and a row that needs it raises this.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from ..audio.waveforms import read_audio
+from ..batching import map_in_batches
+from ..motion.motion_io import read_motion
+from ..motion.smplx_motion import SmplxMotion
 from .manifests import SPLITS
 from .token_dataset import load_tokens
 
 ROLES = ("system", "user", "assistant")
+_READ_TOGETHER = 16  # batches whose files are in memory at once, so that like lengths find each other ...
+_READ_SECONDS = 2 * 3600.0  # ... and no more sound than that
+_BATCH_SECONDS = 600.0  # of sound in a batch, padding included
 
 
 class MediaFile(NamedTuple):
@@ -44,19 +56,26 @@ def files_of(kind: str, row: dict) -> Iterator[MediaFile]:
             yield from (MediaFile(key, name) for key, name in names if isinstance(name, str) and name)
 
 
-def token_row(kind: str, row: dict, codes: Callable[[MediaFile], object]) -> dict:
-    """A row in the columns of `token_schema.SCHEMAS[kind]`.
+def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
+    """A row in the columns of `token_dataset.SCHEMAS[kind]`.
 
     Args:
         kind: `motion`, `speech` or `chat`.
         row: as a manifest has it.
-        codes: gives the codes of a file, or raises ValueError with what is wrong with it.
+        codes: of the files of the row, see `Media.encode`.
 
     Raises:
         ValueError: a column is missing or of a wrong type, or a file cannot be used.
     """
+
+    def codes_of(file: MediaFile):
+        if isinstance(found := codes[file], ValueError):
+            raise found
+        return found
+
+    base = {"id": row["id"], "source": row.get("source") or ""}
     try:
-        return {"motion": _motion, "speech": _speech, "chat": _chat}[kind](row, codes)
+        return base | {"motion": _motion, "speech": _speech, "chat": _chat}[kind](row, codes_of)
     except KeyError as error:
         raise ValueError(f"missing {error}") from None
 
@@ -64,19 +83,15 @@ def token_row(kind: str, row: dict, codes: Callable[[MediaFile], object]) -> dic
 def _motion(row: dict, codes) -> dict:
     captions = row["text"] if isinstance(row["text"], list) else [row["text"]]
     text = [_text(caption, "text") for caption in captions]
-    return {**_base(row), "text": text, **codes(_clip(row)), "partner_id": row.get("partner_id")}
+    return {"text": text, **codes(_clip(row)), "partner_id": row.get("partner_id")}
 
 
 def _speech(row: dict, codes) -> dict:
-    turns = [
-        {
-            "text": _text(turn["text"], "text"),
-            "speech": codes(MediaFile("audio", _text(turn["audio"], "audio"))),
-            "speaker": _text(turn.get("speaker") or "", "speaker"),
-        }
-        for turn in _turns(row)
-    ]
-    return {**_base(row), "turns": turns}
+    turns = []
+    for turn in _turns(row):
+        text, speech = _text(turn["text"], "text"), codes(MediaFile("audio", _text(turn["audio"], "audio")))
+        turns.append({"text": text, "speech": speech, "speaker": _text(turn.get("speaker") or "", "speaker")})
+    return {"turns": turns}
 
 
 def _chat(row: dict, codes) -> dict:
@@ -97,11 +112,7 @@ def _chat(row: dict, codes) -> dict:
             }
         )
     texts = {"topic": _text(row.get("topic") or "", "topic"), "character": _text(row["character"], "character")}
-    return {**_base(row), **texts, "turns": turns}
-
-
-def _base(row: dict) -> dict:
-    return {"id": row["id"], "source": row.get("source") or ""}
+    return {**texts, "turns": turns}
 
 
 def _turns(row: dict) -> list[dict]:
@@ -134,27 +145,104 @@ def _text(value, name: str) -> str:
     return value
 
 
-class MotionRows:
-    """The `motion` rows of a token dataset, by id; they are read when the first is asked for.
+def is_inside(name: str) -> bool:
+    """True if the name of a file leads to a place in the folder of its source."""
+    return not os.path.isabs(name) and ".." not in Path(name).parts and "\0" not in name
+
+
+class Media:
+    """Encodes files of a source folder.
 
     Args:
-        data: folder or Hub id of the token dataset.
-        processor: a `SolamiProcessor`; its motion codec has to be the one that made the codes.
+        folder: what paths are relative to.
+        processor: a `SolamiProcessor` with the codecs that are needed.
+        batch_size: files encoded together.
+        known: codes of files that another call with the same processor has encoded, by `key`; not changed here.
+        motion_tokens: folder or Hub id of the token dataset with the motions that rows name by id; it is read when the
+            first is asked for.
     """
 
-    def __init__(self, data: str | Path, processor):
-        self.data, self.processor = data, processor
+    def __init__(self, folder: Path, processor, batch_size: int, known: dict | None = None, motion_tokens=None):
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+        self.folder, self.processor, self.batch_size = folder, processor, batch_size
+        self.known, self.motion_tokens = known or {}, motion_tokens
 
-    def codes(self, row_id: str, split: str) -> dict[str, list[int]]:
-        """`body`, `hand` and `trans` of a row, for a dialogue of a split.
+    def key(self, file: MediaFile) -> tuple:
+        """Key of a file: two names of one file are one."""
+        return file.kind, os.path.realpath(self.folder / file.name), file.start, file.end
 
-        Raises:
-            ValueError: no such row, motions of another codec, or a held-out motion for a dialogue to train on.
+    def path(self, file: MediaFile) -> Path:
+        """Path of a file; ValueError when it is outside the source folder."""
+        if not is_inside(file.name):
+            raise ValueError(f"{file.name} lies outside {self.folder}; paths of a source are relative to its folder")
+        return self.folder / file.name
+
+    def encode(
+        self, files: Iterable[MediaFile], done: Callable[[int, float], None] = lambda files, seconds: None
+    ) -> dict[MediaFile, object]:
+        """The codes of each file of motion or sound; a `ValueError` in place of those of a file that cannot be used.
+
+        The result depends on the set of files alone.
+
+        Args:
+            done: called with the number and the seconds of files that were encoded.
         """
+        found, keys, codes = {}, {}, {}
+        for file in files:
+            if file.kind != "motion_id":
+                try:
+                    self.path(file)
+                    keys[file] = self.key(file)
+                except ValueError as error:
+                    found[file] = error
+        for kind, read, encode, seconds in (
+            ("motion", self._read_motion, self._encode_motion, lambda motion: motion.duration),
+            ("audio", self._read_audio, self._encode_audio, self._audio_seconds),
+        ):
+            wanted: dict[tuple, MediaFile] = {}
+            for file in sorted((f for f in keys if f.kind == kind), key=lambda f: (f.name, f.start, f.end or 0.0)):
+                wanted.setdefault(keys[file], file)
+            loaded, length = {}, 0.0
+            for key, file in wanted.items():
+                if key in self.known:
+                    codes[key] = self.known[key]
+                    continue
+                try:
+                    loaded[key] = read(file)
+                    length += seconds(loaded[key])
+                except (ValueError, OSError) as error:
+                    codes[key] = ValueError(str(error))
+                    done(1, 0.0)
+                full = len(loaded) == _READ_TOGETHER * self.batch_size or length > _READ_SECONDS
+                if full and len(loaded) % self.batch_size == 0:
+                    codes |= self._encode_some(loaded, encode)
+                    done(len(loaded), length)
+                    loaded, length = {}, 0.0
+            codes |= self._encode_some(loaded, encode)
+            done(len(loaded), length)
+        return found | {file: codes[key] for file, key in keys.items()}
+
+    def motions_by_id(self, files: Iterable[MediaFile], split: str) -> dict[MediaFile, object]:
+        """`body`, `hand` and `trans` of the motions that a dialogue of a split names by id.
+
+        There is a `ValueError` instead where there is no such row, for motions of another codec, and for a held-out
+        motion of a dialogue to train on.
+        """
+        found = {}
+        for file in files:
+            if file.kind == "motion_id":
+                try:
+                    found[file] = self._motion_by_id(file.name, split)
+                except ValueError as error:
+                    found[file] = error
+        return found
+
+    def _motion_by_id(self, row_id: str, split: str) -> dict[str, list[int]]:
         if row_id not in self._places:
             raise ValueError(
-                f"motion_id {row_id!r} is no motion of {self.data}; run `solami prepare motion` into it first, or say "
-                "with --motion_tokens where it is"
+                f"motion_id {row_id!r} is no motion of {self.motion_tokens}; run `solami prepare motion` into it "
+                "first, or say with --motion_tokens where it is"
             )
         found, number = self._places[row_id]
         if split == "train" and found != "train":
@@ -167,7 +255,7 @@ class MotionRows:
         tables = {}
         for split in SPLITS:
             try:
-                tables[split] = load_tokens(self.data, "motion", split, self.processor)
+                tables[split] = load_tokens(self.motion_tokens, "motion", split, self.processor)
             except FileNotFoundError:
                 continue
         return tables
@@ -176,3 +264,43 @@ class MotionRows:
     def _places(self) -> dict[str, tuple[str, int]]:
         ids = {split: table.data.column("id").to_pylist() for split, table in self._tables.items()}
         return {row_id: (split, number) for split, names in ids.items() for number, row_id in enumerate(names)}
+
+    def _encode_some(self, loaded: dict, encode: Callable) -> dict:
+        if not loaded:
+            return {}
+        try:
+            return dict(zip(loaded, encode(list(loaded.values())), strict=True))
+        except ValueError:  # one bad file must not cost the batch: find it
+            codes = {}
+            for key, value in loaded.items():
+                try:
+                    codes[key] = encode([value])[0]
+                except ValueError as error:
+                    codes[key] = ValueError(str(error))
+            return codes
+
+    def _read_motion(self, file: MediaFile) -> SmplxMotion:
+        motion = read_motion(self.path(file), fps=self.processor.motion_codec.config.fps)
+        if not file.start and file.end is None:
+            return motion
+        start, end = (None if t is None else round(t * motion.fps) for t in (file.start, file.end))
+        if start >= motion.num_frames:
+            raise ValueError(f"{file.name} lasts {motion.duration:.2f} s, but the row begins at {file.start:g} s")
+        return replace(motion, transl=motion.transl[start:end], poses=motion.poses[start:end])
+
+    def _encode_motion(self, motions: list[SmplxMotion]) -> list[dict]:
+        codes = self.processor.encode_motion(motions, batch_size=self.batch_size)
+        return [{**c, "num_frames": m.num_frames} for c, m in zip(codes, motions, strict=True)]
+
+    def _read_audio(self, file: MediaFile):
+        return read_audio(self.path(file), sampling_rate=self.processor.speech_codec.config.sampling_rate)
+
+    def _audio_seconds(self, values) -> float:
+        return len(values) / self.processor.speech_codec.config.sampling_rate
+
+    def _encode_audio(self, waves: list) -> list:
+        most = round(_BATCH_SECONDS * self.processor.speech_codec.config.sampling_rate)
+        return map_in_batches(waves, len, self.batch_size, self._encode_audio_batch, most_steps=most)
+
+    def _encode_audio_batch(self, waves: list) -> list:
+        return self.processor.encode_speech(waves, batch_size=len(waves))

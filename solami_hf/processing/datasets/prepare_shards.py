@@ -1,4 +1,7 @@
-"""The shards of a `solami prepare`: one Parquet file each, encoded by itself and finished for good.
+"""The shards of a `solami prepare`: the rows of a source in splits and files, each encoded by itself, for good.
+
+The rows of a source go into a temporary SQLite file, so memory does not grow with the corpus. Which file holds which
+rows depends on the source and the options alone: every process and every restart makes the same plan.
 
 Until all shards are there, they lie in `OUTPUT/<config>/.shards/`, each with a note: what went into it, what was
 rejected, how long it is. A shard whose note fits the source, the codecs and the files' sizes and times is not encoded
@@ -13,20 +16,152 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from datasets import Features
 from tqdm import tqdm
 
-from .prepare_media import Media
-from .prepare_plan import Plan, Shard
-from .prepare_rows import MediaFile, files_of, token_row
-from .token_dataset import write_card, write_json, write_json_lines, write_parquet
+from ..files.text_files import write_json, write_json_lines
+from .manifests import SPLITS, BadRow, row_fault
+from .prepare_rows import Media, MediaFile, files_of, token_row
+from .token_dataset import schema_for, write_card, write_parquet
 
 logger = logging.getLogger(__name__)
 FORMAT = 1  # of the shards; another number makes those of earlier versions anew
+_CACHE_KB = 32 * 1024
+
+
+class Shard(NamedTuple):
+    """A file of a split: the rows whose numbers lie in [`start`, `stop`)."""
+
+    split: str
+    name: str
+    start: int
+    stop: int
+
+
+class Plan:
+    """Rows of a source, in its order.
+
+    Args:
+        rows: as `find_layout.read_rows` gives them.
+        split_by: `given`, as the source says, `train` where it says nothing; or `source`: by a hash of the source id,
+            so that all rows of a source, and partners with everything of theirs, are in one split.
+        test_share, validation_share: share of the sources, for `source`.
+        shard_rows: rows of a shard, before any is rejected.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[dict | BadRow],
+        split_by: str = "given",
+        test_share: float = 0.05,
+        validation_share: float = 0.0,
+        shard_rows: int = 5000,
+    ):
+        if split_by not in ("given", "source"):
+            raise ValueError(f"split_by is {split_by!r}, expected given or source")
+        shares = (test_share, validation_share)
+        if not all(0 <= share < 1 for share in shares) or sum(shares) >= 1:
+            raise ValueError(f"test_share and validation_share are {shares}, expected 0 to 1 and less than 1 together")
+        if shard_rows < 1:
+            raise ValueError(f"shard_rows is {shard_rows}, expected at least 1")
+        self.shares, self.shard_rows = shares, shard_rows
+        self._db = sqlite3.connect("", isolation_level=None)  # a file without a name: it is gone when the process is
+        self._db.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
+        self._db.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, id UNIQUE, split, source, partner, row)")
+        self._db.execute("CREATE TABLE bad (id, reason)")
+        self._db.execute("BEGIN")
+        for row in rows:
+            self._add(row)
+        if split_by == "source":
+            self._split_by_source()
+        self._db.execute("CREATE INDEX by_split ON rows (split, number)")
+        self._db.execute("COMMIT")
+
+    def _add(self, row: dict | BadRow) -> None:
+        fault = row.reason if isinstance(row, BadRow) else row_fault(row)
+        if fault is None:
+            source, partner = row.get("source") or None, row.get("partner_id") or None
+            source = source or min(row["id"], partner or row["id"])
+            values = (row["id"], row.get("split") or "train", source, partner, json.dumps(row))
+            insert = "INSERT OR IGNORE INTO rows (id, split, source, partner, row) VALUES (?, ?, ?, ?, ?)"
+            if self._db.execute(insert, values).rowcount:
+                return
+            fault = "this id occurred before; ids must be unique over all splits"
+        name = row.id if isinstance(row, BadRow) else str(row.get("id"))
+        told = [text.encode("utf-8", "backslashreplace").decode() for text in (name, fault)]
+        self._db.execute("INSERT INTO bad VALUES (?, ?)", told)
+
+    def _split_by_source(self) -> None:
+        links = self._db.execute(
+            "SELECT DISTINCT a.source, b.source FROM rows a JOIN rows b ON a.partner = b.id WHERE a.source != b.source"
+        )
+        parents: dict[str, str] = {}  # of the few sources whose people have partners in others
+
+        def first_of(source: str) -> str:
+            while parents.get(source, source) != source:
+                source = parents[source]
+            return source
+
+        for pair in links.fetchall():
+            low, high = sorted(map(first_of, pair))
+            parents[high] = low
+        self._db.create_function("split_of", 1, lambda source: self._split_of(first_of(source)))
+        self._db.execute("UPDATE rows SET split = split_of(source)")
+
+    def _split_of(self, source_id: str) -> str:
+        place = int.from_bytes(hashlib.sha256(source_id.encode()).digest()[:8], "big") / 2**64
+        if place < self.shares[0]:
+            return "test"
+        return "validation" if place < sum(self.shares) else "train"
+
+    def shards(self) -> list[Shard]:
+        """All shards, in the order train, validation, test; splits without rows have none."""
+        found = []
+        query = "SELECT number, row_number() OVER (ORDER BY number) AS place FROM rows WHERE split = ?"
+        query = f"SELECT number FROM ({query}) WHERE (place - 1) % ? = 0 ORDER BY number"
+        for split in SPLITS:
+            starts = [number for (number,) in self._db.execute(query, (split, self.shard_rows))]
+            for i, span in enumerate(zip(starts, [*starts[1:], sys.maxsize], strict=False)):
+                found.append(Shard(split, f"{split}-{i:05d}-of-{len(starts):05d}.parquet", *span))
+        return found
+
+    def rows(self, shard: Shard) -> list[dict]:
+        """The rows of a shard, in the order of the source."""
+        query = "SELECT row FROM rows WHERE split = ? AND number >= ? AND number < ? ORDER BY number"
+        return [json.loads(row) for (row,) in self._db.execute(query, (shard.split, shard.start, shard.stop))]
+
+    def rejected(self) -> Iterator[dict]:
+        """Rows that could not be read: `{"id", "reason"}`, in the order of the source."""
+        for name, reason in self._db.execute("SELECT id, reason FROM bad ORDER BY rowid"):
+            yield {"id": name, "reason": reason}
+
+    def orphans(self, rejected: Iterable[str]) -> Iterator[dict]:
+        """Rows whose partner is not in the source or among the `rejected` ids: `{"id", "partner_id", "reason"}`."""
+        self._db.execute("CREATE TEMP TABLE IF NOT EXISTS gone (id UNIQUE)")
+        self._db.execute("DELETE FROM gone")
+        self._db.executemany("INSERT OR IGNORE INTO gone VALUES (?)", ((name,) for name in rejected))
+        query = (
+            "SELECT a.id, a.partner, b.id IS NULL FROM rows a LEFT JOIN rows b ON a.partner = b.id "
+            "WHERE a.partner IS NOT NULL AND (b.id IS NULL OR b.id IN (SELECT id FROM gone)) "
+            "AND a.id NOT IN (SELECT id FROM gone) ORDER BY a.number"
+        )
+        for name, partner, missing in self._db.execute(query):
+            reason = "the partner is not in the source" if missing else "the partner was rejected"
+            yield {"id": name, "partner_id": partner, "reason": reason}
+
+    def straddling_partners(self) -> int:
+        """Rows whose partner is in another split, which only splits that were given can have."""
+        query = "SELECT COUNT(*) FROM rows a JOIN rows b ON a.partner = b.id WHERE a.split != b.split"
+        return self._db.execute(query).fetchone()[0]
 
 
 class ShardWriter:
@@ -37,17 +172,14 @@ class ShardWriter:
         plan: of the source.
         media: encodes its files.
         folder: the dataset folder.
-        features: the columns, see `token_schema.schema_for`.
         prints: fingerprints of the codecs.
         keep: codes of all files are added to it, by `Media.key`, when it is given.
     """
 
-    def __init__(
-        self, kind: str, plan: Plan, media: Media, folder: Path, features: Features, prints: dict, keep: dict | None
-    ):
-        self.kind, self.plan, self.media, self.features = kind, plan, media, features
-        self.prints, self.keep = prints, keep
-        self.folder = Path(folder) / kind
+    def __init__(self, kind: str, plan: Plan, media: Media, folder: Path, prints: dict, keep: dict | None):
+        self.kind, self.plan, self.media, self.prints, self.keep = kind, plan, media, prints, keep
+        self.features = schema_for(kind, media.processor)
+        self.folder = folder / kind
         self.work = self.folder / ".shards"
 
     def write(self, shards: list[Shard], bar: tqdm) -> None:
@@ -62,16 +194,16 @@ class ShardWriter:
 
         for shard in shards:
             rows = self.plan.rows(shard)
-            named = dict.fromkeys(file for row in rows for file in files_of(self.kind, row))
-            files = [file for file in named if file.kind != "motion_id"]
-            prepared = {file: self._prepared(file, shard.split) for file in named if file.kind == "motion_id"}
-            key = self._key(rows, files, list(map(str, prepared.values())))
+            files = list(dict.fromkeys(file for row in rows for file in files_of(self.kind, row)))
+            by_id = self.media.motions_by_id(files, shard.split)
+            key = self._key(rows, files, by_id)
             if self._is_finished(shard, key):
                 continue
             codes = self.media.encode(files, done)
             if self.keep is not None:
-                self.keep.update((k, c) for k, c in codes.items() if not isinstance(c, ValueError))
-            self._write_one(shard, key, rows, codes | prepared)
+                usable = {file: found for file, found in codes.items() if not isinstance(found, ValueError)}
+                self.keep |= {self.media.key(file): found for file, found in usable.items()}
+            self._write_one(shard, key, rows, codes | by_id)
             encoded += 1
         passed = time.monotonic() - start
         logger.info(
@@ -83,25 +215,18 @@ class ShardWriter:
     def _note(self, shard: Shard) -> Path:
         return self.work / f"{shard.name}.json"
 
-    def _prepared(self, file: MediaFile, split: str) -> dict | ValueError:
-        """Codes of a motion that is named by its id, or why there are none."""
-        try:
-            return self.media.motion_rows.codes(file.name, split)
-        except ValueError as error:
-            return error
-
-    def _key(self, rows: list[dict], files, prepared: list[str]) -> str:
-        """Fingerprint of a shard: rows, codecs, columns, size and time of the files, codes that were there."""
+    def _key(self, rows: list[dict], files: list[MediaFile], by_id: dict) -> str:
+        """Fingerprint of a shard: rows, codecs, columns, size and time of the files, motions that rows name by id."""
         stats = []
         for file in files:
-            try:
-                stat = os.stat(self.media.path(file))
-                stats.append([stat.st_size, stat.st_mtime_ns])
-            except (OSError, ValueError):
-                stats.append(None)
-        batch = self.media.batch_size
-        whole = [FORMAT, self.kind, self.prints, str(self.features), batch, rows, stats, *prepared]
-        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+            if file.kind != "motion_id":
+                try:
+                    stat = os.stat(self.media.path(file))
+                    stats.append([stat.st_size, stat.st_mtime_ns])
+                except (OSError, ValueError):
+                    stats.append(None)
+        whole = [FORMAT, self.kind, self.prints, str(self.features), self.media.batch_size, rows, stats]
+        return hashlib.sha256(json.dumps(whole + list(map(str, by_id.values()))).encode()).hexdigest()
 
     def _is_finished(self, shard: Shard, key: str) -> bool:
         """True if the shard was made from this; then it lies in `.shards`, or was moved to its place since."""
@@ -112,18 +237,9 @@ class ShardWriter:
 
     def _write_one(self, shard: Shard, key: str, rows: list[dict], codes: dict) -> None:
         kept, rejected = [], []
-
-        def codes_of(file: MediaFile):
-            if file.kind != "motion_id":
-                self.media.path(file)
-            found = codes[file if file.kind == "motion_id" else self.media.key(file)]
-            if isinstance(found, ValueError):
-                raise found
-            return found
-
         for row in rows:
             try:
-                kept.append(token_row(self.kind, row, codes_of))
+                kept.append(token_row(self.kind, row, codes))
             except ValueError as error:
                 rejected.append({"id": row["id"], "reason": str(error)})
         self._note(shard).unlink(missing_ok=True)
@@ -159,15 +275,16 @@ class ShardWriter:
         Raises:
             ValueError: no row at all could be used; nothing is left behind then.
         """
-        notes = [(shard, json.loads(self._note(shard).read_text(encoding="utf-8"))) for shard in shards]
+        notes = [(shard.split, json.loads(self._note(shard).read_text(encoding="utf-8"))) for shard in shards]
         splits: dict[str, dict] = {}
-        for shard, note in notes:
-            counts = splits.setdefault(shard.split, dict.fromkeys(("rows", "shards", "motion", "speech"), 0))
-            counts["rows"] += note["rows"]
-            counts["shards"] += 1
+        for split in dict.fromkeys(split for split, _ in notes):
+            mine = [note for its, note in notes if its == split]
+            counts = {"rows": sum(note["rows"] for note in mine), "shards": len(mine)}
             for what in ("motion", "speech"):
-                counts[what] += note[f"{what}_seconds"]
-        splits = {split: _hours(counts) for split, counts in splits.items() if counts["rows"]}
+                if seconds := sum(note[f"{what}_seconds"] for note in mine):
+                    counts[f"{what}_hours"] = round(seconds / 3600, 6)
+            if counts["rows"]:
+                splits[split] = counts
         if not splits:
             reason = next(self._rejected(notes), {"reason": "there are no rows"})["reason"]
             self._take_away(shards)
@@ -189,7 +306,7 @@ class ShardWriter:
         write_card(self.folder.parent)
         return report
 
-    def _rejected(self, notes: list[tuple[Shard, dict]]) -> Iterator[dict]:
+    def _rejected(self, notes: list[tuple[str, dict]]) -> Iterator[dict]:
         yield from self.plan.rejected()
         for _, note in notes:
             yield from note["rejected"]
@@ -202,8 +319,3 @@ class ShardWriter:
         for folder in (self.work, self.folder, self.folder.parent):
             if folder.is_dir() and not any(folder.iterdir()):
                 shutil.rmtree(folder)
-
-
-def _hours(counts: dict) -> dict:
-    found = {"rows": counts["rows"], "shards": counts["shards"]}
-    return found | {f"{what}_hours": round(counts[what] / 3600, 6) for what in ("motion", "speech") if counts[what]}

@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features, List, Value
-from huggingface_hub import DatasetCard, DatasetCardData
+from huggingface_hub import DatasetCard
 
 from ..batch_rendering import RenderingCounts, render_chats
 from ..files.atomic_write import atomic_write
+from ..files.text_files import write_text
 from ..rendering import TokenRenderer
 from .split_hygiene import leaking_ids
-from .token_dataset import fingerprints, load_tokens
+from .token_dataset import TAGS, card_text, config_entry, fingerprints, load_tokens
 
 logger = logging.getLogger(__name__)
 RENDERED = Features(
@@ -167,22 +168,19 @@ def _write_file(path: Path, groups: Iterator[pa.Table]) -> int:
 def _name_in_card(folder: Path, config: str, codecs: dict[str, str]) -> None:
     """Adds the config and its splits to the header of the folder's card, which is made when there is none."""
     path = folder / "README.md"
-    if path.is_file():
-        card = DatasetCard.load(path)
-    else:
-        header = DatasetCardData(tags=["solami", "motion", "speech"]).to_yaml()
-        card = DatasetCard(
-            f"---\n{header}\n---\n\n# Rendered samples for SOLAMI\n\n`input_ids` and `labels` (-100 where nothing is "
-            "learnt) for one tokenizer, made from token sequences. They mean nothing with another tokenizer.\n"
-        )
+    card = DatasetCard.load(path) if path.is_file() else DatasetCard(card_text(_CARD, tags=TAGS))
     splits = sorted({p.name.split("-")[0] for p in (folder / config).glob("*.parquet")}, reverse=True)
-    files = [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in splits]
     others = [known for known in card.data.get("configs") or [] if known["config_name"] != config]
-    card.data.configs = sorted([*others, {"config_name": config, "data_files": files}], key=lambda c: c["config_name"])
+    card.data.configs = sorted([*others, config_entry(config, splits)], key=lambda entry: entry["config_name"])
     if codecs:
         card.data.codecs = {**(card.data.get("codecs") or {}), **codecs}
-    with atomic_write(path) as temporary:
-        temporary.write_text(str(card), encoding="utf-8")
+    write_text(path, str(card))
 
+
+_CARD = """# Rendered samples for SOLAMI
+
+`input_ids` and `labels` (-100 where nothing is learnt) for one tokenizer, made from token sequences. They mean \
+nothing with another tokenizer.
+"""
 
 __all__ = ["RENDERED", "RENDERED_CONFIGS", "render_chat_dataset", "sample_tables", "write_rendered"]

@@ -39,12 +39,18 @@ def held_out_rows(folder_or_repo: str | Path, config: str) -> Iterator[dict]:
     """The rows of all splits but `train` of a token dataset, with the columns that tell leaks, as a stream."""
     for split in split_names(folder_or_repo, config):
         if split != "train":
-            rows = load_tokens(folder_or_repo, config, split, streaming=True)
-            yield from rows.select_columns([name for name in _COLUMNS if name in rows.column_names])
+            yield from _telling(load_tokens(folder_or_repo, config, split, streaming=True))
+
+
+def _telling(rows: Dataset | IterableDataset) -> Dataset | IterableDataset:
+    """Rows with the columns alone that tell leaks."""
+    return rows.select_columns([name for name in _COLUMNS if name in rows.column_names])
 
 
 class HeldOut:
-    """Held-out material, which training must not see.
+    """Held-out material, which training must not see: called with a training row, whether that may be trained on.
+
+    What leaks is counted in `found` by its reason, and told the first time.
 
     Args:
         rows: of all held-out splits of a config.
@@ -52,33 +58,27 @@ class HeldOut:
 
     def __init__(self, rows: Iterable[dict]):
         self.ids: set[str] = set()
-        self.partners: set[str] = set()
+        self.partners: set[str | None] = set()
         self.words: set[tuple[str, str]] = set()
         self.found: Counter = Counter()
         for row in rows:
             self.ids.add(row["id"])
-            if row.get("partner_id"):
-                self.partners.add(row["partner_id"])
+            self.partners.add(row.get("partner_id"))
             self.words.update(_words(row))
 
-    def leak(self, row: dict) -> str | None:
-        """Reason why a training row must not be trained on; None when it may be."""
-        if row["id"] in self.ids:
-            return "its id is held out"
-        if row.get("partner_id") in self.ids or row["id"] in self.partners:
-            return "its partner is held out"
-        if self.words and any(words in self.words for words in _words(row)):
-            return "it says what a held-out row of its source says"
-        return None
-
     def __call__(self, row: dict) -> bool:
-        """True if a row may be trained on; what leaks is counted in `found` and told the first time."""
-        reason = self.leak(row)
-        if reason is not None:
-            if not self.found[reason]:
-                logger.warning("left out of training: %s, as %s (more such rows are only counted)", row["id"], reason)
-            self.found[reason] += 1
-        return reason is None
+        if row["id"] in self.ids:
+            reason = "its id is held out"
+        elif row.get("partner_id") in self.ids or row["id"] in self.partners:
+            reason = "its partner is held out"
+        elif self.words and any(words in self.words for words in _words(row)):
+            reason = "it says what a held-out row of its source says"
+        else:
+            return True
+        if not self.found[reason]:
+            logger.warning("left out of training: %s, as %s (more such rows are only counted)", row["id"], reason)
+        self.found[reason] += 1
+        return False
 
 
 def without_leaks(train: Dataset | IterableDataset, held_out: Iterable[dict]) -> Dataset | IterableDataset:
@@ -92,10 +92,9 @@ def without_leaks(train: Dataset | IterableDataset, held_out: Iterable[dict]) ->
         the rows that may be trained on, in their order; `train` itself when nothing leaks. Of a stream, a stream.
     """
     held = HeldOut(held_out)
-    columns = [name for name in _COLUMNS if name in (train.column_names or _COLUMNS)]
     if isinstance(train, IterableDataset):
         return train.filter(held)
-    kept = [i for i, row in enumerate(train.select_columns(columns)) if held(row)]
+    kept = [i for i, row in enumerate(_telling(train)) if held(row)]
     if len(kept) == len(train):
         return train
     logger.warning("%d of %d training rows are left out: %s", len(train) - len(kept), len(train), dict(held.found))
@@ -107,9 +106,9 @@ def leaking_ids(folder_or_repo: str | Path, config: str) -> set[str]:
     held = HeldOut(held_out_rows(folder_or_repo, config))
     if not held.ids:
         return set()
-    train = load_tokens(folder_or_repo, config, "train", streaming=True)
-    rows = train.select_columns([name for name in _COLUMNS if name in train.column_names])
-    return {row["id"] for row in rows if not held(row)}
+    return {
+        row["id"] for row in _telling(load_tokens(folder_or_repo, config, "train", streaming=True)) if not held(row)
+    }
 
 
 def _words(row: dict) -> Iterator[tuple[str, str]]:

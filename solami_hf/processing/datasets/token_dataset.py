@@ -24,50 +24,25 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..files.atomic_write import atomic_write
 from ..files.folder_or_hub import check_source, hub_id, require_login
+from ..files.text_files import write_json, write_text
 from ..fingerprints import codec_fingerprint
 from .manifests import SPLITS
 
 logger = logging.getLogger(__name__)
 
-_codes = List(Value("int16"))
+_text, _codes = Value("string"), List(Value("int16"))
 _motion = {"body": _codes, "hand": _codes, "trans": _codes}
+_turn = {"role": _text, "text": _text, "motion_text": _text, **_motion, "speech": _codes}
 SCHEMAS = {
     "motion": Features(
-        id=Value("string"),
-        text=List(Value("string")),
-        **_motion,
-        partner_id=Value("string"),
-        num_frames=Value("int32"),
-        source=Value("string"),
+        id=_text, text=List(_text), **_motion, partner_id=_text, num_frames=Value("int32"), source=_text
     ),
-    "speech": Features(
-        id=Value("string"),
-        turns=List({"text": Value("string"), "speech": _codes, "speaker": Value("string")}),
-        source=Value("string"),
-    ),
-    "chat": Features(
-        id=Value("string"),
-        topic=Value("string"),
-        character=Value("string"),
-        turns=List(
-            {
-                "role": Value("string"),
-                "text": Value("string"),
-                "motion_text": Value("string"),
-                **_motion,
-                "speech": _codes,
-            }
-        ),
-        source=Value("string"),
-    ),
+    "speech": Features(id=_text, turns=List({"text": _text, "speech": _codes, "speaker": _text}), source=_text),
+    "chat": Features(id=_text, topic=_text, character=_text, turns=List(_turn), source=_text),
 }
+TAGS = ["solami", "motion", "speech"]  # of cards
 CODECS_OF = {"motion": ("motion",), "speech": ("speech",), "chat": ("motion", "speech")}
-COLUMNS = {
-    "motion": "`body`, `hand` (7.5 codes/s; no `hand` codes of a bound codec), `trans` (one), `text` (captions), "
-    "`partner_id`, `num_frames` (30/s)",
-    "speech": "`turns` of `text`, `speech` (codes), `speaker`",
-    "chat": "`topic`, `character`, `turns` of `role`, `text`, `motion_text`, `body`, `hand`, `trans`, `speech`",
-}
+_GROUP_ROWS = 500  # rows of a Parquet row group: what a streaming reader has in memory
 
 
 def schema(config: str, highest_speech_code: int = 0) -> Features:
@@ -95,15 +70,14 @@ def codec_sources(processor, config: str) -> dict[str, dict[str, str]]:
     """Codec -> `{"id", "revision"}` as far as known: where the codecs of a dataset config were loaded from."""
     found = {}
     for name in CODECS_OF[config]:
-        config_of = getattr(processor, f"{name}_codec").config
-        origin = {"id": getattr(config_of, "_name_or_path", ""), "revision": getattr(config_of, "_commit_hash", None)}
-        if Path(origin["id"]).exists():  # a folder's place on this machine is nobody's business
-            origin["id"] = Path(origin["id"]).resolve().name if origin["id"] else ""
-        found[name] = {key: str(value) for key, value in origin.items() if value}
+        codec = getattr(processor, f"{name}_codec").config
+        place = getattr(codec, "_name_or_path", "")
+        if place and Path(place).exists():  # a folder's place on this machine is nobody's business
+            place = Path(place).resolve().name
+        origin = {"id": place, "revision": getattr(codec, "_commit_hash", None)}
+        if known := {key: str(value) for key, value in origin.items() if value}:
+            found[name] = known
     return found
-
-
-_GROUP_ROWS = 500  # rows of a Parquet row group: what a streaming reader has in memory
 
 
 def write_token_dataset(
@@ -115,7 +89,7 @@ def write_token_dataset(
         folder: the dataset folder, made when missing.
         config: `motion`, `speech` or `chat`.
         splits: rows per split, in the columns of `SCHEMAS[config]`.
-        prints: codec fingerprints, see `token_schema.fingerprints`.
+        prints: codec fingerprints, see `fingerprints`.
 
     Raises:
         ValueError: a row does not fit the schema, or the folder's other configs were made by other codecs.
@@ -134,39 +108,24 @@ def write_token_dataset(
 
 def check_codecs(folder: Path, prints: dict[str, str]) -> None:
     """ValueError when a folder's configs were made by other codecs than those of these fingerprints."""
-    path = folder / "README.md"
-    known = (card_data(path).get("codecs") or {}) if path.is_file() else {}
+    known = card_codecs(Path(folder))
     clash = {name for name in prints if known.get(name, prints[name]) != prints[name]}
     if clash:
         raise ValueError(f"{folder} holds codes of another {' and '.join(sorted(clash))} codec; write to a new folder")
 
 
-def write_parquet(path: Path, rows: Iterable[dict], features: Features) -> None:
-    """Writes rows as one Parquet file, whole or not at all; the same rows give the same bytes.
+def write_parquet(path: Path, rows: Iterable[dict], features: Features) -> int:
+    """Writes rows as one Parquet file, whole or not at all; the same rows give the same bytes. Returns their number.
 
     Raises:
         ValueError: a row does not fit the columns.
     """
     arrow = features.arrow_schema
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, arrow) as writer:
-        rows = iter(rows)
+        rows, count = iter(rows), 0
         while group := [_plain(row) for row in islice(rows, _GROUP_ROWS)]:
             writer.write_table(pa.Table.from_pylist(group, schema=arrow))
-
-
-def write_json(path: Path, value: dict) -> None:
-    """Writes a JSON file, whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def write_json_lines(path: Path, rows: Iterable[dict]) -> int:
-    """Writes a JSONL file, whole or not at all; the number of its lines."""
-    count = 0
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row) + "\n")
-            count += 1
+            count += len(group)
     return count
 
 
@@ -181,31 +140,26 @@ def _plain(value):
     return value
 
 
-def is_local(folder_or_repo: str | Path) -> bool:
-    """True if a name means a path of this machine, there or not, see `folder_or_hub`."""
-    return hub_id(folder_or_repo) is None
+def card_data(folder_or_repo: str | Path) -> dict:
+    """The header of a data set's card; empty for a local folder without a card."""
+    if (repo := hub_id(folder_or_repo)) is not None:
+        return DatasetCard.load(repo, repo_type="dataset").data.to_dict()
+    path = Path(folder_or_repo, "README.md").expanduser()
+    return DatasetCard.load(path).data.to_dict() if path.is_file() else {}
 
 
 def card_codecs(folder_or_repo: str | Path) -> dict[str, str]:
-    """The codec fingerprints that a dataset's card names; empty for a local folder without a card."""
-    return dict(_card(folder_or_repo).get("codecs") or {})
+    """The codec fingerprints that a data set's card names."""
+    return dict(card_data(folder_or_repo).get("codecs") or {})
 
 
 def split_names(folder_or_repo: str | Path, config: str) -> list[str]:
     """The splits that a config of a token dataset has, by its files or, on the Hub, its card; empty without any."""
-    if is_local(folder_or_repo):
+    if hub_id(folder_or_repo) is None:
         files = [path.name for path in Path(folder_or_repo, config).expanduser().glob("*.parquet")]
         return [split for split in SPLITS if any(name.startswith(f"{split}-") for name in files)]
-    configs = _card(folder_or_repo).get("configs") or []
-    files = next((entry["data_files"] for entry in configs if entry["config_name"] == config), [])
-    return [entry["split"] for entry in files]
-
-
-def _card(folder_or_repo: str | Path) -> dict:
-    if (repo := hub_id(folder_or_repo)) is not None:
-        return card_data(repo)
-    path = Path(folder_or_repo, "README.md").expanduser()
-    return card_data(path) if path.is_file() else {}
+    configs = card_data(folder_or_repo).get("configs") or []
+    return [file["split"] for entry in configs if entry["config_name"] == config for file in entry["data_files"]]
 
 
 def load_tokens(
@@ -230,19 +184,21 @@ def load_tokens(
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
-    repo = hub_id(folder_or_repo)
-    files = _local_files(folder_or_repo, config, split) if repo is None else None
+    repo, files = hub_id(folder_or_repo), []
+    if repo is None:
+        check_source("token dataset", folder_or_repo)
+        files = sorted(map(str, Path(folder_or_repo, config).expanduser().glob(f"{split}-*.parquet")))
+    if not files and (repo is None or split not in split_names(folder_or_repo, config)):
+        raise FileNotFoundError(f"{folder_or_repo} has no {split} {config} tokens; run `solami prepare {config}`")
     if processor is not None:
-        made_by, ours = card_codecs(folder_or_repo), fingerprints(processor, config)
-        for name, fingerprint in ours.items():
+        made_by = card_codecs(folder_or_repo)
+        for name, fingerprint in fingerprints(processor, config).items():
             if made_by.get(name) != fingerprint:
                 raise ValueError(
                     f"{folder_or_repo} was made by the {name} codec {made_by.get(name)}, but the processor has "
                     f"{fingerprint}; prepare the data again with this processor, or use the processor that made it"
                 )
-    if files is None:
-        if split not in split_names(folder_or_repo, config):
-            raise FileNotFoundError(f"{folder_or_repo} has no {split} {config} tokens; run `solami prepare {config}`")
+    if repo is not None:
         return load_dataset(repo, config, split=split, streaming=streaming)
     metadata = [_metadata(path) for path in files]
     features = Features.from_arrow_schema(metadata[0].schema.to_arrow_schema())
@@ -265,93 +221,45 @@ def _metadata(path: str) -> pq.FileMetaData:
         raise ValueError(f"{path} is damaged ({error}); prepare it again") from None
 
 
-def _local_files(folder: str | Path, config: str, split: str) -> list[str]:
-    check_source("token dataset", folder)
-    files = sorted(map(str, Path(folder, config).expanduser().glob(f"{split}-*.parquet")))
-    if not files:
-        raise FileNotFoundError(f"{folder} has no {split} {config} tokens; run `solami prepare {config}`")
-    return files
-
-
-def read_report(folder: Path, config: str) -> dict | None:
-    """`folder/<config>/report.json`, None when the config is not there.
+def write_card(folder: Path) -> None:
+    """Writes `folder/README.md` from the reports of its configs.
 
     Raises:
-        ValueError: the file is no JSON.
+        ValueError: a report is no JSON.
     """
-    path = Path(folder) / config / "report.json"
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no report of `solami prepare` ({error}); prepare {config} again") from None
-
-
-def write_card(folder: Path) -> None:
-    """Writes `folder/README.md` from the reports of its configs."""
-    reports = {config: report for config in SCHEMAS if (report := read_report(folder, config))}
-    codecs, sources = {}, {}
-    for report in reports.values():
-        codecs |= report["codecs"]
-        sources |= report.get("codec_sources", {})
+    reports, codecs, sources = {}, {}, {}
+    for config in SCHEMAS:
+        path = folder / config / "report.json"
+        if path.is_file():
+            try:
+                report = reports[config] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                told = f"{path} is no report of `solami prepare` ({error}); prepare {config} again"
+                raise ValueError(told) from None
+            codecs |= report["codecs"]
+            sources |= report.get("codec_sources", {})
     licences = sorted({report["license"] for report in reports.values() if report.get("license")})
     data = DatasetCardData(
-        configs=[
-            {
-                "config_name": config,
-                "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in report["splits"]],
-            }
-            for config, report in reports.items()
-        ],
+        configs=[config_entry(config, report["splits"]) for config, report in reports.items()],
         codecs=codecs,
         codec_sources=sources or None,
         license=licences[0] if len(licences) == 1 else (licences or None),
-        tags=["solami", "motion", "speech"],
+        tags=TAGS,
     )
-    with atomic_write(folder / "README.md") as temporary:
-        temporary.write_text(f"---\n{data.to_yaml()}\n---\n\n{_text(reports, codecs, sources)}", encoding="utf-8")
+    template = Path(__file__).with_name("token_dataset_card.md")
+    card = DatasetCard.from_template(data, str(template), reports=reports, codecs=codecs, sources=sources)
+    write_text(folder / "README.md", f"{card}\n")
 
 
-def card_data(source: str | Path) -> dict:
-    """The header of a card file, or of the card of a Hub repository."""
-    if isinstance(source, Path):
-        return DatasetCard.load(source).data.to_dict()
-    return DatasetCard.load(source, repo_type="dataset").data.to_dict()
+def card_text(text: str, **header) -> str:
+    """A data set's card with a header."""
+    return f"---\n{DatasetCardData(**header).to_yaml()}\n---\n\n{text}"
 
 
-def _text(reports: dict, codecs: dict, sources: dict) -> str:
-    lines = [
-        "# Token sequences for SOLAMI",
-        "",
-        "Motion and speech as codes, made by `solami prepare`. They mean nothing without the codecs below:",
-        "`solami_hf.processing.datasets.token_dataset.load_tokens(..., processor=...)` refuses any other.",
-        "",
-        *("| codec | fingerprint | id | revision |", "|---|---|---|---|"),
-    ]
-    for name, fingerprint in codecs.items():
-        origin = sources.get(name, {})
-        lines.append(f"| {name} | {fingerprint} | {origin.get('id', '')} | {origin.get('revision', '')} |")
-    lines += ["", "| config | split | rows | hours of motion | hours of speech |", "|---|---|---|---|---|"]
-    for config, report in reports.items():
-        for split, counts in report["splits"].items():
-            hours = [f"{counts[name]:.3f}" if name in counts else "" for name in ("motion_hours", "speech_hours")]
-            lines.append(f"| {config} | {split} | {counts['rows']} | {hours[0]} | {hours[1]} |")
-    lines += ["", *(f"- `{config}`: `id`, `source`, {COLUMNS[config]}" for config in reports), ""]
-    lines += [f"- {config}: {_told(report)}" for config, report in reports.items() if "split_by" in report]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _told(report: dict) -> str:
-    if report["split_by"] == "source":
-        shares = f"test {report['test_share']:g}, validation {report['validation_share']:g} of the sources"
-        told = f"split by source id ({shares}): no source and no pair of partners is in two splits"
-    else:
-        told = f"split as the source ({report['layout']}) says"
-    return f"{told}; {report['rejected']} rows rejected, {report['orphans']} without their partner"
-
-
-_TOLD_BY = ["README.md", *(f"{config}/report.json" for config in ("motion", "speech", "chat"))]
+def config_entry(config: str, splits: Iterable[str]) -> dict:
+    """What the header of a card says about a config: its splits and their files."""
+    files = [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in splits]
+    return {"config_name": config, "data_files": files}
 
 
 def begin_repo(repo_id: str, folder: Path) -> None:
@@ -363,7 +271,8 @@ def begin_repo(repo_id: str, folder: Path) -> None:
     api = HfApi()
     require_login(api, repo_id)
     try:
-        wanted = [name for name in _TOLD_BY if not (folder / name).exists()]
+        names = ["README.md", *(f"{config}/report.json" for config in SCHEMAS)]
+        wanted = [name for name in names if not (folder / name).exists()]
         api.snapshot_download(repo_id, repo_type="dataset", local_dir=folder, allow_patterns=wanted)
     except RepositoryNotFoundError:
         logger.info("%s is new on the Hub", repo_id)
@@ -372,14 +281,7 @@ def begin_repo(repo_id: str, folder: Path) -> None:
 def push_config(repo_id: str, folder: Path, config: str, private: bool = True) -> str:
     """Uploads one config of a token dataset folder and its card; files of the config that are gone are deleted.
 
-    Args:
-        repo_id: `owner/name`, made when missing.
-        folder: the dataset folder.
-        config: `motion`, `speech` or `chat`.
-        private: for a repository that is made.
-
-    Returns:
-        the address of the repository.
+    The repository is made when missing, `private` or not. Returns its address.
     """
     api = HfApi()
     url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)

@@ -1,11 +1,14 @@
-"""Text of a user's file: whole, in the encoding that its byte order mark tells, else UTF-8. Nothing is guessed."""
+"""Text files: a user's is read whole, in the encoding that its byte order mark tells, else UTF-8; ours are written
+whole or not at all."""
 
 import codecs
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from .atomic_write import atomic_write
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -86,3 +89,24 @@ def _encoding(data: bytes) -> str:
 
 def _remedy(name: str | Path) -> str:
     return f"save it as UTF-8, e.g. `iconv -f WINDOWS-1252 -t UTF-8 {Path(name).name} > NEW`"
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a file of UTF-8, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value, **options) -> None:
+    """Writes a JSON file, whole or not at all; `options` as of `json.dumps`."""
+    write_text(path, json.dumps(value, **{"indent": 1, **options}) + "\n")
+
+
+def write_json_lines(path: str | Path, rows: Iterable, **options) -> int:
+    """Writes a JSONL file, whole or not at all; the number of its lines."""
+    count = 0
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, **options) + "\n")
+            count += 1
+    return count

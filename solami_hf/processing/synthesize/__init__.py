@@ -14,13 +14,11 @@ Run again, the command asks and speaks only what is missing: a killed run goes o
 
 | module | what |
 |---|---|
-| `plans` | which dialogue gets which topic and character (`topics.txt`, `characters.yaml`) |
-| `scripts` | what the model is asked (`prompts.yaml`), how its JSON is checked |
+| `scripts` | plans of dialogues (`topics.txt`, `characters.yaml`), what is asked (`prompts.yaml`), what is accepted |
 | `writers` | an OpenAI-compatible endpoint, a local model, the cache |
-| `motions` | the motions that there are, with captions and files |
-| `retrieval` | descriptions to motions, by text embedding |
-| `speech` | lines to wav files |
-| `run` | all of it, and the command |
+| `asking` | asks until an answer can be used, for many questions at once |
+| `motions` | the motions that there are, and which lies nearest to a description |
+| `command` | all of it, speech too |
 """
 
 from .command import SynthesizeArguments, main, synthesize

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 import logging
+import os
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ...command_line import parse_arguments
-from ..files.atomic_write import atomic_write
 from ..files.folder_or_hub import with_sources
 from ..files.output_folder import writing_to
-from .asking import ask_in_parallel
-from .motions import Motion, bring_motion, read_motions
-from .plans import Plan, draw_plans, read_characters, read_topics
-from .retrieval import MotionMatcher, TextEncoder
-from .scripts import Written, write_script
-from .speaking import Speaker, load_callable
-from .writers import CachedWriter, EndpointError, open_writer
+from ..files.text_files import write_json, write_json_lines
+from .asking import Asked, ask_in_parallel
+from .motions import Match, Motion, MotionMatcher, TextEncoder, bring_motion, read_motions
+from .scripts import Character, Plan, draw_plans, read_characters, read_topics, write_script
+from .writers import Answer, CachedWriter, EndpointError, content_hash, open_writer
 
 logger = logging.getLogger(__name__)
 MISSING_MOTION = ("keep", "reject")
-
-
 CAPTION_HINTS = 30  # shown to the writing model as examples
 
 
@@ -34,12 +31,7 @@ CAPTION_HINTS = 30  # shown to the writing model as examples
 class SynthesizeArguments:
     """Arguments of `solami prepare chat --synthesize`."""
 
-    motions: str = field(
-        metadata={
-            "help": "Captioned motions: a folder that `solami prepare motion` reads, or a prepared token dataset "
-            "(folder or Hub id). Also accepted as the first word."
-        }
-    )
+    motions: str = field(metadata={"help": "Captioned motions: what `solami prepare motion` reads or writes."})
     output: str = field(metadata={"help": "Manifest folder to write; `solami prepare chat` makes tokens of it."})
     num_dialogues: int = field(default=100, metadata={"help": "Dialogues to write; can be raised in a later run."})
     topics: str | None = field(default=None, metadata={"help": "Text file, one topic a line, or a YAML list."})
@@ -47,18 +39,14 @@ class SynthesizeArguments:
     min_rounds: int = field(default=2, metadata={"help": "Fewest rounds of a dialogue."})
     max_rounds: int = field(default=5, metadata={"help": "Most rounds of a dialogue."})
     max_words: int = field(default=40, metadata={"help": "Most words of a line."})
-    test_share: float = field(
-        default=0.0, metadata={"help": "Share of the topics that are for testing, with motions of the test split."}
-    )
+    test_share: float = field(default=0.0, metadata={"help": "Share of topics for testing, with test motions."})
     seed: int = field(default=0, metadata={"help": "Seed of plans, requests, choices and speech."})
     base_url: str | None = field(
-        default=None, metadata={"help": "OpenAI-compatible server, such as http://localhost:8000/v1."}
+        default=None, metadata={"help": "OpenAI-compatible server: http://localhost:8000/v1."}
     )
     provider: str | None = field(default=None, metadata={"help": "Inference provider of the Hub, instead."})
     model: str | None = field(default=None, metadata={"help": "What the server or the provider calls the model."})
-    local_model: str | None = field(
-        default=None, metadata={"help": "Folder or Hub id of a chat model to run here instead."}
-    )
+    local_model: str | None = field(default=None, metadata={"help": "Folder or Hub id of a chat model to run here."})
     api_key_env: str | None = field(
         default=None, metadata={"help": "Environment variable with the key; none is sent to base_url without it."}
     )
@@ -81,7 +69,7 @@ class SynthesizeArguments:
     max_repeats: int = field(default=2, metadata={"help": "Lines in a row that may use the same motion."})
     missing_motion: str = field(
         default="keep",
-        metadata={"help": "keep: a line without a near motion has none; reject: nor is there a dialogue."},
+        metadata={"help": "keep: a line without a near motion has none; reject: no dialogue, either."},
     )
     tts: str | None = field(
         default=None,
@@ -133,38 +121,30 @@ def synthesize(args: SynthesizeArguments, writer=None) -> dict:
         OSError: the endpoint refuses everything, or fails for dialogue after dialogue.
     """
     args = with_sources(args, "local_model", "encoder", bare=["local_model", "encoder"])
-    characters = {character.id: character for character in read_characters(args.characters)}
-    speak = _speak(args, characters.values())
-    plans = draw_plans(
-        read_topics(args.topics),
-        list(characters.values()),
-        args.num_dialogues,
-        (args.min_rounds, args.max_rounds),
-        args.test_share,
-        args.seed,
-    )
+    characters = read_characters(args.characters)
+    speak = _speak(args, characters)
+    rounds = args.min_rounds, args.max_rounds
+    topics = read_topics(args.topics)
+    plans = draw_plans(topics, characters, args.num_dialogues, rounds, args.test_share, args.seed)
     motions = {split: read_motions(args.motions, split) for split in sorted({plan.split for plan in plans})}
     if any(motion.path is None for some in motions.values() for motion in some):
-        logger.info(
-            "%s holds tokens, no motion files: turns get a motion_id, for `solami prepare chat --motion_tokens %s`",
-            *(args.motions, args.motions),
-        )
+        told = "%s holds tokens, no motion files: turns get a motion_id, for `solami prepare chat --motion_tokens %s`"
+        logger.info(told, args.motions, args.motions)
     folder = Path(args.output)
     cached = CachedWriter(writer or open_writer(args), folder / "cache" / "answers")
-    written = _write_scripts(args, cached, plans, motions)
-    maker = _DialogueMaker(args, motions, None if speak is None else Speaker(speak, args.tts, folder, args.seed))
-    rows, rejected = maker.make(written)
-    _write_lines(folder / "rejected.jsonl", rejected)
-    report = _report(rows, rejected, written, maker)
+    scripts = _write_scripts(args, cached, plans, motions)
+    maker = _DialogueMaker(args, motions, speak)
+    rows, rejected = maker.make(plans, scripts)
+    write_json_lines(folder / "rejected.jsonl", rejected, ensure_ascii=False)
     if not rows:
         raise ValueError(f"no dialogue could be used, see {folder}/rejected.jsonl; the first: {rejected[0]['reason']}")
-    _write_lines(folder / "manifest.jsonl", rows)
-    with atomic_write(folder / "report.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json_lines(folder / "manifest.jsonl", rows, ensure_ascii=False)
+    report = _report(rows, rejected, [answer for script in scripts for answer in script.answers], maker.spoken)
+    write_json(folder / "report.json", report)
     return report
 
 
-def _speak(args: SynthesizeArguments, characters):
+def _speak(args: SynthesizeArguments, characters: list[Character]) -> Callable | None:
     if not args.tts:
         logger.warning("no tts is named: the dialogues will have words and motions, but no sound")
         return None
@@ -174,84 +154,96 @@ def _speak(args: SynthesizeArguments, characters):
     return load_callable(args.tts)
 
 
-def _hints(plan: Plan, motions: list[Motion], count: int) -> list[str]:
-    """Captions of motions by lot, one a motion."""
-    rng = random.Random(f"{plan.seed} hints")
-    chosen = rng.sample(motions, min(count, len(motions)))
-    return list(dict.fromkeys(rng.choice(motion.captions) for motion in chosen))
+def load_callable(name: str) -> Callable:
+    """The function that `module:function` names; modules of the working directory are found too.
+
+    Raises:
+        ValueError: the name has another form, or there is no such module or function.
+    """
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise ValueError(f"tts is {name!r}, expected module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"tts {name!r} cannot be loaded: {error}") from error
+    if not callable(found):
+        raise ValueError(f"tts {name!r} is no function")
+    return found
 
 
-def _write_scripts(args, cached: CachedWriter, plans: list[Plan], motions: dict[str, list[Motion]]) -> list[Written]:
-    """A `Written` for each plan, in order; what the endpoint failed on has a reason."""
+def _write_scripts(args, cached: CachedWriter, plans: list[Plan], motions: dict[str, list[Motion]]) -> list[Asked]:
+    """The script of each plan, in order; what the endpoint failed on has a reason."""
 
-    def write(plan: Plan) -> Written:
-        hints = _hints(plan, motions[plan.split], CAPTION_HINTS)
+    def write(plan: Plan) -> Asked:
+        rng = random.Random(f"{plan.seed} hints")
+        shown = rng.sample(motions[plan.split], min(CAPTION_HINTS, len(motions[plan.split])))
+        hints = list(dict.fromkeys(rng.choice(motion.captions) for motion in shown))
         return write_script(plan, cached.complete, hints, args.attempts, args.max_words)
 
     results = ask_in_parallel(plans, write, cached.close, args.concurrency, "write", "dialogue")
-    return [
-        Written(plan, reason=f"endpoint: {result}") if isinstance(result, EndpointError) else result
-        for plan, result in zip(plans, results, strict=True)
-    ]
+    return [Asked(reason=f"endpoint: {r}") if isinstance(r, EndpointError) else r for r in results]
 
 
 class _DialogueMaker:
     """Scripts to manifest rows: motions, voices and files."""
 
-    def __init__(self, args: SynthesizeArguments, motions: dict[str, list[Motion]], speaker: Speaker | None):
-        self.args, self.speaker, self.folder = args, speaker, Path(args.output)
+    def __init__(self, args: SynthesizeArguments, motions: dict[str, list[Motion]], speak: Callable | None):
+        self.args, self.speak, self.spoken, self.folder = args, speak, 0, Path(args.output)
         embed = TextEncoder(args.encoder, self.folder / "cache" / "embeddings") if args.encoder else None
         self.matchers = {
             split: MotionMatcher(some, embed, args.top_k, args.min_similarity, args.max_repeats)
             for split, some in motions.items()
         }
 
-    def make(self, written: list[Written]) -> tuple[list[dict], list[dict]]:
+    def make(self, plans: list[Plan], scripts: list[Asked]) -> tuple[list[dict], list[dict]]:
         """Rows of the manifest, and what was rejected with reasons; both in the order of the plans."""
-        near = {}
-        for split, matcher in self.matchers.items():
-            near[split] = matcher.nearest(
-                [line["motion"] for w in written if w.plan.split == split for line in _lines(w)]
-            )
+        wanted = {split: [] for split in self.matchers}
+        for plan, script in zip(plans, scripts, strict=True):
+            wanted[plan.split] += [line["motion"] for line in _lines(script)]
+        near = {split: matcher.nearest(wanted[split]) for split, matcher in self.matchers.items()}
         rows, rejected, seen = [], [], {}
-        for item in tqdm(written, desc="motions and speech", unit="dialogue", disable=None):
-            reason, plan = item.reason, item.plan
-            if item.script is not None:
-                said = " ".join(line["say"].casefold() for line in _lines(item))
+        bar = tqdm(plans, desc="motions and speech", unit="dialogue", disable=None)
+        for plan, script in zip(bar, scripts, strict=True):
+            reason = script.reason
+            if script.value is not None:
+                said = " ".join(line["say"].casefold() for line in _lines(script))
                 first = seen.setdefault(said, plan.id)
                 try:
                     if first != plan.id:
                         raise ValueError(f"it says the same as {first}")
-                    rows.append(self._row(item, near[plan.split]))
+                    rows.append(self._row(plan, script, near[plan.split]))
                     continue
                 except (ValueError, FileNotFoundError) as error:
                     reason = str(error)
-            answers = [answer.text for answer in item.answers]
+            answers = [answer.text for answer in script.answers]
             base = {"id": plan.id, "topic": plan.topic, "character": plan.character.id}
             rejected.append({**base, "reason": reason, "answers": answers})
         return rows, rejected
 
-    def _row(self, item: Written, near: dict) -> dict:
-        plan, rng = item.plan, random.Random(f"{item.plan.seed} row")
-        matches = [self._match(line, near, plan, rng) for line in _lines(item)]
-        user_voice = rng.choice(self.args.user_voices) if self.speaker else ""
+    def _row(self, plan: Plan, script: Asked, near: dict) -> dict:
+        rng = random.Random(f"{plan.seed} row")
+        matches = [self._match(line["motion"], near, plan.split, rng) for line in _lines(script)]
+        voices = {"user": rng.choice(self.args.user_voices) if self.speak else "", "assistant": plan.character.voice}
         turns = [{"role": "system", "text": plan.character.system}]
-        for index, (line, match) in enumerate(zip(_lines(item), matches, strict=True)):
-            role, voice = (("user", user_voice), ("assistant", plan.character.voice))[index % 2]
+        for index, (line, match) in enumerate(zip(_lines(script), matches, strict=True)):
+            role = ("user", "assistant")[index % 2]
             turn = {"role": role, "text": line["say"], "emotion": line["emotion"], "script_motion": line["motion"]}
             if match is not None:
                 turn.update(motion_id=match.motion.id, motion_text=match.caption)
                 turn["similarity"] = round(match.similarity, 4)
                 if match.motion.path is not None:
                     turn["motion"] = bring_motion(match.motion, self.folder)
-            if self.speaker:
-                turn.update(audio=self.speaker(line["say"], voice), voice=voice)
+            if self.speak:
+                turn.update(audio=self._say(line["say"], voices[role]), voice=voices[role])
             turns.append(turn)
         row = {"id": plan.id, "split": plan.split, "source": f"synthetic: {plan.topic}", "topic": plan.topic}
-        return {**row, "title": item.script["title"], "character": plan.character.id, "turns": turns}
+        return {**row, "title": script.value["title"], "character": plan.character.id, "turns": turns}
 
-    def _match(self, line: dict, near: dict, plan: Plan, rng: random.Random):
-        matcher, description = self.matchers[plan.split], line["motion"]
+    def _match(self, description: str, near: dict, split: str, rng: random.Random) -> Match | None:
+        matcher = self.matchers[split]
         if not description:
             return None
         match = matcher.choose(near[description], rng)
@@ -261,20 +253,32 @@ class _DialogueMaker:
             raise ValueError(f"no motion is near {description!r} (similarity {matcher.min_similarity} or more)")
         return match
 
+    def _say(self, text: str, voice: str) -> str:
+        """The file of a spoken line, relative to the folder; each line is spoken once."""
+        from ..audio.waveforms import write_audio
 
-def _lines(written: Written) -> list[dict]:
+        tts, seed = self.args.tts, self.args.seed
+        path = f"wav/{content_hash([tts, voice, seed, text])[:24]}.wav"
+        if not (self.folder / path).is_file():
+            try:
+                samples, rate = self.speak(text=text, voice=voice, seed=seed)
+                write_audio(self.folder / path, samples, rate)
+            except ImportError as error:
+                raise OSError(f"tts {tts} cannot run: {error}") from error
+            except Exception as error:  # whatever a foreign function raises, it must not cost the other dialogues
+                reason = f"{type(error).__name__}: {error}"
+                raise ValueError(f"the voice {voice!r} could not speak {text!r}: {reason}") from error
+            self.spoken += 1
+        return path
+
+
+def _lines(script: Asked) -> list[dict]:
     """The lines of a script in order, the user's and the character's in turn."""
-    rounds = written.script["rounds"] if written.script else []
+    rounds = script.value["rounds"] if script.value else []
     return [turn[who] for turn in rounds for who in ("user", "character")]
 
 
-def _write_lines(path: Path, rows: list[dict]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-def _report(rows: list[dict], rejected: list[dict], written: list[Written], maker: _DialogueMaker) -> dict:
-    answers = [answer for item in written for answer in item.answers]
+def _report(rows: list[dict], rejected: list[dict], answers: list[Answer], spoken: int) -> dict:
     fresh = [answer for answer in answers if not answer.cached]
     turns = [turn for row in rows for turn in row["turns"] if turn["role"] != "system"]
     similarities = [turn["similarity"] for turn in turns if "similarity" in turn]
@@ -292,5 +296,5 @@ def _report(rows: list[dict], rejected: list[dict], written: list[Written], make
         "lines_without_motion": len(turns) - len(similarities),
         "lines_without_near_motion": sum(bool(t["script_motion"]) and "similarity" not in t for t in turns),
         "mean_similarity": round(sum(similarities) / max(1, len(similarities)), 4),
-        "spoken_this_run": maker.speaker.spoken if maker.speaker else 0,
+        "spoken_this_run": spoken,
     }

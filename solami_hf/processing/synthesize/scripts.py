@@ -1,17 +1,22 @@
-"""Scripts of dialogues: what a writing model is asked, how its answer is checked, how it is told what was wrong."""
+"""Plans of dialogues, what a writing model is asked for each of them, and how its answer is checked."""
 
 from __future__ import annotations
 
 import json
+import random
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
+from importlib import resources
+from pathlib import Path
 from string import Template
 
 import yaml
 
-from .asking import UnusableAnswer, ask_until_usable, first_object
-from .plans import Plan, packaged
+from ..files.text_files import read_text, read_yaml
+from .asking import Asked, UnusableAnswer, ask_until_usable, first_object
+from .writers import content_hash
 
 UNSPEAKABLE = re.compile(r"[<>\[\]{}*_#|\\^~`@]|[\U0001F000-\U0001FAFF\u2600-\u27BF\u200B-\u200F\u202A-\u202E\ufe0f]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -20,14 +25,113 @@ MAX_MOTION_WORDS = 40
 MAX_TITLE = 200  # characters
 
 
-@dataclass
-class Written:
-    """Result of a plan: a script, or the reason why there is none. `answers` are all answers of the model."""
+@dataclass(frozen=True)
+class Character:
+    """A character that dialogues are written for; `voice` is what the TTS callable is asked for."""
 
-    plan: Plan
-    script: dict | None = None
-    reason: str | None = None
-    answers: list = field(default_factory=list)
+    id: str
+    name: str
+    system: str
+    voice: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One dialogue to write."""
+
+    id: str
+    split: str  # train or test
+    topic: str
+    character: Character
+    rounds: int
+    seed: int
+
+
+def _packaged(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def read_topics(path: str | Path | None = None) -> list[str]:
+    """Topics of a text file, one a line, or of a YAML list; None means the packaged ones.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file has no topics, or is no list of strings.
+    """
+    if path is not None and Path(path).suffix in (".yaml", ".yml", ".json"):
+        topics = read_yaml(path)
+        if not isinstance(topics, list) or not all(isinstance(topic, str) for topic in topics):
+            raise ValueError(f"{path} must hold a list of strings, one for each topic")
+    else:
+        text = _packaged("topics.txt") if path is None else read_text(path)
+        topics = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
+    topics = list(dict.fromkeys(" ".join(topic.split()) for topic in topics if topic.strip()))
+    if not topics:
+        raise ValueError(f"{path} has no topics; write one a line")
+    return topics
+
+
+def read_characters(path: str | Path | None = None) -> list[Character]:
+    """Characters of a YAML file, `id: {name, system, voice?}`; None means the packaged ones.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a character without name or system prompt, an unknown field, or none at all.
+    """
+    raw = yaml.safe_load(_packaged("characters.yaml")) if path is None else read_yaml(path)
+    if not isinstance(raw, dict) or not raw:
+        raise ValueError(f"{path} must map the ids of characters to name, system and voice")
+    characters = []
+    for key, fields in raw.items():
+        try:
+            character = Character(str(key), **fields)
+        except TypeError:
+            raise ValueError(f"character {key!r} of {path} needs name and system, and may have voice") from None
+        for field in ("name", "system"):
+            if not isinstance(getattr(character, field), str) or not getattr(character, field).strip():
+                raise ValueError(f"character {key!r} of {path}: {field} must be a text")
+        characters.append(character)
+    return characters
+
+
+def draw_plans(
+    topics: Sequence[str],
+    characters: Sequence[Character],
+    count: int,
+    rounds: tuple[int, int] = (2, 5),
+    test_share: float = 0.0,
+    seed: int = 0,
+) -> list[Plan]:
+    """`count` dialogues: every topic with every character in random order, then all of them again.
+
+    A longer list begins with the shorter one, so that a run can be extended. A topic belongs to one split only, which
+    follows from its text alone: no topic is trained on and tested.
+
+    Args:
+        rounds: fewest and most rounds of a dialogue.
+        test_share: expected share of the topics whose dialogues are for testing.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+    if count < 1:
+        raise ValueError(f"num_dialogues is {count}, expected at least 1")
+    if not 1 <= rounds[0] <= rounds[1]:
+        raise ValueError(f"rounds are {rounds[0]} to {rounds[1]}, expected 1 <= min_rounds <= max_rounds")
+    if not 0 <= test_share < 1:
+        raise ValueError(f"test_share is {test_share}, expected 0 to less than 1")
+    plans, pairs = [], [(topic, character) for topic in topics for character in characters]
+    for index in range(count):
+        pass_over, position = divmod(index, len(pairs))
+        if position == 0:
+            order = list(range(len(pairs)))
+            random.Random(f"{seed} {pass_over}").shuffle(order)
+        topic, character = pairs[order[position]]
+        rng = random.Random(f"{seed} {index}")
+        split = "test" if int(content_hash(topic)[:8], 16) < test_share * 16**8 else "train"
+        plan_id = f"synthetic-{seed}-{index:06d}"
+        plans.append(Plan(plan_id, split, topic, character, rng.randint(*rounds), rng.randrange(2**31)))
+    return plans
 
 
 def script_schema(plan: Plan) -> dict:
@@ -41,17 +145,13 @@ def script_schema(plan: Plan) -> dict:
 
 
 def _object(**properties) -> dict:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    rules = {"required": list(properties), "additionalProperties": False}
+    return {"type": "object", "properties": properties, **rules}
 
 
 @cache
 def _prompts() -> dict[str, Template]:
-    return {name: Template(text) for name, text in yaml.safe_load(packaged("prompts.yaml")).items()}
+    return {name: Template(text) for name, text in yaml.safe_load(_packaged("prompts.yaml")).items()}
 
 
 def first_messages(plan: Plan, captions: list[str], max_words: int) -> list[dict]:
@@ -74,17 +174,9 @@ def first_messages(plan: Plan, captions: list[str], max_words: int) -> list[dict
     ]
 
 
-def write_script(plan: Plan, complete, captions: list[str], attempts: int, max_words: int) -> Written:
-    """Asks for the script of a plan until one is usable, telling the model each time what was wrong.
-
-    Args:
-        complete: `complete(messages, seed, schema)` gives a `writers.Answer`.
-        attempts: how often to ask.
-
-    Returns:
-        `Written` with a script, or with the reason why the last answer was refused.
-    """
-    asked = ask_until_usable(
+def write_script(plan: Plan, complete: Callable, captions: list[str], attempts: int, max_words: int) -> Asked:
+    """Asks for the script of a plan until one is usable, see `ask_until_usable` and `first_messages`."""
+    return ask_until_usable(
         first_messages(plan, captions, max_words),
         complete,
         lambda text: parse_script(text, plan, max_words),
@@ -93,7 +185,6 @@ def write_script(plan: Plan, complete, captions: list[str], attempts: int, max_w
         attempts,
         lambda error: _prompts()["retry"].substitute(error=error).strip(),
     )
-    return Written(plan, asked.value, asked.reason, asked.answers)
 
 
 def parse_script(text: str, plan: Plan, max_words: int = 40) -> dict:

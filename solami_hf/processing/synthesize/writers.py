@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..files.atomic_write import atomic_write
+from ..files.text_files import write_text
 
 logger = logging.getLogger(__name__)
 LONGEST_WAIT = 120.0  # seconds between two tries
@@ -24,15 +25,6 @@ class EndpointError(RuntimeError):
 
 class EndpointRefused(OSError):
     """The endpoint refuses everything: wrong key, wrong address, unknown model."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Sampling of a model; part of the cache's key."""
-
-    temperature: float = 0.9
-    top_p: float = 1.0
-    max_tokens: int = 2048  # of an answer
 
 
 @dataclass(frozen=True)
@@ -77,9 +69,8 @@ class CachedWriter:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             logger.warning("%s is damaged (%s); the model is asked again", path, error)
         answer = self.writer.complete(messages, seed, schema)
-        with atomic_write(path) as temporary:
-            content = {"request": request, "answer": asdict(answer)}
-            temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        content = {"request": request, "answer": asdict(answer)}
+        write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
         return answer
 
     def close(self) -> None:
@@ -94,43 +85,35 @@ class EndpointWriter:
     wait, or after what `Retry-After` says. A server that refuses the JSON schema (400, 422) is asked without it.
 
     Args:
-        base_url: address of a server, `http://localhost:8000/v1`; or else
-        provider: an inference provider of the Hub, None for the Hub's choice.
-        model: what the server calls it; a Hub id for providers.
-        api_key: None sends no key to `base_url`, and the saved Hub token to providers.
-        timeout: seconds for one answer.
-        retries: further tries after a failed one.
-        first_wait: seconds before the second try.
-        extra_body: further fields of the request that the server knows.
+        settings: see `open_writer`.
 
     Raises:
-        ValueError: neither address nor model, or both address and provider.
+        ValueError: both address and provider, or an option that does not fit.
     """
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        provider: str | None = None,
-        model: str | None = None,
-        api_key: str | None = None,
-        sampling: Sampling | None = None,
-        timeout: float = 180.0,
-        retries: int = 6,
-        first_wait: float = 1.0,
-        extra_body: dict | None = None,
-    ):
+    def __init__(self, settings):
         from huggingface_hub import InferenceClient
 
-        if not (base_url or model):
-            raise ValueError("give base_url (a server) or model (on the Hub's inference providers)")
-        if base_url and provider:
+        base_url, variable = settings.base_url, settings.api_key_env
+        if base_url and settings.provider:
             raise ValueError("base_url and provider exclude each other; a server has no provider")
-        self.sampling = sampling or Sampling()
+        if settings.retries < 0:
+            raise ValueError(f"retries is {settings.retries}, expected 0 or more")
+        if variable and not os.environ.get(variable):
+            raise ValueError(f"api_key_env names {variable}, but this variable is not set; export it first")
+        try:
+            self.extra_body = json.loads(settings.extra_body or "{}")
+        except json.JSONDecodeError as error:
+            raise ValueError(f"extra_body is no JSON: {error}") from None
+        if not isinstance(self.extra_body, dict):
+            raise ValueError(f"extra_body must be a JSON object, got {type(self.extra_body).__name__}")
         # The client would send the user's saved Hub token to any address that no key is given for.
-        key = api_key or ("none" if base_url else None)
-        self.client = InferenceClient(base_url=base_url, provider=provider, api_key=key, timeout=timeout)
-        self.model, self.retries, self.first_wait, self.extra_body = model, retries, first_wait, extra_body or {}
-        self.name = {"model": model or base_url, **asdict(self.sampling), **self.extra_body}
+        key = os.environ[variable] if variable else ("none" if base_url else None)
+        self.client = InferenceClient(
+            base_url=base_url, provider=settings.provider, api_key=key, timeout=settings.timeout
+        )
+        self.settings, self.sampling = settings, _sampling(settings)
+        self.name = {"model": settings.model or base_url, **self.sampling, **self.extra_body}
         self._formats = [_AsItIs, dict, None] if base_url else [dict, None]
         self._stopped = threading.Event()
 
@@ -141,18 +124,19 @@ class EndpointWriter:
             EndpointError: no answer after all tries, or the server refuses this request.
             EndpointRefused: the server refuses every request.
         """
-        for attempt in range(self.retries + 1):
+        for attempt in itertools.count():
             try:
                 return self._ask(messages, seed, schema)
             except _Again as again:
-                if attempt == self.retries:
+                if attempt == self.settings.retries:
                     raise EndpointError(f"no answer after {attempt + 1} tries: {again}") from None
-                wait = min(LONGEST_WAIT, self.first_wait * 2**attempt * random.uniform(1, 1.25))
-                wait = wait if again.wait is None else min(LONGEST_WAIT, again.wait)
+                wait = again.wait
+                if wait is None:
+                    wait = self.settings.first_wait * 2**attempt * random.uniform(1, 1.25)
+                wait = min(LONGEST_WAIT, wait)
                 logger.debug("%s; next try in %.1f s", again, wait)
                 if self._stopped.wait(wait):
                     raise EndpointError("stopped") from None
-        raise ValueError(f"retries is {self.retries}, expected 0 or more")
 
     def close(self) -> None:
         """Lets threads that wait for their next try give up."""
@@ -166,11 +150,11 @@ class EndpointWriter:
             try:
                 output = self.client.chat_completion(
                     messages,
-                    model=self.model,
+                    model=self.settings.model,
                     response_format=_response_format(form, schema),
                     seed=seed,
                     extra_body=self.extra_body,
-                    **asdict(self.sampling),
+                    **self.sampling,
                 )
                 answer = _answer(output)
             except HfHubHTTPError as error:
@@ -187,10 +171,8 @@ class EndpointWriter:
             except (TypeError, KeyError, AttributeError, IndexError) as error:
                 raise _Again(f"the server's answer is no chat completion ({type(error).__name__}: {error})") from None
             if index:  # the form is what was refused, not this request
-                logger.info(
-                    "the server refuses a JSON schema; asking %s from now on",
-                    "without one" if form is None else "in another form",
-                )
+                way = "without one" if form is None else "in another form"
+                logger.info("the server refuses a JSON schema; asking %s from now on", way)
                 self._formats = formats[index:]
             return answer
         raise EndpointError("there is no way of asking left")
@@ -247,88 +229,68 @@ class LocalWriter:
     """A chat model of transformers in this process, one answer at a time.
 
     Args:
-        model: folder or Hub id of a causal language model whose tokenizer has a chat template.
+        settings: see `open_writer`.
 
     Raises:
-        ValueError: the tokenizer has no chat template.
+        ValueError: its tokenizer has no chat template.
     """
 
-    def __init__(self, model: str, sampling: Sampling | None = None):
+    def __init__(self, settings):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(model)
+        self.tokenizer = AutoTokenizer.from_pretrained(settings.local_model)
         if not self.tokenizer.chat_template:
-            raise ValueError(f"{model} has no chat template; use an instruction-tuned model")
-        self.model = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+            raise ValueError(f"{settings.local_model} has no chat template; use an instruction-tuned model")
+        self.model = AutoModelForCausalLM.from_pretrained(settings.local_model, dtype="auto").eval()
         self.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.sampling = sampling or Sampling()
-        self.name = {"model": model, **asdict(self.sampling)}
+        self.sampling = _sampling(settings)
+        self.name = {"model": settings.local_model, **self.sampling}
         self._lock = threading.Lock()
 
     def complete(self, messages: list[dict], seed: int, schema: dict) -> Answer:
         """One answer; the schema is only told by the prompt, as nothing constrains a local model."""
         from transformers import set_seed
 
-        sampled = {"do_sample": self.sampling.temperature > 0}
+        longest, sampled = self.sampling["max_tokens"], {"do_sample": self.sampling["temperature"] > 0}
         if sampled["do_sample"]:
-            sampled.update(temperature=self.sampling.temperature, top_p=self.sampling.top_p)
+            sampled |= {name: self.sampling[name] for name in ("temperature", "top_p")}
         inputs = self.tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
         ).to(self.model.device)
         with self._lock:  # the random state belongs to the whole process
             set_seed(seed)
             # Training leaves a `use_cache: false` in many a config
-            output = self.model.generate(**inputs, max_new_tokens=self.sampling.max_tokens, use_cache=True, **sampled)
+            output = self.model.generate(**inputs, max_new_tokens=longest, use_cache=True, **sampled)
         asked = inputs["input_ids"].shape[1]
         written = output[0, asked:]
         ends = self.model.generation_config.eos_token_id
         ended = len(written) and int(written[-1]) in (ends if isinstance(ends, list) else [ends])
-        finish = "stop" if ended or len(written) < self.sampling.max_tokens else "length"
+        finish = "stop" if ended or len(written) < longest else "length"
         return Answer(self.tokenizer.decode(written, skip_special_tokens=True), finish, asked, len(written))
 
     def close(self) -> None:
         """Nothing to end."""
 
 
-def api_key(variable: str | None) -> str | None:
-    """The key in an environment variable; ValueError when a variable is named that is not set."""
-    if variable and not os.environ.get(variable):
-        raise ValueError(f"api_key_env names {variable}, but this variable is not set; export it first")
-    return os.environ[variable] if variable else None
+def _sampling(settings) -> dict:
+    return {name: getattr(settings, name) for name in ("temperature", "top_p", "max_tokens")}
 
 
-def open_writer(args):
+def open_writer(settings):
     """The writer that a command's arguments name.
 
     Args:
-        args: has base_url, provider, model, local_model, api_key_env, temperature, top_p, max_tokens, extra_body,
+        settings: has base_url, provider, model, local_model, api_key_env, temperature, top_p, max_tokens, extra_body,
             timeout, retries and first_wait, as `SynthesizeArguments` explains them.
 
     Raises:
         ValueError: nobody is named, too many are, or `extra_body` is no JSON object.
     """
-    sampling = Sampling(args.temperature, args.top_p, args.max_tokens)
-    if args.local_model:
-        if args.base_url or args.provider or args.model:
+    if settings.local_model:
+        if settings.base_url or settings.provider or settings.model:
             raise ValueError("local_model excludes base_url, provider and model; choose who writes")
-        return LocalWriter(args.local_model, sampling)
-    if not (args.base_url or args.model):
+        return LocalWriter(settings)
+    if not (settings.base_url or settings.model):
         raise ValueError("say who writes: --base_url (a server), --model (Hub providers) or --local_model")
-    try:
-        extra = json.loads(args.extra_body or "{}")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"extra_body is no JSON: {error}") from None
-    if not isinstance(extra, dict):
-        raise ValueError(f"extra_body must be a JSON object, got {type(extra).__name__}")
-    return EndpointWriter(
-        args.base_url,
-        args.provider,
-        args.model,
-        api_key(args.api_key_env),
-        sampling,
-        args.timeout,
-        args.retries,
-        args.first_wait,
-        extra,
-    )
+    return EndpointWriter(settings)

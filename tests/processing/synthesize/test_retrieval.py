@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from solami_hf.processing.motion.motion_io import read_motion, write_motion
-from solami_hf.processing.synthesize.motions import Motion, bring_motion, read_motions
-from solami_hf.processing.synthesize.retrieval import (
+from solami_hf.processing.synthesize.motions import (
     HashedTfidf,
     Match,
+    Motion,
     MotionMatcher,
     TextEncoder,
+    bring_motion,
+    read_motions,
 )
 
 CAPTIONS = {

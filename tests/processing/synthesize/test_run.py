@@ -11,7 +11,7 @@ import pytest
 
 from solami_hf.command_line import parse_arguments
 from solami_hf.processing.synthesize import SynthesizeArguments, main, synthesize
-from solami_hf.processing.synthesize.plans import content_hash
+from solami_hf.processing.synthesize.writers import content_hash
 
 
 def test_from_topics_to_tokens(arguments, server, tiny_processor, tmp_path, rows_of):

@@ -5,21 +5,18 @@ import json
 import pytest
 
 from solami_hf.processing.synthesize.asking import UnusableAnswer
-from solami_hf.processing.synthesize.plans import (
+from solami_hf.processing.synthesize.scripts import (
     Character,
     Plan,
-    content_hash,
     draw_plans,
-    read_characters,
-    read_topics,
-)
-from solami_hf.processing.synthesize.scripts import (
     first_messages,
     parse_script,
+    read_characters,
+    read_topics,
     script_schema,
     write_script,
 )
-from solami_hf.processing.synthesize.writers import Answer
+from solami_hf.processing.synthesize.writers import Answer, content_hash
 
 ADA = Character("ada", "Captain Ada", "You are Ada.", "slt")
 PLAN = Plan("d-1", "train", 'a "lost" key', ADA, 2, 7)
@@ -165,7 +162,7 @@ class Scripted:
 def test_the_model_is_told_what_was_wrong():
     model = Scripted(Answer("nonsense"), Answer(json.dumps(rounds_with(say="")), "stop"), Answer(json.dumps(script())))
     written = write_script(PLAN, model, [], 3, 40)
-    assert written.script["title"] == "Keys" and written.reason is None and len(written.answers) == 3
+    assert written.value["title"] == "Keys" and written.reason is None and len(written.answers) == 3
     messages, seed = model.asked[2]
     assert [m["role"] for m in messages] == ["system", "user", "assistant", "user"] and seed == 9
     assert messages[2]["content"] == json.dumps(rounds_with(say=""))
@@ -176,7 +173,7 @@ def test_the_model_is_told_what_was_wrong():
 def test_a_model_that_never_learns_is_given_up():
     model = Scripted(Answer("no"), Answer(json.dumps(script()), finish="length"))
     written = write_script(PLAN, model, [], 2, 40)
-    assert written.script is None and "cut off" in written.reason
+    assert written.value is None and "cut off" in written.reason
     assert [answer.text for answer in written.answers] == ["no", json.dumps(script())]
 
 

@@ -40,15 +40,15 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...files.text_files import read_text
 from ...media_files import Found, files_below, find_media, names_below, tell_left_out, way_out
-from ..manifests import BadRow
-from .table_files import table_rows
+from ..manifests import BadRow, table_rows
 
 _SUFFIXES = (".bvh", ".npz")
+_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # as the data sets call them
 
 
 def is_motion_folder(source: Path) -> bool:
@@ -85,28 +85,33 @@ def _neither(found: Found) -> list[Path]:
     return [path for path in found.others if path not in captions]
 
 
-_SPLIT_FILES = {"train": "train", "val": "validation", "test": "test"}
-
-
 def names_in(folder: Path, suffix: str) -> list[str]:
     """Sorted names, without their suffix, of a folder's files; of a large source nothing else is held in memory."""
     with os.scandir(folder) as entries:
-        return sorted(
-            e.name[: len(e.name) - len(suffix)]
-            for e in entries
-            if e.name.lower().endswith(suffix) and e.name[0] != "."
-        )
+        names = (e.name for e in entries if e.name.lower().endswith(suffix) and e.name[0] != ".")
+        return sorted(name[: len(name) - len(suffix)] for name in names)
 
 
-def listed_splits(folder: Path) -> dict[str, str] | None:
-    """Id -> split of a folder's `train.txt`, `val.txt` and `test.txt` (one id a line), None when there is none."""
-    found = {
-        name: split
-        for file, split in _SPLIT_FILES.items()
-        if (folder / f"{file}.txt").is_file()
-        for name in text_lines(folder / f"{file}.txt")
-    }
-    return found or None
+def _rows_of(names: list[str], read: Callable[[str], Iterator]) -> Iterator[dict | BadRow]:
+    """The rows of each name; a ValueError of `read` becomes a `BadRow`."""
+    for name in names:
+        try:
+            yield from read(name)
+        except ValueError as error:
+            yield BadRow(name, str(error))
+
+
+def _listed_splits(folder: Path, where: str = "") -> Callable[[str], dict]:
+    """Id -> `{"split"}` by `train.txt`, `val.txt` and `test.txt`, one id a line; `{}` where there is no file."""
+    files = {folder / f"{where}{name}.txt": split for name, split in _SPLITS.items()}
+    splits = {name: split for file, split in files.items() if file.is_file() for name in text_lines(file)}
+
+    def split_of(name: str) -> dict:
+        if splits and name not in splits:
+            raise ValueError(f"is in none of {where}train.txt, val.txt and test.txt")
+        return {"split": splits[name]} if splits else {}
+
+    return split_of
 
 
 def text_lines(path: Path) -> list[str]:
@@ -114,44 +119,35 @@ def text_lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
-_MOTIONS, _VOICES, _SPLITS = "smplxflame_30", "wave16k", "train_test_split.csv"
-_SPLIT_OF = {"train": "train", "additional": "train", "val": "validation", "test": "test"}
-
-
-def is_beat2(source: Path) -> bool:
-    """True if a folder has this layout."""
-    return (source / _MOTIONS).is_dir()
+_MOTIONS, _VOICES, _TYPES = "smplxflame_30", "wave16k", "train_test_split.csv"
 
 
 def read_beat2(source: Path, kind: str) -> Iterator[dict | BadRow]:
     """Rows of kind motion or speech, sorted by id."""
-    splits = None
-    if (source / _SPLITS).is_file():
-        found = [row for _, row in table_rows(source / _SPLITS, ",") if not isinstance(row, BadRow)]
-        splits = {row.get("id"): row.get("type") for row in found}
     folder, suffix = (_MOTIONS, ".npz") if kind == "motion" else (_VOICES, ".wav")
     if not (source / folder).is_dir():
         yield BadRow(folder, f"{source} has no folder {folder}, which holds the {kind} of BEAT2")
         return
-    for name in names_in(source / folder, suffix):
+    types, split_of = None, {"train": "train", "additional": "train", **_SPLITS}
+    if (source / _TYPES).is_file():
+        listed = (row for _, row in table_rows(source / _TYPES, ",") if not isinstance(row, BadRow))
+        types = {row.get("id"): row.get("type") for row in listed}
+
+    def read(name: str) -> Iterator[dict]:
         row = {"id": name, "source": name}
-        if splits is not None:
-            if splits.get(name) not in _SPLIT_OF:
-                yield BadRow(name, f"is of type {splits.get(name)!r} in {_SPLITS}, expected {', '.join(_SPLIT_OF)}")
-                continue
-            row["split"] = _SPLIT_OF[splits[name]]
-        try:
-            words, file = _words(source, name), f"{folder}/{name}{suffix}"
-        except ValueError as error:
-            yield BadRow(name, str(error))
-            continue
+        if types is not None:
+            if types.get(name) not in split_of:
+                raise ValueError(f"is of type {types.get(name)!r} in {_TYPES}, expected {', '.join(split_of)}")
+            row["split"] = split_of[types[name]]
+        words, file = _words(source, name), f"{folder}/{name}{suffix}"
         if kind == "motion":
             yield {**row, "motion": file, "text": [f"a person talks: {words}"] if words else []}
         elif words is None:
-            yield BadRow(name, f"has no words; expected textgrid/{name}.TextGrid or text/{name}.txt")
+            raise ValueError(f"has no words; expected textgrid/{name}.TextGrid or text/{name}.txt")
         else:
-            speaker = "_".join(name.split("_")[:2])
-            yield {**row, "turns": [{"text": words, "audio": file, "speaker": speaker}]}
+            yield {**row, "turns": [{"text": words, "audio": file, "speaker": "_".join(name.split("_")[:2])}]}
+
+    yield from _rows_of(names_in(source / folder, suffix), read)
 
 
 def _words(source: Path, name: str) -> str | None:
@@ -205,28 +201,22 @@ def is_inter_x(source: Path) -> bool:
 
 def read_inter_x(source: Path, kind: str) -> Iterator[dict | BadRow]:
     """Rows of kind motion, pair by pair."""
-    splits = listed_splits(source / "splits")
-    for name in names_in(source / "motions", ""):
-        folder = source / "motions" / name
-        if not folder.is_dir():
-            continue
-        if splits is not None and name not in splits:
-            yield BadRow(name, "is in none of splits/train.txt, val.txt and test.txt")
-            continue
-        files = {person: _file(folder, person) for person in _PEOPLE}
+    split_of = _listed_splits(source, "splits/")
+
+    def read(name: str) -> Iterator[dict]:
+        split = split_of(name)
+        files = {person: _file(source / "motions" / name, person) for person in _PEOPLE}
         if not any(files.values()):
-            yield BadRow(name, f"motions/{name} has neither P1 nor P2 as .npz or .bvh")
+            raise ValueError(f"motions/{name} has neither P1 nor P2 as .npz or .bvh")
         texts = source / "texts" / f"{name}.txt"
-        try:
-            text = text_lines(texts) if texts.is_file() else []
-        except ValueError as error:
-            yield BadRow(name, str(error))
-            continue
+        text = text_lines(texts) if texts.is_file() else []
         for person, partner in (_PEOPLE, _PEOPLE[::-1]):
             if files[person]:
                 row = {"id": f"{name}_{person}", "motion": files[person].relative_to(source).as_posix(), "text": text}
-                row |= {"partner_id": f"{name}_{partner}", "source": name}
-                yield row if splits is None else {**row, "split": splits[name]}
+                yield {**row, "partner_id": f"{name}_{partner}", "source": name, **split}
+
+    folders = [name for name in names_in(source / "motions", "") if (source / "motions" / name).is_dir()]
+    yield from _rows_of(folders, read)
 
 
 def _file(folder: Path, person: str) -> Path | None:
@@ -243,24 +233,16 @@ def is_humanml3d(source: Path) -> bool:
 
 def read_humanml3d_folder(source: Path, kind: str) -> Iterator[dict | BadRow]:
     """Rows of kind motion, sorted by id."""
-    splits = listed_splits(source)
-    for name in names_in(source / "texts", ".txt"):
-        if splits is not None and name not in splits:
-            yield BadRow(name, "is in none of train.txt, val.txt and test.txt")
-            continue
+    split_of = _listed_splits(source)
+
+    def read(name: str) -> Iterator[dict | BadRow]:
+        split = split_of(name)
         motion = next((f"{f}/{name}{s}" for f, s in _PLACES if (source / f / f"{name}{s}").is_file()), None)
         if motion is None:
-            yield BadRow(
-                name, f"texts/{name}.txt has no motion; expected new_joint_vecs/{name}.npy or motions/{name}.*"
-            )
-            continue
+            places = f"new_joint_vecs/{name}.npy or motions/{name}.*"
+            raise ValueError(f"texts/{name}.txt has no motion; expected {places}")
         pieces: dict[tuple[float, float], list[str]] = {}
-        try:
-            lines = text_lines(source / "texts" / f"{name}.txt")
-        except ValueError as error:
-            yield BadRow(name, str(error))
-            continue
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(text_lines(source / "texts" / f"{name}.txt"), 1):
             try:
                 text, piece = _caption(line)
             except ValueError as error:
@@ -268,12 +250,14 @@ def read_humanml3d_folder(source: Path, kind: str) -> Iterator[dict | BadRow]:
             else:
                 pieces.setdefault(piece, []).append(text)
         if not pieces:
-            yield BadRow(name, f"texts/{name}.txt holds no caption")
+            raise ValueError(f"texts/{name}.txt holds no caption")
         for (start, end), texts in sorted(pieces.items()):
             row = {"id": name, "motion": motion, "text": texts, "source": re.sub(r"^M(?=\d)", "", name)}
             if end:
                 row |= {"id": f"{name}@{start:g}-{end:g}", "start": start, "end": end}
-            yield row if splits is None else {**row, "split": splits[name]}
+            yield row | split
+
+    yield from _rows_of(names_in(source / "texts", ".txt"), read)
 
 
 def _caption(line: str) -> tuple[str, tuple[float, float]]:
