@@ -18,8 +18,7 @@ from ..processing.files.atomic_write import atomic_write
 from ..processing.files.folder_or_hub import hub_id, model_source
 from ..processing.files.output_folder import atomic_folder
 from .card_facts import card_of_folder
-from .push_plan import CODEC_TYPES, read_json
-from .push_refusals import refusals
+from .repository_files import CODECS, read_json, refusals
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def export_checkpoint(
     source = model_source("checkpoint", source)
     config = AutoConfig.from_pretrained(source)
     with atomic_folder(output) as folder:
-        if config.model_type in CODEC_TYPES:
+        if config.model_type in CODECS:
             AutoModel.from_pretrained(source, dtype=dtype).save_pretrained(folder, max_shard_size=max_shard_size)
         else:
             _write_checkpoint(source, folder, max_shard_size, dtype)
