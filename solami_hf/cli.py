@@ -13,31 +13,16 @@ from solami_hf.command_line import run_command
 COMMANDS = {
     "demo": ("demo.command:main", "the whole road on small real data, ending in a report page"),
     "prepare": ("processing.prepare:main", "raw motion, speech or chat folders to token datasets"),
-    "convert": (
-        "processing.convert_command:main",
-        "the original's checkpoints, and motion files between formats",
-    ),
+    "convert": ("processing.convert_command:main", "the original's checkpoints, and motion files between formats"),
     "init": ("training.init:main", "a language model and the codecs to one folder to train"),
-    "add-voice": (
-        "processing.add_voice:main",
-        "add a voice to a checkpoint, from 3 to 10 s of speech",
-    ),
-    "train-motion-vq": (
-        "training.motion_vq.train_motion_vq:main",
-        "train the body, hand and transform tokenizers",
-    ),
+    "add-voice": ("processing.add_voice:main", "add a voice to a checkpoint, from 3 to 10 s of speech"),
+    "train-motion-vq": ("training.motion_vq.train_motion_vq:main", "train the body, hand and transform tokenizers"),
     "train-speech-codec": ("training.speech.train_speech_codec:main", "train the speech codec"),
-    "train-soundstorm": (
-        "training.soundstorm.train_soundstorm:main",
-        "train the acoustic model on a codec's codes",
-    ),
+    "train-soundstorm": ("training.soundstorm.train_soundstorm:main", "train the acoustic model on a codec's codes"),
     "pretrain": ("training.pretrain:main", "align motion, speech and text on six tasks"),
     "sft": ("training.sft:main", "tune on multi-turn conversations with characters"),
     "merge": ("training.merge:main", "a LoRA adapter and its base to one folder"),
-    "generate": (
-        "generation.folder.generate:main",
-        "answers to many files or dialogues, as a results folder",
-    ),
+    "generate": ("generation.folder.generate:main", "answers to many files or dialogues, as a results folder"),
     "chat": ("generation.chat:main", "talk to a character with wav and motion files"),
     "evaluate": ("metrics.evaluation.command:main", "figures, sanity rows and controls of such answers"),
     "export": ("hub_cards.export:main", "a checkpoint, codec or adapter to a folder for the Hub"),
@@ -48,16 +33,12 @@ COMMANDS = {
 
 def usage() -> str:
     """The help text: one line a command."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"  {name:<{max(map(len, COMMANDS))}}  {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: solami [-h] [--version] <command> [--config recipe.yaml] [options]",
-            "",
-            "commands:",
+            "usage: solami [-h] [--version] <command> [--config recipe.yaml] [options]\n\ncommands:",
             *lines,
-            "",
-            "`solami <command> --help` lists a command's options. SOLAMI_DEBUG=1 shows tracebacks and all logs.",
+            "\n`solami <command> --help` lists a command's options. SOLAMI_DEBUG=1 shows tracebacks and all logs.",
         ]
     )
 

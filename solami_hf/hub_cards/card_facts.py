@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +11,8 @@ from safetensors import safe_open
 
 from ..processing.files.folder_or_hub import hub_id
 from .cards import model_card
+from .repository_files import CODECS, read_json
 
-_KINDS = {
-    "solami_motion_vq": "motion_codec",
-    "solami_speech_codec": "speech_codec",
-    "solami_soundstorm": "acoustic_model",
-}
 _ANSWERS = {"motion_speech": "motion and speech", "text_motion_speech": "text, then motion and speech"}
 _MOTION = "SMPL-X without face, {:g} frames a second"
 _SPEECH = "mono, {:g} kHz"
@@ -36,26 +31,15 @@ def card_of_folder(folder: str | Path, model_id: str | None = None, **sections: 
         ValueError: see `model_card`; or a file that is no JSON.
     """
     folder = Path(folder)
-    config, adapter = _json(folder / "config.json"), _json(folder / "adapter_config.json")
+    config, adapter = read_json(folder / "config.json"), read_json(folder / "adapter_config.json")
     if adapter and not config:
         kind, found = "adapter", _adapter(adapter)
     else:
-        kind = _KINDS.get(config.get("model_type", ""), "model")
+        kind = CODECS.get(config.get("model_type"), "model")
         found = _READERS[kind](folder, config)
-    found["facts"]["weights"] = _weights(folder)
-    name = model_id or folder.resolve().name
-    found["facts"] = {key: value for key, value in found["facts"].items() if value not in (None, "", [])}
-    return model_card(name, kind=kind, **{**found, **sections})
-
-
-def _json(path: Path) -> dict:
-    """A JSON file, empty where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); save the model again") from None
+    facts = {**found["facts"], "weights": _weights(folder)}
+    found["facts"] = {name: value for name, value in facts.items() if value not in (None, "", [])}
+    return model_card(model_id or folder.resolve().name, kind=kind, **{**found, **sections})
 
 
 def _weights(folder: Path) -> str:
@@ -87,7 +71,7 @@ def _model(folder: Path, config: Mapping) -> dict:
     order = ", in chunks of equal time" if interleaved else ""
     if sizes and answer:
         rows.append(("answers", _ANSWERS.get(answer, answer) + order, "of the same formats", "", ""))
-    processor = _json(folder / "processor_config.json")
+    processor = read_json(folder / "processor_config.json")
     facts = {
         "architecture": (config.get("architectures") or [None])[0],
         "answer format": f"`{answer}`{order}" if answer else None,
@@ -97,7 +81,7 @@ def _model(folder: Path, config: Mapping) -> dict:
         "vocabulary": config.get("vocab_size"),
         "levels of speech codes": levels if levels > 1 else None,
         "characters": ", ".join(known["name"] for known in (processor.get("characters") or {}).values()),
-        "voices": ", ".join(sorted(_json(folder / "voices" / "voices.json"))),
+        "voices": ", ".join(sorted(read_json(folder / "voices" / "voices.json"))),
     }
     return {"modalities": rows, "facts": facts, "codecs": _codecs(folder, config.get("codecs") or {})}
 
@@ -105,9 +89,8 @@ def _model(folder: Path, config: Mapping) -> dict:
 def _codecs(folder: Path, fingerprints: Mapping[str, str]) -> dict[str, str]:
     """Codec -> what it is and its fingerprint; they lie in subfolders, so this repository's revision is theirs."""
     found = {}
-    for name in ("motion_codec", "speech_codec", "acoustic_model"):
-        config = _json(folder / name / "config.json")
-        if config:
+    for name in CODECS.values():
+        if config := read_json(folder / name / "config.json"):
             fingerprint = fingerprints.get(name.removesuffix("_codec"))
             marked = f", fingerprint `{fingerprint}`" if fingerprint else ""
             found[name.replace("_", " ")] = f"`{name}/` of the same revision, {config.get('model_type')}{marked}"
@@ -127,9 +110,8 @@ def _motion_codec(folder: Path, _) -> dict:
     config = SolamiMotionVQConfig.from_pretrained(folder)
     form, sizes = _MOTION.format(config.fps), config.modality_sizes
     rows = [("both ways", part, form, config.frame_rate, sizes[part]) for part in config.parts]
-    rows.append(
-        ("both ways", "place and facing", "of one person, as another sees it", "1 a motion", config.transform_code_num)
-    )
+    place = ("place and facing", "of one person, as another sees it", "1 a motion", config.transform_code_num)
+    rows.append(("both ways", *place))
     parts = " and ".join(config.parts)
     facts = {
         "quantizer": {"ema": "codebooks of moving averages", "fsq": "finite scalar quantization"}[config.quantizer],
@@ -178,12 +160,11 @@ def _acoustic_model(folder: Path, _) -> dict:
 
 def _adapter(config: Mapping) -> dict:
     base, targets = config.get("base_model_name_or_path"), config.get("target_modules")
-    kept = config.get("modules_to_save") or []
     facts = {
         "method": config.get("peft_type"),
         "rank, alpha": f"{config['r']}, {config.get('lora_alpha')}" if config.get("r") else None,
         "layers": ", ".join(sorted(targets)) if isinstance(targets, list) else targets,
-        "trained whole": ", ".join(kept),
+        "trained whole": ", ".join(config.get("modules_to_save") or []),
         "rows of new tokens": "trained" if config.get("trainable_token_indices") else None,
         "of the base at revision": config.get("revision"),
     }

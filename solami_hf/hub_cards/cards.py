@@ -67,10 +67,9 @@ def _rows(table: Mapping[str, Any] | None, name: str) -> list[tuple[str, str]]:
     return [(_shown(key), _shown(value)) for key, value in (table or {}).items()]
 
 
-def _check_id(identifier: str, name: str) -> str:
+def _check_id(identifier: str, name: str) -> None:
     if not isinstance(identifier, str) or not identifier.strip():
         raise ValueError(f"`{name}` is {identifier!r}, expected a Hub id such as 'org/solami' or a folder's name")
-    return identifier
 
 
 def model_card(
@@ -105,7 +104,7 @@ def model_card(
         codecs: codec to id, revision and fingerprint.
         data: name to value, what it was trained on.
         training: name to value, how it was trained (steps, seconds, hardware, ...).
-        plot: name of an image of the loss beside the card, see `loss_plot.write_loss_plot`.
+        plot: name of an image of the loss beside the card, see `write_loss_plot`.
         results: metric name to measured number; also written as machine-readable results when `evaluated_on` is given.
         evaluated_on: the data that `results` were measured on.
         eval_results: measured results that name their own data, as `solami evaluate` gives them.
@@ -125,7 +124,7 @@ def model_card(
         raise ValueError(f"`kind` is {kind!r}, expected one of: {', '.join(_MODEL_KINDS)}")
     tags, library, task = _MODEL_KINDS[kind]
     title = model_id.rsplit("/", 1)[-1]
-    measured = [_apart(result) for result in _measured(results or {}, evaluated_on, task) + list(eval_results)]
+    measured = [_apart(result) for result in [*_measured(results or {}, evaluated_on, task), *eval_results]]
     head = ModelCardData(
         language=language,
         license=license,
@@ -136,14 +135,16 @@ def model_card(
         **({"base_model_relation": "adapter"} if kind == "adapter" and base_model else {}),
         **({"eval_results": measured, "model_name": title} if measured else {}),
     )
-    pairs = {"What it is": (facts, "facts"), "Codecs": (codecs, "codecs"), "Training data": (data, "data")}
-    pairs["Training"] = (training, "training")
-    tables = [_Table(name, ("", ""), _rows(*pair)) for name, pair in pairs.items()]
-    heads = ("", "what", "format", "codes a second", "codes")
-    tables.insert(0, _Table("What it reads and writes", heads, [[_shown(v) for v in row] for row in modalities]))
-    note = "Codes mean something only to the codecs that made them."
-    tables += [_evaluation(eval_results), _Table("Measured", ("metric", "value"), _rows(results, "results"))]
-    tables = [_Table(t.title, t.columns, t.rows, note) if t.title == "Codecs" else t for t in tables if t.rows]
+    formats = ("", "what", "format", "codes a second", "codes")
+    tables = [
+        _Table("What it reads and writes", formats, [[_shown(value) for value in row] for row in modalities]),
+        _Table("What it is", ("", ""), _rows(facts, "facts")),
+        _Table("Codecs", ("", ""), _rows(codecs, "codecs"), "Codes mean something only to the codecs that made them."),
+        _Table("Training data", ("", ""), _rows(data, "data")),
+        _Table("Training", ("", ""), _rows(training, "training")),
+        _evaluation(eval_results),
+        _Table("Measured", ("metric", "value"), _rows(results, "results")),
+    ]
     card = ModelCard.from_template(
         head,
         template_str=_template(f"{kind}_card.md") + _template("card_sections.md"),
@@ -151,7 +152,7 @@ def model_card(
         model_id=model_id,
         base_model=base_model,
         description=description.strip(),
-        tables=tables,
+        tables=[table for table in tables if table.rows],
         plot=plot,
         evaluated_on=evaluated_on if results else "",
         limits=[_shown(limit) for limit in limits],
@@ -258,9 +259,8 @@ def dataset_card(
             {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in files.items()]}
             for name, files in configs.items()
         ]
-    data = DatasetCardData(language=language, license=license, pretty_name=title, tags=_TAGS, **found)
     card = DatasetCard.from_template(
-        data,
+        DatasetCardData(language=language, license=license, pretty_name=title, tags=_TAGS, **found),
         template_str=_template("dataset_card.md"),
         title=title,
         description=description.strip(),
@@ -322,9 +322,12 @@ def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
 
     Held-out losses are those whose names begin with `eval_` and end with `loss`.
     """
-    names = dict.fromkeys(name for row in log for name in row if name == "loss" or _held_out(name))
-    series = {name: _points(log, name) for name in names}
-    if not any(series.values()):
+    series = {}
+    for row in log:
+        for name, value in row.items():
+            if (name == "loss" or _held_out(name)) and "step" in row and math.isfinite(value):
+                series.setdefault(name, []).append((row["step"], value))
+    if not series:
         return ""
     if find_spec("matplotlib") is None:
         logger.info("the card has no loss curves: pip install 'solami_hf[plots]' brings what draws them")
@@ -335,9 +338,8 @@ def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
     figure = Figure(figsize=(7, 3), dpi=100, layout="constrained")
     axes = FigureCanvasAgg(figure).figure.subplots()
     for name, points in series.items():
-        if points:
-            label = name.replace("eval_", "held-out ").replace("_", " ")
-            axes.plot(*zip(*points, strict=True), label=label, marker="o" if _held_out(name) else None, markersize=3)
+        label = name.replace("eval_", "held-out ").replace("_", " ")
+        axes.plot(*zip(*points, strict=True), label=label, marker="o" if _held_out(name) else None, markersize=3)
     axes.set(xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -348,8 +350,3 @@ def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
 
 def _held_out(name: str) -> bool:
     return name.startswith("eval_") and name.endswith("loss")
-
-
-def _points(log: Sequence[dict], name: str) -> list[tuple[float, float]]:
-    points = [(row["step"], row[name]) for row in log if name in row and "step" in row]
-    return [point for point in points if math.isfinite(point[1])]

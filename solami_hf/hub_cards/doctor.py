@@ -15,9 +15,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,8 +28,7 @@ from ..command_line import parse_arguments
 from ..modeling.remote_code import remote_modules
 from ..processing.files.folder_or_hub import check_source, hub_id
 from . import doctor_checks
-from .push_plan import files_of, kind_of, missing, read_json
-from .push_refusals import Finding, refusals
+from .repository_files import Finding, files_of, kind_of, missing, read_json, refusals
 
 logger = logging.getLogger(__name__)
 
@@ -70,35 +70,30 @@ def examine(
     check_source("local", source)
     folder = Path(source) if repo is None else _download(repo, revision)
     kind = kind_of(folder)
-    checks: dict[str, Callable[[], list[Finding]]] = {
-        "files": lambda: missing(folder, kind),
-        "fit to be shared": lambda: _unfit(folder),
-        **{name: _of(check, folder) for name, check in doctor_checks.CHECKS[kind].items()},
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "files": partial(missing, folder, kind),
+        "fit to be shared": partial(_unfit, folder),
+        **{name: partial(check, folder) for name, check in doctor_checks.CHECKS[kind].items()},
     }
     if kind in ("checkpoint", "codec") and examine_code:
-        checks["remote code"] = lambda: check_code(folder, trust_remote_code)
-    checks["card"] = lambda: doctor_checks.check_card(folder, kind, repo)
+        checks["remote code"] = partial(_check_code, folder, trust_remote_code)
+    checks["card"] = partial(doctor_checks.check_card, folder, kind, repo)
     return Examination(str(source), kind, {name: _careful(check) for name, check in checks.items()})
 
 
-def _unfit(folder: Path) -> list[Finding]:
+def _unfit(folder: Path) -> Iterator[Finding]:
     """Findings about files that must not be pushed, and notes on training files that stay here."""
     names = files_of(folder)
     left = [name for name in names if any(fnmatch(name, pattern) for pattern in _LEFT_BY_TRAINING)]
-    found = refusals(folder, sorted(set(names) - set(left)))
+    yield from refusals(folder, sorted(set(names) - set(left)))
     if left:
         told = f"{len(left)} files of the training, such as {left[0]}"
-        found.append(Finding(".", told, "`solami export` and `solami push` leave them out", is_note=True))
-    return found
+        yield Finding(".", told, "`solami export` and `solami push` leave them out", is_note=True)
 
 
-def _of(check: Callable[[Path], list[Finding]], folder: Path) -> Callable[[], list[Finding]]:
-    return lambda: check(folder)
-
-
-def _careful(check: Callable[[], list[Finding]]) -> list[Finding]:
+def _careful(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     try:
-        return check()
+        return list(check())
     except _FAULTS as error:
         told = " ".join(str(error).split()) or type(error).__name__
         return [Finding("all of it", f"cannot be checked: {told}", "mend that first, and examine it again")]
@@ -111,11 +106,9 @@ def _download(repo_id: str, revision: str | None) -> Path:
     for repo_type in ("model", "dataset", "space"):
         try:
             return Path(snapshot_download(repo_id, repo_type=repo_type, revision=revision))
-        except GatedRepoError:
-            raise
         except RepositoryNotFoundError as error:
-            last = error
-    raise last
+            if isinstance(error, GatedRepoError) or repo_type == "space":
+                raise
 
 
 @dataclass
@@ -170,52 +163,38 @@ if is_checkpoint:
 """
 
 
-def own_modules() -> dict[str, str]:
-    """File name -> text of all code that this version writes into checkpoints and codecs."""
-    names = ("processing.processing_solami", "modeling.solami.modeling_solami")
-    return {k: v for name in names for k, v in remote_modules(find_spec(f"solami_hf.{name}").origin).items()}
-
-
-def check_code(folder: Path, trust_remote_code: bool = False) -> list[Finding]:
+def _check_code(folder: Path, trust_remote_code: bool) -> Iterator[Finding]:
     """Compares the modules in a folder with this version's, and loads the folder by them alone.
 
     Code that differs is not run unless it is trusted: whose it is, is for the user to judge.
     """
-    ours, found, foreign = own_modules(), [], False
+    ours, foreign = {}, False
+    for name in ("processing.processing_solami", "modeling.solami.modeling_solami"):
+        ours |= remote_modules(find_spec(f"solami_hf.{name}").origin)
     for path in sorted(folder.rglob("*.py")):
-        name = str(path.relative_to(folder))
         if path.read_text(encoding="utf-8") != ours.get(path.name):
             foreign = True
             told = "differs from this version's" if path.name in ours else "is no code of solami_hf"
             remedy = "read it before you trust it; saving the processor again writes this version's code"
-            found.append(Finding(name, told, remedy, is_note=True))
-    if not list(folder.glob("*.py")):
-        return found  # told among the files
+            yield Finding(str(path.relative_to(folder)), told, remedy, is_note=True)
+    is_checkpoint = (folder / "processor_config.json").is_file()
+    if not list(folder.glob("*.py")) or not (is_checkpoint or read_json(folder / "config.json").get("auto_map")):
+        return  # told among the files
     if foreign and not trust_remote_code:
         remedy = "examine it with --trust_remote_code once you have read it"
-        return [*found, Finding("*.py", "the code was not run", remedy, is_note=True)]
-    return found + _loads(folder)
-
-
-def _loads(folder: Path) -> list[Finding]:
-    kind = "checkpoint" if (folder / "processor_config.json").is_file() else "codec"
-    if kind == "codec" and not read_json(folder / "config.json").get("auto_map"):
-        return []  # told among the files
+        yield Finding("*.py", "the code was not run", remedy, is_note=True)
+        return
     with tempfile.TemporaryDirectory() as cache:
         offline = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": cache, "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, "-c", _LOAD, str(folder.resolve()), "checkpoint" if is_checkpoint else "codec"]
         try:
             done = subprocess.run(
-                [sys.executable, "-c", _LOAD, str(folder.resolve()), kind],
-                env=os.environ | offline,
-                cwd=cache,
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS,
+                command, env=os.environ | offline, cwd=cache, capture_output=True, text=True, timeout=_SECONDS
             )
         except subprocess.TimeoutExpired:
-            return [Finding("*.py", f"loading took more than {_SECONDS} s", "try it again on an idle machine")]
-    if done.returncode == 0:
-        return []
-    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    remedy = "save model and processor again with this version of solami_hf, which writes its code anew"
-    return [Finding("*.py", f"it does not load with trust_remote_code: {last}", remedy)]
+            yield Finding("*.py", f"loading took more than {_SECONDS} s", "try it again on an idle machine")
+            return
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        remedy = "save model and processor again with this version of solami_hf, which writes its code anew"
+        yield Finding("*.py", f"it does not load with trust_remote_code: {last}", remedy)

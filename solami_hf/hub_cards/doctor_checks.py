@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from safetensors import safe_open
+
 from ..processing.files.folder_or_hub import hub_id
-from .push_plan import read_json
-from .push_refusals import Finding
+from .repository_files import KINDS, Finding, read_json
 
 _ONE_SAVE = "put back config and tokenizer of one and the same checkpoint"
 
 
-def check_vocabulary(folder: Path) -> list[Finding]:
+def check_vocabulary(folder: Path) -> Iterator[Finding]:
     """Layout of the config against the tokenizer's ids, the rows of embedding and head, and the codecs' sizes."""
     from transformers import AutoConfig, AutoTokenizer
 
@@ -23,76 +24,67 @@ def check_vocabulary(folder: Path) -> list[Finding]:
     config = AutoConfig.from_pretrained(folder)
     require_layout(config)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    ids, found = tokenizer.get_vocab(), []
+    ids = tokenizer.get_vocab()
     for name, span in config.modalities.items():
         first, last = (MODALITY_FORMATS[name].format(i) for i in (0, span["size"] - 1))
         here = (ids.get(first), ids.get(last))
         wanted = (span["first_id"], span["first_id"] + span["size"] - 1)
         if here != wanted:
             told = f"{first} to {last} are {here[0]} to {here[1]} in the tokenizer, {wanted[0]} to {wanted[1]} here"
-            found.append(Finding("config.json", f"modalities.{name}: {told}", _ONE_SAVE))
+            yield Finding("config.json", f"modalities.{name}: {told}", _ONE_SAVE)
         if MODALITY_FORMATS[name].format(span["size"]) in ids:
             told = f"modalities.{name} has {span['size']} codes, but the tokenizer has more"
-            found.append(Finding("config.json", told, _ONE_SAVE))
+            yield Finding("config.json", told, _ONE_SAVE)
     for name, text in MARKERS.items():
         if config.markers.get(name) != ids.get(text):
             told = f"markers.{name} is {config.markers.get(name)}, but the tokenizer has {text!r} as {ids.get(text)}"
-            found.append(Finding("config.json", told, _ONE_SAVE))
-    return found + _rows(folder, config, len(tokenizer)) + _ends(folder, config)
+            yield Finding("config.json", told, _ONE_SAVE)
+    yield from _weights(folder, config, len(tokenizer))
+    yield from _ends(folder, config)
 
 
-def _rows(folder: Path, config, tokens: int) -> list[Finding]:
+def _weights(folder: Path, config, tokens: int) -> Iterator[Finding]:
     """Weights against the shapes that the config asks for; the vocabulary's rows are the ones that go wrong."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    found, shapes = [], weight_shapes(folder)
     if tokens > config.vocab_size:
         told = f"vocab_size is {config.vocab_size}, but the tokenizer has {tokens} tokens"
-        found.append(Finding("config.json", told, "model.resize_token_embeddings(len(tokenizer)), and save it again"))
+        yield Finding("config.json", told, "model.resize_token_embeddings(len(tokenizer)), and save it again")
+    shapes = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, framework="numpy") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     for name, weight in model.state_dict().items():
         if name in shapes and shapes[name] != tuple(weight.shape):
             told = f"{name} has the shape {shapes[name]}, but config.json asks for {tuple(weight.shape)}"
-            found.append(Finding("model.safetensors", told, "put back weights and config of one checkpoint"))
+            yield Finding("model.safetensors", told, "put back weights and config of one checkpoint")
     tied = set(getattr(model, "all_tied_weights_keys", None) or {}) if config.tie_word_embeddings else set()
-    gone = sorted(set(model.state_dict()) - set(shapes) - tied) if config.model_type == "solami" else []
-    if gone:
+    gone = sorted(set(model.state_dict()) - set(shapes) - tied)
+    if gone and config.model_type == "solami":
         told = f"{len(gone)} weights are missing, such as {gone[0]}"
-        found.append(Finding("model.safetensors", told, "save the whole model again"))
-    return found
+        yield Finding("model.safetensors", told, "save the whole model again")
 
 
-def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the weights in a folder, from the heads of its files."""
-    from safetensors import safe_open
-
-    shapes = {}
-    for path in sorted(folder.glob("model*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-    return shapes
-
-
-def _ends(folder: Path, config) -> list[Finding]:
+def _ends(folder: Path, config) -> Iterator[Finding]:
     """Checks that generate and layout agree on the end of an answer, config and processor on its format."""
-    found, eos = [], config.markers.get("eos")
+    eos = config.markers.get("eos")
     path = folder / "generation_config.json"
     known = read_json(path).get("eos_token_id") if path.is_file() else eos
     if eos not in (known if isinstance(known, list) else [known]):
         told = f"eos_token_id is {known}, but <eos> is {eos}"
-        found.append(Finding("generation_config.json", told, f"set it to {eos}; answers would never end"))
+        yield Finding("generation_config.json", told, f"set it to {eos}; answers would never end")
     processor = read_json(folder / "processor_config.json")
     for name in ("answer_format", "interleaved", "hearing"):
         ours, theirs = getattr(config, name, None), processor.get(name)
         if theirs not in (None, ours):
             told = f"{name} is {ours}, but the processor's is {theirs}"
-            found.append(Finding("config.json", told, "set both to what the model was trained on"))
-    return found
+            yield Finding("config.json", told, "set both to what the model was trained on")
 
 
-def check_codecs(folder: Path) -> list[Finding]:
+def check_codecs(folder: Path) -> Iterator[Finding]:
     """The codecs load, have statistics, fit the layout, and are those of the training data and the voices."""
     from transformers import AutoConfig
 
@@ -103,72 +95,66 @@ def check_codecs(folder: Path) -> list[Finding]:
     config, processor = AutoConfig.from_pretrained(folder), SolamiProcessor.from_pretrained(folder)
     require_layout(config)
     motion, speech = processor.motion_codec, processor.speech_codec
-    found = _statistics(motion, "motion_codec/") + _sizes(config, motion.config, speech.config)
+    yield from _statistics(motion, "motion_codec/")
+    yield from _sizes(config, motion.config, speech.config)
     prints = {"motion": codec_fingerprint(motion), "speech": codec_fingerprint(speech)}
     for name, trained_with in (getattr(config, "codecs", None) or {}).items():
         if prints.get(name) != trained_with:
             told = f"its fingerprint is {prints.get(name)}, but the model was trained with {trained_with}"
-            found.append(Finding(f"{name}_codec/", told, "put back the codec that made the training data"))
+            yield Finding(f"{name}_codec/", told, "put back the codec that made the training data")
     for name, entry in processor.voices.entries.items():
         if entry["codec"] != prints["speech"]:
             told = f"voice {name!r} was made by the codec {entry['codec']}, the folder has {prints['speech']}"
-            found.append(Finding("voices/voices.json", told, "add it again with `solami add-voice --overwrite true`"))
+            yield Finding("voices/voices.json", told, "add it again with `solami add-voice --overwrite true`")
         processor.voices.codes(name)
     for name, character in processor.characters.items():
         if character.get("voice") not in (None, *processor.voices.names):
             told = f"character {name!r} speaks with the voice {character['voice']!r}, which is not there"
-            found.append(Finding("processor_config.json", told, "add it with `solami add-voice`"))
+            yield Finding("processor_config.json", told, "add it with `solami add-voice`")
     acoustic = processor.acoustic_model
     if acoustic is not None and acoustic.config.num_quantizers != speech.config.num_quantizers:
         told = f"makes {acoustic.config.num_quantizers} levels, the speech codec has {speech.config.num_quantizers}"
-        found.append(Finding("acoustic_model/", told, "train one on this codec with `solami train-soundstorm`"))
-    return found
+        yield Finding("acoustic_model/", told, "train one on this codec with `solami train-soundstorm`")
 
 
-def _sizes(config, motion, speech) -> list[Finding]:
-    sizes = {**motion.modality_sizes, "speech": speech.lm_levels * speech.codebook_size}
-    found = []
-    for name, size in sizes.items():
+def _sizes(config, motion, speech) -> Iterator[Finding]:
+    for name, size in {**motion.modality_sizes, "speech": speech.lm_levels * speech.codebook_size}.items():
         span = config.modalities.get(name, {}).get("size", 0)
         # A tokenizer may have more speech tokens than the codec has codes, as AnyGPT's has.
         if span < size or (span > size and name != "speech"):
             told = f"modalities.{name} has {span} codes, but the codec has {size}"
-            found.append(Finding("config.json", told, "put back the codec that the model was trained with"))
+            yield Finding("config.json", told, "put back the codec that the model was trained with")
     rates = {"fps": (config.fps, motion.fps), "sampling_rate": (config.sampling_rate, speech.sampling_rate)}
     rates["speech_levels"] = (config.speech_levels, speech.lm_levels)
     for name, (ours, theirs) in rates.items():
         if ours != theirs:
-            told = f"{name} is {ours}, but the codec's is {theirs}"
-            found.append(Finding("config.json", told, f"set it to {theirs}"))
-    return found
+            yield Finding("config.json", f"{name} is {ours}, but the codec's is {theirs}", f"set it to {theirs}")
 
 
-def check_codec(folder: Path) -> list[Finding]:
+def check_codec(folder: Path) -> Iterator[Finding]:
     """A codec on its own loads, and has statistics where it needs them."""
     from transformers import AutoModel
 
     codec = AutoModel.from_pretrained(folder)
-    return _statistics(codec, "") if codec.config.model_type == "solami_motion_vq" else []
+    if codec.config.model_type == "solami_motion_vq":
+        yield from _statistics(codec, "")
 
 
-def _statistics(codec, inside: str) -> list[Finding]:
+def _statistics(codec, inside: str) -> Iterator[Finding]:
     """Mean and spread that a motion codec normalises by: there, finite, and not those of one that was given none."""
-    import torch
-
-    found, where = [], f"{inside}model.safetensors"
     remedy = "train it with `solami train-motion-vq`, or convert it with its mean and std files"
     for part in ("", "transform_"):
         mean, std = getattr(codec, f"{part}mean"), getattr(codec, f"{part}std")
-        if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
-            found.append(Finding(where, f"{part}mean or {part}std is not finite or not positive", remedy))
+        if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+            told = f"{part}mean or {part}std is not finite or not positive"
+            yield Finding(f"{inside}model.safetensors", told, remedy)
         elif (mean == 0).all() and (std == 1).all():
             told = f"{part}mean is all 0 and {part}std all 1: it was given no statistics"
             # The original's transform tokenizer has none.
-            found.append(Finding(where, told, remedy, is_note=bool(part)))
-    return found
+            yield Finding(f"{inside}model.safetensors", told, remedy, is_note=bool(part))
 
 
-def check_template(folder: Path) -> list[Finding]:
+def check_template(folder: Path) -> Iterator[Finding]:
     """The chat template gives the ids that the processor renders, and marks what is trained on."""
     from ..processing.processing_solami import SolamiProcessor
 
@@ -189,100 +175,93 @@ def check_template(folder: Path) -> list[Finding]:
     remedy = "delete chat_template.jinja and save the processor again, or train with this template"
     for name, what in (("input_ids", "ids"), ("assistant_masks", "spans to train on")):
         if list(ours[name][0]) != list(theirs[name][0]):
-            return [Finding("chat_template.jinja", f"it gives other {what} than the processor renders", remedy)]
-    return []
+            yield Finding("chat_template.jinja", f"it gives other {what} than the processor renders", remedy)
+            return
 
 
-def check_card(folder: Path, kind: str, repo_id: str | None = None) -> list[Finding]:
+def check_card(folder: Path, kind: str, repo_id: str | None = None) -> Iterator[Finding]:
     """The card's head is read by the Hub, and says a licence; nothing of a template is left in it."""
     import yaml
     from huggingface_hub import RepoCard
 
     path = folder / "README.md"
     if not path.is_file():
-        return []  # told among the files
-    text, found = path.read_text(encoding="utf-8"), []
+        return  # told among the files
+    text = path.read_text(encoding="utf-8")
     try:
         data = RepoCard(text, ignore_metadata_errors=False).data.to_dict()
     except (ValueError, yaml.YAMLError) as error:
-        return [Finding("README.md", f"its head is not what the Hub reads ({error})", "write it as YAML between ---")]
+        yield Finding("README.md", f"its head is not what the Hub reads ({error})", "write it as YAML between ---")
+        return
     if leftover := re.search(r"\{\{.*?\}\}|\{%.*?%\}|\bTODO\b|\[More Information Needed\]", text):
-        found.append(Finding("README.md", f"holds {leftover[0]!r}", "fill it in, or take the line out"))
+        yield Finding("README.md", f"holds {leftover[0]!r}", "fill it in, or take the line out")
     if not data.get("license"):
         remedy = "add `license:` to its head; it must allow what codecs, base and data allow"
-        found.append(Finding("README.md", "names no licence", remedy, is_note=True))
+        yield Finding("README.md", "names no licence", remedy, is_note=True)
     if kind == "adapter" and not data.get("base_model"):
-        found.append(Finding("README.md", "names no base_model", "add `base_model: OWNER/NAME` to its head"))
+        yield Finding("README.md", "names no base_model", "add `base_model: OWNER/NAME` to its head")
     if repo_id is not None:
         try:
-            RepoCard(text).validate(repo_type={"dataset": "dataset", "metric": "space"}.get(kind, "model"))
+            RepoCard(text).validate(repo_type=KINDS[kind])
         except ValueError as error:
-            found.append(Finding("README.md", f"the Hub refuses its head: {error}", "change that field"))
-    return found
+            yield Finding("README.md", f"the Hub refuses its head: {error}", "change that field")
 
 
-def check_adapter(folder: Path) -> list[Finding]:
+def check_adapter(folder: Path) -> Iterator[Finding]:
     """An adapter names a base that others have, and its weights are there."""
-    from safetensors import safe_open
-
-    config = read_json(folder / "adapter_config.json")
-    base, found = config.get("base_model_name_or_path"), []
+    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
     if hub_id(base or "") is None:
         told = f"base_model_name_or_path is {base!r}, which others do not have"
-        found.append(Finding("adapter_config.json", told, "push it with --base OWNER/NAME"))
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        yield Finding("adapter_config.json", told, "push it with --base OWNER/NAME")
+    with safe_open(folder / "adapter_model.safetensors", framework="numpy") as file:
         if not list(file.keys()):
-            found.append(Finding("adapter_model.safetensors", "it is empty", "save the adapter again"))
-    return found
+            yield Finding("adapter_model.safetensors", "it is empty", "save the adapter again")
 
 
-def check_dataset(folder: Path) -> list[Finding]:
+def check_dataset(folder: Path) -> Iterator[Finding]:
     """Checks the card's configs and codecs against the files and their columns."""
     import pyarrow.parquet as pq
 
     from ..processing.datasets.token_dataset import CODECS_OF, SCHEMAS, card_data
 
     if not (folder / "README.md").is_file():
-        return []
-    data, found = card_data(folder), []
+        return  # told among the files
+    data = card_data(folder)
     configs = {entry["config_name"]: entry["data_files"] for entry in data.get("configs") or []}
     if not configs:
         told = "names no configs, so load_dataset may mix its files"
-        return [Finding("README.md", told, "`solami prepare` writes it")]
+        yield Finding("README.md", told, "`solami prepare` writes it")
     for config, entries in configs.items():
         for entry in entries:
             files = sorted(folder.glob(entry["path"]))
             if not files:
                 told = f"config {config}, split {entry['split']}: there is no {entry['path']}"
-                found.append(Finding("README.md", told, f"run `solami prepare {config}` again"))
+                yield Finding("README.md", told, f"run `solami prepare {config}` again")
             for path in files if config in SCHEMAS else ():
                 if gone := set(SCHEMAS[config]) - set(pq.read_schema(path).names):
                     name = str(path.relative_to(folder))
-                    found.append(Finding(name, f"lacks the columns {sorted(gone)}", "prepare it again"))
+                    yield Finding(name, f"lacks the columns {sorted(gone)}", "prepare it again")
         if lost := set(CODECS_OF.get(config, ())) - set(data.get("codecs") or {}):
             told = f"does not say which {' and '.join(sorted(lost))} codec made the codes of {config}"
-            found.append(Finding("README.md", told, "`solami prepare` writes `codecs:`; codes mean nothing without"))
-    return found
+            yield Finding("README.md", told, "`solami prepare` writes `codecs:`; codes mean nothing without")
 
 
-def check_metric(folder: Path) -> list[Finding]:
+def check_metric(folder: Path) -> Iterator[Finding]:
     """The module that `evaluate` loads is there, has the folder's name, and imports no neighbour that is missing."""
     card = folder / "README.md"
     modules = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.py") if path.name != "app.py"}
     if not any("evaluate" in text and "_info" in text for text in modules.values()):
-        return [Finding("*.py", "no module of evaluate is here", "push it with `solami push metric`")]
-    found = []
+        yield Finding("*.py", "no module of evaluate is here", "push it with `solami push metric`")
+        return
     for name, text in modules.items():
         for needed in re.findall(r"^\s*from \.(\w+) import", text, re.MULTILINE):
             if f"{needed}.py" not in modules:
-                told = f"imports {needed}.py, which is missing"
-                found.append(Finding(name, told, "push it with `solami push metric`"))
+                yield Finding(name, f"imports {needed}.py, which is missing", "push it with `solami push metric`")
     if card.is_file() and "sdk: gradio" not in card.read_text(encoding="utf-8"):
-        found.append(Finding("README.md", "is no card of a Space", "add `sdk: gradio` and `app_file: app.py`"))
-    return found
+        yield Finding("README.md", "is no card of a Space", "add `sdk: gradio` and `app_file: app.py`")
 
 
-CHECKS: dict[str, dict[str, Callable[[Path], list[Finding]]]] = {
+CHECKS: dict[str, dict[str, Callable[[Path], Iterator[Finding]]]] = {
     "checkpoint": {"vocabulary": check_vocabulary, "codecs": check_codecs, "chat template": check_template},
     "codec": {"codec": check_codec},
     "adapter": {"adapter": check_adapter},

@@ -13,13 +13,13 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from huggingface_hub import metadata_load, metadata_save
+
 from ..command_line import parse_arguments
-from ..processing.files.atomic_write import atomic_write
 from ..processing.files.folder_or_hub import hub_id, model_source
 from ..processing.files.output_folder import atomic_folder
 from .card_facts import card_of_folder
-from .push_plan import CODEC_TYPES, read_json
-from .push_refusals import refusals
+from .repository_files import CODECS, read_json, refusals
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def export_checkpoint(
     source = model_source("checkpoint", source)
     config = AutoConfig.from_pretrained(source)
     with atomic_folder(output) as folder:
-        if config.model_type in CODEC_TYPES:
+        if config.model_type in CODECS:
             AutoModel.from_pretrained(source, dtype=dtype).save_pretrained(folder, max_shard_size=max_shard_size)
         else:
             _write_checkpoint(source, folder, max_shard_size, dtype)
@@ -104,9 +104,9 @@ def _complete(source: str | Path, folder: Path, model_id: str | None) -> None:
         text, title = card.read_text(encoding="utf-8"), model_id.rsplit("/", 1)[-1]
         for line in ("\n# {}\n", "\n- name: {}\n"):
             text = text.replace(line.format(name), line.format(title), 1)
-        _write_text(card, text.replace(f'"{name}"', f'"{model_id}"'))
+        card.write_text(text.replace(f'"{name}"', f'"{model_id}"'), encoding="utf-8")
     if not card.is_file():
-        _write_text(card, card_of_folder(folder, model_id or name))
+        card.write_text(card_of_folder(folder, model_id or name), encoding="utf-8")
 
 
 def export_adapter(
@@ -124,7 +124,8 @@ def export_adapter(
         FileNotFoundError: no adapter there. FileExistsError: there is something at `output`.
         ValueError: the base is a folder, or the weights are a pickle.
     """
-    found = next((path for path in (Path(source), Path(source) / "adapter") if _is_adapter(path)), None)
+    folders = (Path(source), Path(source) / "adapter")
+    found = next((path for path in folders if (path / "adapter_config.json").is_file()), None)
     if found is None:
         raise FileNotFoundError(f"there is no adapter_config.json in {source} or in its folder adapter/")
     config = read_json(found / "adapter_config.json")
@@ -135,31 +136,14 @@ def export_adapter(
     if not (found / "adapter_model.safetensors").is_file():
         raise ValueError(f"{found} has no adapter_model.safetensors; save the adapter with PEFT's save_pretrained")
     with atomic_folder(output) as folder:
-        _write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        (folder / "adapter_config.json").write_text(text, encoding="utf-8")
         shutil.copyfile(found / "adapter_model.safetensors", folder / "adapter_model.safetensors")
         _complete(found, folder, model_id)
-        _name_base(folder / "README.md", base, model_id or found.resolve().name)
-
-
-def _name_base(card: Path, base: str, name: str) -> None:
-    """Puts the base's id into an adapter's card; an empty form, as PEFT leaves it, becomes a card of ours."""
-    from huggingface_hub import ModelCard
-
-    if "[More Information Needed]" in card.read_text(encoding="utf-8"):
-        _write_text(card, card_of_folder(card.parent, name))
-        return
-    known = ModelCard.load(card)
-    known.data.base_model = base
-    _write_text(card, str(known))
-
-
-def _is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file()
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        card = folder / "README.md"
+        if "[More Information Needed]" in card.read_text(encoding="utf-8"):  # the empty form that PEFT leaves
+            card.write_text(card_of_folder(folder, model_id or found.resolve().name), encoding="utf-8")
+        metadata_save(card, {**(metadata_load(card) or {}), "base_model": base})
 
 
 @dataclass
@@ -177,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami export`; returns the exit code."""
     (args,) = parse_arguments([ExportArguments], argv, "solami export", words=["source", "output"])
     folder = Path(args.source)
-    if _is_adapter(folder) and not (folder / "config.json").is_file():
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         export_adapter(args.source, args.output, args.base)
     else:
         export_checkpoint(args.source, args.output, max_shard_size=args.max_shard_size, dtype=args.dtype)

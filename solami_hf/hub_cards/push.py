@@ -7,7 +7,7 @@
 
 New repositories are private unless `--public`. What is there already is not sent again, so a push that broke off is
 simply repeated, and one that changes nothing makes no commit. Before anything is sent the files are looked through for
-what must not leave this machine, see `push_refusals.py`.
+what must not leave this machine, see `repository_files.py`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
+
+from tqdm import tqdm
 
 from ..command_line import parse_arguments
 from ..processing.files.folder_or_hub import push_target, require_login
 from ..processing.files.output_folder import writing_to
 from ..processing.files.processes import is_first_process
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint
-from .push_plan import KINDS, files_of, kind_of, missing, size_text
-from .push_refusals import Finding, refusals
+from .repository_files import KINDS, Finding, files_of, kind_of, missing, refusals
 
 logger = logging.getLogger(__name__)
 
 # What an earlier push may have left beside the files of this one, and would be loaded with them.
-_PARTS = ("*.safetensors", "*.safetensors.index.json", "*.parquet")
+_PARTS = (".safetensors", ".safetensors.index.json", ".parquet")
 _STAGED = "solami-push-"
 _PATIENCE = (2, 10)  # seconds before each further try
 # By name, as cli.py names commands: metrics stand above this package.
@@ -72,11 +72,13 @@ def main(argv: list[str] | None = None) -> int:
     (args,) = parse_arguments([PushArguments], argv, "solami push", words=["kind", "path", "repo_id"])
     args.repo_id = push_target("repo_id", args.repo_id)
     with _staged(args) as folder:
-        found = _look_through(folder, args)
+        wrong = _look_through(folder, args.repo_id)
         if args.dry_run:
             logger.info("dry run: nothing was sent to %s", args.repo_id)
-            return 1 if any(not finding.is_note for finding in found) else 0
-        _refuse(found, args.path)
+            return 1 if wrong else 0
+        if wrong:
+            more = f" (and {len(wrong) - 1} more, see above)" if len(wrong) > 1 else ""
+            raise ValueError(f"{args.path} is not pushed. {wrong[0]}{more}")
         done = push_folder(
             folder,
             args.repo_id,
@@ -140,24 +142,17 @@ def _stage_metric(path: str, staged: Path) -> None:
         raise FileNotFoundError(f"{path} is neither a metric of solami_hf nor a folder of one")
 
 
-def _look_through(folder: Path, args: PushArguments) -> list[Finding]:
-    """Lists the files, and what is missing or must not be pushed; the findings."""
+def _look_through(folder: Path, repo_id: str) -> list[Finding]:
+    """Lists the files, and what is missing or must not be pushed; gives the faults among that."""
     names = files_of(folder)
     sizes = {name: (folder / name).stat().st_size for name in names}
     for name, size in sizes.items():
-        logger.info("%10s  %s", size_text(size), name)
-    logger.info("%10s  %d files for %s", size_text(sum(sizes.values())), len(names), args.repo_id)
+        logger.info("%10s  %s", tqdm.format_sizeof(size, "B"), name)
+    logger.info("%10s  %d files for %s", tqdm.format_sizeof(sum(sizes.values()), "B"), len(names), repo_id)
     found = missing(folder, kind_of(folder)) + refusals(folder, names)
     for finding in found:
         logger.log(logging.INFO if finding.is_note else logging.WARNING, "%s", finding)
-    return found
-
-
-def _refuse(found: list[Finding], path: str) -> None:
-    wrong = [finding for finding in found if not finding.is_note]
-    if wrong:
-        more = f" (and {len(wrong) - 1} more, see above)" if len(wrong) > 1 else ""
-        raise ValueError(f"{path} is not pushed. {wrong[0]}{more}")
+    return [finding for finding in found if not finding.is_note]
 
 
 def push_folder(
@@ -174,8 +169,8 @@ def push_folder(
     Large files are sent first and stay on the Hub when a push breaks off, so the next one goes on from there.
 
     Args:
-        folder: what to push; all of it (see `push_plan.files_of`), without looking through it. Weights and rows that
-            an earlier push left in the same folders are removed, other files on the Hub stay.
+        folder: what to push; all of it (see `repository_files.files_of`), without looking through it. Weights and rows
+            that an earlier push left in the same folders are removed, other files on the Hub stay.
         repo_id: `owner/name`, made when missing.
         repo_type: `model`, `dataset` or `space`.
         private: for a repository that is made.
@@ -191,14 +186,16 @@ def push_folder(
 
     api, folder = HfApi(), Path(folder)
     require_login(api, repo_id)
-    space = {"space_sdk": "gradio"} if repo_type == "space" else {}
-    api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, **space)
+    sdk = "gradio" if repo_type == "space" else None
+    api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, space_sdk=sdk)
     if revision != "main":
         api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
     before = api.repo_info(repo_id, repo_type=repo_type, revision=revision)
     _check_tag(api, repo_id, repo_type, tag, before.sha)
     names = files_of(folder)
-    stale = _stale([sibling.rfilename for sibling in before.siblings or []], names)
+    folders = {Path(name).parent for name in names}
+    there = [sibling.rfilename for sibling in before.siblings or [] if sibling.rfilename.endswith(_PARTS)]
+    stale = [name for name in there if name not in names and Path(name).parent in folders]
     for name in stale:
         logger.info("removing %s, which is not among the files any more", name)
 
@@ -237,13 +234,6 @@ def _with_patience(commit: Callable, repo_id: str):
                 ) from error
             logger.warning("the Hub did not take the commit (%s), asking again in %d s", error, seconds)
             time.sleep(seconds)
-
-
-def _stale(there: list[str], names: list[str]) -> list[str]:
-    """Weights and rows on the Hub, in folders that are pushed now, that are not among these any more."""
-    folders = {Path(name).parent for name in names}
-    parts = [name for name in there if any(fnmatch(name, pattern) for pattern in _PARTS)]
-    return [name for name in parts if name not in names and Path(name).parent in folders]
 
 
 def _check_tag(api, repo_id: str, repo_type: str, tag: str | None, commit: str) -> None:

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from solami_hf.hub_cards.push_plan import kind_of
-from solami_hf.hub_cards.push_refusals import refusals
+from solami_hf.hub_cards.repository_files import kind_of, refusals
 
 # Pushing files needs nothing of training.
 PUSH = """

@@ -6,8 +6,7 @@ import pytest
 import soundfile
 
 from solami_hf.generation.chat import user_message
-from solami_hf.hub_cards.push_plan import files_of, kind_of
-from solami_hf.hub_cards.push_refusals import refusals
+from solami_hf.hub_cards.repository_files import files_of, kind_of, refusals
 from solami_hf.processing.convert_command import convert_motion
 from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_rows
 from solami_hf.processing.datasets.manifests import BadRow

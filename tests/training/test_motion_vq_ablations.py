@@ -97,7 +97,7 @@ def test_bound_from_motion_files_to_answers(source, tiny_tokenizer, tiny_codecs,
     rendered, counts = render_chat_batch(chat.with_format("arrow")[:], renderer, "text_motion_speech")
     assert counts.rendered == 1 and counts.rejected == 0
     assert rendered["input_ids"][0].as_py() == renderer.chat(messages)["input_ids"].tolist()
-    assert check_template(source / "model") == []
+    assert list(check_template(source / "model")) == []
 
     quick = ["--max_length", "500", "--max_steps", "2", "--use_cpu", "true", "--bf16", "false", "--report_to", "none"]
     quick += ["--data", str(tokens), "--per_device_train_batch_size", "1", "--logging_steps", "1"]

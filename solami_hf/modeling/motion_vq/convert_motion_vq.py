@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoint_tensors import load_tensors
+from ..checkpoint_tensors import load_tensors, rename_key
 from .configuration_motion_vq import SolamiMotionVQConfig
 from .modeling_motion_vq import SolamiMotionVQModel
 
@@ -45,11 +45,9 @@ def convert_motion_vq(
     except KeyError as error:
         raise ValueError(f"A checkpoint lacks {error}, expected a motion VQ-VAE of the original SOLAMI.") from error
     model = SolamiMotionVQModel(config)
-    down_t = config.down_t
-    weights = {}
+    patterns, weights = _renamed_keys(config.down_t), {}
     for part, state in states.items():
-        rename = {key: key if part == "transform" else _rename(key, down_t) for key in state}
-        weights.update({f"{part}.{rename[key]}": tensor for key, tensor in state.items()})
+        weights |= {f"{part}.{rename_key(key, patterns)}": tensor for key, tensor in state.items()}
         codebook = weights[f"{part}.quantizer.codebook"]
         # the original does not save its averages: start them so that they give the loaded codebook back
         weights.setdefault(f"{part}.quantizer.code_sum", codebook.clone())
@@ -85,51 +83,39 @@ def _load_statistics(values):
 
 
 def _infer_sizes(states: dict[str, dict[str, torch.Tensor]]) -> dict:
-    sizes = {}
-    down_t = {}
+    sizes, down_t = {}, {}
     for part in ("body", "hand"):
         state = states[part]
-        width, features, _ = state["encoder.model.0.weight"].shape
-        code_num, code_dim = state["quantizer.codebook"].shape
+        sizes[f"{part}_width"], features, _ = state["encoder.model.0.weight"].shape
+        sizes[f"{part}_code_num"], sizes[f"{part}_code_dim"] = state["quantizer.codebook"].shape
         stages = {int(m[1]) for key in state if (m := re.match(r"encoder\.model\.(\d+)\.0\.weight", key))}
         blocks = {int(m[1]) for key in state if (m := re.match(r"encoder\.model\.2\.1\.model\.(\d+)\.", key))}
         down_t[part] = len(stages)
-        sizes |= {
-            f"{part}_width": width,
-            f"{part}_code_num": code_num,
-            f"{part}_code_dim": code_dim,
-            f"{part}_depth": len(blocks),
-            f"{part}_norm": "group" if "encoder.model.2.1.model.0.norm1.weight" in state else None,
-        }
+        sizes[f"{part}_depth"] = len(blocks)
+        sizes[f"{part}_norm"] = "group" if "encoder.model.2.1.model.0.norm1.weight" in state else None
         sizes["body_features_size" if part == "body" else "features_size"] = features
     if down_t["body"] != down_t["hand"]:
         raise ValueError(f"Body and hand halve the time {tuple(down_t.values())} times, expected the same number.")
     sizes["features_size"] += sizes["body_features_size"]
     state = states["transform"]
-    code_num, code_dim = state["quantizer.codebook"].shape
-    hidden, features = state["encoder.fc1.weight"].shape
+    sizes["transform_code_num"], sizes["transform_code_dim"] = state["quantizer.codebook"].shape
+    hidden, sizes["transform_features_size"] = state["encoder.fc1.weight"].shape
     return sizes | {
         "down_t": down_t["body"],
         "velocity_features": min(75, sizes["body_features_size"]),
-        "transform_features_size": features,
-        "transform_code_num": code_num,
-        "transform_code_dim": code_dim,
         "transform_hidden_sizes": [hidden, state["encoder.fc2.weight"].shape[0]],
     }
 
 
-def _rename(key: str, down_t: int) -> str:
+def _renamed_keys(down_t: int) -> list[tuple[str, str]]:
     """The original numbers its layers: in, activation, stages from 2 on, then the rest. Ours have names."""
-    match = re.fullmatch(r"(encoder|decoder)\.model\.(\d+)\.(.+)", key)
-    if match is None:
-        return key
-    coder, layer, rest = match[1], int(match[2]), match[3]
-    last = {"encoder": {2 + down_t: "conv_out"}, "decoder": {2 + down_t: "conv_mid", 4 + down_t: "conv_out"}}[coder]
-    if layer == 0:
-        return f"{coder}.conv_in.{rest}"
-    if layer in last:
-        return f"{coder}.{last[layer]}.{rest}"
-    rest = re.sub(r"^(0|1)\.model\.", "blocks.", rest)
-    rest = re.sub(r"^0\.(weight|bias)$", r"down.\1", rest)
-    rest = re.sub(r"^2\.(weight|bias)$", r"up.\1", rest)
-    return f"{coder}.stages.{layer - 2}.{rest}"
+    return [
+        (r"^(encoder|decoder)\.model\.0\.", r"\1.conv_in."),
+        *((rf"^(encoder|decoder)\.model\.{2 + n}\.", rf"\1.stages.{n}.") for n in range(down_t)),
+        (rf"^encoder\.model\.{2 + down_t}\.", "encoder.conv_out."),
+        (rf"^decoder\.model\.{2 + down_t}\.", "decoder.conv_mid."),
+        (rf"^decoder\.model\.{4 + down_t}\.", "decoder.conv_out."),
+        (r"(stages\.\d+)\.[01]\.model\.", r"\1.blocks."),
+        (r"(stages\.\d+)\.0\.(weight|bias)$", r"\1.down.\2"),
+        (r"(stages\.\d+)\.2\.(weight|bias)$", r"\1.up.\2"),
+    ]

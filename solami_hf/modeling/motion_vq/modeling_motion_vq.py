@@ -330,18 +330,35 @@ class TransformVQ(nn.Module):
         self.decoder = TransformMLP([config.transform_code_dim, *hidden, size])
 
 
-class SolamiMotionVQPreTrainedModel(CarriesItsCode, PreTrainedModel):
-    """Weight initialisation and loading of the motion tokenizers."""
+class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
+    """Body, hand and transform tokenizers with their normalisation statistics.
 
+    `mean`, `std` (315,) and `transform_mean`, `transform_std` (5,) are persistent buffers: raw features go in and come
+    out. A standard deviation below `config.std_floor` counts as that floor. They and the codebooks stay in float32
+    whatever the dtype of the networks. With another `config.representation` than local rotations, `mean` and `std` are
+    those of what `represent` gives. `hand` is `None` where `config.bound`.
+    """
+
+    code_file = __file__
     config_class = SolamiMotionVQConfig
     base_model_prefix = "motion_vq"
     main_input_name = "motion_values"
     _keep_in_fp32_modules_strict = [
-        *("codebook", "code_sum", "code_count"),
-        *("mean", "std", "transform_mean", "transform_std"),
-    ]
+        "codebook", "code_sum", "code_count", "mean", "std", "transform_mean", "transform_std"
+    ]  # fmt: skip
+    _can_record_outputs = {"hidden_states": OutputRecorder(EncoderStage, layer_name="body.encoder")}
 
-    code_file = __file__
+    def __init__(self, config: SolamiMotionVQConfig):
+        super().__init__(config)
+        self.body = MotionVQVAE(config, "body")
+        self.hand = None if config.bound else MotionVQVAE(config, "hand")
+        self.transform = TransformVQ(config)
+        size = sum(config.input_sizes.values())
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+        self.register_buffer("transform_mean", torch.zeros(config.transform_features_size))
+        self.register_buffer("transform_std", torch.ones(config.transform_features_size))
+        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -361,30 +378,6 @@ class SolamiMotionVQPreTrainedModel(CarriesItsCode, PreTrainedModel):
         elif isinstance(module, SolamiMotionVQModel):
             for name, buffer in module.named_buffers(recurse=False):
                 init.ones_(buffer) if name.endswith("std") else init.zeros_(buffer)
-
-
-class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
-    """Body, hand and transform tokenizers with their normalisation statistics.
-
-    `mean`, `std` (315,) and `transform_mean`, `transform_std` (5,) are persistent buffers: raw features go in and come
-    out. A standard deviation below `config.std_floor` counts as that floor. They and the codebooks stay in float32
-    whatever the dtype of the networks. With another `config.representation` than local rotations, `mean` and `std` are
-    those of what `represent` gives. `hand` is `None` where `config.bound`.
-    """
-
-    _can_record_outputs = {"hidden_states": OutputRecorder(EncoderStage, layer_name="body.encoder")}
-
-    def __init__(self, config: SolamiMotionVQConfig):
-        super().__init__(config)
-        self.body = MotionVQVAE(config, "body")
-        self.hand = None if config.bound else MotionVQVAE(config, "hand")
-        self.transform = TransformVQ(config)
-        size = sum(config.input_sizes.values())
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("std", torch.ones(size))
-        self.register_buffer("transform_mean", torch.zeros(config.transform_features_size))
-        self.register_buffer("transform_std", torch.ones(config.transform_features_size))
-        self.post_init()
 
     @property
     def quantizers(self) -> dict[str, EmaQuantizer | FiniteScalarQuantizer]:
@@ -421,10 +414,7 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
             buffer.copy_(values.flatten())
 
     def encode(
-        self,
-        motion_values: torch.Tensor,
-        padding_mask: torch.Tensor | None = None,
-        cache: MotionVQCache | None = None,
+        self, motion_values: torch.Tensor, padding_mask: torch.Tensor | None = None, cache: MotionVQCache | None = None
     ) -> SolamiMotionVQEncoderOutput:
         """Codes of motions.
 
@@ -447,7 +437,7 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
                 )
         codes = {}
         for (name, part), latents in zip(self.parts.items(), self.latents(values, masks, cache), strict=True):
-            code_mask = self._code_mask(latents, masks)
+            code_mask = _all_real(masks[-1], latents)
             found = part.quantizer.encode(latents.flatten(0, 1)).view(latents.shape[:2])
             codes[f"{name}_codes"] = found.masked_fill(~code_mask, -1)
         return SolamiMotionVQEncoderOutput(**codes, code_mask=code_mask)
@@ -476,10 +466,7 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
             self._check_stream(masks, "code_mask")
         latents = {name: part.quantizer.decode(codes[name]).to(self.dtype) for name, part in self.parts.items()}
         values = torch.cat([part.decode(latents[name], masks, cache) for name, part in self.parts.items()], dim=-1)
-        padding_mask = masks[0]
-        if padding_mask is None:
-            padding_mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-        return SolamiMotionVQDecoderOutput(self._denormalise(values, masks[0]), padding_mask)
+        return SolamiMotionVQDecoderOutput(self._denormalise(values, masks[0]), _all_real(masks[0], values))
 
     def _checked_codes(self, body_codes, hand_codes, code_mask) -> dict[str, torch.Tensor]:
         """Part -> its codes (B, T'), those behind a clip's end 0."""
@@ -540,7 +527,7 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         """
         values, masks = self.normalise(motion_values, padding_mask)
         latents = dict(zip(self.parts, self.latents(values, masks), strict=True))
-        out = SolamiMotionVQOutput(code_mask=self._code_mask(latents["body"], masks))
+        out = SolamiMotionVQOutput(code_mask=_all_real(masks[-1], latents["body"]))
         decoder_masks = self._decoder_masks(None if masks[-1] is None else out.code_mask)
         decoded, commitments = [], []
         for name, part in self.parts.items():
@@ -641,12 +628,6 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
         levels = reversed(range(self.config.down_t + 1))
         return [None if code_mask is None else code_mask.repeat_interleave(1 << level, dim=1) for level in levels]
 
-    @staticmethod
-    def _code_mask(latents: torch.Tensor, masks: list[torch.Tensor | None]) -> torch.Tensor:
-        if masks[-1] is not None:
-            return masks[-1]
-        return torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
-
     def _denormalise(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         values = values * self.std.clamp_min(self.config.std_floor) + self.mean
         values = raw_features(values, self.config.representation)
@@ -671,6 +652,11 @@ class SolamiMotionVQModel(Float32Buffers, SolamiMotionVQPreTrainedModel):
 def _pick(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """The real steps (n, ...) of (B, T, ...); without a mask their number is known without looking."""
     return values.flatten(0, 1) if mask is None else values[mask]
+
+
+def _all_real(mask: torch.Tensor | None, values: torch.Tensor) -> torch.Tensor:
+    """A mask (B, T), or the one of values (B, T, C) without padding."""
+    return torch.ones(values.shape[:2], dtype=torch.bool, device=values.device) if mask is None else mask
 
 
 def _mask(lengths: torch.Tensor, steps: int) -> torch.Tensor:
@@ -705,4 +691,4 @@ def _check_codes(
         )
 
 
-__all__ = ["MotionVQCache", "SolamiMotionVQModel", "SolamiMotionVQPreTrainedModel"]
+__all__ = ["MotionVQCache", "SolamiMotionVQModel"]

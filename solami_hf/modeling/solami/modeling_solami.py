@@ -20,7 +20,6 @@ class SolamiPreTrainedModel(CarriesItsCode, LlamaPreTrainedModel):
     """Weight initialisation and loading, as Llama's."""
 
     config_class = SolamiConfig
-
     code_file = __file__
 
 

@@ -23,7 +23,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
 from ..remote_code import CarriesItsCode
-from ..speech_codec.codec_interface import mask_lengths
+from ..speech_codec.codec_interface import check_integers, check_range, mask_lengths
 from .configuration_soundstorm import SolamiSoundStormConfig
 from .soundstorm_masking import Draws, fill_levels, fill_upstream
 
@@ -90,15 +90,10 @@ class SoundStormFeedForward(nn.Module):
 
 
 def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
-    """Attention that can show its weights, where the fused one cannot.
+    """Attention that can show its weights, where the fused one cannot, for a function of transformers.
 
-    Args:
-        module: in training mode or not, which decides about the dropout.
-        query, key, value: (batch, heads, frames, head_dim).
-        attention_mask: boolean, True = may be attended to, broadcast over the scores; None: everything may.
-
-    Returns:
-        (batch, frames, heads, head_dim) and the weights (batch, heads, frames, frames).
+    Of query, key and value (batch, heads, frames, head_dim), and a mask, True = may be attended to, that is broadcast
+    over the scores: (batch, frames, heads, head_dim) and the weights (batch, heads, frames, frames).
     """
     scores = query @ key.transpose(2, 3) * scaling
     if attention_mask is not None:
@@ -209,6 +204,7 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
     `solami_hf.modeling.convert.convert_soundstorm` loads the original's checkpoints into it.
     """
 
+    code_file = __file__
     config_class = SolamiSoundStormConfig
     base_model_prefix = "soundstorm"
     main_input_name = "audio_codes"
@@ -230,8 +226,6 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         self.head_weight = nn.Parameter(torch.empty(levels, size, codes))
         self.head_bias = nn.Parameter(torch.empty(levels, codes))
         self.post_init()
-
-    code_file = __file__
 
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
@@ -431,14 +425,14 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both as int64 on the model's device, one prompt (perhaps of no frames) for each clip."""
         config = self.config
-        _check_integers(semantic, "semantic_codes", "(batch, frames)", 2)
+        check_integers(semantic, "semantic_codes", "(batch, frames)")
         if 0 in semantic.shape:
             raise ValueError(f"semantic_codes of shape {tuple(semantic.shape)} is empty; give at least one frame")
         semantic = semantic.to(self.device, torch.long)
-        _check_range(semantic, config.num_semantic_codes, "semantic_codes")
+        check_range(semantic, config.num_semantic_codes, "semantic_codes")
         if prompt is None:
             prompt = semantic.new_zeros(len(semantic), config.num_quantizers, 0)
-        _check_integers(prompt, "prompt_codes", "(batch, levels, frames)", 3)
+        check_integers(prompt, "prompt_codes", "(batch, levels, frames)")
         batch, levels, frames = prompt.shape
         if levels != config.num_quantizers or batch not in (1, len(semantic)):
             raise ValueError(
@@ -452,38 +446,20 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
             )
         prompt = prompt.to(self.device, torch.long).expand(len(semantic), -1, -1)
         if frames:
-            _check_range(prompt[:, 0], config.num_semantic_codes, "level 0 of prompt_codes")
-            _check_range(prompt[:, 1:], config.codebook_size, "prompt_codes")
+            check_range(prompt[:, 0], config.num_semantic_codes, "level 0 of prompt_codes")
+            check_range(prompt[:, 1:], config.codebook_size, "prompt_codes")
         return semantic, prompt
 
     def _check_codes(self, codes: torch.Tensor) -> None:
         config = self.config
-        _check_integers(codes, "audio_codes", "(batch, levels, frames)", 3)
+        check_integers(codes, "audio_codes", "(batch, levels, frames)")
         if codes.shape[1] != config.num_quantizers or 0 in codes.shape:
             raise ValueError(
                 f"audio_codes has shape {tuple(codes.shape)}, expected (batch, {config.num_quantizers}, frames) with "
                 "at least one frame"
             )
-        _check_range(codes[:, 0], config.num_semantic_codes + 1, "level 0 of audio_codes")
-        _check_range(codes[:, 1:], config.codebook_size + 1, "audio_codes")
-
-
-def _check_integers(codes: torch.Tensor, name: str, shape: str, dimensions: int) -> None:
-    if not isinstance(codes, torch.Tensor):
-        raise ValueError(f"{name} is {type(codes).__name__}, expected a torch tensor of integers of shape {shape}")
-    if codes.dim() != dimensions or codes.is_floating_point() or codes.dtype == torch.bool:
-        raise ValueError(f"{name} is {codes.dtype} of shape {tuple(codes.shape)}, expected integers of shape {shape}")
-
-
-def _check_range(codes: torch.Tensor, size: int, name: str) -> None:
-    if codes.device.type != "cpu":  # the host would wait for it
-        return
-    low, high = int(codes.min()), int(codes.max())
-    if low < 0 or high >= size:
-        raise ValueError(
-            f"{name} holds {low} to {high}, expected 0 to {size - 1} (codes of the codec, not token ids of the "
-            "language model)"
-        )
+        check_range(codes[:, 0], config.num_semantic_codes + 1, "level 0 of audio_codes")
+        check_range(codes[:, 1:], config.codebook_size + 1, "audio_codes")
 
 
 def _steps_of_levels(steps: int | Sequence[int], levels: int) -> list[int]:

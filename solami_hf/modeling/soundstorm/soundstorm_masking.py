@@ -17,10 +17,7 @@ Draws = torch.Generator | Callable[[Sequence[int]], torch.Tensor]
 
 
 def hide_codes(
-    audio_codes: torch.Tensor,
-    code_mask: torch.Tensor,
-    mask_code: int,
-    generator: torch.Generator | None = None,
+    audio_codes: torch.Tensor, code_mask: torch.Tensor, mask_code: int, generator: torch.Generator | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One training example of each clip: a voice prompt, levels already known, and cells of one level to learn.
 

@@ -1,5 +1,4 @@
-"""Arguments and outputs of `encode` and `decode`, the same for SOLAMI's speech codec and for adapted ones, and the
-fingerprint that tells codecs apart."""
+"""What `encode` and `decode` of every speech codec take and give, and the fingerprint that tells codecs apart."""
 
 import hashlib
 from dataclasses import dataclass
@@ -56,20 +55,29 @@ def check_levels(num_quantizers: int | None, available: int) -> int:
 
 def check_codes(codes: torch.Tensor, available: int, codebook_size: int, first_quantizer: int = 0) -> None:
     """Raises ValueError unless `codes` are integers (batch, q, frames) of levels that the codec has."""
-    if codes.dim() != 3 or codes.is_floating_point():
-        raise ValueError(
-            f"audio_codes is {codes.dtype} of shape {tuple(codes.shape)}, expected integers of shape "
-            "(batch, levels, frames)"
-        )
+    check_integers(codes, "audio_codes", "(batch, levels, frames)")
     if 0 in codes.shape:
         raise ValueError(f"audio_codes of shape {tuple(codes.shape)} is empty; give at least one frame")
     if first_quantizer < 0 or first_quantizer + codes.shape[1] > available:
         raise ValueError(
             f"audio_codes has {codes.shape[1]} levels from level {first_quantizer} on, the codec has {available}"
         )
-    if codes.device.type == "cpu" and (int(codes.min()) < 0 or int(codes.max()) >= codebook_size):
+    check_range(codes, codebook_size, "audio_codes")
+
+
+def check_integers(codes: torch.Tensor, name: str, shape: str) -> None:
+    """Raises ValueError unless `codes` are integers with as many dimensions as `shape` names."""
+    if not isinstance(codes, torch.Tensor):
+        raise ValueError(f"{name} is {type(codes).__name__}, expected a torch tensor of integers of shape {shape}")
+    if codes.dim() != shape.count(",") + 1 or codes.is_floating_point() or codes.dtype == torch.bool:
+        raise ValueError(f"{name} is {codes.dtype} of shape {tuple(codes.shape)}, expected integers of shape {shape}")
+
+
+def check_range(codes: torch.Tensor, size: int, name: str) -> None:
+    """Raises ValueError where `codes` lie outside of [0, size); on a CPU, elsewhere the host would wait for them."""
+    if codes.device.type == "cpu" and (int(codes.min()) < 0 or int(codes.max()) >= size):
         raise ValueError(
-            f"audio_codes holds {int(codes.min())} to {int(codes.max())}, expected 0 to {codebook_size - 1} "
+            f"{name} holds {int(codes.min())} to {int(codes.max())}, expected 0 to {size - 1} "
             "(codes of the codec, not token ids of the language model)"
         )
 

@@ -98,10 +98,6 @@ class SpeechCodecConv(SpeechCodecWeightNorm):
             hidden_states = reflect_pad_each(hidden_states, self.left, self.right, self.stride, lengths)
         return convolve(hidden_states, self.weight, self.bias, self.stride, self.dilation)
 
-    def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
-        """Numbers of real frames of each clip (batch,)."""
-        return (lengths + self.stride - 1) // self.stride
-
 
 class SpeechCodecConvTranspose(SpeechCodecWeightNorm):
     """Transposed convolution whose output is exactly `stride` times as long as its input."""
@@ -119,10 +115,6 @@ class SpeechCodecConvTranspose(SpeechCodecWeightNorm):
             hidden_states = hidden_states.masked_fill((places >= lengths[:, None])[:, None], 0)
         hidden_states = convolve_transposed(hidden_states, self.weight, self.bias, self.stride)
         return hidden_states[..., self.left : hidden_states.shape[-1] - self.right]
-
-    def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
-        """Numbers of real frames of each clip (batch,)."""
-        return lengths * self.stride
 
 
 def as_image(values: torch.Tensor) -> torch.Tensor:
@@ -208,12 +200,11 @@ def run_layers(layers: nn.Sequential, hidden_states: torch.Tensor, lengths: torc
     alone, and what lies behind them means nothing. None: all of them.
     """
     for layer in layers:
-        if isinstance(layer, nn.ELU):
-            hidden_states = layer(hidden_states)
-            continue
-        hidden_states = layer(hidden_states, lengths)
-        if lengths is not None and isinstance(layer, (SpeechCodecConv, SpeechCodecConvTranspose)):
-            lengths = layer.output_lengths(lengths)
+        hidden_states = layer(hidden_states) if isinstance(layer, nn.ELU) else layer(hidden_states, lengths)
+        if lengths is not None and isinstance(layer, SpeechCodecConv):
+            lengths = -(-lengths // layer.stride)
+        elif lengths is not None and isinstance(layer, SpeechCodecConvTranspose):
+            lengths = lengths * layer.stride
     return hidden_states
 
 
@@ -450,6 +441,7 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
     `solami_hf.modeling.convert.convert_speech_codec` loads the original's checkpoints into it.
     """
 
+    code_file = __file__
     config_class = SolamiSpeechCodecConfig
     base_model_prefix = "speech_codec"
     main_input_name = "input_values"
@@ -464,8 +456,6 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
         self.semantic_projection = nn.Linear(config.hidden_size, config.semantic_size)
         self.decoder = SpeechCodecDecoder(config)
         self.post_init()
-
-    code_file = __file__
 
     def _init_weights(self, module: nn.Module) -> None:
         # Orthogonal rows of length 1: with PyTorch's default the latent is nearly constant and training stalls.
@@ -605,16 +595,11 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
 
 
 def passes(lengths: torch.Tensor | None, limit: int, shape: tuple[int, int]):
-    """Splits a batch into passes, on a CPU of clips of like length, the longest first, so that little is computed for
-    padding; elsewhere the host would have to wait for the lengths.
+    """Splits a batch of `shape` (batch, steps) into passes of at most `limit` steps, padding included, or of one clip.
 
-    Args:
-        lengths: (batch,), steps of each clip; None where there is no padding.
-        limit: of the steps of a pass, padding included; one clip alone may be longer.
-        shape: (batch, steps) of all.
-
-    Yields:
-        rows (n,) of the batch, the length of the longest of these clips, and their lengths (n,), None if all alike.
+    `lengths` (batch,) are the steps of each clip, None without padding. On a CPU clips of like length go together, the
+    longest first, so that little is computed for padding; elsewhere the host would have to wait for the lengths.
+    Yields rows (n,) of the batch, the length of the longest of these clips, and their lengths (n,), None if all alike.
     """
     if lengths is None or lengths.device.type != "cpu":
         size = max(1, limit // shape[1])

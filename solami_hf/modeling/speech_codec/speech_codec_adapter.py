@@ -139,10 +139,7 @@ class SpeechCodecAdapter(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self,
-        input_values: torch.Tensor,
-        padding_mask: torch.Tensor | None = None,
-        num_quantizers: int | None = None,
+        self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None, num_quantizers: int | None = None
     ) -> SolamiSpeechCodecEncoderOutput:
         """Speech to codes; arguments, output and errors are those of `SolamiSpeechCodecModel.encode`.
 

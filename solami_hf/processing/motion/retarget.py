@@ -14,7 +14,6 @@ bones along one axis instead: then it is the frame of the motion that stands mos
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ from .body import SMPLX_JOINT_NAMES, SMPLX_PARENTS, rest_joints
 from .smplx_motion import NUM_JOINTS, SmplxMotion
 
 _JOINT = {name: index for index, name in enumerate(SMPLX_JOINT_NAMES)}
+_BOTH = ("left", "right")
 
 # SMPL-X's name (without its side) -> how others spell it, in lower case without side, separators and prefix
 _MIDDLE_SPELLINGS = {
@@ -47,15 +47,8 @@ _SIDE_SPELLINGS = {
 }
 _SPINE = re.compile(r"(lowerback|back|waist|abdomen|ab|torso|spine|chest|upperchest)\d*")
 _FINGER = re.compile(r"(?:hand)?(index|middle|mid|ring|pinky|little|thumb)(?:finger)?0*([123])|hand([imrpt])([123])")
-_FINGER_NAMES = {
-    "mid": "middle",
-    "m": "middle",
-    "i": "index",
-    "r": "ring",
-    "p": "pinky",
-    "little": "pinky",
-    "t": "thumb",
-}
+_FINGERS = ("index", "middle", "ring", "pinky", "thumb")
+_FINGER_NAMES = {"mid": "middle", "little": "pinky", **{name[0]: name for name in _FINGERS}}
 _SIDES = (
     re.compile(r"(?P<side>left|right)[ _.-]*(?P<part>.+)", re.IGNORECASE),  # LeftArm, left_shoulder
     re.compile(r"(?P<part>.+?)[ _.-]*(?P<side>left|right)", re.IGNORECASE),  # ShoulderLeft
@@ -65,15 +58,13 @@ _SIDES = (
 )
 _NEEDED = (
     "pelvis",
-    *(f"{s}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist") for s in ("left", "right")),
+    *(f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist") for side in _BOTH),
 )
 
 # limbs that take the direction of the other skeleton's: joint -> the joint at its end
 _LIMBS = {"hip": "knee", "knee": "ankle", "ankle": "foot", "shoulder": "elbow", "elbow": "wrist", "wrist": "middle1"}
-_LIMBS |= {f"{f}{i}": f"{f}{i + 1}" for f in ("index", "middle", "ring", "pinky", "thumb") for i in (1, 2)}
-_LIMB_ENDS = {
-    _JOINT[f"{side}_{joint}"]: _JOINT[f"{side}_{end}"] for side in ("left", "right") for joint, end in _LIMBS.items()
-}
+_LIMBS |= {f"{finger}{i}": f"{finger}{i + 1}" for finger in _FINGERS for i in (1, 2)}
+_LIMB_ENDS = {_JOINT[f"{side}_{joint}"]: _JOINT[f"{side}_{end}"] for side in _BOTH for joint, end in _LIMBS.items()}
 _ANKLES = (_JOINT["left_ankle"], _JOINT["right_ankle"])
 _STANDING_COSINE = 0.7  # legs within 45 degrees of straight down count as standing
 
@@ -145,7 +136,13 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
     if missing:
         found = ", ".join(name for name in names if name)
         raise ValueError(f"the skeleton has no joint known as {', '.join(missing)}; its joints are {found}.")
-    _spread_spine(claims, _ancestors(claims["left_shoulder"][-1], parents))
+    above_shoulder, joint = set(), claims["left_shoulder"][-1]
+    while (joint := parents[joint]) >= 0:
+        above_shoulder.add(joint)
+    spine = [joint for joint in claims.get("spine", ()) if joint in above_shoulder]
+    # one joint is SMPL-X's spine 1, two are spine 1 and 3, and of more the inner ones make up spine 2
+    parts = {"spine1": spine[:1], "spine2": spine[1:-1], "spine3": spine[1:][-1:]}
+    claims |= {name: joints for name, joints in parts.items() if joints}
     return {_JOINT[name]: joints[-1] for name, joints in claims.items() if name in _JOINT}
 
 
@@ -159,34 +156,12 @@ def _targets(name: str, prefix: str) -> list[str]:
         return known or (["spine"] if _SPINE.fullmatch(part) else [])
     for word, number in (("proximal", "1"), ("intermediate", "2"), ("distal", "3")):
         part = part.replace(word, number)
-    known = [
-        target
-        for targets, spellings in _SIDE_SPELLINGS.items()
-        if part in spellings.split()
-        for target in targets.split()
-    ]
+    known = [targets.split() for targets, spellings in _SIDE_SPELLINGS.items() if part in spellings.split()]
+    known = known[0] if known else []
     if finger := _FINGER.fullmatch(part):
         word, number = finger[1] or finger[3], finger[2] or finger[4]
         known = [_FINGER_NAMES.get(word, word) + number]
     return [("left_" if side["side"][0] in "lL" else "right_") + target for target in known]
-
-
-def _ancestors(joint: int, parents: list[int]) -> set[int]:
-    above = set()
-    while (joint := parents[joint]) >= 0:
-        above.add(joint)
-    return above
-
-
-def _spread_spine(claims: dict[str, list[int]], above_shoulder: set[int]) -> None:
-    """One joint is SMPL-X's spine 1, two are spine 1 and 3, and of more than three the inner ones make up spine 2."""
-    spine = [joint for joint in claims.get("spine", ()) if joint in above_shoulder]
-    if spine:
-        claims["spine1"] = spine[:1]
-    if len(spine) > 1:
-        claims["spine3"] = spine[-1:]
-    if len(spine) > 2:
-        claims["spine2"] = spine[1:-1]
 
 
 def retarget(source: SkeletonMotion, up_axis: str | None = None) -> SmplxMotion:
@@ -233,10 +208,8 @@ def retarget(source: SkeletonMotion, up_axis: str | None = None) -> SmplxMotion:
 
 def _leg_length(points: np.ndarray, joints: dict[int, int]) -> float:
     """Mean length of both legs from hip to ankle."""
-    length = 0.0
-    for upper, lower in (("hip", "knee"), ("knee", "ankle")):
-        for side in ("left", "right"):
-            length += float(np.linalg.norm(_vector(points, joints, f"{side}_{upper}", f"{side}_{lower}"))) / 2
+    limbs = [(f"{side}_{a}", f"{side}_{b}") for a, b in (("hip", "knee"), ("knee", "ankle")) for side in _BOTH]
+    length = float(sum(np.linalg.norm(_vector(points, joints, *limb)) / 2 for limb in limbs))
     if not 1e-6 < length < 1e6:
         raise ValueError(f"the legs are {length:g} long in the rest pose, expected a length; check its OFFSETs.")
     return length
@@ -252,17 +225,15 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 def _trunk(points: np.ndarray, joints: dict[int, int]) -> np.ndarray:
     """Direction (..., 3) from between the hips to between the shoulders."""
-    sides = [_vector(points, joints, f"{side}_hip", f"{side}_shoulder") for side in ("left", "right")]
+    sides = [_vector(points, joints, f"{side}_hip", f"{side}_shoulder") for side in _BOTH]
     return _unit(sides[0] + sides[1])
 
 
 def _uprightness(points: np.ndarray, joints: dict[int, int], up: np.ndarray) -> np.ndarray:
     """The smallest cosine (...) between `up` and trunk, thighs and shins: 1 stands straight."""
-    cosines = [_trunk(points, joints) @ up]
-    for side in ("left", "right"):
-        for lower, upper in (("knee", "hip"), ("ankle", "knee")):
-            cosines.append(_unit(_vector(points, joints, f"{side}_{lower}", f"{side}_{upper}")) @ up)
-    return np.min(cosines, axis=0)
+    limbs = [(f"{side}_{a}", f"{side}_{b}") for side in _BOTH for a, b in (("knee", "hip"), ("ankle", "knee"))]
+    cosines = [_unit(_vector(points, joints, *limb)) @ up for limb in limbs]
+    return np.min([_trunk(points, joints) @ up, *cosines], axis=0)
 
 
 def _reference(
@@ -300,8 +271,7 @@ def _shortest_turn(start: np.ndarray, end: np.ndarray) -> Rotation:
 
 def _stance(points: np.ndarray, joints: dict[int, int], up: np.ndarray) -> list[Rotation]:
     """World rotations of SMPL-X's 55 joints when its body takes the reference pose (J, 3)."""
-    left = _vector(points, joints, "right_hip", "left_hip")
-    left = left - (left @ up) * up
+    left = _across(_vector(points, joints, "right_hip", "left_hip"), up)
     if np.linalg.norm(left) < 1e-9:
         raise ValueError("the hips lie at one place, so it cannot be told where the person faces; check the OFFSETs.")
     left = _unit(left)
@@ -313,15 +283,15 @@ def _stance(points: np.ndarray, joints: dict[int, int], up: np.ndarray) -> list[
             wanted = points[joints[end]] - points[joints[joint]]
             current = turn.apply(ours[end] - ours[joint])
             if joint in _ANKLES:
-                across = _across(points[joints[joint]] - points[joints[SMPLX_PARENTS[joint]]])
-                wanted, current = across(wanted), across(current)
+                shin = points[joints[joint]] - points[joints[SMPLX_PARENTS[joint]]]
+                wanted, current = _across(wanted, shin), _across(current, shin)
             if np.linalg.norm(wanted) > 1e-9:
                 turn = _shortest_turn(current, wanted) * turn
         stance.append(turn)
     return stance
 
 
-def _across(direction: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Takes the part along `direction` out of a vector."""
+def _across(vector: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """The vector without its part along a direction."""
     direction = _unit(direction)
-    return lambda vector: vector - (vector @ direction) * direction
+    return vector - (vector @ direction) * direction

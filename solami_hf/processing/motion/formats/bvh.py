@@ -9,6 +9,7 @@ import io
 import logging
 import re
 import warnings
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,7 @@ def read_skeleton_motion(path: str | Path) -> SkeletonMotion:
         raise ValueError("it has no MOTION section, expected one after the HIERARCHY; the file may be cut off.")
     if start.start() > MAX_HIERARCHY:
         raise ValueError(f"its HIERARCHY takes {start.start()} characters, expected at most {MAX_HIERARCHY}.")
-    hierarchy = _Hierarchy()
-    hierarchy.read(text[: start.start()])
+    hierarchy = _Hierarchy(text[: start.start()])
     width = sum(map(len, hierarchy.channels))
     frame_time, values = _read_frames(text, start.end(), width)
     if not any("position" in channel for channels in hierarchy.channels for channel in channels):
@@ -74,9 +74,10 @@ def read_skeleton_motion(path: str | Path) -> SkeletonMotion:
     for joint, channels in enumerate(hierarchy.channels):
         columns = {channel: values[:, first + i] for i, channel in enumerate(channels)}
         first += len(channels)
-        order = "".join(channel[0].upper() for channel in channels if channel.endswith("rotation"))
-        angles = [column for channel, column in columns.items() if channel.endswith("rotation")]
-        rotations.append(_rotations(order, angles, len(values)))
+        angles = {name[0].upper(): column for name, column in columns.items() if name.endswith("rotation")}
+        rotations.append(Rotation.identity(len(values)))
+        if angles:  # capitals are turns about the axes that the turns before have moved, which is what BVH means
+            rotations[-1] = Rotation.from_euler("".join(angles), np.stack([*angles.values()], axis=1), degrees=True)
         if any(channel.endswith("position") for channel in channels):
             places = np.tile(np.array(hierarchy.offsets[joint]), (len(values), 1))
             for axis, channel in enumerate(_CHANNELS[:3]):
@@ -84,13 +85,6 @@ def read_skeleton_motion(path: str | Path) -> SkeletonMotion:
             positions[joint] = places
     offsets = np.array(hierarchy.offsets, dtype=np.float64)
     return SkeletonMotion(hierarchy.names, hierarchy.parents, offsets, rotations, positions, _rate(frame_time))
-
-
-def _rotations(order: str, angles: list[np.ndarray], frames: int) -> Rotation:
-    if not order:
-        return Rotation.identity(frames)
-    # capitals are turns about the axes that the turns before have moved, which is what BVH means
-    return Rotation.from_euler(order, np.stack(angles, axis=1), degrees=True)
 
 
 def _rate(frame_time: float) -> float:
@@ -112,16 +106,13 @@ def _read_text(path: Path) -> str:
 class _Hierarchy:
     """Reads the HIERARCHY section word by word; joints that are still open are kept on a stack."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         self.names: list[str] = []
         self.parents: list[int] = []
         self.offsets: list[list[float] | None] = []
         self.channels: list[tuple[str, ...] | None] = []
         self._open: list[int] = []
         self._announced: int | None = None  # the joint whose brace must come next
-        self._line = 0
-
-    def read(self, text: str) -> None:
         for self._line, line in enumerate(io.StringIO(text), start=1):
             words = line.replace("{", " { ").replace("}", " } ").split()
             while words:
@@ -137,27 +128,27 @@ class _Hierarchy:
     def _take(self, words: list[str]) -> list[str]:
         """Handles the first statement of `words` and gives those after it."""
         word, rest = words[0].upper(), words[1:]
-        brace = next((i for i, other in enumerate(rest) if other in "{}"), len(rest))
+        given = list(takewhile(lambda other: other not in "{}", rest))
         if self._announced is not None and word != "{":
             raise self._error(f"{words[0]!r} after the name of a joint, expected '{{'")
-        if word == "HIERARCHY":
-            return rest
-        if word in ("ROOT", "JOINT"):
-            self._begin(word, " ".join(rest[:brace]))
-            return rest[brace:]
-        if word == "END":
-            self._begin(word, "")
-            return rest[brace:]
-        if word == "{":
-            self._enter()
-            return rest
-        if word == "}":
-            self._leave()
-            return rest
-        if word in ("OFFSET", "CHANNELS") and self._open:
-            (self._set_offset if word == "OFFSET" else self._set_channels)(rest[:brace])
-            return rest[brace:]
-        raise self._error(f"{words[0]!r}, expected ROOT, JOINT, End Site, OFFSET, CHANNELS or a brace")
+        if word in ("HIERARCHY", "}"):
+            given = []
+            if word == "}":
+                self._leave()
+        elif word == "{":
+            if self._announced is None:
+                raise self._error("a '{' that no joint announces")
+            self._open.append(self._announced)
+            given, self._announced = [], None
+        elif word in ("ROOT", "JOINT", "END"):
+            self._begin(word, "" if word == "END" else " ".join(given))
+        elif word == "OFFSET" and self._open:
+            self._set_offset(given)
+        elif word == "CHANNELS" and self._open:
+            self._set_channels(given)
+        else:
+            raise self._error(f"{words[0]!r}, expected ROOT, JOINT, End Site, OFFSET, CHANNELS or a brace")
+        return rest[len(given) :]
 
     def _error(self, message: str) -> ValueError:
         return ValueError(f"line {self._line} has {message}.")
@@ -176,12 +167,6 @@ class _Hierarchy:
         self.parents.append(self._open[-1] if self._open else -1)
         self.offsets.append(None)
         self.channels.append(() if word == "END" else None)
-
-    def _enter(self) -> None:
-        if self._announced is None:
-            raise self._error("a '{' that no joint announces")
-        self._open.append(self._announced)
-        self._announced = None
 
     def _leave(self) -> None:
         if not self._open:
@@ -286,9 +271,7 @@ def write_bvh(path: str | Path, motion: SmplxMotion) -> None:
     order, header = _hierarchy_text()
     poses = Rotation.from_rotvec(motion.poses[:, order].reshape(-1, 3).astype(np.float64))
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Gimbal lock", UserWarning
-        )  # then one angle is free, and 0 is as good as any
+        warnings.filterwarnings("ignore", "Gimbal lock", UserWarning)  # one angle is free, 0 is as good as any
         angles = poses.as_euler(_WRITTEN_ORDER).reshape(motion.num_frames, -1)
     # without steps of a whole turn, which programs that interpolate would play as a spin
     angles = np.degrees(np.unwrap(angles, axis=0))
@@ -302,27 +285,21 @@ def _hierarchy_text() -> tuple[list[int], str]:
     """SMPL-X's joints in the order of the channels, and the HIERARCHY section."""
     rest, ends = rest_joints(), end_offsets()
     rotations = " ".join(f"{axis}rotation" for axis in _WRITTEN_ORDER)
-    order, lines, todo = [], ["HIERARCHY"], [(0, 0)]
-    while todo:  # a joint is -1 where only the brace of its parent is left to close
-        joint, depth = todo.pop()
-        indent = "  " * depth
-        if joint < 0:
-            lines.append(indent + "}")
-            continue
+    order: list[int] = []
+
+    def lines_of(joint: int) -> list[str]:
         order.append(joint)
         offset = rest[joint] - rest[SMPLX_PARENTS[joint]] if joint else np.zeros(3)
         channels = f"3 {rotations}" if joint else f"6 Xposition Yposition Zposition {rotations}"
-        lines += [
-            f"{indent}{'JOINT' if joint else 'ROOT'} {SMPLX_JOINT_NAMES[joint]}",
-            indent + "{",
-            f"{indent}  OFFSET {_numbers(offset)}",
-            f"{indent}  CHANNELS {channels}",
-        ]
+        inside = [f"OFFSET {_numbers(offset)}", f"CHANNELS {channels}"]
         if joint in ends:
-            lines += [f"{indent}  {line}" for line in ("End Site", "{", f"  OFFSET {_numbers(ends[joint])}", "}")]
-        children = [child for child, parent in enumerate(SMPLX_PARENTS) if parent == joint]
-        todo += [(-1, depth), *((child, depth + 1) for child in reversed(children))]
-    return order, "\n".join(lines) + "\n"
+            inside += ["End Site", "{", f"  OFFSET {_numbers(ends[joint])}", "}"]
+        for child in (child for child, parent in enumerate(SMPLX_PARENTS) if parent == joint):
+            inside += lines_of(child)
+        head = f"{'JOINT' if joint else 'ROOT'} {SMPLX_JOINT_NAMES[joint]}"
+        return [head, "{", *(f"  {line}" for line in inside), "}"]
+
+    return order, "\n".join(["HIERARCHY", *lines_of(0)]) + "\n"
 
 
 def _numbers(offset: np.ndarray) -> str:

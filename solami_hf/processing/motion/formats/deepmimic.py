@@ -15,10 +15,7 @@ MAX_TEXT_BYTES = 32 << 20
 # DeepMimic's person faces +x with +z to the right; SMPL-X faces +z with +x to the left: a quarter turn about y
 _FROM_DEEPMIMIC = Rotation.from_rotvec([0, -np.pi / 2, 0])
 # arms hang down at DeepMimic's rest and reach sideways at SMPL-X's: shoulder, elbow, quarter turn that lowers the arm
-_ARMS = (
-    (16, 18, Rotation.from_rotvec([0, 0, -np.pi / 2])),
-    (17, 19, Rotation.from_rotvec([0, 0, np.pi / 2])),
-)
+_ARMS = ((16, 18, Rotation.from_rotvec([0, 0, -np.pi / 2])), (17, 19, Rotation.from_rotvec([0, 0, np.pi / 2])))
 # the order of joints in a frame, after the root: column, number of values, SMPL-X joints that share the rotation
 _WIDTH = 44
 _JOINTS = (

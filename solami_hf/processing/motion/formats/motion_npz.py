@@ -46,7 +46,6 @@ _MAX_MEMBERS, _MAX_DIRECTORY_BYTES = 1000, 1 << 20
 _HEAD_BYTES = 16384  # numpy itself refuses headers of more than 10000
 _BOMB_BYTES, _BOMB_RATIO = 64 << 20, 100  # motion of so many bytes does not pack that well
 _DEFLATE_RATIO = 1100  # more is impossible, so the sizes in the archive lie
-_READ_BYTES = 1 << 20
 
 _FRAME_RATE_KEYS = ("mocap_frame_rate", "mocap_framerate")
 # joint count of `poses` -> where its joints stand among SMPL-X's 55 (SMPL-H has no jaw and no eyes)
@@ -76,9 +75,7 @@ _Z_UP_TO_Y_UP = torch.tensor([_HALF, -_HALF, 0.0, 0.0], dtype=torch.float64)
 
 
 def read_npz(
-    path: str | Path,
-    up_axis: str | None = None,
-    pelvis_offset: np.ndarray | tuple[float, float, float] | None = None,
+    path: str | Path, up_axis: str | None = None, pelvis_offset: np.ndarray | tuple[float, float, float] | None = None
 ) -> SmplxMotion:
     """The motion of an `.npz` file at the file's rate, turned to y-up.
 
@@ -95,7 +92,7 @@ def read_npz(
     if "trans" not in arrays:
         raise ValueError("it lacks trans; expected AMASS-style trans, poses and mocap_frame_rate.")
     if up_axis is None:
-        up_axis = _word(arrays, "up_axis") or ("y" if _is_y_up(arrays) else "z")
+        up_axis = _word(arrays, "up_axis") or ("y" if _is_inter_x(arrays) or "expressions" in arrays else "z")
     if up_axis not in ("y", "z"):
         raise ValueError(f'`up_axis` is {up_axis!r}, expected "y" or "z".')
     if pelvis_offset is None:
@@ -172,34 +169,35 @@ def read_npy(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     with open(path, "rb") as file:
-        header = _read_header(file, "the array", path.stat().st_size)
+        _read_header(file, "the array", path.stat().st_size)
         file.seek(0)
-        return _read_array(file, header)
+        return np.lib.format.read_array(file)
 
 
-def _is_y_up(arrays: dict[str, np.ndarray]) -> bool:
-    inter_x = "pose_lhand" in arrays and "pose_rhand" in arrays
-    return inter_x or "expressions" in arrays
+def _is_inter_x(arrays: dict[str, np.ndarray]) -> bool:
+    return "pose_lhand" in arrays and "pose_rhand" in arrays
 
 
 def _frame_rate(arrays: dict[str, np.ndarray]) -> float:
     key = next((key for key in _FRAME_RATE_KEYS if key in arrays), None)
-    if key is None:
-        if "pose_lhand" in arrays and "pose_rhand" in arrays:
-            return INTER_X_FPS
-        raise ValueError("it lacks mocap_frame_rate; expected AMASS-style trans, poses and mocap_frame_rate.")
-    if arrays[key].size != 1:
-        raise ValueError(f"`{key}` has shape {arrays[key].shape}, expected one number.")
-    return float(arrays[key].reshape(-1)[0])
+    if key is not None:
+        return float(_one(arrays, key, "number"))
+    if _is_inter_x(arrays):
+        return INTER_X_FPS
+    raise ValueError("it lacks mocap_frame_rate; expected AMASS-style trans, poses and mocap_frame_rate.")
 
 
 def _word(arrays: dict[str, np.ndarray], key: str) -> str | None:
     if key not in arrays:
         return None
-    if arrays[key].size != 1:
-        raise ValueError(f"`{key}` has shape {arrays[key].shape}, expected one word.")
-    value = arrays[key].reshape(-1)[0]
+    value = _one(arrays, key, "word")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _one(arrays: dict[str, np.ndarray], key: str, what: str):
+    if arrays[key].size != 1:
+        raise ValueError(f"`{key}` has shape {arrays[key].shape}, expected one {what}.")
+    return arrays[key].reshape(-1)[0]
 
 
 def _first_betas(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -238,13 +236,10 @@ def _z_up_to_y_up(motion: SmplxMotion) -> SmplxMotion:
 
 
 class _Header(NamedTuple):
-    """Contents of an `.npy` header, and how many bytes it takes."""
+    """Contents of an `.npy` header."""
 
-    name: str
     shape: tuple[int, ...]
-    fortran: bool
     dtype: np.dtype
-    length: int
 
     @property
     def data_bytes(self) -> int:
@@ -265,7 +260,8 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
             arrays = {}
             for name, entry in entries.items():
                 with archive.open(entry) as member:
-                    arrays[name] = _read_array(member, headers[name])
+                    arrays[name] = np.lib.format.read_array(member)
+                    member.read(1)  # at the end zipfile compares the checksum
             if "expressions.npy" in archive.namelist():
                 arrays["expressions"] = np.empty(0)
             return arrays
@@ -301,7 +297,7 @@ def _member_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) 
         )
     with archive.open(entry) as member:
         header = _read_header(member, name, entry.file_size)
-    _check_layout(header)
+    _check_layout(name, header)
     return header
 
 
@@ -313,30 +309,29 @@ def _read_header(stream: BinaryIO, name: str, size: int) -> _Header:
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"version {version} is for names of fields")
         read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
-        shape, fortran, dtype = read(head)
+        shape, _, dtype = read(head)
     except Exception as error:  # numpy evaluates a literal here, which fails in many ways: SyntaxError, TokenError
         raise ValueError(f"`{name}` has no readable npy header ({error}).") from error
     if dtype.hasobject:
         raise ValueError(f"`{name}` holds pickled objects, which could run code; save it as plain numbers.")
     if dtype.kind not in "fiuSU" or dtype.shape:
         raise ValueError(f"`{name}` is of type {dtype}, expected numbers.")
-    header = _Header(name, tuple(shape), fortran, dtype, head.tell())
+    header = _Header(tuple(shape), dtype)
     if any(side < 0 for side in header.shape) or header.data_bytes > MAX_ARRAY_BYTES:
         raise ValueError(
             f"`{name}` has shape {header.shape} of {dtype}: {header.data_bytes} bytes, at most {MAX_ARRAY_BYTES}."
         )
-    if header.length + header.data_bytes != size:
+    if header.data_bytes != size - head.tell():
         raise ValueError(
             f"`{name}` has shape {header.shape} of {dtype}, which takes {header.data_bytes} bytes, but "
-            f"{size - header.length} are there: the file is truncated or forged."
+            f"{size - head.tell()} are there: the file is truncated or forged."
         )
     return header
 
 
-def _check_layout(header: _Header) -> None:
+def _check_layout(name: str, header: _Header) -> None:
     """Refuses types, widths and lengths that no layout has."""
-    name, shape = header.name, header.shape
-    word = name in _WORDS
+    shape, word = header.shape, name in _WORDS
     if word != (header.dtype.kind in "SU"):
         raise ValueError(f"`{name}` is of type {header.dtype}, expected {'one word' if word else 'numbers'}.")
     if name not in _ROW_SIZES:
@@ -349,19 +344,3 @@ def _check_layout(header: _Header) -> None:
         widths = " or ".join(map(str, sizes))
         raise ValueError(f"`{name}` has shape {shape}, expected (T, {widths}), flat or as (T, joints, 3).")
     check_frames(shape[0])
-
-
-def _read_array(stream: BinaryIO, header: _Header) -> np.ndarray:
-    """The array of a stream that is at its start. Reading to the end lets zipfile compare the checksum."""
-    stream.read(header.length)
-    data = np.empty(header.data_bytes, dtype=np.uint8)
-    view, filled = memoryview(data), 0
-    while filled < len(view):
-        count = stream.readinto(view[filled : filled + _READ_BYTES])
-        if not count:
-            raise ValueError(f"`{header.name}` ends after {filled} of {len(view)} bytes: the file is truncated.")
-        filled += count
-    if stream.read(1):
-        raise ValueError(f"`{header.name}` is longer than its header says.")
-    array = data.view(header.dtype)
-    return array.reshape(header.shape[::-1]).T if header.fortran else array.reshape(header.shape)
