@@ -292,28 +292,26 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         if mode not in ("corrected", "upstream"):
             raise ValueError(f'mode is {mode!r}, expected "corrected" or "upstream"')
         semantic_codes, prompt_codes = self._check_generate(semantic_codes, prompt_codes)
-        shapes = [(len(semantic_codes), part.shape[-1]) for part in (prompt_codes, semantic_codes)]
-        device, length = semantic_codes.device, mask_lengths(code_mask, shapes[1], "code_mask", semantic_codes.device)
-        start = torch.zeros_like(length)
+        (batch, size), device = semantic_codes.shape, semantic_codes.device
+        length = _lengths_on_host(code_mask, (batch, size), "code_mask")
         if prompt_mask is not None and len(prompt_mask) == 1:
-            prompt_mask = prompt_mask.expand(len(semantic_codes), -1)
-        if prompt_mask is not None or prompt_codes.shape[-1]:
-            start = mask_lengths(prompt_mask, shapes[0], "prompt_mask", device)
+            prompt_mask = prompt_mask.expand(batch, -1)
+        start = _lengths_on_host(prompt_mask, (batch, prompt_codes.shape[-1]), "prompt_mask")
+        wanted = torch.tensor(start, device=device)[:, None] + torch.arange(size, device=device)
+        padding = None if code_mask is None else ~code_mask.to(device)
         codes = self._join(semantic_codes, prompt_codes, start, length)
-        frames = torch.arange(codes.shape[-1], device=device)
-        mask = frames < (start + length)[:, None]
+        frames = codes.shape[-1]
         steps = _steps_of_levels(steps, self.config.num_acoustic_levels)
         if mode == "upstream":
-            if not mask.all():
+            if any(begin + end != frames for begin, end in zip(start, length, strict=True)):
                 raise ValueError('mode="upstream" takes no padding, as the original; give clips of equal length')
             if any(step != 1 for step in steps[1:]):
                 raise ValueError(f'mode="upstream" has one step for levels 2, 3, ..., as the original; got {steps}')
             codes = fill_upstream(self, codes, steps, generator, greedy, on_call)
         else:
-            codes = fill_levels(self, codes, mask, steps, generator, greedy, temperature, on_call)
-        wanted = start[:, None] + torch.arange(semantic_codes.shape[-1], device=device)
-        picked = codes.gather(2, wanted.clamp(max=codes.shape[-1] - 1)[:, None].expand(-1, codes.shape[1], -1))
-        return picked if code_mask is None else picked.masked_fill(~code_mask.to(device)[:, None], 0)
+            codes = fill_levels(self, codes, start, length, steps, generator, greedy, temperature, on_call)
+        picked = codes.gather(2, wanted.clamp(max=frames - 1)[:, None].expand(-1, codes.shape[1], -1))
+        return picked if padding is None else picked.masked_fill(padding[:, None], 0)
 
     @capture_outputs
     def forward(
@@ -411,10 +409,11 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         # in half precision codes would tie: the last product is a hundredth of the work
         return hidden @ self.head_weight[level].to(exact) + self.head_bias[level].to(exact)
 
-    def _join(self, semantic: torch.Tensor, prompt: torch.Tensor, start: torch.Tensor, length: torch.Tensor):
+    def _join(self, semantic: torch.Tensor, prompt: torch.Tensor, start: list[int], length: list[int]):
         """Prompt and masked speech of each clip without a gap: (B, num_quantizers, longest), padding behind is 0."""
-        codes = prompt.new_zeros(*prompt.shape[:2], int((start + length).max()))
-        for row, (begin, size) in enumerate(zip(start.tolist(), length.tolist(), strict=True)):
+        spans = list(zip(start, length, strict=True))
+        codes = prompt.new_zeros(*prompt.shape[:2], max(begin + size for begin, size in spans))
+        for row, (begin, size) in enumerate(spans):
             codes[row, :, :begin] = prompt[row, :, :begin]
             codes[row, 0, begin : begin + size] = semantic[row, :size]
             codes[row, 1:, begin : begin + size] = self.config.mask_code
@@ -460,6 +459,11 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
             )
         check_range(codes[:, 0], config.num_semantic_codes + 1, "level 0 of audio_codes")
         check_range(codes[:, 1:], config.codebook_size + 1, "audio_codes")
+
+
+def _lengths_on_host(mask: torch.Tensor | None, shape: tuple[int, int], name: str) -> list[int]:
+    """Real length of each row; a mask on a GPU is read, which makes the host wait once, without one nothing is."""
+    return [shape[1]] * shape[0] if mask is None else mask_lengths(mask, shape, name, mask.device).tolist()
 
 
 def _steps_of_levels(steps: int | Sequence[int], levels: int) -> list[int]:

@@ -7,7 +7,9 @@ they are in training.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 # Of all codes, those that a draw chooses from. Written as the original does: 1 - 0.7 is slightly more than 0.3.
@@ -73,10 +75,51 @@ def masked_after(step: int, steps: int, cells: int) -> int:
     return math.floor(math.cos(math.pi / 2 * step / steps) * cells + 1e-9)
 
 
+@dataclass(frozen=True)
+class FillingCall:
+    """One call of the network for one level. Which cells it asks for, and how many of them it fills, is known from the
+    clips' lengths alone, so the host never waits for a result.
+
+    Args:
+        step: 0, 1, ... of the level.
+        counts: cells asked for, of each clip.
+        asked: (n,) places among the cells still masked; all those of the clips that have any to fill.
+        others: (m,) places of the cells of all other clips.
+        filled: (k,) places among the asked cells, ordered by clip and falling confidence, that are filled.
+        kept: (n - k,) places of the asked cells that stay masked.
+    """
+
+    step: int
+    counts: list[int]
+    asked: torch.Tensor
+    others: torch.Tensor
+    filled: torch.Tensor
+    kept: torch.Tensor
+
+
+def filling_calls(cells: Sequence[int], steps: int, device: torch.device) -> list[FillingCall]:
+    """The calls of a level with so many `cells` to fill in each clip; a step that would fill none is left out."""
+    plan, places = [], []
+    for step in range(steps):
+        left = np.array([masked_after(step, steps, count) for count in cells])
+        quota = left - [masked_after(step + 1, steps, count) for count in cells]
+        if not quota.any():
+            continue
+        counts = np.where(quota > 0, left, 0)
+        asked = np.repeat(quota > 0, left)
+        filled = np.concatenate([np.arange(count) < share for count, share in zip(counts, quota, strict=True)])
+        plan.append((step, counts.tolist()))
+        places += [np.flatnonzero(chosen) for chosen in (asked, ~asked, filled, ~filled)]
+    # one transfer: each would make the host wait for what the device still has to do
+    moved = torch.from_numpy(np.concatenate(places)).to(device).split([len(chosen) for chosen in places])
+    return [FillingCall(*call, *moved[4 * i : 4 * i + 4]) for i, call in enumerate(plan)]
+
+
 def fill_levels(
     model,
     codes: torch.Tensor,
-    mask: torch.Tensor,
+    start: Sequence[int],
+    length: Sequence[int],
     steps: Sequence[int],
     generator: Draws | Sequence[Draws] | None,
     greedy: bool,
@@ -91,42 +134,50 @@ def fill_levels(
     Args:
         model: `SolamiSoundStormModel`.
         codes: prompt codes, and `config.mask_code` in the cells to fill.
-        mask: (B, N) boolean, True = real.
+        start, length: of each clip, frames of its prompt and of what is to be filled behind it; padding comes last.
         steps: of each acoustic level.
     """
-    config = model.config
+    config, device = model.config, codes.device
     codes, (batch, _, frames) = codes.clone(), codes.shape
-    to_fill = codes[:, 1] == config.mask_code
-    cells = to_fill.flatten().nonzero()[:, 0]
-    rows, sizes = cells // frames, to_fill.sum(1).tolist()
+    spans = [np.arange(size) + begin for begin, size in zip(start, length, strict=True)]
+    places = np.stack([np.repeat(np.arange(batch), length), np.concatenate(spans)])
+    rows, columns = torch.from_numpy(places).to(device)
+    cells = rows * frames + columns
+    plans = {count: filling_calls(length, count, device) for count in set(steps)}
     draws = _draws_of_rows(generator, batch)
-    context = model.context(frames, None if mask.all() else mask)
-    known, above = _embed_known(model, codes, to_fill)
+    context = model.context(frames, _real_frames(start, length, frames, device))
+    known, above = _embed_known(model, codes, codes[:, 1] == config.mask_code)
     for level, count in enumerate(steps):
         values = torch.full_like(cells, config.mask_code)
-        for step in range(count):
-            # cells of each clip to fill in this step
-            open_cells = values == config.mask_code
-            still = torch.bincount(rows[open_cells], minlength=batch).tolist()
-            quota = [n - masked_after(step + 1, count, size) for n, size in zip(still, sizes, strict=True)]
-            if not any(quota):
-                continue  # fewer cells than steps
+        masked = torch.arange(len(cells), device=device)  # places of the cells still masked, in order
+        for call in plans[count]:
             if on_call is not None:
                 on_call(codes.clone())
-            quota = torch.tensor(quota, device=cells.device)
-            asked = (open_cells & (quota[rows] > 0)).nonzero()[:, 0]
+            asked = masked[call.asked]
             vectors = model.embed_level(values, level) + above[level]
             embeddings = known.index_add(0, cells, vectors.to(known.dtype)).view(batch, frames, -1)
             logits = model.level_logits(model.encode(embeddings, context, cells[asked]), level)
             noise = None
             if not (greedy and count == 1):
-                noise = _noise_of_rows(draws, rows[asked], batch, config.codebook_size)
-            chosen, confidence = choose(logits, noise, temperature * (1 - step / count))
-            best = _best_of_rows(confidence, rows[asked], quota)
+                noise = _noise_of_rows(draws, call.counts, config.codebook_size, device)
+            chosen, confidence = choose(logits, noise, temperature * (1 - call.step / count))
+            order = _by_confidence(confidence, rows[asked])
+            best = order[call.filled]
             values[asked[best]] = chosen[best]
-            codes[rows, level + 1, cells % frames] = values
+            masked = torch.cat([masked[call.others], asked[order[call.kept]]]).sort().values
+            codes[rows, level + 1, columns] = values
         known = known.index_add(0, cells, model.embed_level(values, level).to(known.dtype))
     return codes
+
+
+def _real_frames(
+    start: Sequence[int], length: Sequence[int], frames: int, device: torch.device
+) -> torch.Tensor | None:
+    """(B, frames) boolean, True = real; None where all are."""
+    ends = [begin + size for begin, size in zip(start, length, strict=True)]
+    if min(ends) == frames:
+        return None
+    return torch.arange(frames, device=device) < torch.tensor(ends, device=device)[:, None]
 
 
 def fill_upstream(
@@ -233,20 +284,17 @@ def _draws_of_rows(generator: Draws | Sequence[Draws] | None, batch: int) -> lis
     return draws
 
 
-def _noise_of_rows(draws: list[Draws] | None, rows: torch.Tensor, batch: int, codes: int) -> torch.Tensor | None:
-    """Gumbel noise (n, codes) for cells of the given `rows` (n,), in order; each clip draws for its own cells."""
+def _noise_of_rows(
+    draws: list[Draws] | None, counts: list[int], codes: int, device: torch.device
+) -> torch.Tensor | None:
+    """Gumbel noise (n, codes) for so many cells of each clip, in order; each clip draws for its own cells."""
     if draws is None:
         return None
-    counts = torch.bincount(rows, minlength=batch).tolist()
-    drawn = [uniform(source, (n, codes), rows.device) for source, n in zip(draws, counts, strict=True) if n]
+    drawn = [uniform(source, (count, codes), device) for source, count in zip(draws, counts, strict=True) if count]
     return gumbel(torch.cat(drawn))
 
 
-def _best_of_rows(confidence: torch.Tensor, rows: torch.Tensor, quota: torch.Tensor) -> torch.Tensor:
-    """Indices of the `quota[row]` most confident cells of each row, for cells (n,) of the given `rows` (n,)."""
+def _by_confidence(confidence: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Order of cells (n,), row by row and by falling confidence within a row."""
     order = confidence.argsort(descending=True, stable=True)
-    order = order[rows[order].argsort(stable=True)]
-    sorted_rows = rows[order]
-    first = torch.searchsorted(sorted_rows, sorted_rows)  # where each row begins
-    rank = torch.arange(len(order), device=order.device) - first
-    return order[rank < quota[sorted_rows]]
+    return order[rows[order].argsort(stable=True)]
