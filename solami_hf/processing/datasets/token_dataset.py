@@ -96,7 +96,7 @@ def codec_sources(processor, config: str) -> dict[str, dict[str, str]]:
     found = {}
     for name in CODECS_OF[config]:
         config_of = getattr(processor, f"{name}_codec").config
-        origin = {"id": getattr(config_of, "_name_or_path", ""), "revision": getattr(config_of, "_commit_hash", None)}
+        origin = {"id": getattr(config_of, "name_or_path", ""), "revision": getattr(config_of, "_commit_hash", None)}
         if Path(origin["id"]).exists():  # a folder's place on this machine is nobody's business
             origin["id"] = Path(origin["id"]).resolve().name if origin["id"] else ""
         found[name] = {key: str(value) for key, value in origin.items() if value}
