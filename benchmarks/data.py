@@ -62,7 +62,7 @@ class SlowTokenizer(PreTrainedTokenizer):
 
     def get_vocab(self) -> dict[str, int]:
         """All tokens."""
-        return {**self.base_vocab, **self._added_tokens_encoder}
+        return {**self.base_vocab, **self.added_tokens_encoder}
 
     def _tokenize(self, text, **kwargs):
         return self.base.tokenize(text)

@@ -186,7 +186,7 @@ def share_equal(codes: torch.Tensor, expected: torch.Tensor) -> float:
 
 def weight(layer) -> torch.Tensor:
     """The weights of a convolution from gain and direction."""
-    return torch._weight_norm(layer.direction, layer.gain, 0)
+    return layer.direction * (layer.gain / torch.norm_except_dim(layer.direction, 2, 0))
 
 
 def original_layers(layers, hidden: torch.Tensor) -> torch.Tensor:

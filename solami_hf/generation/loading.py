@@ -105,8 +105,7 @@ def processor_source(path, base=None, **kwargs) -> tuple[str, dict]:
     for folder in (Path(path), Path(path).parent):
         if (folder / "processor_config.json").is_file():
             return str(folder), {}
-    found = cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False, **hub)
-    if found is not None and not Path(path).is_dir():
+    if not Path(path).is_dir() and _has_file(path, "processor_config.json", **hub):
         return path, hub
     return _there(base or named, path), {name: value for name, value in hub.items() if name != "revision"}
 
@@ -115,12 +114,19 @@ def _base_of(path, **hub) -> str | None:
     """The base that an adapter names, None where there is no adapter."""
     if (Path(path) / "config.json").is_file():  # a run's folder is whole, whatever it has trained
         return None
-    missing = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    if cached_file(path, "adapter_config.json", **missing, **hub) is None:
+    if not _has_file(path, "adapter_config.json", **hub):
         return None
     from peft import PeftConfig
 
     return PeftConfig.from_pretrained(str(path), **hub).base_model_name_or_path
+
+
+def _has_file(path, name: str, **hub) -> bool:
+    """True if a folder or repository has this file; whoever loads the rest says why nothing can be read."""
+    try:
+        return cached_file(path, name, **hub) is not None
+    except OSError:
+        return False
 
 
 def _there(base, adapter) -> str:

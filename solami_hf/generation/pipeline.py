@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -253,7 +254,7 @@ class SolamiPipeline:
         options, device = self.options(generate_kwargs), input_device(self.model)
         settings, own = options["generation_config"], options.get("logits_processor")
         plain = settings.num_beams in (None, 1) and settings.cache_implementation is None
-        if plain and settings.use_cache and self.model._supports_default_dynamic_cache():
+        if plain and settings.use_cache and "past_key_values" in inspect.signature(self.model.forward).parameters:
             options.setdefault("past_key_values", DynamicCache(config=self.model.config))
         if plain and type(options.get("past_key_values")) is DynamicCache:
             growing(options["past_key_values"])

@@ -12,7 +12,7 @@ def compute_json(metric: Any, texts: list[str], options: str = "") -> dict[str, 
     Raises:
         ValueError: a text is no JSON, or the metric refuses what it holds.
     """
-    inputs = {name: json.loads(text or "null") for name, text in zip(metric._feature_names(), texts, strict=True)}
+    inputs = {name: json.loads(text or "null") for name, text in zip(metric.input_names(), texts, strict=True)}
     return metric.compute(**inputs, **json.loads(options or "{}"))
 
 
@@ -28,7 +28,7 @@ def launch(module: str | Path) -> None:
     module = Path(module)
     metric = evaluate.load(str(module))
     card = module.with_name("README.md").read_text(encoding="utf-8").split("---\n", 2)[-1]
-    names = [*metric._feature_names(), "options"]
+    names = [*metric.input_names(), "options"]
 
     def show(*texts: str) -> str:
         return json.dumps(compute_json(metric, list(texts[:-1]), texts[-1]), indent=2)

@@ -39,6 +39,10 @@ class DirectMetric(evaluate.Metric, abc.ABC):
     def _compute(self, **inputs: Any) -> dict[str, Any]:
         """The metric of whole lists."""
 
+    def input_names(self) -> list[str]:
+        """What the metric is computed of: "predictions", "references", ..."""
+        return list(self.features[0] if isinstance(self.features, list) else self.features)
+
     def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, Any] | None:
         """Compute the metric; see the module's card.
 
@@ -47,7 +51,7 @@ class DirectMetric(evaluate.Metric, abc.ABC):
         several processes (`num_process`), take the usual way.
         """
         given = {"predictions": predictions, "references": references, **options}
-        inputs = {name: given.get(name) for name in self._feature_names()}
+        inputs = {name: given.get(name) for name in self.input_names()}
         if self.num_process > 1 or self.writer is not None or all(value is None for value in inputs.values()):
             return super().compute(predictions=predictions, references=references, **options)
         missing = [name for name, value in inputs.items() if value is None]
@@ -64,7 +68,7 @@ class DirectMetric(evaluate.Metric, abc.ABC):
     def add_batch(self, *, predictions: Any = None, references: Any = None, **options: Any) -> None:
         """Keep a batch for `compute()`; lists, like those of `compute`."""
         given = {"predictions": predictions, "references": references, **options}
-        for name in self._feature_names():
+        for name in self.input_names():
             check_list(given.get(name), name)
         super().add_batch(predictions=predictions, references=references, **options)
 

@@ -9,6 +9,7 @@ from functools import wraps
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import AutoModel
 from transformers.utils import cached_file
 
@@ -92,9 +93,12 @@ class CheckpointModels:
             return self.loaded[name] is not None
         if name not in self._known:  # asked once: the answer may come from the hub
             path, hub = self._source()
-            self._known[name] = cached_file(
-                path, "config.json", subfolder=name, _raise_exceptions_for_missing_entries=False, **hub
-            ) is not None  # fmt: skip
+            try:
+                self._known[name] = cached_file(path, "config.json", subfolder=name, **hub) is not None
+            except OSError as error:
+                if not isinstance(error.__cause__, LocalEntryNotFoundError):  # offline, and not in the cache
+                    raise
+                self._known[name] = False
         return self._known[name]
 
     @property

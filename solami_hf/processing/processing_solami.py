@@ -553,7 +553,12 @@ class SolamiProcessor(ProcessorMixin):
         asked = {**given, **groups["common_kwargs"], **groups["text_kwargs"]}.keys() - groups.keys()
         refuse_unknown(of_audio, ("sampling_rate",), "audio_kwargs")
         refuse_unknown(asked, TextKwargs.__annotations__, "the processor", ("sampling_rate", "audio_kwargs"))
-        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **given)["text_kwargs"]
+        flat = {name: value for name, value in given.items() if name not in groups}
+        if twice := flat.keys() & groups["text_kwargs"].keys():
+            raise ValueError(f"{', '.join(sorted(twice))} stands in text_kwargs and beside it; pass it once")
+        own = {name: value for name, value in self.tokenizer.init_kwargs.items() if name in TextKwargs.__annotations__}
+        own = {name: getattr(self.tokenizer, name, value) for name, value in own.items()}
+        options = {**own, **groups["common_kwargs"], **groups["text_kwargs"], **flat}
         media = {name: value for name, value in (("motion", motion), ("audio", audio)) if value is not None}
         if not media:
             if text is None:

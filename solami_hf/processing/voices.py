@@ -148,13 +148,10 @@ class Voices:
 
 def _find(folder, name: str, hub: dict) -> str | None:
     """Path of a file of a checkpoint's `voices/`, None where there is none."""
-    return cached_file(
-        folder,
-        f"{FOLDER}/{name}",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **hub,
-    )
+    try:
+        return cached_file(folder, f"{FOLDER}/{name}", **hub)
+    except OSError:
+        return None
 
 
 __all__ = ["Voices"]

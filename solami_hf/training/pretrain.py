@@ -78,7 +78,7 @@ def pretrain(args: PretrainArguments, training_args) -> dict:
     if training_args.max_steps <= 0:
         raise ValueError(f"the mixture has no epochs: set max_steps, got {training_args.max_steps}")
     check_source("token dataset", args.data)  # before the model is loaded
-    model, processor = load_model_and_processor(args)
+    model, processor = load_model_and_processor(args, training_args)
     train = training_rows(args, processor, training_args)
     evals = {} if training_args.eval_strategy == "no" else evaluation_samples(args, processor, training_args)
     return train_language_model(model, processor, args, training_args, train, evals)

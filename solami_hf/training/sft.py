@@ -72,7 +72,7 @@ def sft(args: SftArguments, training_args) -> dict:
         ValueError: data of another codec, or no dialogue fits into `max_length`.
     """
     check_source("token dataset", args.data)  # before the model is loaded
-    model, processor = load_model_and_processor(args)
+    model, processor = load_model_and_processor(args, training_args)
     answer_format, hearing = args.answer_format or processor.answer_format, args.hearing or processor.hearing
     args = replace(args, answer_format=answer_format, hearing=hearing)
     processor.answer_format = model.config.answer_format = answer_format

@@ -19,13 +19,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import distributed
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
-from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..processing.files.atomic_write import atomic_model, atomic_write, follow_umask
 
@@ -47,41 +50,71 @@ class SafeTrainer(Trainer):
     """A Trainer whose checkpoints are whole or removed, follow the umask, and have the arguments as JSON alone."""
 
     def __init__(self, *args, **kwargs):
+        self.checkpoint = CheckpointInWork()
         super().__init__(*args, **kwargs)
+        self.add_callback(self.checkpoint)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(LossOnBar())
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
+    def train(self, *args, **kwargs):
+        """As Trainer's; raises OSError with the way out when a checkpoint cannot be written, and removes it."""
+        with checkpoint_or_nothing(self.checkpoint):
+            return super().train(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As Trainer's, with the arguments as JSON alone; the first part of a checkpoint is written here."""
+        folder = Path(output_dir or self.args.output_dir)
+        if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+            self.checkpoint.folder = folder
+        super().save_model(output_dir, True)
         if self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir)
             # Nobody should have to load a pickle
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             with atomic_write(folder / "training_args.json") as temporary:
                 temporary.write_text(json.dumps(self.args.to_dict(), indent=1, default=str), encoding="utf-8")
             for path in folder.glob("*.safetensors"):
                 follow_umask(path)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    def _save_checkpoint(self, model, trial) -> None:
-        with checkpoint_or_nothing(self.args.output_dir, self.state.global_step):
-            super()._save_checkpoint(model, trial)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        # The state that makes a checkpoint a whole one comes next: all ranks have to have written theirs
-        self.accelerator.wait_for_everyone()
+class CheckpointInWork(TrainerCallback, ExportableState):
+    """The folder of a checkpoint while it is written; its last file waits until all ranks have written their parts."""
+
+    def __init__(self):
+        self.folder: Path | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """A checkpoint of the first version knows nothing of this callback."""
+        state.stateful_callbacks.setdefault(type(self).__name__, {"args": {}, "attributes": {}})
+
+    def state(self) -> dict:
+        """Trainer asks on ranks that write, right before it writes the state; nothing is kept."""
+        PartialState().wait_for_everyone()
+        return {"args": {}, "attributes": {}}
+
+    def on_save(self, args, state, control, **kwargs):
+        """The other ranks have written theirs, and the checkpoint is whole."""
+        self.folder = None
+        if not args.should_save:
+            PartialState().wait_for_everyone()
 
 
 @contextmanager
-def checkpoint_or_nothing(output_dir: str | os.PathLike, step: int) -> Iterator[None]:
-    """The block writes a checkpoint; when it cannot, what there is of it is removed, see [`written_or_nothing`]."""
-    folder = Path(output_dir) / f"checkpoint-{step}"
+def checkpoint_or_nothing(checkpoint: CheckpointInWork) -> Iterator[None]:
+    """The block trains; of a checkpoint that it cannot write nothing is left, see [`written_or_nothing`]."""
     try:
-        with written_or_nothing(folder):
-            yield
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        folder = checkpoint.folder
+        if folder is None or _is_json(folder / TRAINER_STATE_NAME):
+            raise
+        try:
+            with written_or_nothing(folder):
+                raise error
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 @contextmanager
@@ -245,8 +278,21 @@ class ResumableTrainer(SafeTrainer):
         if self.averages:
             self.add_callback(self.averages)
 
-    def _get_train_sampler(self, train_dataset=None):
-        return self.sampler
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of windows in the order of their sampler, each rank's share."""
+        args = self.args
+        loader = DataLoader(
+            self.train_dataset,
+            args.train_batch_size,
+            sampler=self.sampler,
+            collate_fn=self.data_collator,
+            drop_last=args.dataloader_drop_last,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        return self.accelerator.prepare(loader)
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds the means of the parts since the last log, over all ranks."""
@@ -279,6 +325,11 @@ class ResumableTrainer(SafeTrainer):
             with self.averages.applied(self.model):
                 yield
 
+    def load_beside_weights(self, checkpoint: str) -> None:
+        """Reads what is kept in a checkpoint beside Trainer's own; ValueError where averaged weights are missing."""
+        if self.averages:
+            self.averages.load(checkpoint, self.args.device)
+
     def train_or_resume(self) -> None:
         """Trains to the end, from the last whole checkpoint of the output folder if there is one.
 
@@ -286,11 +337,11 @@ class ResumableTrainer(SafeTrainer):
             ValueError: averaged weights are asked for, and the checkpoint has none.
         """
         checkpoint = self.args.resume_from_checkpoint or last_checkpoint(self.args.output_dir)
-        if checkpoint and self.averages:
-            self.averages.load(checkpoint, self.args.device)
+        if checkpoint:
+            self.load_beside_weights(checkpoint)
         if checkpoint and (state := finished_state(checkpoint, self.args)):
             # Trainer would take one step too many
-            self._load_from_checkpoint(checkpoint)
+            self.model.load_state_dict(load_file(Path(checkpoint) / SAFE_WEIGHTS_NAME))
             self.state = state
         else:
             self.train(resume_from_checkpoint=checkpoint)

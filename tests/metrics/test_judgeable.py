@@ -79,7 +79,7 @@ def test_empty_missing_and_rates(load, standing, name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("given", ["hello", {"a": "hello"}, {"hello"}, 5])
 def test_what_is_no_list(load, name, given):
-    columns = {key: given for key in load(name)._feature_names()}
+    columns = {key: given for key in load(name).input_names()}
     with pytest.raises(ValueError, match=rf"`predictions` is {type(given).__name__}, expected a list"):
         load(name).compute(**columns)
     with pytest.raises(ValueError, match=rf"`predictions` is {type(given).__name__}, expected a list"):

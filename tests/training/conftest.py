@@ -109,3 +109,21 @@ def assert_same_run():
         assert (first / "history.json").read_text() == (second / "history.json").read_text()
 
     return compare
+
+
+@pytest.fixture
+def stops_writing(monkeypatch):
+    """`stops_writing("checkpoint-4/optimizer.pt", error)`: torch raises it where it would write this file; what comes
+    back lets it write again."""
+    save = torch.save
+
+    def stop(name, error):
+        def stopped(value, file, *args, **more):
+            if str(file).endswith(name):
+                raise error
+            save(value, file, *args, **more)
+
+        monkeypatch.setattr(torch, "save", stopped)
+        return lambda: monkeypatch.setattr(torch, "save", save)
+
+    return stop

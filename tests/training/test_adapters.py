@@ -131,7 +131,7 @@ def test_quantised_frozen_weights(start, tmp_path, options, bits):
 
     args = SftArguments(str(start), "d", use_peft=True, load_in_4bit=bits == 4, load_in_8bit=bits == 8)
     kind = bitsandbytes.nn.Linear4bit if bits == 4 else bitsandbytes.nn.Linear8bitLt
-    assert sum(isinstance(module, kind) for module in load_model_and_processor(args)[0].modules()) == 14
+    assert sum(isinstance(module, kind) for module in load_model_and_processor(args, None)[0].modules()) == 14
     more = ["--use_peft", f"--load_in_{bits}bit", "--lora_target_modules", "all-linear"]
     sft.main(options(start, tmp_path / "quantised", *more, "--lora_modules_to_save", "new_tokens"))
     before, after = weights(start), weights(tmp_path / "quantised")

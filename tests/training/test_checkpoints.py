@@ -8,7 +8,7 @@ import stat
 import pytest
 import torch
 from safetensors import SafetensorError
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from research.packaged_speech.voice_exchange import VoiceExchangeTrainer
 from solami_hf.training.language_model.loss_by_modality import SplitLossTrainer
@@ -17,6 +17,7 @@ from solami_hf.training.soundstorm.train_soundstorm import SoundStormTrainer
 from solami_hf.training.speech.speech_codec_trainer import SpeechCodecTrainer
 from solami_hf.training.speech.speech_decoder import SpeechDecoderTrainer
 from solami_hf.training.trainer import (
+    CheckpointInWork,
     ResumableTrainer,
     SafeTrainer,
     checkpoint_or_nothing,
@@ -59,16 +60,25 @@ def test_half_a_state_is_no_state(tmp_path):
 )
 def test_a_checkpoint_that_cannot_be_written_is_removed(tmp_path, error):
     before = checkpoint(tmp_path, 9, "model.safetensors", "trainer_state.json")
+    work = CheckpointInWork()
     with pytest.raises(OSError, match="checkpoint-10 could not be written .*make space and run again"):
-        with checkpoint_or_nothing(tmp_path, 10):
-            half = checkpoint(tmp_path, 10, "model.safetensors")
+        with checkpoint_or_nothing(work):
+            half = work.folder = checkpoint(tmp_path, 10, "model.safetensors")
             raise error
     assert not half.exists() and last_checkpoint(tmp_path) == str(before)
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
-    with pytest.raises(RuntimeError, match="^out of memory$"), checkpoint_or_nothing(tmp_path, 10):
+    work = CheckpointInWork()
+    work.folder = half = checkpoint(tmp_path, 10, "model.safetensors")
+    with pytest.raises(RuntimeError, match="^out of memory$"), checkpoint_or_nothing(work):
         raise RuntimeError("out of memory")
+    whole = work.folder = checkpoint(tmp_path, 11, "model.safetensors", "trainer_state.json")
+    for folder in (None, whole):
+        work.folder = folder
+        with pytest.raises(OSError, match="^no such recording$"), checkpoint_or_nothing(work):
+            raise OSError("no such recording")
+    assert half.exists() and whole.exists()
 
 
 def test_adapters_and_shards_count_as_weights(tmp_path):
@@ -88,8 +98,8 @@ TRAINERS = (SplitLossTrainer, ResumableTrainer, MotionVQTrainer, SoundStormTrain
 
 @pytest.mark.parametrize("trainer", [*TRAINERS, SpeechDecoderTrainer, VoiceExchangeTrainer])
 def test_all_trainers_write_checkpoints_alike(trainer):
-    for name in ("_save", "_save_checkpoint", "_save_rng_state"):
-        assert getattr(trainer, name) is getattr(SafeTrainer, name)
+    assert trainer.train is SafeTrainer.train and issubclass(trainer, SafeTrainer)
+    assert trainer.save_model in (SafeTrainer.save_model, ResumableTrainer.save_model, SpeechCodecTrainer.save_model)
 
 
 @pytest.fixture
@@ -118,15 +128,8 @@ def test_checkpoints_follow_the_umask_and_hold_no_pickled_arguments(trainer, tmp
     assert arguments["max_steps"] == 2 and arguments["learning_rate"] == 5e-5
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(trainer, tmp_path, monkeypatch):
-    save = Trainer._save_optimizer_and_scheduler
-
-    def full(trainer, folder):
-        if trainer.state.global_step == 2:
-            raise OSError(errno.ENOSPC, "No space left on device", folder)
-        save(trainer, folder)
-
-    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
+def test_a_full_disk_leaves_the_checkpoint_before(trainer, tmp_path, stops_writing):
+    stops_writing("checkpoint-2/optimizer.pt", OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(OSError, match="checkpoint-2 could not be written .*No space left.*run again"):
         trainer.train()
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]

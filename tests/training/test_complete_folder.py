@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoProcessor, Trainer
+from transformers import AutoModelForCausalLM, AutoProcessor
 
 from solami_hf.command_line import parse_arguments
 from solami_hf.processing.rendering import TASKS
@@ -68,20 +68,13 @@ def sft_arguments(folder):
     return parse_arguments([sft.SftArguments, sft.LanguageModelTrainingArguments], arguments(folder, "run"))
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(training_folder, monkeypatch):
+def test_a_full_disk_leaves_the_checkpoint_before(training_folder, stops_writing):
     pretrain.main(arguments(training_folder, "whole"))
-    save = Trainer._save_optimizer_and_scheduler
-
-    def full(trainer, folder):
-        if trainer.state.global_step == 4:
-            raise OSError(errno.ENOSPC, "No space left on device", folder)
-        save(trainer, folder)
-
-    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
+    writable = stops_writing("checkpoint-4/optimizer.pt", OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(OSError, match="checkpoint-4 could not be written .*No space left.*run again"):
         pretrain.main(arguments(training_folder, "parts"))
     assert [path.name for path in (training_folder / "parts").glob("checkpoint-*")] == ["checkpoint-2"]
-    monkeypatch.undo()
+    writable()
     pretrain.main(arguments(training_folder, "parts"))
     whole, parts = (training_folder / name for name in ("whole", "parts"))
     assert history_of(parts) == history_of(whole)

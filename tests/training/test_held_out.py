@@ -77,7 +77,7 @@ def test_sft(tmp_path, tiny_processor, monkeypatch, splits, chosen):
     data = token_data(tmp_path, tiny_processor, {"chat": splits})
     found = {}
     model = SimpleNamespace(config=SimpleNamespace())
-    monkeypatch.setattr(sft, "load_model_and_processor", lambda args: (model, tiny_processor))
+    monkeypatch.setattr(sft, "load_model_and_processor", lambda *args: (model, tiny_processor))
     monkeypatch.setattr(sft, "train_language_model", lambda *args: found.update(args[-1]))
     sft.sft(sft.SftArguments(model="", data=data), training_arguments(eval_strategy="steps"))
     assert str(found["chat"].split) == chosen and set(found["chat"]["id"]) == {f"{chosen}{i}" for i in range(3)}

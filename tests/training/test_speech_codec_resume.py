@@ -15,7 +15,6 @@ from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCo
 from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
 from solami_hf.training.speech.speech_codec_losses import MelLoss
 from solami_hf.training.speech.speech_codec_report import clips_to_measure, evaluate_speech_codec
-from solami_hf.training.speech.speech_codec_trainer import SpeechCodecTrainer
 from solami_hf.training.speech.train_speech_codec import train_speech_codec
 from solami_hf.training.speech_recordings import Recordings
 
@@ -94,18 +93,12 @@ def test_resumed_from_any_checkpoint(run, whole, step):
     assert_same(run(f"from-{step}"), whole)
 
 
-def test_killed_while_it_wrote_a_checkpoint(run, whole, monkeypatch):
-    save = SpeechCodecTrainer._save_rng_state  # behind weights, averages, discriminator and optimizer
-
-    def killed(trainer, folder):
-        if trainer.state.global_step == 4:
-            raise KeyboardInterrupt
-        save(trainer, folder)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SpeechCodecTrainer, "_save_rng_state", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run("killed")
+def test_killed_while_it_wrote_a_checkpoint(run, whole, stops_writing):
+    # behind weights, averages, discriminator and optimizer
+    writable = stops_writing("checkpoint-4/rng_state.pth", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run("killed")
+    writable()
     assert (whole.parent / "killed" / "checkpoint-4" / "adversary.safetensors").is_file()
     assert_same(run("killed"), whole)  # goes on at step 2, within the warm-up
 

@@ -1,5 +1,7 @@
 """What is done beside ZeRO-3, with a configuration alone; real ranks are in `test_language_model_ranks`."""
 
+from types import SimpleNamespace
+
 import pytest
 from transformers.integrations.deepspeed import HfDeepSpeedConfig, is_deepspeed_zero3_enabled
 
@@ -14,9 +16,13 @@ def configuration():
 
 def test_whole_weights_within_the_block_only(configuration):
     assert is_deepspeed_zero3_enabled()
-    with pytest.raises(KeyError), whole_weights():
+    with pytest.raises(KeyError), whole_weights(SimpleNamespace(hf_deepspeed_config=configuration)):
         assert not is_deepspeed_zero3_enabled()
         raise KeyError
+    assert is_deepspeed_zero3_enabled()
+    launched = SimpleNamespace(deepspeed_plugin=SimpleNamespace(dschf=configuration))
+    with whole_weights(launched):
+        assert not is_deepspeed_zero3_enabled()
     assert is_deepspeed_zero3_enabled()
 
 
@@ -29,4 +35,7 @@ def test_a_run_that_could_not_be_saved_is_refused(configuration):
 
 def test_nothing_happens_without_it():
     check_gathering()
-    prepare_zero3(None)
+    prepare_zero3(None, None)
+    with whole_weights(SimpleNamespace(hf_deepspeed_config=None)):
+        pass
+    assert not is_deepspeed_zero3_enabled()

@@ -51,9 +51,8 @@ class GrammarOfRequests(ContinuousBatchingLogitsProcessor):
 
 
 def _generated(state) -> list[int]:
-    # A request that had to give up its cache for a while carries its first tokens in its prompt
-    first = state._true_initial_tokens or len(state.initial_tokens)
-    return state.initial_tokens[first:] + state.generated_tokens
+    # A request that had to give up its cache for a while carries its first tokens in its prompt; this looks there too
+    return state.to_generation_output().generated_tokens
 
 
 def generate_continuously(

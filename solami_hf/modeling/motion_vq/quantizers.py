@@ -14,11 +14,11 @@ class Float32Buffers:
     """
 
     def _apply(self, fn, recurse: bool = True):
-        kept = dict(self._buffers)
+        kept = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
-        for name, buffer in kept.items():
-            if self._buffers[name].dtype != buffer.dtype:
-                self._buffers[name] = buffer.to(self._buffers[name].device)
+        for name, buffer in self.named_buffers(recurse=False):
+            if buffer.dtype != kept[name].dtype:
+                setattr(self, name, kept[name].to(buffer.device))
         return self
 
 

@@ -78,7 +78,7 @@ class SpeechCodecWeightNorm(nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         """The effective weights, of the shape of `direction`."""
-        return torch._weight_norm(self.direction, self.gain, 0)
+        return self.direction * (self.gain / torch.linalg.vector_norm(self.direction, dim=(1, 2), keepdim=True))
 
 
 class SpeechCodecConv(SpeechCodecWeightNorm):

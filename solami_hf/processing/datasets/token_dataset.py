@@ -71,7 +71,7 @@ def codec_sources(processor, config: str) -> dict[str, dict[str, str]]:
     found = {}
     for name in CODECS_OF[config]:
         codec = getattr(processor, f"{name}_codec").config
-        place = getattr(codec, "_name_or_path", "")
+        place = getattr(codec, "name_or_path", "")
         if place and Path(place).exists():  # a folder's place on this machine is nobody's business
             place = Path(place).resolve().name
         origin = {"id": place, "revision": getattr(codec, "_commit_hash", None)}

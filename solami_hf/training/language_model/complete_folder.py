@@ -70,7 +70,7 @@ def save_complete(
         splits: of the data, that it was evaluated on.
     """
     folder = Path(training_args.output_dir)
-    with whole_weights():
+    with whole_weights(training_args):
         if (weights / "adapter_config.json").is_file():
             _place(weights, folder / "adapter")
             model = load_merged(folder / "adapter", args.model)

@@ -101,7 +101,7 @@ class LanguageModelTrainingArguments(TrainingArguments):
     packing: bool = field(default=True, metadata={"help": "Fill blocks of max_length with several samples."})
 
 
-def load_model_and_processor(args: LanguageModelArguments):
+def load_model_and_processor(args: LanguageModelArguments, training_args: TrainingArguments):
     """`(model, processor)` of a folder; FileNotFoundError or ValueError with the way out when it is incomplete."""
     from transformers import AutoModelForCausalLM
 
@@ -116,7 +116,7 @@ def load_model_and_processor(args: LanguageModelArguments):
             "save a SolamiProcessor into it beside the model"
         )
     processor = SolamiProcessor.from_pretrained(source)
-    prepare_zero3(processor)
+    prepare_zero3(processor, training_args)
     model = AutoModelForCausalLM.from_pretrained(source, **loading_options(args))
     require_layout(model.config)
     return model, processor

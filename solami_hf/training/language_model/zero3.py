@@ -8,14 +8,21 @@ from transformers.integrations import deepspeed
 
 
 @contextmanager
-def whole_weights() -> Iterator[None]:
-    """Within the block `from_pretrained` gives each rank a whole model, also on one rank alone."""
-    configuration = deepspeed._hf_deepspeed_config_weak_ref
+def whole_weights(training_args) -> Iterator[None]:
+    """Within the block `from_pretrained` gives each rank a whole model, also on one rank alone.
+
+    Args:
+        training_args: of the run, which hold the configuration that was on before and is on again afterwards.
+    """
+    known = deepspeed.deepspeed_config() is not None
     deepspeed.unset_hf_deepspeed_config()
     try:
         yield
     finally:
-        deepspeed._hf_deepspeed_config_weak_ref = configuration
+        plugin = getattr(training_args, "deepspeed_plugin", None)  # of `accelerate launch`
+        configuration = getattr(training_args, "hf_deepspeed_config", None) or getattr(plugin, "dschf", None)
+        if known and configuration is not None:
+            deepspeed.set_hf_deepspeed_config(configuration)
 
 
 def check_gathering() -> None:
@@ -29,7 +36,7 @@ def check_gathering() -> None:
         )
 
 
-def prepare_zero3(processor) -> None:
+def prepare_zero3(processor, training_args) -> None:
     """Prepares loading a model under ZeRO-3; does nothing otherwise.
 
     DeepSpeed joins the ranks, which Trainer does too late where they are CPUs, and the codecs of the processor are
@@ -41,7 +48,7 @@ def prepare_zero3(processor) -> None:
 
     if not comm.is_initialized():
         comm.init_distributed(dist_backend=distributed.get_backend(), auto_mpi_discovery=False)
-    with whole_weights():
+    with whole_weights(training_args):
         for name in ("motion_codec", "speech_codec", "acoustic_model"):
             try:
                 getattr(processor, name)

@@ -44,6 +44,8 @@ class SpeechCodecTrainer(ResumableTrainer):
     ):
         self.codec_arguments, self.clips, self.teacher = codec_arguments, list(clips), teacher
         super().__init__(*args, **kwargs)
+        # A window is random by its number alone; in their order they do not depend on how many there will be
+        self.sampler = SequentialSampler(self.train_dataset)
         device = self.args.device
         self.mel_loss = MelLoss(self.model.config.sampling_rate).to(device)
         self.stft_loss = StftLoss().to(device)
@@ -63,10 +65,6 @@ class SpeechCodecTrainer(ResumableTrainer):
         self._levels = LevelChoice(
             self.model.config.num_quantizers, codec_arguments.first_level_share, codec_arguments.all_levels_share
         )
-
-    def _get_train_sampler(self, train_dataset=None):
-        # a window is random by its number alone; in their order they do not depend on how many there will be
-        return SequentialSampler(self.train_dataset)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The sum of all losses of one batch, see `SpeechCodecArguments` for their weights."""
@@ -125,9 +123,10 @@ class SpeechCodecTrainer(ResumableTrainer):
         if _internal_call and self.adversary and self.args.should_save:
             self.adversary.save(output_dir)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint and self.adversary:
+    def load_beside_weights(self, checkpoint: str) -> None:
+        """As [`ResumableTrainer`]; the adversary too."""
+        super().load_beside_weights(checkpoint)
+        if self.adversary:
             self.adversary.load(checkpoint)
 
     def train_or_resume(self) -> None:
