@@ -9,15 +9,15 @@
             play(event.samples, at=event.start)
     reply = event.reply                                       # AnswerEnd: the whole answer, valid or not
 
-The model writes in a thread of its own; whoever asks for events decodes. In `interleaved` answers motion and sound
-advance together; in `sequential` ones words come first, then motion once the hand's codes follow the body's (at once
-where the motion codec is bound), then sound. The codes are those of `session.answer`; what the media differ by is told
-in `streaming_media`. Where both threads compute on all cores of a CPU they hinder each other
-(`benchmarks/generation_streaming.py`: `stream_whole`).
+The model writes, and its codes are decoded, in a thread of its own. In `interleaved` answers motion and sound advance
+together; in `sequential` ones words come first, then motion once the hand's codes follow the body's (at once where the
+motion codec is bound), then sound. The codes are those of `session.answer`; what the media differ by is told in
+`streaming_media`, what streaming costs by `benchmarks/generation_streaming.py` (`stream_whole`).
 """
 
 from __future__ import annotations
 
+import queue
 import re
 import threading
 from collections.abc import Iterator
@@ -266,16 +266,20 @@ class _Words:
         self.said = place
 
 
-class IdStream:
-    """Ids that another thread generates, as lists of all that are there; a streamer for `model.generate`.
+class _EventStream:
+    """Events of an answer that another thread generates and decodes; a streamer for `model.generate`.
+
+    One thread does both: two that compute on all cores of a CPU hinder each other.
 
     Args:
-        generate: called with the streamer in the other thread.
+        decoder: of the ids as they come.
+        generate: called with the streamer in the other thread; returns all ids.
+        cancelled: once it is set nothing more is decoded.
     """
 
-    def __init__(self, generate):
-        self._result, self._error, self._ended, self._prompt_seen = None, None, False, False
-        self._ids, self._changed = [], threading.Condition()
+    def __init__(self, decoder: AnswerDecoder, generate, cancelled: threading.Event):
+        self._decoder, self._cancelled, self._events = decoder, cancelled, queue.SimpleQueue()
+        self._result, self._error, self._prompt_seen = None, None, False
         # Mixed precision is a thread's own
         on = [(kind, torch.get_autocast_dtype(kind)) for kind in filter(torch.is_autocast_enabled, MIXED_PRECISION)]
         self._thread = threading.Thread(target=self._run, args=(generate, on), name="answer", daemon=True)
@@ -284,34 +288,32 @@ class IdStream:
     def put(self, value) -> None:
         """For `generate`: first the prompt, then each token."""
         if self._prompt_seen:
-            with self._changed:
-                self._ids += value.reshape(-1).tolist()
-                self._changed.notify()
+            self._give(self._decoder.push(value.reshape(-1).tolist()))
         self._prompt_seen = True
 
     def end(self) -> None:
         """For `generate`; the thread says itself when it has ended."""
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """Waits for ids until there are no more."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._ids or self._ended)
-                ids, self._ids = self._ids, []
-            if not ids:
-                return
-            yield ids
+    def __iter__(self) -> Iterator[Event]:
+        """Waits for events until there are no more."""
+        return iter(self._events.get, None)
 
     def wait(self) -> None:
         """Until the other thread has ended."""
         self._thread.join()
 
     @property
-    def result(self):
-        """The return value of `generate`, after `wait`; raises its exceptions."""
+    def result(self) -> list[int]:
+        """The ids, after `wait`; raises what went wrong."""
         if self._error is not None:
             raise self._error
         return self._result
+
+    def _give(self, events: Iterator[Event]) -> None:
+        for event in events:
+            if self._cancelled.is_set():
+                break
+            self._events.put(event)
 
     def _run(self, generate, autocast: list[tuple]) -> None:
         try:
@@ -319,11 +321,10 @@ class IdStream:
                 for kind, dtype in autocast:
                     stack.enter_context(torch.autocast(kind, dtype=dtype))
                 self._result = generate(self)
+                self._give(self._decoder.finish())
         except BaseException as error:  # for whoever asks for the result
             self._error = error
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
+        self._events.put(None)
 
 
 def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Iterator[Event]:
@@ -334,31 +335,27 @@ def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Itera
     pipeline, cancelled = session.pipeline, session.cancelled
     with session.begin_turn(turn, options) as (prompt, keep):
         decoder = AnswerDecoder(pipeline.processor, session.voice, lookahead)
-        ids = IdStream(lambda streamer: session.generate_ids(prompt, {**options, "streamer": streamer}))
+        stream = _EventStream(
+            decoder, lambda streamer: session.generate_ids(prompt, {**options, "streamer": streamer}), cancelled
+        )
         try:
-            for event in _events(decoder, ids):
+            for event in stream:
                 if cancelled.is_set():
                     break
                 yield event
             was_cancelled = cancelled.is_set()
         finally:  # also when nobody asks for more
             cancelled.set()
-            ids.wait()
-        answer = pipeline.processor.parse_response(ids.result)
+            stream.wait()
+        ids = stream.result
+        answer = pipeline.processor.parse_response(ids)
         if was_cancelled:
             answer.valid, answer.reason = False, "cancelled"
         reply = pipeline.reply(answer, False, session.voice)
         if reply.valid:
             reply.motion, reply.audio = decoder.motion, decoder.audio
-            keep(ids.result)
+            keep(ids)
     yield AnswerEnd(reply, max(decoder.moved_seconds, decoder.heard_seconds))
-
-
-def _events(decoder: AnswerDecoder, ids: IdStream) -> Iterator[Event]:
-    for some in ids:
-        yield from decoder.push(some)
-    if ids.result:  # not when the model failed
-        yield from decoder.finish()
 
 
 __all__ = [
@@ -366,7 +363,6 @@ __all__ = [
     "AnswerEnd",
     "AudioPiece",
     "Event",
-    "IdStream",
     "MotionPiece",
     "TextPiece",
     "stream_answer",
