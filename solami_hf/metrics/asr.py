@@ -5,7 +5,6 @@ carries it. That package is a re-upload, so its files are compared with pinned d
 format holds arrays only and runs no code. `HubTranscriber` is any speech recogniser of the Hub.
 """
 
-import abc
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -91,8 +90,16 @@ def check_audio(audio: Any, name: str) -> np.ndarray:
     return samples.astype(np.float32)
 
 
-class _Recogniser(abc.ABC):
-    """Clips to texts, one by one."""
+def check_rate(sampling_rate: int) -> None:
+    """Raises ValueError for speech at another rate than 16 kHz."""
+    if sampling_rate != SAMPLING_RATE:
+        raise ValueError(
+            f"`sampling_rate` is {sampling_rate}, expected speech at {SAMPLING_RATE} Hz: resample it first"
+        )
+
+
+class _Recogniser:
+    """Clips to texts, one by one by `_transcribe`, which is given 10 ms or more."""
 
     def __call__(self, audio: Sequence[Any]) -> list[str]:
         """Texts of mono clips at 16 kHz; a clip under 10 ms gives an empty text.
@@ -102,10 +109,6 @@ class _Recogniser(abc.ABC):
         """
         clips = [check_audio(samples, f"audio[{i}]") for i, samples in enumerate(audio)]
         return [self._transcribe(samples) if len(samples) >= MIN_SAMPLES else "" for samples in clips]
-
-    @abc.abstractmethod
-    def _transcribe(self, samples: np.ndarray) -> str:
-        """The text of a clip of 10 ms or more."""
 
 
 class Transcriber(_Recogniser):

@@ -2,11 +2,9 @@
 
 import numbers
 
-import datasets
-import evaluate
 import numpy as np
 from solami_hf.metrics.foot_contact import CONTACT_HEIGHT, MIN_FRAMES, SKATING_SPEED, foot_steps, jerk, penetration
-from solami_hf.metrics.metric_base import DirectMetric
+from solami_hf.metrics.metric_base import JOINTS, DirectMetric
 from solami_hf.metrics.motion_math import FPS, check_fps, checked_motions, counts
 
 CITATION = """\
@@ -37,14 +35,10 @@ class FootSkating(DirectMetric):
     {'foot_skating': 100.0, 'skating_ratio': 0.0, 'contact': 1.0, 'penetration': 0.0}
     """
 
-    def _info(self):
-        joints = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
-        return evaluate.MetricInfo(
-            description="How fast feet slide on the floor, mm/s, with penetration and jitter. Lower is better.",
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": joints}),
-        )
+    description = "How fast feet slide on the floor, mm/s, with penetration and jitter. Lower is better."
+    citation = CITATION
+    inputs = INPUTS
+    columns = {"predictions": JOINTS}
 
     def _compute(self, predictions, mode="corrected", fps=FPS, floor=0.0):
         if mode != "corrected":
