@@ -178,28 +178,24 @@ def first_round(dialogue: Dialogue, **user) -> Dialogue:
 def chat_jobs(pipeline: SolamiPipeline, dialogues: list[Dialogue], rows: dict, seed: int) -> Iterator[list[Job]]:
     """Stages of all rounds under three kinds of history, and of first rounds with another user's sound or motion.
 
-    The other user says and is to hear something else, or does something else: captions and words may be others and
-    mean the same, so `solami generate` cannot know.
+    The other user says and is to hear something else, or does something else: `solami generate` knows words and
+    captions only, and others may mean the same.
     """
     yield from dialogue_jobs(pipeline, dialogues, [0], ["given", "own_history", "no_history"], LONGEST["chat"])
     rng = random.Random(seed)
-
-    def exchange(names: tuple[str, ...], about: Callable[[Dialogue], Sequence]) -> list[Dialogue]:
-        found = []
-        for mine in dialogues:
-            others = [o for o in dialogues if all(a != b for a, b in zip(about(o), about(mine), strict=True))]
-            other = rng.choice(others).turns[1]
-            found.append(first_round(mine, **{name: other[name] for name in names}))
-        return found
-
     for condition, names, about in (
         ("other_audio", ("speech",), lambda d: [turn["text"] for turn in d.turns[1:3]]),
         ("other_motion", ("body", "hand", "trans"), lambda d: [rows[d.id]["turns"][1]["action"]]),
     ):
-        for stage in dialogue_jobs(pipeline, exchange(names, about), [0], ["given"], LONGEST["chat"]):
-            for job in stage:
-                job.columns["condition"] = condition
-            yield stage
+        exchanged = []
+        for mine in dialogues:
+            others = [o for o in dialogues if all(a != b for a, b in zip(about(o), about(mine), strict=True))]
+            other = rng.choice(others).turns[1]
+            exchanged.append(first_round(mine, **{name: other[name] for name in names}))
+        (stage,) = dialogue_jobs(pipeline, exchanged, [0], ["given"], LONGEST["chat"])
+        for job in stage:
+            job.columns["condition"] = condition
+        yield stage
 
 
 def most_frequent(rows: dict[str, dict], items: list[str]) -> float:
@@ -258,16 +254,18 @@ def measure_tasks(checkpoint: Path, corpus: Path, data: Path, output: Path) -> d
         jobs = task_jobs(pipeline, task, items, [0], phrasings(SHORT_TASKS[task])[0], LONGEST[task])
         return {row["id"]: row for row in answer(pipeline, checkpoint, output / name, data, jobs).rows}
 
-    described = answers("m2t", "m2t", read_items("m2t", data, pipeline.processor))
+    items = read_items("m2t", data, pipeline.processor)
+    names = [item.columns["id"] for item in items]  # in the order of the data
+    described = answers("m2t", "m2t", items)
     made = answers("t2m", "t2m", read_items("t2m", data, pipeline.processor))
     made = {name: row for name, row in made.items() if row["valid"]}
     columns = {"task": "m2t", "condition": "given"}
-    items = [Item(result_row(**columns, id=name), motion_block(row)) for name, row in made.items()]
-    read_back = answers("m2t_of_t2m", "m2t", items)
+    copies = [Item(result_row(**columns, id=name), motion_block(row)) for name, row in made.items()]
+    read_back = answers("m2t_of_t2m", "m2t", copies)
     motions = {name: _motion(pipeline, row) for name, row in made.items()}
 
     def share(actions: dict[str, str | None]) -> dict:
-        return summarize([Ratio(list(described), [actions.get(name) == clips[name]["action"] for name in described])])
+        return summarize([Ratio(names, [actions.get(name) == clips[name]["action"] for name in names])])
 
     def named(rows: dict[str, dict]) -> dict[str, str | None]:
         return {name: action_of_caption(row["text"]) for name, row in rows.items()}
@@ -280,13 +278,13 @@ def measure_tasks(checkpoint: Path, corpus: Path, data: Path, output: Path) -> d
     numbers, sources = {}, {f"{row['id']}#0": row["source"] for row in read_manifest(corpus / "speech")}
     recordings = read_items("s2t", data, pipeline.processor)
     for kind in ("seen", "unseen"):
-        items = [item for item in recordings if sources.get(item.columns["id"]) == kind][:RECORDINGS]
-        rows = answers(f"s2t_{kind}", "s2t", items).values()
+        chosen = [item for item in recordings if sources.get(item.columns["id"]) == kind][:RECORDINGS]
+        rows = answers(f"s2t_{kind}", "s2t", chosen).values()
         pairs = [(row["text"], row["reference_text"][0]) for row in rows]
         numbers[f"speech_to_text_wer_{kind}"] = word_error_rate(*zip(*pairs, strict=True))
-    real = {name: read_motion(corpus / "motion" / clips[name]["motion"]) for name in described}
-    numbers |= measure_motion(pipeline, list(real.values()), [motions.get(name) for name in real])
-    return in_percent(shares, numbers, {"clips": len(described), "recordings": RECORDINGS})
+    real = [read_motion(corpus / "motion" / clips[name]["motion"]) for name in names]
+    numbers |= measure_motion(pipeline, real, [motions.get(name) for name in names])
+    return in_percent(shares, numbers, {"clips": len(names), "recordings": RECORDINGS})
 
 
 def measure_motion(pipeline: SolamiPipeline, real: list[SmplxMotion], made: list[SmplxMotion | None]) -> dict:

@@ -23,4 +23,20 @@ def english_normalizer() -> Callable[[str], str]:
     return EnglishTextNormalizer(EnglishSpellingNormalizer().mapping)
 
 
-__all__ = ["SAMPLING_RATE", "HubTranscriber", "Transcriber", "check_audio", "english_normalizer", "packaged_model"]
+def check_rate(sampling_rate: int) -> None:
+    """Raises ValueError for speech at another rate than 16 kHz."""
+    if sampling_rate != SAMPLING_RATE:
+        raise ValueError(
+            f"`sampling_rate` is {sampling_rate}, expected speech at {SAMPLING_RATE} Hz: resample it first"
+        )
+
+
+__all__ = [
+    "SAMPLING_RATE",
+    "HubTranscriber",
+    "Transcriber",
+    "check_audio",
+    "check_rate",
+    "english_normalizer",
+    "packaged_model",
+]

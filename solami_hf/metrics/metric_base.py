@@ -23,6 +23,10 @@ mode: "corrected" (default), or "upstream" for the original's way, faults includ
 """
 
 
+JOINTS = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
+"""What each joint has three numbers of, frame by frame."""
+
+
 def check_list(values: Any, name: str) -> None:
     """Raises ValueError for what is no list of items: one string would be taken for a list of letters."""
     if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
@@ -33,7 +37,26 @@ class DirectMetric(evaluate.Metric, abc.ABC):
     """An `evaluate.Metric` whose predictions may be None.
 
     Abstract, because `evaluate.load` takes the first class of a module that it could make an instance of.
+
+    Attributes:
+        description, citation, inputs: told by `evaluate`.
+        columns: inputs by name and their `datasets` type, or several such forms to choose from.
     """
+
+    description = ""
+    citation = CITATION
+    inputs = INPUTS
+    columns: dict | list[dict] = {"predictions": JOINTS, "references": JOINTS}
+
+    def _info(self) -> evaluate.MetricInfo:
+        forms = self.columns if isinstance(self.columns, list) else [self.columns]
+        features = [datasets.Features(form) for form in forms]
+        return evaluate.MetricInfo(
+            description=self.description,
+            citation=self.citation,
+            inputs_description=self.inputs,
+            features=features if len(features) > 1 else features[0],
+        )
 
     @abc.abstractmethod
     def _compute(self, **inputs: Any) -> dict[str, Any]:
@@ -81,20 +104,3 @@ class DirectMetric(evaluate.Metric, abc.ABC):
     def _enforce_nested_string_type(self, schema: Any, obj: Any) -> Any:
         """A prediction that is missing has no wrong type."""
         return None if obj is None else super()._enforce_nested_string_type(schema, obj)
-
-
-class MotionMetric(DirectMetric):
-    """An `evaluate.Metric` over pairs of joint positions, or of what else each joint has three numbers of."""
-
-    description = ""
-    citation = CITATION
-    inputs = INPUTS
-
-    def _info(self) -> evaluate.MetricInfo:
-        joints = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
-        return evaluate.MetricInfo(
-            description=self.description,
-            citation=self.citation,
-            inputs_description=self.inputs,
-            features=datasets.Features({"predictions": joints, "references": joints}),
-        )

@@ -82,9 +82,16 @@ def _add_with_siblings(name: str, shared: dict[str, str]) -> None:
     if name in shared:
         return
     shared[name] = (SHARED / f"{name}.py").read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(shared[name])):
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
-            _add_with_siblings(node.module, shared)
+    for level, module, _ in _imports(shared[name]):
+        if level == 1 and module:
+            _add_with_siblings(module, shared)
+
+
+def _imports(text: str) -> list[tuple[int, str, int]]:
+    """Level (0 without leading dots), module and line of all imports, also within functions."""
+    nodes = list(ast.walk(ast.parse(text)))
+    found = [(0, alias.name, node.lineno) for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return found + [(n.level, n.module or "", n.lineno) for n in nodes if isinstance(n, ast.ImportFrom)]
 
 
 def _name_siblings(module: str, siblings: set[str]) -> str:
@@ -97,13 +104,10 @@ def _name_siblings(module: str, siblings: set[str]) -> str:
 
 def _check_imports(file: str, text: str) -> None:
     """Raises _NeedsThePackage when the text still imports from the package, or reads a file beside itself."""
+    for level, module, line in _imports(text):
+        if level > 1 or (level == 1 and not module) or module.split(".")[0] == "solami_hf":
+            raise _NeedsThePackage(f"{file}, line {line} imports {'.' * level}{module}")
     for node in ast.walk(ast.parse(text)):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        level = 0
-        if isinstance(node, ast.ImportFrom):
-            names, level = [node.module or ""], node.level
-        if level > 1 or (level == 1 and names == [""]) or any(n.split(".")[0] == "solami_hf" for n in names):
-            raise _NeedsThePackage(f"{file}, line {node.lineno} imports {'.' * level}{', '.join(names)}")
         if isinstance(node, ast.Name) and node.id == "__file__" and file != "app.py":
             raise _NeedsThePackage(f"{file}, line {node.lineno} reads a file, which would not be downloaded")
 
@@ -117,13 +121,8 @@ def _distributions() -> Mapping[str, list[str]]:
 def _requirements(texts: dict[str, str]) -> list[str]:
     """Distributions that the files import, also within functions, for the Space that shows the metric."""
     own = {file.removesuffix(".py") for file in texts}
-    imported = {"gradio"}
-    for file, text in texts.items():
-        for node in ast.walk(ast.parse(text)) if file.endswith(".py") else ():
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                imported.add(node.module.split(".")[0])
+    modules = [text for file, text in texts.items() if file.endswith(".py")]
+    imported = {module.split(".")[0] for text in modules for level, module, _ in _imports(text) if level == 0}
     known = _distributions()
-    wanted = imported - own - sys.stdlib_module_names - _NOT_REQUIRED
+    wanted = {"gradio", *imported} - own - sys.stdlib_module_names - _NOT_REQUIRED
     return sorted({known.get(module, [module])[0] for module in wanted}, key=str.lower)

@@ -45,11 +45,7 @@ def check_mode(mode: str) -> None:
 
 
 def check_fps(fps: float | Sequence[float], reference_fps: float | Sequence[float] | None = None) -> float:
-    """The one rate that all motions have.
-
-    Args:
-        fps: frames a second, one for all motions or one for each.
-        reference_fps: likewise of the references; the same as `fps` when None.
+    """The one rate (frames a second) that all motions have; each may be one number, or one for every motion.
 
     Raises:
         ValueError: for different rates, and for a rate that is not above 0.
@@ -219,8 +215,7 @@ def standardize_upstream(features: np.ndarray) -> np.ndarray:
 class Moments:
     """Mean and covariance of features that come in batches, in memory that does not grow (Chan et al. 1983).
 
-    Attributes:
-        count: rows seen so far. mean: (D,). scatter: (D, D), the sum of products of differences from the mean.
+    `count` rows were seen; `mean` is (D,), `scatter` (D, D) the sum of products of differences from it.
     """
 
     def __init__(self, batches: Iterable[np.ndarray] = ()):
@@ -282,15 +277,20 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     return frechet_of_moments(Moments([np.asarray(a)]), Moments([np.asarray(b)]))
 
 
-def diversity(features: np.ndarray) -> float:
-    """Mean distance over all pairs of different motions of (N, D); no sampling, so the same on every call."""
+def distances_to_others(features: np.ndarray) -> np.ndarray:
+    """Mean distance (N,) of each motion of (N, D) to all others; ValueError for fewer than two."""
     if len(features) < 2:
         raise ValueError(f"got {len(features)} motions, expected at least 2 to compare")
     from scipy.spatial.distance import cdist
 
     # By rows, since all distances of 10,000 motions at once would take 800 MB.
     rows = (features[i : i + MOTIONS_AT_ONCE] for i in range(0, len(features), MOTIONS_AT_ONCE))
-    return float(sum(cdist(row, features).sum() for row in rows)) / (len(features) * (len(features) - 1))
+    return np.concatenate([cdist(row, features).sum(axis=1) for row in rows]) / (len(features) - 1)
+
+
+def diversity(features: np.ndarray) -> float:
+    """Mean distance over all pairs of different motions of (N, D); no sampling, so the same on every call."""
+    return float(distances_to_others(features).mean())
 
 
 def diversity_upstream(
@@ -341,8 +341,7 @@ def position_error(
 def similarity_align(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Best rotation, scale and translation of point sets (B, N, D) onto others (Umeyama 1991), without reflection.
 
-    Returns:
-        aligned (B, N, D), scale (B,), rotation (B, D, D), translation (B, D).
+    Gives aligned (B, N, D), scale (B,), rotation (B, D, D) and translation (B, D).
     """
     centre_s, centre_t = source.mean(axis=1, keepdims=True), target.mean(axis=1, keepdims=True)
     moved = source - centre_s

@@ -4,9 +4,8 @@ import math
 import numbers
 
 import datasets
-import evaluate
 import numpy as np
-from solami_hf.metrics.metric_base import CITATION, DirectMetric, check_list
+from solami_hf.metrics.metric_base import DirectMetric, check_list
 from solami_hf.metrics.motion_math import check_mode
 
 Z_95 = 1.959963984540054
@@ -22,13 +21,9 @@ class AnswerValidity(DirectMetric):
     {'valid': 0.5, 'low': 0.15, 'high': 0.85}
     """
 
-    def _info(self):
-        return evaluate.MetricInfo(
-            description="Share of generated answers that follow the answer format. Higher is better.",
-            citation=CITATION,
-            inputs_description="predictions: list of bool, None where no answer came; mode: both give the same.",
-            features=datasets.Features({"predictions": datasets.Value("bool")}),
-        )
+    description = "Share of generated answers that follow the answer format. Higher is better."
+    inputs = "predictions: list of bool, None where no answer came; mode: both give the same."
+    columns = {"predictions": datasets.Value("bool")}
 
     def add(self, *, prediction=None, **options):
         """Keep one answer for `compute()`."""

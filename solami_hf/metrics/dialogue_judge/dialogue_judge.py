@@ -3,11 +3,12 @@
 import dataclasses
 
 import datasets
-import evaluate
 import numpy as np
 from solami_hf.metrics.judging import SCORES, JudgeSettings, Question, agreement, judge_answers, open_judge, usage
-from solami_hf.metrics.metric_base import CITATION, DirectMetric
+from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import counts
+
+TEXT = datasets.Value("string")
 
 INPUTS = """\
 predictions: list of what the character said; None where there is no answer.
@@ -40,15 +41,9 @@ class DialogueJudge(DirectMetric):
     {'relevance': 5.0, 'consistency': 4.0, 'judged': 1.0, 'requests': 2, 'prompt_tokens': 600}
     """
 
-    def _info(self):
-        text = datasets.Value("string")
-        context = datasets.List({"role": text, "content": text})
-        return evaluate.MetricInfo(
-            description="Relevance and consistency of answers, 1 to 5, marked by a language model. Higher is better.",
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": text, "references": text, "contexts": context}),
-        )
+    description = "Relevance and consistency of answers, 1 to 5, marked by a language model. Higher is better."
+    inputs = INPUTS
+    columns = {"predictions": TEXT, "references": TEXT, "contexts": datasets.List({"role": TEXT, "content": TEXT})}
 
     def compute(self, *, predictions=None, references=None, **options):
         """Compute the metric; see the card. Without `references`, none is shown to the judge."""

@@ -25,7 +25,6 @@ TIMES = {
 FID_DRAWS, CAPTION_DRAWS = 100, 50
 CIDER_REFERENCES = 5
 """Different captions that CIDEr needs at least, so that a draw of them still has rare and common words."""
-_AT_ONCE = 512  # rows of a matrix of distances
 
 
 def parts_of(pairs: Iterable[Pair], with_sound: bool = True) -> list[Part]:
@@ -217,10 +216,7 @@ def mean_distance(rows: Sequence[str], features: np.ndarray) -> Ratio:
     It varies as the mean of each row's distance to the others does, twice over (Hoeffding 1948, on U-statistics), so
     that no draw needs the matrix of distances again.
     """
-    from scipy.spatial.distance import cdist
-
-    chunks = [features[i : i + _AT_ONCE] for i in range(0, len(features), _AT_ONCE)]
-    own = np.concatenate([cdist(chunk, features).sum(axis=1) for chunk in chunks]) / (len(features) - 1)
+    own = motion_math.distances_to_others(features)
     return Ratio(rows, 2 * own - own.mean(), value=float(own.mean()))
 
 

@@ -1,17 +1,18 @@
 """Similarity of captions of motions to captions by people: BLEU, ROUGE-L, CIDEr, BERTScore."""
 
 import datasets
-import evaluate
 import numpy as np
 import sacrebleu
 from pycocoevalcap.cider.cider import Cider
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenize import tokenize
-from solami_hf.metrics.metric_base import CITATION, DirectMetric
+from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import check_mode, counts
 
 SCORES = ("bleu", "rouge_l", "cider", "bertscore")
 BERT, BERT_LAYER = "roberta-large", 17  # the layer that Zhang et al. 2020 found best for this model
+
+TEXT = datasets.Value("string")
 
 INPUTS = """\
 predictions: list of captions; None where there is none.
@@ -34,17 +35,9 @@ class MotionCaption(DirectMetric):
     {'bleu_1': 0.747, 'bleu_4': 0.0, 'rouge_l': 0.78, 'cider': 2.931}
     """
 
-    def _info(self):
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description="BLEU, ROUGE-L, CIDEr and BERTScore of captions of motions. Higher is better.",
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=[
-                datasets.Features({"predictions": text, "references": datasets.List(text)}),
-                datasets.Features({"predictions": text, "references": text}),
-            ],
-        )
+    description = "BLEU, ROUGE-L, CIDEr and BERTScore of captions of motions. Higher is better."
+    inputs = INPUTS
+    columns = [{"predictions": TEXT, "references": datasets.List(TEXT)}, {"predictions": TEXT, "references": TEXT}]
 
     def _compute(
         self,

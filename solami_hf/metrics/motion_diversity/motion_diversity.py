@@ -1,6 +1,6 @@
 """Distances between the generated motions, beside the same figure of the references."""
 
-from solami_hf.metrics.metric_base import MotionMetric
+from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import (
     FPS,
     check_counts,
@@ -16,7 +16,7 @@ from solami_hf.metrics.motion_math import (
 )
 
 
-class MotionDiversity(MotionMetric):
+class MotionDiversity(DirectMetric):
     """See README.md beside this file.
 
     >>> import evaluate, numpy

@@ -1,6 +1,6 @@
 """Fréchet distance between the kinetic features of generated and reference motions."""
 
-from solami_hf.metrics.metric_base import MotionMetric
+from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import (
     FPS,
     Moments,
@@ -13,7 +13,7 @@ from solami_hf.metrics.motion_math import (
 )
 
 
-class MotionFid(MotionMetric):
+class MotionFid(DirectMetric):
     """See README.md beside this file.
 
     >>> import evaluate, numpy

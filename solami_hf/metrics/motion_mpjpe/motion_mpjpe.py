@@ -1,6 +1,6 @@
 """Position, shape and acceleration errors of joints between paired motions."""
 
-from solami_hf.metrics.metric_base import MotionMetric
+from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import (
     FPS,
     acceleration_error,
@@ -15,7 +15,7 @@ from solami_hf.metrics.motion_math import (
 )
 
 
-class MotionMpjpe(MotionMetric):
+class MotionMpjpe(DirectMetric):
     """See README.md beside this file.
 
     >>> import evaluate, numpy

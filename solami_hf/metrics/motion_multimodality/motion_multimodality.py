@@ -3,9 +3,8 @@
 import collections
 
 import datasets
-import evaluate
 import numpy as np
-from solami_hf.metrics.metric_base import DirectMetric
+from solami_hf.metrics.metric_base import JOINTS, DirectMetric
 from solami_hf.metrics.motion_math import (
     FPS,
     check_counts,
@@ -49,16 +48,10 @@ class MotionMultimodality(DirectMetric):
     True
     """
 
-    def _info(self):
-        joints = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
-        return evaluate.MetricInfo(
-            description="Mean distance of kinetic features of motions for the same prompt. Higher is more varied.",
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": joints, "references": joints, "prompts": datasets.Value("string")}
-            ),
-        )
+    description = "Mean distance of kinetic features of motions for the same prompt. Higher is more varied."
+    citation = CITATION
+    inputs = INPUTS
+    columns = {"predictions": JOINTS, "references": JOINTS, "prompts": datasets.Value("string")}
 
     def _compute(self, predictions, references, prompts, mode="corrected", fps=FPS, reference_fps=None):
         if mode != "corrected":

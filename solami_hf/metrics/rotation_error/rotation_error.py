@@ -1,7 +1,7 @@
 """Angles between the joint rotations of paired motions."""
 
 import numpy as np
-from solami_hf.metrics.metric_base import MotionMetric
+from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import (
     FPS,
     angle_error_upstream,
@@ -23,7 +23,7 @@ mode: "corrected" (default), or "upstream" for the original's "angle error", whi
 """
 
 
-class RotationError(MotionMetric):
+class RotationError(DirectMetric):
     """See README.md beside this file.
 
     >>> import evaluate, numpy

@@ -3,13 +3,13 @@
 import functools
 
 import datasets
-import evaluate
 import numpy as np
-from solami_hf.metrics.asr import SAMPLING_RATE, check_audio
+from solami_hf.metrics.asr import SAMPLING_RATE, check_audio, check_rate
 from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import check_mode, counts
 from solami_hf.metrics.speaker import SpeakerEmbedder, XVectorEmbedder
 
+SOUND = datasets.List(datasets.Value("float32"))
 WAVLM = "microsoft/wavlm-base-plus-sv"
 MIN_SECONDS = 0.5
 
@@ -42,14 +42,10 @@ class SpeakerSimilarity(DirectMetric):
     ValueError: `predictions[0]` is silent, which is like no voice; pass None for a prediction that failed
     """
 
-    def _info(self):
-        sound = datasets.List(datasets.Value("float32"))
-        return evaluate.MetricInfo(
-            description="Cosine of speaker embeddings of generated and reference speech. Higher is better.",
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": sound, "references": sound}),
-        )
+    description = "Cosine of speaker embeddings of generated and reference speech. Higher is better."
+    citation = CITATION
+    inputs = INPUTS
+    columns = {"predictions": SOUND, "references": SOUND}
 
     def _compute(
         self,
@@ -62,10 +58,7 @@ class SpeakerSimilarity(DirectMetric):
         sampling_rate=SAMPLING_RATE,
     ):
         check_mode(mode)
-        if sampling_rate != SAMPLING_RATE:
-            raise ValueError(
-                f"`sampling_rate` is {sampling_rate}, expected speech at {SAMPLING_RATE} Hz: resample it first"
-            )
+        check_rate(sampling_rate)
         present = [i for i, said in enumerate(predictions) if said is not None]
         if not present:
             raise ValueError("every item of `predictions` is None, expected at least one clip of speech")

