@@ -17,8 +17,8 @@ import torch
 
 from ..command_line import parse_arguments
 from .audio.waveforms import read_audio
-from .files.atomic_write import atomic_write
 from .files.output_folder import writing_to
+from .files.text_files import write_json
 from .voices import FOLDER
 
 logger = logging.getLogger(__name__)
@@ -66,21 +66,20 @@ def add_voice(
         processor.character_system(character)
     values = read_audio(audio, codec.config.sampling_rate, trim_silence=True)
     seconds = len(values) / codec.config.sampling_rate
+    is_file = isinstance(audio, (str, os.PathLike))
     if not SECONDS[0] <= seconds <= SECONDS[1]:
         raise ValueError(
-            f"{audio if isinstance(audio, (str, os.PathLike)) else 'audio'} has {seconds:.1f} s of sound between its "
-            f"silent ends, expected {SECONDS[0]:g} to {SECONDS[1]:g} s; record or cut it anew"
+            f"{audio if is_file else 'audio'} has {seconds:.1f} s of sound between its silent ends, expected "
+            f"{SECONDS[0]:g} to {SECONDS[1]:g} s; record or cut it anew"
         )
     codes = codec.encode(torch.from_numpy(values)[None, None]).audio_codes[0]
-    if source is None:
-        source = Path(audio).name if isinstance(audio, (str, os.PathLike)) else "a recording"
+    source = source or (Path(audio).name if is_file else "a recording")
     processor.voices.add(name, codes, source, codec, overwrite)
     processor.voices.save(checkpoint)
     if character is not None:
         config = json.loads(path.read_text(encoding="utf-8"))
         config["characters"][character]["voice"] = name
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(path, config, indent=2, sort_keys=True)
     if processor.acoustic_model is None:
         logger.warning("%s has no acoustic_model/ yet, which voices need; save a processor that has one", checkpoint)
     return seconds
@@ -93,9 +92,7 @@ class AddVoiceArguments:
     checkpoint: str = field(metadata={"help": "Folder of a checkpoint with its processor and codecs."})
     name: str = field(metadata={"help": "The voice's name."})
     audio: str = field(metadata={"help": "Sound file with 3 to 10 s of speech; silence at its ends is cut off."})
-    source: str | None = field(
-        default=None, metadata={"help": "Where the voice is from, and on what terms; by default the file's name."}
-    )
+    source: str | None = field(default=None, metadata={"help": "Where it is from, on what terms; else the file."})
     character: str | None = field(default=None, metadata={"help": "Id of the character that speaks with it."})
     overwrite: bool = field(default=False, metadata={"help": "Replace a voice of the same name."})
 

@@ -117,16 +117,9 @@ def convert_motion_vq_folder(args: ConvertMotionVQArguments) -> None:
     """
     from ..modeling.motion_vq.convert_motion_vq import convert_motion_vq
 
-    model = convert_motion_vq(
-        args.body,
-        args.hand,
-        args.transform,
-        args.mean,
-        args.std,
-        _number_or_path(args.transform_mean),
-        _number_or_path(args.transform_std),
-        **_parse_entries(args.set),
-    )
+    paths = (args.body, args.hand, args.transform, args.mean, args.std)
+    statistics = map(_number_or_path, (args.transform_mean, args.transform_std))
+    model = convert_motion_vq(*paths, *statistics, **_parse_entries(args.set))
     config = model.config
     for part in ("body", "hand"):
         logger.info(

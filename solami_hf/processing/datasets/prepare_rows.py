@@ -73,8 +73,9 @@ def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
             raise found
         return found
 
+    base = {"id": row["id"], "source": row.get("source") or ""}
     try:
-        return {"motion": _motion, "speech": _speech, "chat": _chat}[kind](row, codes_of)
+        return base | {"motion": _motion, "speech": _speech, "chat": _chat}[kind](row, codes_of)
     except KeyError as error:
         raise ValueError(f"missing {error}") from None
 
@@ -82,19 +83,15 @@ def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
 def _motion(row: dict, codes) -> dict:
     captions = row["text"] if isinstance(row["text"], list) else [row["text"]]
     text = [_text(caption, "text") for caption in captions]
-    return {**_base(row), "text": text, **codes(_clip(row)), "partner_id": row.get("partner_id")}
+    return {"text": text, **codes(_clip(row)), "partner_id": row.get("partner_id")}
 
 
 def _speech(row: dict, codes) -> dict:
-    turns = [
-        {
-            "text": _text(turn["text"], "text"),
-            "speech": codes(MediaFile("audio", _text(turn["audio"], "audio"))),
-            "speaker": _text(turn.get("speaker") or "", "speaker"),
-        }
-        for turn in _turns(row)
-    ]
-    return {**_base(row), "turns": turns}
+    turns = []
+    for turn in _turns(row):
+        text, speech = _text(turn["text"], "text"), codes(MediaFile("audio", _text(turn["audio"], "audio")))
+        turns.append({"text": text, "speech": speech, "speaker": _text(turn.get("speaker") or "", "speaker")})
+    return {"turns": turns}
 
 
 def _chat(row: dict, codes) -> dict:
@@ -115,11 +112,7 @@ def _chat(row: dict, codes) -> dict:
             }
         )
     texts = {"topic": _text(row.get("topic") or "", "topic"), "character": _text(row["character"], "character")}
-    return {**_base(row), **texts, "turns": turns}
-
-
-def _base(row: dict) -> dict:
-    return {"id": row["id"], "source": row.get("source") or ""}
+    return {**texts, "turns": turns}
 
 
 def _turns(row: dict) -> list[dict]:

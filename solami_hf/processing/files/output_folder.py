@@ -26,10 +26,9 @@ os.register_at_fork(after_in_child=lambda: [os.close(_held.pop()) for _ in range
 def writing_to(folder: str | Path, beside: bool = False) -> Iterator[None]:
     """Within the block this process alone writes to a folder, which is made when missing.
 
-    The lock is the operating system's, so it goes with a process that is killed. Of several processes that share one
-    piece of work the first has it. A folder that was made and is empty afterwards is removed again.
-
-    What is locked is the file `.lock` in it, which holds process id and host and is removed afterwards.
+    What is locked is the file `.lock` in it, which holds process id and host and is removed afterwards. The lock is of
+    the operating system, so a killed process holds it no longer. Of several processes that share one piece of work the
+    first has it. A folder that was made and is empty afterwards is removed again.
 
     Args:
         folder: the output of a command.
@@ -83,10 +82,8 @@ def _locked(lock: Path, folder: Path) -> int:
         except BlockingIOError:
             owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            raise BlockingIOError(
-                f"another process ({owner or 'just started'}) is writing to {folder}; wait for it, or give another "
-                "output"
-            ) from None
+            told = f"another process ({owner or 'just started'}) is writing to {folder}"
+            raise BlockingIOError(f"{told}; wait for it, or give another output") from None
         except OSError as error:  # some network file systems
             logger.debug("%s cannot be locked (%s): two commands that write to it are not told apart", folder, error)
         with suppress(FileNotFoundError):
@@ -106,8 +103,6 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         ValueError: `hf://...`, which is no folder.
         OSError: as `writing_to`.
     """
-    if str(path).startswith("hf:/"):
-        raise ValueError(f"{path} is no folder of this machine; write into one, then send it with `solami push`")
     path = _absolute(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path} is there already; name another output, or remove it first")

@@ -29,13 +29,7 @@ class Asked:
 
 
 def ask_until_usable(
-    messages: list[dict],
-    complete: Callable,
-    parse: Callable,
-    schema: dict,
-    seed: int,
-    attempts: int,
-    complain: Callable,
+    messages: list[dict], complete: Callable, parse: Callable, schema: dict, seed: int, attempts: int, complain
 ) -> Asked:
     """Asks until an answer is usable, telling the model each time what was wrong.
 
@@ -79,9 +73,8 @@ def first_object(text: str) -> Any:
     try:
         return json.JSONDecoder().raw_decode(text, start)[0]
     except json.JSONDecodeError as error:
-        raise UnusableAnswer(
-            f"it is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise UnusableAnswer(f"it is not valid JSON: {error.msg} at {place}") from None
     except (RecursionError, ValueError) as error:  # nested without end, numbers of thousands of digits
         raise UnusableAnswer(f"it is not valid JSON: {type(error).__name__}") from None
 
@@ -91,8 +84,7 @@ def ask_in_parallel(
 ) -> list[Any | EndpointError]:
     """`ask` of each question, in threads; results in the order of the questions, an `EndpointError` where one failed.
 
-    Args:
-        stop: called when the questions that are left are given up, so that nobody waits for another try.
+    When the questions that are left are given up, `stop` is called, so that nobody waits for another try.
 
     Raises:
         OSError: the endpoint refuses everything, or failed for more questions in a row than can be chance.

@@ -7,7 +7,6 @@ hashed TF-IDF over words and pieces of words, which needs no weights and no netw
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import random
@@ -15,12 +14,14 @@ import re
 import shutil
 import zlib
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 from tqdm import tqdm
 
+from ..batching import map_in_batches
 from ..files.atomic_write import atomic_write
 from .writers import content_hash
 
@@ -169,7 +170,7 @@ class HashedTfidf:
         return scipy.sparse.csr_matrix((values, (rows, columns)), shape=(len(texts), self.size), dtype=np.float64)
 
 
-@functools.lru_cache(100_000)
+@lru_cache(100_000)
 def _word_features(word: str, size: int) -> tuple[tuple[int, float], ...]:
     if word in _SAYS_NOTHING:
         return ()
@@ -216,31 +217,26 @@ class TextEncoder:
         self.model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(self, texts: list[str]) -> np.ndarray:
-        if self.cache is None:
-            return self._encode(texts)
-        path = self.cache / f"{content_hash([self.name, texts])}.npy"
-        if not path.is_file():
+        path = None if self.cache is None else self.cache / f"{content_hash([self.name, texts])}.npy"
+        if path is not None and path.is_file():
+            return np.load(path, allow_pickle=False)
+        progress = partial(tqdm, desc="embed", unit="batch", disable=None)
+        vectors = np.stack(map_in_batches(texts, len, self.batch_size, self._encode_batch, progress))
+        if path is not None:
             with atomic_write(path) as temporary, temporary.open("wb") as file:
-                np.save(file, self._encode(texts), allow_pickle=False)
-        return np.load(path, allow_pickle=False)
+                np.save(file, vectors, allow_pickle=False)
+        return vectors
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
+    def _encode_batch(self, texts: list[str]) -> np.ndarray:
         import torch
 
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # texts of like length share a batch
-        vectors: list = [None] * len(texts)
-        for start in tqdm(range(0, len(texts), self.batch_size), desc="embed", unit="batch", disable=None):
-            chosen = order[start : start + self.batch_size]
-            batch = self.tokenizer(
-                [texts[i] for i in chosen], padding=True, truncation=True, max_length=128, return_tensors="pt"
-            ).to(self.model.device)
-            with torch.inference_mode():
-                hidden = self.model(**batch).last_hidden_state.float()
-            mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-            for i, vector in zip(chosen, torch.nn.functional.normalize(mean, dim=-1).cpu().numpy(), strict=True):
-                vectors[i] = vector
-        return np.stack(vectors)
+        batch = self.tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        batch = batch.to(self.model.device)
+        with torch.inference_mode():
+            hidden = self.model(**batch).last_hidden_state.float()
+        mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
 
 
 class MotionMatcher:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from ..manifests import BadRow, manifest_file, manifest_rows
 from .motion_folders import (
-    is_beat2,
     is_humanml3d,
     is_inter_x,
     is_motion_folder,
@@ -24,7 +23,6 @@ from .motion_folders import (
 from .speech_tables import (
     is_any_instruct,
     is_common_voice,
-    is_ljspeech,
     read_any_instruct,
     read_common_voice,
     read_ljspeech,
@@ -50,6 +48,10 @@ def _manifest_of(*suffixes: str) -> Callable[[Path], bool]:
     return matches
 
 
+def _holds(*names: str) -> Callable[[Path], bool]:
+    return lambda source: all((source / name).exists() for name in names)
+
+
 _ALL, _MOTION, _SPEECH = ("motion", "speech", "chat"), ("motion",), ("speech",)
 # In the order in which they are tried; a folder of motion files is what is left.
 LAYOUTS = {
@@ -59,8 +61,8 @@ LAYOUTS = {
     "commonvoice": Layout(_SPEECH, is_common_voice, read_common_voice, "train.tsv or validated.tsv beside clips/"),
     "interx": Layout(_MOTION, is_inter_x, read_inter_x, "motions/*/P1.npz"),
     "humanml3d": Layout(_MOTION, is_humanml3d, read_humanml3d_folder, "texts/ and new_joint_vecs/ or motions/"),
-    "beat2": Layout(("motion", "speech"), is_beat2, read_beat2, "smplxflame_30/"),
-    "ljspeech": Layout(_SPEECH, is_ljspeech, read_ljspeech, "metadata.csv and wavs/"),
+    "beat2": Layout(("motion", "speech"), _holds("smplxflame_30"), read_beat2, "smplxflame_30/"),
+    "ljspeech": Layout(_SPEECH, _holds("metadata.csv", "wavs"), read_ljspeech, "metadata.csv and wavs/"),
     "bvh": Layout(
         _MOTION, is_motion_folder, read_motion_folder, ".bvh files, or .npz files with captions beside them in .txt"
     ),

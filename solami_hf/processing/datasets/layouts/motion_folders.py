@@ -122,11 +122,6 @@ def text_lines(path: Path) -> list[str]:
 _MOTIONS, _VOICES, _TYPES = "smplxflame_30", "wave16k", "train_test_split.csv"
 
 
-def is_beat2(source: Path) -> bool:
-    """True if a folder has this layout."""
-    return (source / _MOTIONS).is_dir()
-
-
 def read_beat2(source: Path, kind: str) -> Iterator[dict | BadRow]:
     """Rows of kind motion or speech, sorted by id."""
     folder, suffix = (_MOTIONS, ".npz") if kind == "motion" else (_VOICES, ".wav")

@@ -33,9 +33,8 @@ def is_common_voice(source: Path) -> bool:
 def _tables(source: Path) -> list[Path]:
     if source.is_file():
         return [source] if source.suffix == ".tsv" else []
-    tables = [source / f"{name}.tsv" for name in _SPLIT_OF]
-    tables = [path for path in tables if path.is_file()] or [source / "validated.tsv"]
-    return [path for path in tables if path.is_file()]
+    tables = [path for name in _SPLIT_OF if (path := source / f"{name}.tsv").is_file()]
+    return tables or [path for path in [source / "validated.tsv"] if path.is_file()]
 
 
 def read_common_voice(source: Path, kind: str) -> Iterator[dict | BadRow]:
@@ -51,11 +50,6 @@ def read_common_voice(source: Path, kind: str) -> Iterator[dict | BadRow]:
             file = row["path"] if "." in row["path"] else f"{row['path']}.mp3"  # as in the first releases
             turn = {"text": row["sentence"], "audio": f"clips/{file}", "speaker": row["client_id"]}
             yield {"id": file.rsplit(".", 1)[0], "turns": [turn], "source": row["client_id"], **split}
-
-
-def is_ljspeech(source: Path) -> bool:
-    """True if a folder has this layout."""
-    return (source / "metadata.csv").is_file() and (source / "wavs").is_dir()
 
 
 def read_ljspeech(source: Path, kind: str) -> Iterator[dict | BadRow]:
