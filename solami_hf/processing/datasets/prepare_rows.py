@@ -197,8 +197,8 @@ class Media:
                 except ValueError as error:
                     found[file] = error
         for kind, read, encode, seconds in (
-            ("motion", self._read_motion, self._encode_motion, lambda motion: motion.duration),
-            ("audio", self._read_audio, self._encode_audio, self._audio_seconds),
+            ("motion", self._read_motion, self._encode_motion, lambda m: m.duration),
+            ("audio", self._read_audio, self._encode_audio, lambda w: len(w) / self._sampling_rate),
         ):
             wanted: dict[tuple, MediaFile] = {}
             for file in sorted((f for f in keys if f.kind == kind), key=lambda f: (f.name, f.start, f.end or 0.0)):
@@ -292,15 +292,16 @@ class Media:
         codes = self.processor.encode_motion(motions, batch_size=self.batch_size)
         return [{**c, "num_frames": m.num_frames} for c, m in zip(codes, motions, strict=True)]
 
-    def _read_audio(self, file: MediaFile):
-        return read_audio(self.path(file), sampling_rate=self.processor.speech_codec.config.sampling_rate)
+    @property
+    def _sampling_rate(self) -> int:
+        return self.processor.speech_codec.config.sampling_rate
 
-    def _audio_seconds(self, values) -> float:
-        return len(values) / self.processor.speech_codec.config.sampling_rate
+    def _read_audio(self, file: MediaFile):
+        return read_audio(self.path(file), sampling_rate=self._sampling_rate)
 
     def _encode_audio(self, waves: list) -> list:
-        most = round(_BATCH_SECONDS * self.processor.speech_codec.config.sampling_rate)
-        return map_in_batches(waves, len, self.batch_size, self._encode_audio_batch, most_steps=most)
+        def encode(batch: list) -> list:
+            return self.processor.encode_speech(batch, batch_size=len(batch))
 
-    def _encode_audio_batch(self, waves: list) -> list:
-        return self.processor.encode_speech(waves, batch_size=len(waves))
+        most = round(_BATCH_SECONDS * self._sampling_rate)
+        return map_in_batches(waves, len, self.batch_size, encode, most_steps=most)
