@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -41,19 +42,17 @@ class MediaFile(NamedTuple):
     end: float | None = None
 
 
-def files_of(kind: str, row: dict) -> Iterator[MediaFile]:
-    """The files that a row needs; what is not well-formed is left out here and told by `token_row`."""
-    if kind == "motion":
-        try:
-            yield _clip(row)
-        except (KeyError, ValueError):
-            return
-    turns = row.get("turns") if kind != "motion" else None
-    for turn in turns if isinstance(turns, list) else []:
-        if isinstance(turn, dict):
-            keys = ("motion" if turn.get("motion") else "motion_id", "audio")
-            names = [(key, turn.get(key)) for key in keys]
-            yield from (MediaFile(key, name) for key, name in names if isinstance(name, str) and name)
+def files_of(kind: str, row: dict) -> list[MediaFile]:
+    """The files that a row needs, as far as it is well-formed; `token_row` tells what is not."""
+    files: list[MediaFile] = []
+
+    def note(file: MediaFile) -> dict:
+        files.append(file)
+        return {}
+
+    with suppress(KeyError, ValueError):
+        _COLUMNS_OF[kind](row, note)
+    return files
 
 
 def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
@@ -73,9 +72,8 @@ def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
             raise found
         return found
 
-    base = {"id": row["id"], "source": row.get("source") or ""}
     try:
-        return base | {"motion": _motion, "speech": _speech, "chat": _chat}[kind](row, codes_of)
+        return {"id": row["id"], "source": row.get("source") or "", **_COLUMNS_OF[kind](row, codes_of)}
     except KeyError as error:
         raise ValueError(f"missing {error}") from None
 
@@ -113,6 +111,9 @@ def _chat(row: dict, codes) -> dict:
         )
     texts = {"topic": _text(row.get("topic") or "", "topic"), "character": _text(row["character"], "character")}
     return {**texts, "turns": turns}
+
+
+_COLUMNS_OF = {"motion": _motion, "speech": _speech, "chat": _chat}
 
 
 def _turns(row: dict) -> list[dict]:

@@ -83,11 +83,9 @@ def _motions_of_files(source: Path, split: str) -> list[Motion]:
     motions, root = [], root_of(source)
     for row in read_rows(source, "motion", find_layout(source, "motion")):
         if isinstance(row, dict) and isinstance(row.get("id"), str) and (row.get("split") or "train") == split:
-            file = next(files_of("motion", row), None)
-            if file is not None and is_inside(file.name) and (root / file.name).is_file():
-                motions.append(Motion(row["id"], _captions(row), root / file.name, file.start, file.end))
-            else:
-                motions.append(Motion(row["id"], ()))
+            found = [file for file in files_of("motion", row) if is_inside(file.name)]
+            found = [(root / file.name, file.start, file.end) for file in found if (root / file.name).is_file()]
+            motions.append(Motion(row["id"], _captions(row), *found[0]) if found else Motion(row["id"], ()))
     return motions
 
 
