@@ -249,8 +249,6 @@ class MotionMatcher:
     """
 
     def __init__(self, motions: list[Motion], embed=None, top_k=8, min_similarity=0.3, max_repeats=2):
-        if top_k < 1 or max_repeats < 1 or not motions:
-            raise ValueError(f"top_k is {top_k} and max_repeats {max_repeats}, expected at least 1; with some motions")
         self.motions, self.top_k, self.min_similarity, self.max_repeats = motions, top_k, min_similarity, max_repeats
         self.captions = [caption for motion in motions for caption in motion.captions]
         self.starts = np.cumsum([0] + [len(motion.captions) for motion in motions])

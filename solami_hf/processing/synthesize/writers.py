@@ -173,7 +173,6 @@ class EndpointWriter:
                 logger.info("the server refuses a JSON schema; asking %s from now on", way)
                 self._formats = formats[index:]
             return answer
-        raise EndpointError("there is no way of asking left")
 
 
 class _Again(Exception):
