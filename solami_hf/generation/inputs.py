@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from ..processing.datasets.layouts.find_layout import find_layout, read_rows, root_of
 from ..processing.datasets.layouts.motion_folders import left_out as left_out_of_motions
 from ..processing.datasets.manifests import BadRow, json_lines
 from ..processing.datasets.prepare_rows import Media, MediaFile, files_of, token_row
 from ..processing.datasets.tasks import audio_block, motion_block, text_block
-from ..processing.datasets.token_dataset import load_tokens
+from ..processing.datasets.token_dataset import load_tokens, with_lists
 from ..processing.files.folder_or_hub import hub_id
 from ..processing.files.text_files import read_json, read_text
 from ..processing.media_files import (
@@ -168,18 +166,9 @@ def _encoded_rows(config: str, source, layout: str, split: str, processor, batch
             yield row, {}
             continue
         try:
-            yield _listed_codes(token_row(config, row, codes)), row
+            yield with_lists(token_row(config, row, codes)), row
         except (ValueError, TypeError, AttributeError) as error:
             yield BadRow(str(row.get("id")), str(error)), row
-
-
-def _listed_codes(row):
-    """A token row as a token dataset has it: lists for arrays."""
-    if isinstance(row, dict):
-        return {name: _listed_codes(value) for name, value in row.items()}
-    if isinstance(row, list):
-        return [_listed_codes(value) for value in row]
-    return row.tolist() if isinstance(row, np.ndarray) else row
 
 
 def _motion_items(task: str, rows: Iterable[tuple]) -> Iterator[Item]:
@@ -299,7 +288,7 @@ def _media_item(task: str, kind: str, row, codes: dict) -> Item:
     found, named = codes[MediaFile(kind, row[kind])], {f"user_{kind}": row[kind]}
     if isinstance(found, ValueError):
         return _bad(task, BadRow(row["id"], str(found)), **named)
-    found = _listed_codes(found)
+    found = with_lists(found)
     if kind == "motion":
         return _item(task, row["id"], motion_block(found), **named, **_codes("user", found, ("body", "hand")))
     return _item(task, row["id"], audio_block({"speech": found}), **named, user_speech=found)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -41,19 +42,17 @@ class MediaFile(NamedTuple):
     end: float | None = None
 
 
-def files_of(kind: str, row: dict) -> Iterator[MediaFile]:
-    """The files that a row needs; what is not well-formed is left out here and told by `token_row`."""
-    if kind == "motion":
-        try:
-            yield _clip(row)
-        except (KeyError, ValueError):
-            return
-    turns = row.get("turns") if kind != "motion" else None
-    for turn in turns if isinstance(turns, list) else []:
-        if isinstance(turn, dict):
-            keys = ("motion" if turn.get("motion") else "motion_id", "audio")
-            names = [(key, turn.get(key)) for key in keys]
-            yield from (MediaFile(key, name) for key, name in names if isinstance(name, str) and name)
+def files_of(kind: str, row: dict) -> list[MediaFile]:
+    """The files that a row needs, as far as it is well-formed; `token_row` tells what is not."""
+    files: list[MediaFile] = []
+
+    def note(file: MediaFile) -> dict:
+        files.append(file)
+        return {}
+
+    with suppress(KeyError, ValueError):
+        _COLUMNS_OF[kind](row, note)
+    return files
 
 
 def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
@@ -73,9 +72,8 @@ def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
             raise found
         return found
 
-    base = {"id": row["id"], "source": row.get("source") or ""}
     try:
-        return base | {"motion": _motion, "speech": _speech, "chat": _chat}[kind](row, codes_of)
+        return {"id": row["id"], "source": row.get("source") or "", **_COLUMNS_OF[kind](row, codes_of)}
     except KeyError as error:
         raise ValueError(f"missing {error}") from None
 
@@ -113,6 +111,9 @@ def _chat(row: dict, codes) -> dict:
         )
     texts = {"topic": _text(row.get("topic") or "", "topic"), "character": _text(row["character"], "character")}
     return {**texts, "turns": turns}
+
+
+_COLUMNS_OF = {"motion": _motion, "speech": _speech, "chat": _chat}
 
 
 def _turns(row: dict) -> list[dict]:
@@ -197,8 +198,8 @@ class Media:
                 except ValueError as error:
                     found[file] = error
         for kind, read, encode, seconds in (
-            ("motion", self._read_motion, self._encode_motion, lambda motion: motion.duration),
-            ("audio", self._read_audio, self._encode_audio, self._audio_seconds),
+            ("motion", self._read_motion, self._encode_motion, lambda m: m.duration),
+            ("audio", self._read_audio, self._encode_audio, lambda w: len(w) / self._sampling_rate),
         ):
             wanted: dict[tuple, MediaFile] = {}
             for file in sorted((f for f in keys if f.kind == kind), key=lambda f: (f.name, f.start, f.end or 0.0)):
@@ -292,15 +293,16 @@ class Media:
         codes = self.processor.encode_motion(motions, batch_size=self.batch_size)
         return [{**c, "num_frames": m.num_frames} for c, m in zip(codes, motions, strict=True)]
 
-    def _read_audio(self, file: MediaFile):
-        return read_audio(self.path(file), sampling_rate=self.processor.speech_codec.config.sampling_rate)
+    @property
+    def _sampling_rate(self) -> int:
+        return self.processor.speech_codec.config.sampling_rate
 
-    def _audio_seconds(self, values) -> float:
-        return len(values) / self.processor.speech_codec.config.sampling_rate
+    def _read_audio(self, file: MediaFile):
+        return read_audio(self.path(file), sampling_rate=self._sampling_rate)
 
     def _encode_audio(self, waves: list) -> list:
-        most = round(_BATCH_SECONDS * self.processor.speech_codec.config.sampling_rate)
-        return map_in_batches(waves, len, self.batch_size, self._encode_audio_batch, most_steps=most)
+        def encode(batch: list) -> list:
+            return self.processor.encode_speech(batch, batch_size=len(batch))
 
-    def _encode_audio_batch(self, waves: list) -> list:
-        return self.processor.encode_speech(waves, batch_size=len(waves))
+        most = round(_BATCH_SECONDS * self._sampling_rate)
+        return map_in_batches(waves, len, self.batch_size, encode, most_steps=most)

@@ -165,16 +165,7 @@ class Plan:
 
 
 class ShardWriter:
-    """Encodes shards of a plan into a dataset folder.
-
-    Args:
-        kind: `motion`, `speech` or `chat`.
-        plan: of the source.
-        media: encodes its files.
-        folder: the dataset folder.
-        prints: fingerprints of the codecs.
-        keep: codes of all files are added to it, by `Media.key`, when it is given.
-    """
+    """Encodes shards of a plan into a dataset folder; the codes of all files are added to `keep`, by `Media.key`."""
 
     def __init__(self, kind: str, plan: Plan, media: Media, folder: Path, prints: dict, keep: dict | None):
         self.kind, self.plan, self.media, self.prints, self.keep = kind, plan, media, prints, keep
@@ -263,14 +254,9 @@ class ShardWriter:
     # ---- when all shards are there
 
     def finish(self, shards: list[Shard], facts: dict) -> dict:
-        """Puts all shards in their place and writes the reports and the card.
+        """Puts all shards of the plan in their place and writes the reports and the card.
 
-        Args:
-            shards: all of the plan.
-            facts: what else the report says.
-
-        Returns:
-            the report, which is also in `<config>/report.json`.
+        Returns the report, which begins with `facts` and is also in `<config>/report.json`.
 
         Raises:
             ValueError: no row at all could be used; nothing is left behind then.

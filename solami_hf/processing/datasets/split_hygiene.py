@@ -106,9 +106,8 @@ def leaking_ids(folder_or_repo: str | Path, config: str) -> set[str]:
     held = HeldOut(held_out_rows(folder_or_repo, config))
     if not held.ids:
         return set()
-    return {
-        row["id"] for row in _telling(load_tokens(folder_or_repo, config, "train", streaming=True)) if not held(row)
-    }
+    train = _telling(load_tokens(folder_or_repo, config, "train", streaming=True))
+    return {row["id"] for row in train if not held(row)}
 
 
 def _words(row: dict) -> Iterator[tuple[str, str]]:

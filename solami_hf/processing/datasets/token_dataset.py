@@ -123,20 +123,20 @@ def write_parquet(path: Path, rows: Iterable[dict], features: Features) -> int:
     arrow = features.arrow_schema
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, arrow) as writer:
         rows, count = iter(rows), 0
-        while group := [_plain(row) for row in islice(rows, _GROUP_ROWS)]:
+        while group := [with_lists(row) for row in islice(rows, _GROUP_ROWS)]:
             writer.write_table(pa.Table.from_pylist(group, schema=arrow))
             count += len(group)
     return count
 
 
-def _plain(value):
-    """A row whose arrays are lists; Arrow then checks every number against its column's type."""
+def with_lists(value):
+    """A row with lists in place of arrays; Arrow then checks every number against its column's type."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: with_lists(entry) for key, entry in value.items()}
     if isinstance(value, list) and value and isinstance(value[0], dict | np.ndarray):
-        return [_plain(entry) for entry in value]
+        return [with_lists(entry) for entry in value]
     return value
 
 

@@ -26,9 +26,9 @@ os.register_at_fork(after_in_child=lambda: [os.close(_held.pop()) for _ in range
 def writing_to(folder: str | Path, beside: bool = False) -> Iterator[None]:
     """Within the block this process alone writes to a folder, which is made when missing.
 
-    What is locked is the file `.lock` in it, which holds process id and host and is removed afterwards. It is the
-    operating system that locks it, so a killed process holds it no longer. Of several processes that share one piece
-    of work the first has it. A folder that was made and is empty afterwards is removed again.
+    What is locked is the file `.lock` in it, which holds process id and host and is removed afterwards. The lock is of
+    the operating system, so a killed process holds it no longer. Of several processes that share one piece of work the
+    first has it. A folder that was made and is empty afterwards is removed again.
 
     Args:
         folder: the output of a command.

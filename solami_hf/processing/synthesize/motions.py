@@ -83,11 +83,9 @@ def _motions_of_files(source: Path, split: str) -> list[Motion]:
     motions, root = [], root_of(source)
     for row in read_rows(source, "motion", find_layout(source, "motion")):
         if isinstance(row, dict) and isinstance(row.get("id"), str) and (row.get("split") or "train") == split:
-            file = next(files_of("motion", row), None)
-            if file is not None and is_inside(file.name) and (root / file.name).is_file():
-                motions.append(Motion(row["id"], _captions(row), root / file.name, file.start, file.end))
-            else:
-                motions.append(Motion(row["id"], ()))
+            found = [file for file in files_of("motion", row) if is_inside(file.name)]
+            found = [(root / file.name, file.start, file.end) for file in found if (root / file.name).is_file()]
+            motions.append(Motion(row["id"], _captions(row), *found[0]) if found else Motion(row["id"], ()))
     return motions
 
 
@@ -251,8 +249,6 @@ class MotionMatcher:
     """
 
     def __init__(self, motions: list[Motion], embed=None, top_k=8, min_similarity=0.3, max_repeats=2):
-        if top_k < 1 or max_repeats < 1 or not motions:
-            raise ValueError(f"top_k is {top_k} and max_repeats {max_repeats}, expected at least 1; with some motions")
         self.motions, self.top_k, self.min_similarity, self.max_repeats = motions, top_k, min_similarity, max_repeats
         self.captions = [caption for motion in motions for caption in motion.captions]
         self.starts = np.cumsum([0] + [len(motion.captions) for motion in motions])

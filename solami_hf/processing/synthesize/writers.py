@@ -84,11 +84,8 @@ class EndpointWriter:
     Overload (429), server errors (5xx), timeouts and broken connections are tried again, each time after twice the
     wait, or after what `Retry-After` says. A server that refuses the JSON schema (400, 422) is asked without it.
 
-    Args:
-        settings: see `open_writer`.
-
     Raises:
-        ValueError: both address and provider, or an option that does not fit.
+        ValueError: the settings (see `open_writer`) name both an address and a provider, or one does not fit.
     """
 
     def __init__(self, settings):
@@ -146,12 +143,13 @@ class EndpointWriter:
         from huggingface_hub.errors import HfHubHTTPError, HTTPError  # the latter is the HTTP library's
 
         formats = self._formats  # another thread may shorten it meanwhile
+        wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
         for index, form in enumerate(formats):
             try:
                 output = self.client.chat_completion(
                     messages,
                     model=self.settings.model,
-                    response_format=_response_format(form, schema),
+                    response_format=form and form(wanted),
                     seed=seed,
                     extra_body=self.extra_body,
                     **self.sampling,
@@ -175,7 +173,6 @@ class EndpointWriter:
                 logger.info("the server refuses a JSON schema; asking %s from now on", way)
                 self._formats = formats[index:]
             return answer
-        raise EndpointError("there is no way of asking left")
 
 
 class _Again(Exception):
@@ -194,12 +191,6 @@ class _AsItIs(dict):
 
     def get(self, key, default=None):
         return default if key == "type" else super().get(key, default)
-
-
-def _response_format(kind: type | None, schema: dict) -> dict | None:
-    if kind is None:
-        return None
-    return kind(type="json_schema", json_schema={"name": "answer", "schema": schema, "strict": True})
 
 
 def _answer(output) -> Answer:
@@ -226,14 +217,7 @@ def _named(error, status: int) -> Exception:
 
 
 class LocalWriter:
-    """A chat model of transformers in this process, one answer at a time.
-
-    Args:
-        settings: see `open_writer`.
-
-    Raises:
-        ValueError: its tokenizer has no chat template.
-    """
+    """A chat model of transformers in this process, one answer at a time; ValueError where it has no chat template."""
 
     def __init__(self, settings):
         import torch
