@@ -203,8 +203,7 @@ def _evaluation(eval_results: Sequence[EvalResult]) -> _Table:
 def with_results(card: str, eval_results: Sequence[EvalResult]) -> str:
     """A model card with these results in its head and as its table of them, in place of those that it had.
 
-    Raises:
-        ValueError: the card's head is no YAML.
+    ValueError where the card's head is no YAML.
     """
     known = ModelCard(card)
     known.data.eval_results = [_apart(result) for result in eval_results]

@@ -56,10 +56,7 @@ class _Buffer:
 def write_gltf(path: str | Path, motion: SmplxMotion) -> None:
     """Writes `motion` on the free body as a binary glTF file, whole or not at all.
 
-    Betas and gender are not kept: the free body has one shape.
-
-    Raises:
-        ValueError: the name does not end in `.glb`.
+    Betas and gender are not kept: the free body has one shape. ValueError where the name does not end in `.glb`.
     """
     path = Path(path)
     if path.suffix.lower() != ".glb":
