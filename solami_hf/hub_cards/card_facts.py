@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from huggingface_hub import parse_local_safetensors_file_metadata
 
 from ..processing.files.folder_or_hub import hub_id
 from .cards import model_card
@@ -44,15 +44,11 @@ def card_of_folder(folder: str | Path, model_id: str | None = None, **sections: 
 
 def _weights(folder: Path) -> str:
     """Number and dtype of the weights, from the heads of the files."""
-    count, kinds = 0, set()
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118 (the file is no dict)
-                part = file.get_slice(name)
-                if part.get_dtype() != "BOOL":
-                    count += math.prod(part.get_shape())
-                    kinds.add(part.get_dtype())
-    return f"{count / 1e6:.4g} million, {', '.join(sorted(kinds))}" if count else ""
+    counts = Counter()
+    for path in folder.glob("*.safetensors"):
+        counts.update(parse_local_safetensors_file_metadata(path).parameter_count)
+    counts.pop("BOOL", None)
+    return f"{counts.total() / 1e6:.4g} million, {', '.join(sorted(counts))}" if counts else ""
 
 
 def _model(folder: Path, config: Mapping) -> dict:

@@ -93,7 +93,7 @@ def model_card(
     base_model: str | None = None,
     datasets: Sequence[str] = (),
 ) -> str:
-    """The README.md of a model folder.
+    """The README.md of a model folder: Markdown with a YAML head.
 
     Args:
         model_id: Hub id or name of the folder, used in the example code.
@@ -112,9 +112,6 @@ def model_card(
         license: an id of the Hub.
         inherited: what it was made of (base model, data, codecs, voices) to the licence that comes with it.
         language, base_model, datasets: the Hub's metadata.
-
-    Returns:
-        Markdown with a YAML head.
 
     Raises:
         ValueError: for an empty id, an unknown kind, a table that is no dict, or a result that is no number.
@@ -203,8 +200,7 @@ def _evaluation(eval_results: Sequence[EvalResult]) -> _Table:
 def with_results(card: str, eval_results: Sequence[EvalResult]) -> str:
     """A model card with these results in its head and as its table of them, in place of those that it had.
 
-    Raises:
-        ValueError: the card's head is no YAML.
+    ValueError where the card's head is no YAML.
     """
     known = ModelCard(card)
     known.data.eval_results = [_apart(result) for result in eval_results]
@@ -232,7 +228,7 @@ def dataset_card(
     license: str | None = None,
     language: str = "en",
 ) -> str:
-    """The README.md of a token dataset folder.
+    """The README.md of a token dataset folder: Markdown with a YAML head.
 
     Args:
         dataset_id: Hub id or name of the folder.
@@ -244,9 +240,6 @@ def dataset_card(
         columns: column to what it holds.
         sources: where the material comes from, with licences.
         license, language: the Hub's metadata.
-
-    Returns:
-        Markdown with a YAML head.
 
     Raises:
         ValueError: for an empty id or a table that is no dict.
@@ -280,7 +273,7 @@ def metric_card(
     call: str = "predictions=predictions, references=references",
     emoji: str = "📏",
 ) -> str:
-    """The README.md of a metric's folder, which is a Space that `evaluate.load` reads.
+    """The README.md of a metric's folder, with the YAML head of the Gradio Space that `evaluate.load` reads.
 
     Args:
         metric_id: Hub id or name of the folder.
@@ -288,9 +281,6 @@ def metric_card(
         parts: heading to Markdown: inputs, output (range, which way is better), published values, limits.
         call: the arguments of the example.
         emoji: shown on the Space.
-
-    Returns:
-        Markdown with the YAML head of a Gradio Space.
 
     Raises:
         ValueError: for an empty id or description, or `parts` that is no dict.

@@ -142,6 +142,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 _SECONDS = 300
+# Modules of the classes that are saved with their code.
+_OURS = ("processing.processing_solami", "modeling.solami.modeling_solami", "modeling.motion_vq.modeling_motion_vq",
+         "modeling.speech_codec.modeling_speech_codec", "modeling.soundstorm.modeling_soundstorm")  # fmt: skip
 # In a process of its own, which behaves as if solami_hf were not there.
 _LOAD = """
 import sys
@@ -169,7 +172,7 @@ def _check_code(folder: Path, trust_remote_code: bool) -> Iterator[Finding]:
     Code that differs is not run unless it is trusted: whose it is, is for the user to judge.
     """
     ours, foreign = {}, False
-    for name in ("processing.processing_solami", "modeling.solami.modeling_solami"):
+    for name in _OURS:
         ours |= remote_modules(find_spec(f"solami_hf.{name}").origin)
     for path in sorted(folder.rglob("*.py")):
         if path.read_text(encoding="utf-8") != ours.get(path.name):

@@ -10,9 +10,7 @@ import torch
 def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """The state dict of a checkpoint, also where it lies inside `model` or `state_dict`.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint, holds anything but tensors, or needs pickled code to load.
+    FileNotFoundError without it; ValueError where it holds anything but tensors, or needs pickled code to load.
     """
     path = Path(path)
     if not path.is_file():

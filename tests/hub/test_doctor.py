@@ -54,7 +54,7 @@ def test_a_whole_checkpoint_has_no_problem_and_its_code_loads(whole, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["kind"] == "checkpoint" and told["problems"] == 0 and told["checks"]["remote code"] == []
     assert {f["where"] for f in told["checks"]["files"]} == {"acoustic_model/"}  # a note
-    code = whole / "motion_features.py"
+    code = whole / "features.py"
     code.write_text(code.read_text() + "\nraise ImportError('broken here')\n")
     untrusted = doctor.examine(whole)
     assert not untrusted.problems and "was not run" in str(untrusted.checks["remote code"])

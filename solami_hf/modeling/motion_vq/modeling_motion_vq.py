@@ -491,17 +491,12 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
     def encode_transform(self, transform: torch.Tensor) -> torch.Tensor:
         """Codes (B,) of transforms (B, 5), see `solami_hf.processing.motion.features.relative_transform`.
 
-        Raises:
-            ValueError: a wrong shape or dtype, or NaN.
+        ValueError for a wrong shape or dtype, or NaN.
         """
         return self.transform.quantizer.encode(self.transform.encoder(self.normalise_transform(transform)))
 
     def decode_transform(self, transform_codes: torch.Tensor) -> torch.Tensor:
-        """Transforms (B, 5) of codes (B,).
-
-        Raises:
-            ValueError: a wrong shape, or a code outside the codebook.
-        """
+        """Transforms (B, 5) of codes (B,); ValueError for a wrong shape, or a code outside the codebook."""
         _check_codes(transform_codes, self.config.transform_code_num, "transform_codes", 1)
         latents = self.transform.quantizer.decode(transform_codes).to(self.dtype)
         return self._denormalise_transform(self.transform.decoder(latents))

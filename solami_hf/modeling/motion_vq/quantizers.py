@@ -91,11 +91,7 @@ class EmaQuantizer(Float32Buffers, nn.Module):
 
     @torch.no_grad()
     def initialise(self, vectors: torch.Tensor, kmeans_steps: int = 0) -> None:
-        """Starts the codebook from data (M, D): its first vectors, or random ones refined by Lloyd's k-means.
-
-        Raises:
-            ValueError: there are no vectors.
-        """
+        """Starts the codebook from data (M, D): its first vectors, or random ones refined by Lloyd's k-means."""
         if len(vectors) == 0:
             raise ValueError("`vectors` is empty, expected at least one vector to start the codebook from.")
         vectors = vectors.float()
@@ -173,11 +169,7 @@ class FiniteScalarQuantizer(nn.Module):
         return self._vectors(codes[..., None] // weights % levels)
 
     def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Quantizes (M, D).
-
-        Returns:
-            the codes' vectors (M, D) with a straight-through gradient, a commitment loss of zero, the codes (M,).
-        """
+        """Vectors (M, D) quantized, with a straight-through gradient, a commitment loss of zero, the codes (M,)."""
         steps = self._steps(vectors)
         rounded = steps.round()
         return self._vectors(steps + (rounded - steps).detach()), steps.new_zeros(()), self._codes(rounded)

@@ -44,15 +44,12 @@ CHECKED = {
 
 
 def convert_soundstorm(checkpoint: str | Path, config: str | Path | dict | None = None) -> SolamiSoundStormModel:
-    """Loads a checkpoint in SoundStorm's layout. Pickled code in it is never run.
+    """A checkpoint in SoundStorm's layout, in evaluation mode. Pickled code in it is never run.
 
     Args:
         checkpoint: a plain state dict, also inside `model` or `state_dict`. Sizes are read from its tensors.
         config: its `config.json`, or that as a dict, at any nesting: `heads` or `dim_head` is needed, other sizes are
             compared with the tensors. None: heads of 128 values, as in the published checkpoint, which has no config.
-
-    Returns:
-        The model in evaluation mode, ready for `save_pretrained`.
 
     Raises:
         FileNotFoundError: one of the files is missing.

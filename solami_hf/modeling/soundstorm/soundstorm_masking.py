@@ -54,12 +54,8 @@ def mask_cells(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The masked codes and labels of `hide_codes` for what was drawn.
 
-    Args:
-        audio_codes: (B, num_quantizers, T) codes.
-        behind: (B, T) boolean, real frames behind the prompt.
-        level: (B,) acoustic level 0, 1, ... that is learnt.
-        cells: (B, T) boolean, its masked cells.
-        mask_code: `config.mask_code`.
+    That is the real frames `behind` the prompt (B, T), the acoustic `level` 0, 1, ... that is learnt (B,), and its
+    masked `cells` (B, T).
     """
     levels = torch.arange(audio_codes.shape[1] - 1, device=audio_codes.device)[:, None]
     level = level[:, None, None]
@@ -245,11 +241,7 @@ def choose(logits: torch.Tensor, noise: torch.Tensor | None, temperature: float)
 
 
 def uniform(source: Draws | None, shape: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Numbers uniform in [0, 1) from a generator, a function of the shape, or (None) torch's global generator.
-
-    Raises:
-        ValueError: the source is neither, or gives another shape.
-    """
+    """Numbers uniform in [0, 1) from a generator, a function of the shape, or (None) torch's global generator."""
     if source is None or isinstance(source, torch.Generator):
         drawn = torch.rand(shape, generator=source, device=device if source is None else source.device)
     elif callable(source):

@@ -83,11 +83,7 @@ def check_range(codes: torch.Tensor, size: int, name: str) -> None:
 
 
 def mask_lengths(mask: torch.Tensor | None, shape: tuple[int, int], name: str, device: torch.device) -> torch.Tensor:
-    """Real length of each row (batch,) of a boolean mask (batch, time) whose padding comes behind.
-
-    Raises:
-        ValueError: wrong shape or type, a row without anything real, padding before something real.
-    """
+    """Real length of each row (batch,) of a boolean mask (batch, time); ValueError unless padding comes behind."""
     if mask is None:
         return torch.full(shape[:1], shape[1], device=device)
     if mask.shape != shape or mask.dtype != torch.bool:

@@ -29,14 +29,11 @@ RENAMED_KEYS = (
 
 
 def convert_speech_codec(config_json: str | Path, checkpoint: str | Path) -> SolamiSpeechCodecModel:
-    """Loads a checkpoint in SpeechTokenizer's layout. Pickled code in it is never run.
+    """A checkpoint in SpeechTokenizer's layout, in evaluation mode. Pickled code in it is never run.
 
     Args:
         config_json: the `config.json` that SpeechTokenizer publishes beside its weights.
         checkpoint: its weights (`SpeechTokenizer.pt`, `ckpt.dev`), a plain state dict.
-
-    Returns:
-        The codec in evaluation mode, ready for `save_pretrained`.
 
     Raises:
         FileNotFoundError: one of the files is missing.

@@ -207,8 +207,7 @@ class SpeechCodecAdapter(nn.Module):
 def as_speech_codec(model, lm_levels: int | None = None) -> PreTrainedModel | SpeechCodecAdapter:
     """A codec as the processor uses it: ours and adapted ones as they are, another one of transformers adapted.
 
-    Raises:
-        ValueError: `model` is no codec, or has other levels.
+    ValueError where `model` is no codec, or has other levels.
     """
     ours = isinstance(model, PreTrainedModel) and model.config.model_type == OURS
     if ours or isinstance(model, SpeechCodecAdapter):

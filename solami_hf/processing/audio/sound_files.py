@@ -88,7 +88,8 @@ def _bytes_of(source: Path | BinaryIO) -> bytes | mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if source.stat().st_size else b""
 
 
-def _cut_short(name) -> ValueError:
+def cut_short(name) -> ValueError:
+    """The error about a sound file that ends before its header says."""
     return ValueError(f"{name} is cut short: its header promises more sound than it holds; copy it again")
 
 
@@ -135,7 +136,7 @@ def _chunked(data, name, at: int, name_size: int, width: int, order: str, wanted
             put_right[sizes_at : sizes_at + 8] = (len(data) - 8).to_bytes(8, order)
         return bytes(put_right)
     if length - counted > rest:
-        raise _cut_short(name)
+        raise cut_short(name)
     behind = _next_chunk(at, head, length - counted, name_size)
     if name_size == 4:
         behind = _end_of_chunks(data, behind, head, order)
@@ -176,7 +177,7 @@ def _au(data, name, order: str) -> bytes | None:
     if _is_placeholder(length, 4):
         return bytes(data[:8]) + b"\xff" * 4 + bytes(data[12:]) if len(data) > start else None
     if start + length > len(data):
-        raise _cut_short(name)
+        raise cut_short(name)
     _check_tail(data, start + length, name)
     return None
 
@@ -192,7 +193,7 @@ def _ogg(data, name, at: int) -> None:
         begun = begun or not begins
         at += 27 + len(sizes) + sum(sizes)
         if at > len(data):
-            raise _cut_short(name)
+            raise cut_short(name)
     _check_tail(data, at, name)
 
 
@@ -241,7 +242,7 @@ def _mpeg(data, name) -> bytes | None:
     while (at := _behind_tags(data, at)) < len(data):
         frame = _frame(data, at)
         if len(data) - at < 4 and data[at] == 0xFF:
-            raise _cut_short(name)
+            raise cut_short(name)
         if frame is None or frame.kind != kind:
             after = frame and _frame(data, at + frame.length)
             if after and after.kind == frame.kind:
@@ -249,7 +250,7 @@ def _mpeg(data, name) -> bytes | None:
             at = _next_frame(data, at + 1, kind)
             continue
         if at + frame.length > len(data):
-            raise _cut_short(name)
+            raise cut_short(name)
         count = _counted(data, at, kind)
         if count is None:
             places.append((at, at + frame.length))
@@ -258,7 +259,7 @@ def _mpeg(data, name) -> bytes | None:
             told.append(count)
         at += frame.length
     if sum(told) > len(places) + len(told):
-        raise _cut_short(name)
+        raise cut_short(name)
     if told == [len(places)] or kind[1] < 3 and len(kbits) < 2 or not places:
         return None
     if kind[1] < 3:

@@ -16,11 +16,7 @@ TEMPLATES: list[str] = _AUTHORED["templates"]
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """`count` different sentences in random order, the same for the same seed.
-
-    Raises:
-        ValueError: `count` below 1, or more than the templates yield.
-    """
+    """`count` different sentences in random order, the same for the same seed; ValueError for too many or none."""
     if count < 1:
         raise ValueError(f"count is {count}, expected at least 1")
     generator = random.Random(seed)

@@ -18,7 +18,7 @@ import torch
 import torchaudio.functional
 
 from ..files.atomic_write import atomic_write
-from .sound_files import FORMATS, sound_way_out, whole_sound
+from .sound_files import FORMATS, cut_short, sound_way_out, whole_sound
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +63,8 @@ def read_audio(
     _check_rate(sampling_rate, "sampling_rate")
     audio, source_rate = _content(audio, source_rate)
     name = os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "audio"
-    if isinstance(audio, (str, os.PathLike)):
-        values, source_rate = read_file(audio, max_seconds)
-    elif isinstance(audio, bytes):
-        values, source_rate = read_file(io.BytesIO(audio), max_seconds)
+    if isinstance(audio, (str, os.PathLike, bytes)):
+        values, source_rate = read_file(io.BytesIO(audio) if isinstance(audio, bytes) else audio, max_seconds)
     else:
         source_rate = sampling_rate if source_rate is None else source_rate
         _check_rate(source_rate, "source_rate")
@@ -235,7 +233,7 @@ def read_file(file: str | os.PathLike | BinaryIO, max_seconds: float = MAX_SECON
         reason = re.sub("^Error opening .*?: ", "", str(error))  # which names objects
         raise ValueError(f"{name} is not a readable sound file ({reason}); {sound_way_out(name)}") from error
     if count < expected:
-        raise ValueError(f"{name} is cut short: its header promises more sound than it holds; copy it again")
+        raise cut_short(name)
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate
 
 

@@ -64,10 +64,7 @@ def motion_to_features(params: torch.Tensor, rotations: str = "local") -> torch.
     """Input of the tokenizers: features (..., T-1, 315) of a motion (..., T, 159) that starts facing +Z.
 
     Where a person stands and faces is said by the transform, once a motion. Left in the features, it would be repeated
-    in every code of the body.
-
-    Raises:
-        ValueError: as `smplx_to_features`, which tells the arguments too.
+    in every code of the body. Arguments and errors as of `smplx_to_features`.
     """
     _check_width(params, _PARAMS_SIZES, "params", least_frames=2)
     return smplx_to_features(canonicalize(params), rotations)

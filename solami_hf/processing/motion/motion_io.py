@@ -106,11 +106,7 @@ def _read(path: Path, fps: float | None, up_axis: str | None, pelvis_offset: np.
 
 
 def write_motion(path: str | Path, motion: SmplxMotion) -> None:
-    """Writes `motion` as `.npz` (AMASS-style, y-up), `.bvh` or `.glb`, whole or not at all.
-
-    Raises:
-        ValueError: another suffix.
-    """
+    """Writes `motion` as `.npz` (AMASS-style, y-up), `.bvh` or `.glb`; ValueError for another suffix."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in WRITTEN_SUFFIXES:

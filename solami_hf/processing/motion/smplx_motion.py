@@ -92,8 +92,7 @@ class SmplxMotion:
     def from_params(cls, params, fps: float = 30.0, betas=None, gender: str = "neutral") -> "SmplxMotion":
         """The motion of parameters (T, 159), array or CPU tensor; jaw and eyes stay at rest, `transl` is the pelvis.
 
-        Raises:
-            ValueError: `params` is not (T, 159) or holds NaN.
+        ValueError where `params` is not (T, 159) or holds NaN.
         """
         params = _as_float32(params, "params")
         if params.ndim != 2 or params.shape[1] != NUM_PARAMS:
@@ -104,11 +103,7 @@ class SmplxMotion:
 
 
 def check_fps(fps: float) -> float:
-    """`fps` as a float.
-
-    Raises:
-        ValueError: it is no rate above 0 and up to 1000 frames a second.
-    """
+    """`fps` as a float; ValueError unless it is a rate above 0 and up to 1000 frames a second."""
     try:
         fps = float(fps)
     except (TypeError, ValueError, OverflowError) as error:
@@ -119,11 +114,7 @@ def check_fps(fps: float) -> float:
 
 
 def check_frames(frames: float) -> int:
-    """`frames` as an int, checked before anything of that length is made.
-
-    Raises:
-        ValueError: there are none or more than `MAX_FRAMES`.
-    """
+    """`frames` as an int; ValueError where there are none, or more than `MAX_FRAMES`."""
     if frames < 1:
         raise ValueError("The motion has 0 frames, expected at least 1.")
     if not frames <= MAX_FRAMES:
@@ -151,8 +142,7 @@ def _check_finite(values: np.ndarray, name: str, largest: float = np.inf) -> Non
 def resample_motion(motion: SmplxMotion, fps: float) -> SmplxMotion:
     """The same motion at another frame rate, never longer: positions linearly, rotations by slerp.
 
-    Raises:
-        ValueError: `fps` is no rate, or the result would have more than `MAX_FRAMES` frames.
+    ValueError where `fps` is no rate, or the result would have more than `MAX_FRAMES` frames.
     """
     if motion.fps == fps:
         return motion

@@ -21,7 +21,7 @@ from .bvh import end_offsets
 _FLOAT, _UNSIGNED_BYTE = 5126, 5121
 _ARRAY_BUFFER = 34962
 _HEAD = SMPLX_JOINT_NAMES.index("head")
-_FACE = ("jaw", "left_eye_smplhf", "right_eye_smplhf")  # drawn as part of the head
+_FACE = (22, 23, 24)  # jaw and eyes, drawn as part of the head
 _CROWN = (0.0, 0.15, 0.0)  # metres from the head's joint to the top of the skull
 
 # an octahedron along the first axis: start, a ring of four at a fifth of its length, end; faces seen from outside
@@ -56,10 +56,7 @@ class _Buffer:
 def write_gltf(path: str | Path, motion: SmplxMotion) -> None:
     """Writes `motion` on the free body as a binary glTF file, whole or not at all.
 
-    Betas and gender are not kept: the free body has one shape.
-
-    Raises:
-        ValueError: the name does not end in `.glb`.
+    Betas and gender are not kept: the free body has one shape. ValueError where the name does not end in `.glb`.
     """
     path = Path(path)
     if path.suffix.lower() != ".glb":
@@ -108,8 +105,8 @@ def _bind(buffer: _Buffer, places: np.ndarray) -> int:
 
 def _bones(buffer: _Buffer, places: np.ndarray) -> dict[str, int]:
     """An octahedron from each joint to each of its children and to its end, moved by the joint it begins at."""
-    bones = [(parent, places[j] - places[parent]) for j, parent in enumerate(SMPLX_PARENTS) if _is_drawn(j) and j]
-    bones += [(joint, end) for joint, end in end_offsets().items() if _is_drawn(joint)] + [(_HEAD, np.array(_CROWN))]
+    bones = [(parent, places[j] - places[parent]) for j, parent in enumerate(SMPLX_PARENTS) if j and j not in _FACE]
+    bones += [(joint, end) for joint, end in end_offsets().items() if joint not in _FACE] + [(_HEAD, np.array(_CROWN))]
     joints = np.array([joint for joint, _ in bones])
     along = np.array([end for _, end in bones])
     length = np.linalg.norm(along, axis=1, keepdims=True)
@@ -131,10 +128,6 @@ def _bones(buffer: _Buffer, places: np.ndarray) -> dict[str, int]:
         "JOINTS_0": buffer.add(moved_by, "VEC4", _ARRAY_BUFFER),
         "WEIGHTS_0": buffer.add(np.tile([1.0, 0.0, 0.0, 0.0], (vertices, 1)), "VEC4", _ARRAY_BUFFER),
     }
-
-
-def _is_drawn(joint: int) -> bool:
-    return SMPLX_JOINT_NAMES[joint] not in _FACE
 
 
 def _animation(buffer: _Buffer, motion: SmplxMotion) -> dict[str, Any]:

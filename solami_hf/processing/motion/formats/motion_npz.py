@@ -111,12 +111,7 @@ def read_npz(
 
 @contextmanager
 def named_file(path: Path):
-    """Within the block a motion file is read: errors name it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no file, or holds no usable motion.
-    """
+    """Within the block a motion file is read: errors name it. FileNotFoundError, ValueError where it is none."""
     if not path.exists():
         raise FileNotFoundError(f"There is no motion file at {path}.")
     if not path.is_file():
@@ -162,11 +157,7 @@ def write_npz(path: str | Path, motion: SmplxMotion) -> None:
 
 
 def read_npy(path: str | Path) -> np.ndarray:
-    """The one array of numbers of an `.npy` file, its header checked before anything is read.
-
-    Raises:
-        ValueError: it is truncated, pickled, too large or no such file.
-    """
+    """The array of an `.npy` file, its header checked first; ValueError where it is cut off, pickled or too large."""
     path = Path(path)
     with open(path, "rb") as file:
         _read_header(file, "the array", path.stat().st_size)
