@@ -1,6 +1,6 @@
 """How long a character takes to answer, turn after turn: the original's way and ours in one run.
 
-    python benchmarks/generation.py [--turns 12] [--seconds 2] [--stream_seconds 4]
+    python benchmarks/generation.py [--turns 12] [--seconds 2] [--stream_seconds 4] [--only_decoding] [--layers 30]
 
 A dialogue of 12 turns with a Llama of 110M random weights in fp32 and a context of 2,048 tokens, which it outgrows.
 The original reads the whole dialogue at every turn and, once that with 600 new tokens is more than the context, drops
@@ -9,7 +9,8 @@ at a time, and theirs keeps our answers in its history, so that both read the sa
 token, summed over the turns; `answer` that to the last. `answer_beams` is the last turn as the original searches it,
 with five beams, over our single sequence. `grammar_overhead` is the grammar's share of a decoding step, below 1.
 `first_audio` and `first_motion` are those of `generation_streaming.py`, `folder_throughput` that of
-`generation_folder.py`. The last line is one JSON object of ratios, theirs over ours but for that share: above 1 is
+`generation_folder.py`, `compiled`, `sliced_head`, `bfloat16`, `int8` and `int8_compiled` those of
+`generation_decoding.py`. The last line is one JSON object of ratios, theirs over ours but for that share: above 1 is
 faster.
 """
 
@@ -19,6 +20,7 @@ import logging
 import statistics
 import time
 
+import generation_decoding
 import generation_folder
 import generation_streaming
 import timing
@@ -67,12 +69,9 @@ def make_processor(tokenizer) -> SolamiProcessor:
     return SolamiProcessor(tokenizer, motion, speech)
 
 
-def make_pipeline(seconds: float, make_processor=make_processor) -> SolamiPipeline:
-    """A pipeline of random weights whose answers all last so long."""
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer([character.system for character in load_dialogues()])
-    processor = make_processor(tokenizer)
-    config = LlamaConfig(
+def small_llama() -> LlamaConfig:
+    """110M weights."""
+    return LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=768,
         intermediate_size=2048,
@@ -81,6 +80,13 @@ def make_pipeline(seconds: float, make_processor=make_processor) -> SolamiPipeli
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
     )
+
+
+def make_pipeline(seconds: float, make_processor=make_processor, config: LlamaConfig | None = None) -> SolamiPipeline:
+    """A pipeline of random weights whose answers all last so long."""
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer([character.system for character in load_dialogues()])
+    processor, config = make_processor(tokenizer), config or small_llama()
     model = SolamiForCausalLM.from_backbone(LlamaForCausalLM(config), tokenizer).eval()
     weights = sum(weight.numel() for weight in model.parameters())
     logger.info("%.0fM weights, %d rows in the head", weights / 1e6, model.config.vocab_size)
@@ -179,15 +185,25 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=12, help="rounds of the dialogue")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each answer")
     parser.add_argument("--stream_seconds", type=float, default=4.0, help="length of an answer that is streamed")
+    parser.add_argument("--only_decoding", action="store_true", help="only the ways of decoding a 135M model")
+    parser.add_argument("--layers", type=int, default=30, help="of that model")
     args = parser.parse_args(argv)
-    timing.show_results(logger, generation_streaming.logger, generation_folder.logger)
+    timing.show_results(logger, generation_decoding.logger, generation_streaming.logger, generation_folder.logger)
+    results = {} if args.only_decoding else dialogues(args)
+    pipeline = make_pipeline(args.seconds, config=generation_decoding.smollm(args.layers))
+    results |= generation_decoding.rows(pipeline, user_turn())
+    print(json.dumps({name: float(f"{value:.4g}") for name, value in results.items()}))
+
+
+def dialogues(args: argparse.Namespace) -> dict[str, float]:
+    """Everything but the ways of decoding."""
     pipeline = make_pipeline(args.seconds)
     results = dialogue(pipeline, args.turns)
     results["grammar_overhead"] = grammar_overhead(pipeline, results.pop("step_seconds"))
     pipeline = make_pipeline(args.stream_seconds, generation_streaming.make_processor)
     results |= generation_streaming.rows(pipeline, [user_turn() for _ in range(4)])
     results["folder_throughput"] = generation_folder.folder_throughput(make_pipeline(generation_folder.SECONDS))
-    print(json.dumps({name: float(f"{value:.4g}") for name, value in results.items()}))
+    return results
 
 
 if __name__ == "__main__":

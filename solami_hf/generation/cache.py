@@ -2,8 +2,8 @@
 
 transformers' `DynamicCache` joins old and new keys into a new tensor at every step: with 110M weights and 1,300 tokens
 of context on a CPU that takes about as long as the MLPs of the whole model. A static cache has no such cost, but reads
-and masks its full length at every step. Here the old ones lie at the beginning of a larger tensor, which is made anew,
-by half a thousand tokens and more longer, when it is full.
+and masks its full length at every step, which pays where steps are compiled (`static_decoding`). Here the old ones lie
+at the beginning of a larger tensor, which is made anew, by half a thousand tokens and more longer, when it is full.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, StaticCache
 
 LEAST_ROOM = 512
 """Tokens that a new tensor has room for, at least, beyond those that it is made for."""
@@ -81,4 +81,68 @@ def growing(cache: DynamicCache) -> DynamicCache:
     return cache
 
 
-__all__ = ["GrowingLayer", "growing"]
+def static_cache(config, tokens: int, max_cache_len: int | None = None) -> StaticCache:
+    """An empty cache with room for so many tokens.
+
+    Its length is a power of two, or `max_cache_len` where that is more, so that calls share the shapes of a graph.
+
+    Raises:
+        ValueError: layers with a sliding window, whose static cache cannot be shortened.
+    """
+    length = LEAST_ROOM
+    while length < tokens:
+        length *= 2
+    length = min(length, max(tokens, config.max_position_embeddings))
+    cache = StaticCache(config=config, max_cache_len=max(length, max_cache_len or 0))
+    if any(layer.is_sliding for layer in cache.layers):
+        raise ValueError("cache_implementation='static' is for full attention, but this model has sliding windows")
+    return cache
+
+
+# ---- what a session does with its cache, dynamic or static
+
+
+def moved(cache: Cache, other: Cache) -> Cache:
+    """`other`, an empty cache of another kind or length, with what `cache` holds."""
+    for number, layer in enumerate(cache.layers):
+        if length := int(layer.get_seq_length()):
+            other.update(layer.keys[..., :length, :], layer.values[..., :length, :], number)
+    return other
+
+
+@torch.inference_mode()
+def fitted(cache: Cache, config, static_tokens: int, max_cache_len: int | None = None) -> Cache:
+    """A cache that holds the same and is static, with room for so many tokens; for 0 a dynamic one."""
+    is_static = isinstance(cache, StaticCache)
+    if static_tokens and not (is_static and cache.get_max_length() >= static_tokens):
+        return moved(cache, static_cache(config, static_tokens, max_cache_len))
+    return moved(cache, DynamicCache()) if is_static and not static_tokens else cache
+
+
+@torch.inference_mode()
+def copied(cache: Cache) -> DynamicCache:
+    """A dynamic cache of the same keys and values. Another dynamic one's are never written to, so they are shared."""
+    other = DynamicCache()
+    if isinstance(cache, StaticCache):
+        return moved(cache, other)
+    other.layers = [copy.copy(layer) for layer in cache.layers]
+    return other
+
+
+@torch.inference_mode()
+def shortened(cache: Cache, length: int) -> tuple[Cache, int]:
+    """A cache cut to `length` tokens at most, all its layers alike, and how many it has then."""
+    lengths = [int(layer.get_seq_length()) for layer in cache.layers]
+    length = min([length, *lengths]) if lengths else 0
+    if isinstance(cache, StaticCache):
+        for layer in cache.layers:  # what lies behind is masked, and written over
+            layer.cumulative_length.fill_(length)
+        return cache, length
+    if not length:  # an interrupted first pass leaves layers out
+        return DynamicCache(), 0
+    for layer, old in zip(cache.layers, lengths, strict=True):
+        layer.crop(length - old)
+    return cache, length
+
+
+__all__ = ["GrowingLayer", "copied", "fitted", "growing", "moved", "shortened", "static_cache"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 
 from ..modeling.solami.configuration_solami import require_layout
 from ..processing.answers import Answer
@@ -19,11 +19,12 @@ from ..processing.motion.motion_io import read_motions
 from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import check_messages, drop_oldest_rounds, sorted_blocks
-from .cache import growing
+from .cache import growing, static_cache
 from .grammar import AnswerGrammar, grammar_of, sliced_head
 from .hearing import with_words
 from .loading import answering, input_device, load_model, processor_source
 from .settings import generate_options
+from .static_decoding import decode_static
 
 TASK_FORMATS = {"text": "text", "motion": "motion", "audio": "speech"}
 """Type of a task's target -> format of its answer."""
@@ -137,6 +138,8 @@ class SolamiPipeline:
                 they go before what the model's own generation config says. By default greedy, with the pipeline's
                 `max_new_tokens`, and with a cache, whatever the checkpoint says of that. A `logits_processor` of your
                 own comes before the grammar of answers; an `AnswerGrammar` takes its place, and `[]` leaves it out.
+                With `cache_implementation="static", compile_config=CompileConfig(...)` steps are compiled; see
+                `static_decoding`.
 
         Raises:
             ValueError: a last message that is not the user's or is empty, an unreadable medium, a single turn that is
@@ -244,6 +247,9 @@ class SolamiPipeline:
             max_new_tokens or self.max_new_tokens,
         )
 
+    def _takes_cache(self) -> bool:
+        return "past_key_values" in inspect.signature(self.model.forward).parameters
+
     def options(self, generate_kwargs: dict) -> dict:
         """Keyword arguments as `model.generate` gets them, with all settings in `generation_config`; see `respond`."""
         return generate_options(self.model, self.max_new_tokens, generate_kwargs)
@@ -253,21 +259,33 @@ class SolamiPipeline:
         """Generated ids of prompts (B, T), padded on the left; see `generate_prompts`."""
         options, device = self.options(generate_kwargs), input_device(self.model)
         settings, own = options["generation_config"], options.get("logits_processor")
-        plain = settings.num_beams in (None, 1) and settings.cache_implementation is None
-        if plain and settings.use_cache and "past_key_values" in inspect.signature(self.model.forward).parameters:
-            options.setdefault("past_key_values", DynamicCache(config=self.model.config))
-        if plain and type(options.get("past_key_values")) is DynamicCache:
-            growing(options["past_key_values"])
+        one_beam, cache = settings.num_beams in (None, 1), options.get("past_key_values")
+        if cache is None and one_beam and settings.use_cache:
+            if settings.cache_implementation == "static":
+                tokens = input_ids.shape[1] + settings.max_new_tokens
+                cache = static_cache(self.model.config, tokens, settings.max_cache_len)
+                settings.cache_implementation = settings.max_cache_len = None
+            elif settings.cache_implementation is None and self._takes_cache():
+                cache = DynamicCache(config=self.model.config)
+            options |= {"past_key_values": cache} if cache is not None else {}
+        static = one_beam and isinstance(cache, StaticCache)
+        plain = one_beam and settings.cache_implementation is None and not static
+        if plain and type(cache) is DynamicCache:
+            growing(cache)
         if settings.stop_strings:
             options.setdefault("tokenizer", self.processor.tokenizer)
-        head = nullcontext()
+        grammar, head = None, nullcontext()
         if own is None or (own and not any(isinstance(processor, AnswerGrammar) for processor in own)):
             grammar = self.grammar(answer_format, settings.max_new_tokens)
             options["logits_processor"] = [*(own or []), grammar]
-            # Beams compare log-probabilities over all rows, a cache of fixed shape may have the model compiled, and
-            # others' processors may look at any row.
-            if plain and own is None:
-                head = sliced_head(self.model, grammar)
+        # Beams compare log-probabilities over all rows, others' processors may look at any row, and transformers may
+        # compile the model with a cache of another kind.
+        slicing = grammar if own is None else None
+        if static:
+            rest = {"streamer": options.get("streamer"), "pad": self.processor.tokenizer.pad_token_id}
+            options.setdefault("custom_generate", partial(decode_static, **rest, sliced_by=slicing))
+        elif plain and slicing is not None:
+            head = sliced_head(self.model, slicing)
         with answering(self.model), head:
             output = self.model.generate(
                 input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **options

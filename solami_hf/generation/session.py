@@ -27,6 +27,7 @@ from transformers import DynamicCache, StoppingCriteria
 
 from ..processing.files.atomic_write import atomic_write
 from ..processing.fingerprints import codec_fingerprint, model_fingerprint
+from .cache import copied, fitted, moved, shortened
 from .loading import answering, input_device
 from .pipeline import Reply, SolamiPipeline, check_turn
 from .streaming import LOOKAHEAD, Event, stream_answer
@@ -97,7 +98,8 @@ class DialogueSession:
         Args:
             turn: what the user does, as a message, its content blocks, or a string; media raw or as codes.
             decode: make motion and waveform; without it only text and codes.
-            generate_kwargs: as in `SolamiPipeline.respond`, but for the cache, which is the session's own.
+            generate_kwargs: as in `SolamiPipeline.respond`; the cache is the session's own, and static with
+                `cache_implementation="static"`.
 
         Returns:
             `Reply`; one that was cancelled is not valid, and its `answer.reason` says "cancelled".
@@ -177,7 +179,7 @@ class DialogueSession:
         with self._alone():
             other = copy.copy(self)
             other._rounds, other._cached = list(self._rounds), list(self._cached)
-            other._cache = _shared(self._cache)
+            other._cache = copied(self._cache)
         other.cancelled, other._busy = threading.Event(), threading.Lock()
         return other
 
@@ -209,8 +211,8 @@ class DialogueSession:
             (folder / CACHE_FILE).unlink(missing_ok=True)
             if cache and self._cached:
                 tensors = {"ids": torch.tensor(self._cached)}
-                for i, layer in enumerate(self._cache.layers):
-                    tensors |= {f"{i}.keys": layer.keys.contiguous(), f"{i}.values": layer.values.contiguous()}
+                for i, layer in enumerate(moved(self._cache, DynamicCache()).layers):
+                    tensors |= {f"{i}.keys": layer.keys, f"{i}.values": layer.values}
                 with atomic_write(folder / CACHE_FILE) as temporary:
                     save_file(tensors, temporary, {"model": model_fingerprint(self.pipeline.model)})
 
@@ -270,10 +272,13 @@ class DialogueSession:
     # ---- what stands behind
 
     def options(self, generate_kwargs: dict) -> dict:
-        """As `SolamiPipeline.options`; ValueError for another cache than the session's."""
+        """As `SolamiPipeline.options`; ValueError for another cache than the session's, which may be static."""
         options = self.pipeline.options(generate_kwargs)
-        if options["generation_config"].cache_implementation is not None or "past_key_values" in options:
-            raise ValueError("a session has a cache of its own; leave cache_implementation and past_key_values out")
+        if options["generation_config"].cache_implementation not in (None, "static") or "past_key_values" in options:
+            raise ValueError(
+                "a session has a cache of its own; leave cache_implementation (other than 'static') and "
+                "past_key_values out"
+            )
         return options
 
     @contextmanager
@@ -341,26 +346,32 @@ class DialogueSession:
 
     def generate_ids(self, prompt: list[int], options: dict) -> list[int]:
         """An answer's ids; the cache then holds the prompt and the answer but for its last token, or less."""
-        settings, options = options["generation_config"], dict(options)
+        options = self.options(options)
+        settings, beams = options["generation_config"], options["generation_config"].num_beams or 1
         pairs = zip(self._cached, prompt[:-1], strict=False)
         known = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._cached), len(prompt) - 1))
         self._forget(known)
+        if settings.use_cache:
+            static = settings.cache_implementation == "static" and beams == 1
+            tokens = len(prompt) + settings.max_new_tokens if static else 0
+            self._cache = fitted(self._cache, self.pipeline.model.config, tokens, settings.max_cache_len)
+        settings.cache_implementation = settings.max_cache_len = None
         self.prefilled_tokens = len(prompt) - known * settings.use_cache
         self._cached = list(prompt)  # whatever happens, what is in the cache begins like this
-        ids, beams = torch.tensor([prompt]), settings.num_beams or 1
+        ids = torch.tensor([prompt])
         options["stopping_criteria"] = [*options.get("stopping_criteria", []), _StopWhen(self.cancelled)]
         try:
             if settings.use_cache:
                 options["past_key_values"] = self._cache
             if settings.use_cache and beams > 1:  # they leave a cache of which no row need be the answer's
                 self._read(prompt[known:-1])
-                options["past_key_values"] = _shared(self._cache)
+                options["past_key_values"] = copied(self._cache)
                 options["past_key_values"].batch_repeat_interleave(beams)
             (answer_ids,) = self.pipeline.generate_padded(ids, torch.ones_like(ids), **options)
         except BaseException:  # layers that came after the error have read no more than before
             self._forget(known)
             raise
-        self._cached = (prompt + answer_ids)[: self._cache.get_seq_length()]
+        self._cached = (prompt + answer_ids)[: int(self._cache.get_seq_length())]
         return answer_ids
 
     @torch.inference_mode()
@@ -372,13 +383,8 @@ class DialogueSession:
                 model.base_model(input_ids=inputs, past_key_values=self._cache, use_cache=True)
 
     def _forget(self, length: int) -> None:
-        """Shortens the cache to `length` tokens at most, all its layers alike."""
-        lengths = [layer.get_seq_length() for layer in self._cache.layers]
-        length = min([length, *lengths]) if lengths else 0
-        if not length:  # an interrupted first pass leaves layers out
-            self._cache = DynamicCache()
-        for layer in self._cache.layers:
-            layer.crop(length - layer.get_seq_length())
+        """Shortens the cache to `length` tokens at most."""
+        self._cache, length = shortened(self._cache, length)
         self._cached = self._cached[:length]
 
 
@@ -390,13 +396,6 @@ class _StopWhen(StoppingCriteria):
 
     def __call__(self, input_ids, scores, **kwargs):
         return torch.full((len(input_ids),), self.event.is_set(), device=input_ids.device)
-
-
-def _shared(cache: DynamicCache) -> DynamicCache:
-    """A cache of the same keys and values. They are replaced, never written to, so neither sees the other's."""
-    other = DynamicCache()
-    other.layers = [copy.copy(layer) for layer in cache.layers]
-    return other
 
 
 def _codecs(processor) -> dict[str, str]:

@@ -237,7 +237,7 @@ def test_what_is_refused(talker, answer, options, told):
 
 
 def test_a_cache_of_ones_own_has_no_place_in_a_session(talker):
-    for options in ({"cache_implementation": "static"}, {"past_key_values": object()}):
+    for options in ({"cache_implementation": "offloaded"}, {"past_key_values": object()}):
         for answer in (by_session, by_stream):
             with pytest.raises(ValueError, match="a session has a cache of its own"):
                 answer(talker, **options)
