@@ -12,7 +12,7 @@
 The model writes in a thread of its own; whoever asks for events decodes. In `interleaved` answers motion and sound
 advance together; in `sequential` ones words come first, then motion once the hand's codes follow the body's (at once
 where the motion codec is bound), then sound. The codes are those of `session.answer`; what the media differ by is told
-in `streaming_media`. Where both threads compute on all cores of a CPU they hinder each other
+in `streaming_media`. On a CPU, where the two threads would hinder each other, the model waits while an event is made
 (`benchmarks/generation_streaming.py`: `stream_whole`).
 """
 
@@ -31,6 +31,7 @@ from ..modeling.solami.vocabulary import BRACKETS
 from ..processing.answers import CHUNK_SECONDS, FORMATS, PARTS
 from ..processing.checkpoint_models import MIXED_PRECISION
 from ..processing.motion.smplx_motion import SmplxMotion
+from .loading import input_device
 from .pipeline import Reply
 from .streaming_media import LOOKAHEAD, MotionPieces, SpeechPieces
 
@@ -271,10 +272,13 @@ class IdStream:
 
     Args:
         generate: called with the streamer in the other thread.
+        take_turns: let that thread wait before its next id while somebody makes events of those before, see `alone`.
+            On the cores of one CPU two threads that compute hinder each other.
     """
 
-    def __init__(self, generate):
+    def __init__(self, generate, take_turns: bool = False):
         self._result, self._error, self._ended, self._prompt_seen = None, None, False, False
+        self._take_turns, self._asked_for, self._in_use = take_turns, False, False
         self._ids, self._changed = [], threading.Condition()
         # Mixed precision is a thread's own
         on = [(kind, torch.get_autocast_dtype(kind)) for kind in filter(torch.is_autocast_enabled, MIXED_PRECISION)]
@@ -287,6 +291,8 @@ class IdStream:
             with self._changed:
                 self._ids += value.reshape(-1).tolist()
                 self._changed.notify()
+                if self._take_turns:
+                    self._changed.wait_for(lambda: not (self._in_use or (self._asked_for and self._ids)))
         self._prompt_seen = True
 
     def end(self) -> None:
@@ -296,11 +302,31 @@ class IdStream:
         """Waits for ids until there are no more."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._ids or self._ended)
-                ids, self._ids = self._ids, []
+                self._asked_for = True
+                try:
+                    self._changed.wait_for(lambda: self._ids or self._ended)
+                finally:
+                    self._asked_for = False
+                    ids, self._ids = self._ids, []
+                    self._in_use = bool(ids)
             if not ids:
                 return
             yield ids
+
+    def alone(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The events of a list of ids; where both take turns, no id follows while one of them is made."""
+        try:
+            for event in events:
+                self._use(False)
+                yield event
+                self._use(True)
+        finally:
+            self._use(False)
+
+    def _use(self, in_use: bool) -> None:
+        with self._changed:
+            self._in_use = in_use
+            self._changed.notify()
 
     def wait(self) -> None:
         """Until the other thread has ended."""
@@ -334,7 +360,8 @@ def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Itera
     pipeline, cancelled = session.pipeline, session.cancelled
     with session.begin_turn(turn, options) as (prompt, keep):
         decoder = AnswerDecoder(pipeline.processor, session.voice, lookahead)
-        ids = IdStream(lambda streamer: session.generate_ids(prompt, {**options, "streamer": streamer}))
+        on_cpu = input_device(pipeline.model).type == "cpu"
+        ids = IdStream(lambda streamer: session.generate_ids(prompt, {**options, "streamer": streamer}), on_cpu)
         try:
             for event in _events(decoder, ids):
                 if cancelled.is_set():
@@ -356,7 +383,7 @@ def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Itera
 
 def _events(decoder: AnswerDecoder, ids: IdStream) -> Iterator[Event]:
     for some in ids:
-        yield from decoder.push(some)
+        yield from ids.alone(decoder.push(some))
     if ids.result:  # not when the model failed
         yield from decoder.finish()
 

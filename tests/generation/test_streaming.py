@@ -18,7 +18,7 @@ from solami_hf.generation import (
     SolamiPipeline,
     TextPiece,
 )
-from solami_hf.generation.streaming import AnswerDecoder
+from solami_hf.generation.streaming import AnswerDecoder, IdStream
 from solami_hf.processing.processing_solami import SolamiProcessor
 
 
@@ -298,6 +298,38 @@ def test_errors_of_model_and_decoders(talked, pipeline, monkeypatch):
                 list(session.stream(turn(1)))
         assert session.context_ids == before and not is_generating()
     assert_as_before(session, before, twin)
+
+
+@pytest.mark.parametrize("take_turns", [True, False])
+def test_no_id_is_written_while_an_event_is_made(take_turns):
+    written, used, go_on = [], [], threading.Event()
+
+    def generate(streamer):
+        streamer.put(torch.tensor([7, 7]))  # the prompt
+        for number in range(6):
+            go_on.wait(10)
+            written.append(number)
+            streamer.put(torch.tensor([number]))
+        return written
+
+    def events(some):
+        before, end = len(written), time.monotonic() + (0.05 if take_turns else 60)
+        go_on.set()
+        while time.monotonic() < end and len(written) < 6:
+            time.sleep(0.01)
+        used.append(len(written) - before)
+        yield from some
+
+    ids, seen = IdStream(generate, take_turns), []
+    go_on.set()
+    for some in ids:
+        for event in ids.alone(events(some)):
+            seen.append(event)
+            time.sleep(0.02)  # while it is used, writing goes on
+    ids.wait()
+    assert seen == ids.result == [0, 1, 2, 3, 4, 5]
+    # one that was begun while an event was used may come while the next one is made
+    assert not take_turns or max(used) <= 1
 
 
 def test_bad_turns_and_settings(talked):
