@@ -8,8 +8,10 @@ pads each batch to its longest dialogue; ours packs them (`pack_dataset`, rows s
 original draws them. `loss_memory`: peak memory of loss and gradients from hidden states on, at 4,096 labelled tokens
 and a vocabulary of 50,000, each way in a process of its own. `two_ranks`: useful tokens a second of whole steps on
 packed rows, with the optimizer, at equal global batch: theirs on one rank with two threads, ours on two ranks with one
-thread each (`torchrun`, gloo). Both ways see the same model and data, and their losses are compared before anything is
-reported. The last line is one JSON object of ratios, above 1 is faster or smaller.
+thread each (`torchrun`, gloo). `trainers`: useful tokens a second of whole steps on the same packed rows, theirs by
+TRL's `SFTTrainer`, ours by the trainer of `solami sft`, and both curves of the loss; a row a step, as TRL puts several
+end to end, which sdpa attends to as a whole. Both ways see the same model and data, and their losses are compared
+before anything is reported. The last line is one JSON object of ratios, above 1 is faster or smaller.
 """
 
 import argparse
@@ -28,6 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import timing
 import torch
+import training_trainers
 from datasets import Dataset, disable_progress_bars
 from torch import distributed
 from torch.nn import functional as F
@@ -43,6 +46,7 @@ from solami_hf.training.language_model.packed_mixture import PackedRowsCollator
 VOCABULARY, TOKENS, WIDTH = 50_000, 4096, 256  # of the loss; the width is the demo's, where logits weigh most
 DIALOGUES = 96
 LOSS_REPEATS = 3
+PARTS = ("packing", "loss_memory", "two_ranks", "trainers")
 RANK_ROWS = 24  # of a pass on one and two ranks
 
 logger = logging.getLogger(__name__)
@@ -104,8 +108,8 @@ def packing(args) -> dict[str, float]:
     return {"packing": ratio, "packing_over_max_length": fixed_ratio}
 
 
-def small_model(samples: Dataset, max_length: int) -> LlamaForCausalLM:
-    """A model of the demo's size for the tokens of the samples, with the loss in chunks."""
+def small_model(samples: Dataset, max_length: int, chunked_loss: bool = True) -> LlamaForCausalLM:
+    """A model of the demo's size for the tokens of the samples, by default with the loss in chunks."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=max(max(ids) for ids in samples["input_ids"]) + 1,
@@ -117,8 +121,37 @@ def small_model(samples: Dataset, max_length: int) -> LlamaForCausalLM:
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config)
-    add_chunked_loss(model)
+    if chunked_loss:
+        add_chunked_loss(model)
     return model
+
+
+def trainers(args) -> dict[str, float]:
+    """Useful tokens a second of TRL's trainer and of ours, in turns, and by how much their losses differ."""
+    samples = render(chat_rows(args.chat), args.max_length)
+    _, tokenizer, layout = data_benchmark.make_tokenizers()
+    rows = pack_dataset(samples, args.max_length, "bfd")
+    ways = {"theirs": training_trainers.train_trl, "ours": training_trainers.train_ours}
+    runs = {name: [] for name in ways}
+    settings = {"batch": 1, "max_length": args.max_length, "bf16": args.bf16, "activation_checkpointing": False}
+    for _ in range(args.repeats):  # in turns, since other programs come and go
+        for name, train in ways.items():
+            model = small_model(samples, args.max_length, chunked_loss=False)
+            model.config.modalities, model.config.markers = layout.modalities, layout.markers
+            runs[name].append(train(model, tokenizer, rows, args.steps, **settings))
+    rates = {name: [rate for run in way for rate in run.rates] for name, way in runs.items()}
+    logger.info(
+        "useful tokens/s: %.0f by TRL's trainer, %.0f by ours", *(statistics.median(r) for r in rates.values())
+    )
+    theirs, ours = (runs[name][0].losses for name in ways)
+    for step in range(0, args.steps, max(1, args.steps // 8)):
+        logger.info("loss at step %3d: %.4f by TRL's trainer, %.4f by ours", step + 1, theirs[step], ours[step])
+    difference = max(abs(a - b) for a, b in zip(theirs, ours, strict=True))
+    if difference > 0.05:
+        raise RuntimeError(f"the losses of the two trainers differ by up to {difference}")
+    seconds_of = [[1000 / rate for rate in rates[name]] for name in ways]
+    ratio = timing.log_row("1,000 useful tokens, TRL's and our trainer", *seconds_of)
+    return {"trainers": ratio, "trainers_loss_difference": difference}
 
 
 def two_ranks(args) -> dict[str, float]:
@@ -255,7 +288,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each way")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--measure-ranks", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--only", choices=("packing", "loss_memory", "two_ranks"), help="one part alone")
+    parser.add_argument("--only", choices=PARTS, help="one part alone")
+    parser.add_argument("--steps", type=int, default=24, help="steps of each trainer")
+    parser.add_argument("--bf16", action="store_true", help="mixed precision for both trainers")
     args = parser.parse_args(argv)
     disable_progress_bars()
     timing.show_results(logger)
@@ -268,7 +303,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     results = loss_memory(args) if args.only in (None, "loss_memory") else {}
     timing.log_header()
-    for part in (packing, two_ranks):
+    for part in (packing, two_ranks, trainers):
         if args.only in (None, part.__name__):
             results |= part(args)
     print(json.dumps({name: float(f"{value:.4g}") for name, value in results.items()}))
