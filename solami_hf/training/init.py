@@ -5,8 +5,6 @@ the modality tokens, its tokenizer with these tokens, chat template, codecs, cha
 speaks with the codec, the acoustic model and the voices that the package carries.
 """
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,21 +72,11 @@ def init(args: InitArguments) -> None:
         motion = SolamiMotionVQModel.from_pretrained(args.motion_codec)
         speech = read_speech(args)
         tokenizer = AutoTokenizer.from_pretrained(args.backbone)
-        layout = {
-            "sizes": motion.config.modality_sizes,
-            "speech_codec": speech["speech_codec"],
-            "answer_format": args.answer_format,
-        }
         # First the model: it looks at the tokenizer's length to tell old rows from new ones
-        model = extend_backbone(args.backbone, tokenizer, **layout)
-        processor = SolamiProcessor(
-            tokenizer,
-            motion,
-            characters=characters,
-            answer_format=args.answer_format,
-            interleaved=args.interleaved,
-            **speech,
-        )
+        layout = {"sizes": motion.config.modality_sizes, "speech_codec": speech["speech_codec"]}
+        model = extend_backbone(args.backbone, tokenizer, **layout, answer_format=args.answer_format)
+        answers = {"answer_format": args.answer_format, "interleaved": args.interleaved}
+        processor = SolamiProcessor(tokenizer, motion, characters=characters, **answers, **speech)
         model.config.interleaved = args.interleaved
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
