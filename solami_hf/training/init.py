@@ -5,8 +5,6 @@ the modality tokens, its tokenizer with these tokens, chat template, codecs, cha
 speaks with the codec, the acoustic model and the voices that the package carries.
 """
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,22 +77,11 @@ def init(args: InitArguments) -> None:
         speech = read_speech(args)
         gguf = gguf_file(args.backbone)
         tokenizer = AutoTokenizer.from_pretrained(Path(args.backbone).parent if gguf else args.backbone, **gguf)
-        layout = {
-            "sizes": motion.config.modality_sizes,
-            "speech_codec": speech["speech_codec"],
-            "answer_format": args.answer_format,
-        }
         # First the model: it looks at the tokenizer's length to tell old rows from new ones
-        model = extend_backbone(args.backbone, tokenizer, **layout)
-        processor = SolamiProcessor(
-            tokenizer,
-            motion,
-            characters=characters,
-            answer_format=args.answer_format,
-            interleaved=args.interleaved,
-            hearing=args.hearing,
-            **speech,
-        )
+        layout = {"sizes": motion.config.modality_sizes, "speech_codec": speech["speech_codec"]}
+        model = extend_backbone(args.backbone, tokenizer, **layout, answer_format=args.answer_format)
+        talk = {"answer_format": args.answer_format, "interleaved": args.interleaved, "hearing": args.hearing}
+        processor = SolamiProcessor(tokenizer, motion, characters=characters, **talk, **speech)
         model.config.interleaved, model.config.hearing = args.interleaved, args.hearing
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

@@ -3,8 +3,6 @@
 ADAPTER_OR_RUN is a run's folder, one of its checkpoints, or any folder or hub id with PEFT's `adapter_config.json`.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil
@@ -44,12 +42,10 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
 
     Args:
         adapter: folder of a run, of one of its checkpoints or of an adapter, or the hub id of an adapter.
-        output: the folder to write.
         base: folder or hub id of the model that the adapter was trained on; by default the one that it names.
 
     Raises:
-        FileNotFoundError: no adapter there, or its base is gone.
-        FileExistsError: there is something at `output`.
+        FileNotFoundError: no adapter there, or its base is gone. FileExistsError: there is something at `output`.
         ValueError: the adapter does not fit the base, or neither of them has a processor.
     """
     from peft import PeftConfig

@@ -5,32 +5,31 @@ on the length of the run. Also `python -m solami_hf.training.pretrain --config r
 `accelerate launch`.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import Dataset
 
-from ..command_line import parse_arguments, run_command
+from ..command_line import run_command
 from ..processing.datasets.split_hygiene import held_out_rows, without_leaks
 from ..processing.datasets.tasks import MOTION_TASKS
 from ..processing.datasets.token_dataset import load_tokens, split_names
 from ..processing.files.folder_or_hub import check_source
-from ..processing.files.output_folder import writing_to
 from ..processing.rendering import TASKS, TokenRenderer
+from .held_out import evaluation_split
 from .language_model.language_model_training import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
     load_model_and_processor,
     rendered_dataset,
+    rows_of_step,
     train_language_model,
 )
 from .language_model.mixture import PairRenderer
 from .language_model.packed_mixture import PackedMixture
+from .language_model.plan import plan_or_train
 from .language_model.task_rows import task_sources
-from .trainer import evaluation_split
 
 
 @dataclass
@@ -51,26 +50,15 @@ class PretrainArguments(LanguageModelArguments):
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if "--plan" in argv:
-        from .language_model.plan import plan_command
-
-        return plan_command(argv, PretrainArguments, "solami pretrain")
-    args, training_args = parse_arguments([PretrainArguments, LanguageModelTrainingArguments], argv, "solami pretrain")
-    with writing_to(training_args.output_dir):
-        pretrain(args, training_args)
-    return 0
+    return plan_or_train(argv, PretrainArguments, pretrain, "solami pretrain")
 
 
-def pretrain(args: PretrainArguments, training_args) -> dict:
-    """Runs stage 2 and writes a complete folder to `training_args.output_dir`.
+def pretrain(args: PretrainArguments, training_args: LanguageModelTrainingArguments) -> dict:
+    """Runs stage 2 and writes a complete folder to `training_args.output_dir`; see `train_language_model`.
 
     Args:
         args: `PretrainArguments`.
         training_args: `LanguageModelTrainingArguments` with `max_steps` and `max_length` set; the run has no epochs.
-
-    Returns:
-        `{"history": [...]}`.
 
     Raises:
         ValueError: no `max_steps`, data of another codec, or nothing to train on.
@@ -87,12 +75,11 @@ def pretrain(args: PretrainArguments, training_args) -> dict:
 def training_rows(args: PretrainArguments, processor, training_args) -> PackedMixture:
     """The rows of the run, drawn by the mixture; a data folder may have motion, speech, or both."""
     sources, renderer = load_sources(args, processor, "train", training_args.max_length)
-    batch = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps
     weights = parse_task_weights(args.task_weights)
     return PackedMixture(
         {task: pairs for task, pairs in sources.items() if task in MOTION_TASKS},
         {task: pairs for task, pairs in sources.items() if task not in MOTION_TASKS},
-        training_args.max_steps * batch * training_args.world_size,
+        training_args.max_steps * rows_of_step(training_args),
         training_args.max_length,
         training_args.seed,
         final=args.motion_share,

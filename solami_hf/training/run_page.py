@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from ..processing.files.atomic_write import atomic_write
-from ..report.page import Curve
+from ..report.page import Curve, MetricRow
 
 # page.html has no section for sounds of their own: this one stands before its others
 _SOUNDS = """<main>
@@ -31,13 +31,15 @@ _SOUNDS = """<main>
 """
 
 
-def curves_of_log(log: list[dict[str, float]], charts: dict[str, tuple[str, ...]]) -> list[Curve]:
+def curves_of_log(
+    log: list[dict[str, float]], charts: dict[str, tuple[str, ...]], held_out: str = "held-out "
+) -> list[Curve]:
     """The charts that the log has points for; values that are no number are left out.
 
     Args:
         log: Trainer's log.
-        charts: title -> label of the y axis and the names in the log, one series each. "eval_loss" is called
-            "held-out loss", beside which "loss" may stand.
+        charts: title -> label of the y axis and the names in the log, one series each.
+        held_out: what "eval_" in such a name is called: "eval_loss" is "held-out loss", beside which "loss" may stand.
     """
     curves = []
     for title, (label, *names) in charts.items():
@@ -45,10 +47,28 @@ def curves_of_log(log: list[dict[str, float]], charts: dict[str, tuple[str, ...]
         for name in names:
             points = [(float(row["step"]), float(row[name])) for row in log if name in row]
             if points := [point for point in points if math.isfinite(point[1])]:
-                series[name.replace("eval_", "held-out ").replace("_", " ")] = points
+                series[name.replace("eval_", held_out).replace("_", " ")] = points
         if series:
             curves.append(Curve(title, "step", label, series))
     return curves
+
+
+def figures_of(
+    evaluation: dict[str, float], figures: dict[str, tuple[str, float, str]], heading: str
+) -> list[MetricRow]:
+    """The figures that an evaluation has, as rows of the page's table; those that are no number are left out.
+
+    Args:
+        evaluation: a row of Trainer's log.
+        figures: name without "eval_" -> title, what it is multiplied by, and its meaning.
+        heading: of the group, to which the step is added.
+    """
+    group, rows = f"{heading} at step {evaluation.get('step', 0)}", []
+    for name, (title, scale, meaning) in figures.items():
+        value = evaluation.get(f"eval_{name}", math.nan)
+        if math.isfinite(value):
+            rows.append(MetricRow(title, scale * value, meaning=meaning, group=group))
+    return rows
 
 
 def add_sounds(

@@ -3,9 +3,6 @@
 Also `python -m solami_hf.training.sft --config recipe.yaml`, and the same under `accelerate launch`.
 """
 
-from __future__ import annotations
-
-import logging
 import sys
 from dataclasses import dataclass, field, replace
 
@@ -13,20 +10,18 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, NamedSplit
 
-from ..command_line import parse_arguments, run_command
+from ..command_line import run_command
 from ..modeling.solami.configuration_solami import check_layout
 from ..processing.datasets.token_dataset import split_names
 from ..processing.files.folder_or_hub import check_source
-from ..processing.files.output_folder import writing_to
+from .held_out import evaluation_split
 from .language_model.language_model_training import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
     load_model_and_processor,
     train_language_model,
 )
-from .trainer import evaluation_split
-
-logger = logging.getLogger(__name__)
+from .language_model.plan import plan_or_train
 
 
 @dataclass
@@ -44,29 +39,14 @@ class SftArguments(LanguageModelArguments):
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if "--plan" in argv:
-        from .language_model.plan import plan_command
-
-        return plan_command(argv, SftArguments, "solami sft")
-    args, training_args = parse_arguments([SftArguments, LanguageModelTrainingArguments], argv, "solami sft")
-    with writing_to(training_args.output_dir):
-        sft(args, training_args)
-    return 0
+    return plan_or_train(argv, SftArguments, sft, "solami sft")
 
 
-def sft(args: SftArguments, training_args) -> dict:
-    """Runs stage 3 and writes a complete folder to `training_args.output_dir`.
+def sft(args: SftArguments, training_args: LanguageModelTrainingArguments) -> dict:
+    """Runs stage 3 and writes a complete folder to `training_args.output_dir`; see `train_language_model`.
 
     Dialogues longer than `training_args.max_length` lose whole rounds from the front; one whose last round alone is
     too long is left out, and both are counted in the log. Only the character's answers are trained on.
-
-    Args:
-        args: `SftArguments`.
-        training_args: `LanguageModelTrainingArguments`.
-
-    Returns:
-        `{"history": [...]}`.
 
     Raises:
         ValueError: data of another codec, or no dialogue fits into `max_length`.
@@ -83,7 +63,7 @@ def sft(args: SftArguments, training_args) -> dict:
     evals = {}
     if training_args.eval_strategy != "no":
         split = evaluation_split(split_names(args.data, "chat"), training_args, args.data) or "validation"
-        evals = {"chat": chat_samples(args, processor, split, training_args, answer_format)}
+        evals = {"chat": chat_samples(args, processor, split, training_args, args.answer_format)}
     return train_language_model(model, processor, args, training_args, train, evals)
 
 

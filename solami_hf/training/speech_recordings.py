@@ -141,20 +141,19 @@ def speech_data(
     `held_out` files (at most a tenth) are held out, or its split validation where it has one. A source that is named
     twice counts twice. Clips of one voice follow one another.
     """
-    cache_dir = Path(cache_dir)
-    paths = [cache_dir / f"speech_{part}.npz" for part in ("train", "held_out")]
+    paths = [Path(cache_dir) / f"speech_{part}.npz" for part in ("train", "held_out")]
     if all(path.is_file() for path in paths):
         logger.info("using the speech in %s and %s", *paths)
         return Recordings.load(paths[0]), Recordings.load(paths[1])
-    made = {}
-    for source in dict.fromkeys(sources):
-        if source == "tts":
-            made[source] = synthesized(sampling_rate, count, held_out, voices, seed, shift)
-        else:
-            made[source] = recorded(source, sampling_rate, held_out)
+    made = {
+        source: synthesized(sampling_rate, count, held_out, voices, seed, shift)
+        if source == "tts"
+        else recorded(source, sampling_rate, held_out)
+        for source in dict.fromkeys(sources)
+    }
     train = Recordings.concatenate([made[source][0] for source in sources])
     test = Recordings.concatenate([part for _, part in made.values()])
-    cache_dir.mkdir(parents=True, exist_ok=True)
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     train.save(paths[0])
     test.save(paths[1])
     return train, test

@@ -13,8 +13,9 @@ import os
 import platform
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -199,14 +200,20 @@ class LogBeforeCheckpoint(TrainerCallback):
 
 
 class ExactResume(LogBeforeCheckpoint):
-    """Keeps in checkpoints what a resumed run needs to go on exactly as if it had never stopped."""
+    """Keeps in checkpoints what a resumed run needs to go on exactly, and writes the run's page beside them."""
 
-    def __init__(self, sampler: WindowSampler):
-        self.sampler = sampler
+    def __init__(self, trainer: ResumableTrainer):
+        self.trainer = trainer
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         """Trainer does not reach the sampler of an epoch that is resumed on several ranks."""
-        self.sampler.set_epoch(int(state.epoch or 0))
+        self.trainer.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_save(self, args, state, control, **kwargs):
+        """Writes the run's page as far as it has come."""
+        if state.is_world_process_zero:
+            with self.trainer.kept_weights():
+                self.trainer.write_page()
 
 
 class AveragedWeights(TrainerCallback):
@@ -262,7 +269,8 @@ class ResumableTrainer(SafeTrainer):
     """A Trainer whose resumed runs end where uninterrupted ones do.
 
     `train_dataset[number]` has to depend on the number alone, which goes on counting from epoch to epoch. What a
-    subclass appends to `parts` is logged as means over all ranks since the last log.
+    subclass appends to `parts` is logged as means over all ranks since the last log. Its `measure` and `write_page`
+    are called while the model has the weights that are to be kept.
 
     Args:
         averaging_decay: of [`AveragedWeights`], 0 for none; `averages` has them.
@@ -274,7 +282,7 @@ class ResumableTrainer(SafeTrainer):
         vars(self.model.config).pop("use_cache", None)  # Trainer's own; no codec has one
         self.sampler = WindowSampler(len(self.train_dataset), self.args.seed)
         self.averages = AveragedWeights(averaging_decay) if averaging_decay else None
-        self.add_callback(ExactResume(self.sampler))
+        self.add_callback(ExactResume(self))
         if self.averages:
             self.add_callback(self.averages)
 
@@ -309,11 +317,20 @@ class ResumableTrainer(SafeTrainer):
         if _internal_call and self.averages and self.args.should_save:
             self.averages.save(output_dir)
 
-    def report_evaluation(self, metrics: dict[str, float], prefix: str) -> dict[str, float]:
-        """Logs what a subclass measured, tells the callbacks, and returns it under names that begin with `prefix`."""
-        metrics = {f"{prefix}_{name}": value for name, value in metrics.items()}
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+    def measure(self) -> dict[str, float]:
+        """Figures of what is held out, by name; empty where nothing is."""
+        return {}
+
+    def write_page(self) -> None:
+        """Writes the run's page as far as it has come."""
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Logs what `measure` says of the weights that are kept, tells the callbacks, and returns it."""
+        with self.kept_weights():
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
+        if metrics:
+            self.log(dict(metrics))
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     @contextmanager
@@ -340,30 +357,47 @@ class ResumableTrainer(SafeTrainer):
         if checkpoint:
             self.load_beside_weights(checkpoint)
         if checkpoint and (state := finished_state(checkpoint, self.args)):
+            logger.info("all %d steps were done already: nothing is trained", state.global_step)
             # Trainer would take one step too many
             self.model.load_state_dict(load_file(Path(checkpoint) / SAFE_WEIGHTS_NAME))
             self.state = state
         else:
             self.train(resume_from_checkpoint=checkpoint)
 
-    def final_evaluation(self, marker: str) -> dict[str, float]:
-        """The evaluation after the last step, which the log may hold already: a row with `marker`."""
-        for row in reversed(self.state.log_history):
-            if marker in row and row["step"] == self.state.global_step:
-                found = {name: value for name, value in row.items() if name.startswith("eval_")}
-                break
-        else:
-            found = self.evaluate()
-        return dict(sorted(found.items()))  # as in a log that comes from a checkpoint
+    def finish(self, arguments, folder: str | Path, half: bool = False, **facts) -> dict[str, float]:
+        """Evaluates after the last step, and writes the model in the weights that are kept, the history and the page.
+
+        Args:
+            arguments: dataclass of the command's arguments, for the history, as are `facts`.
+            folder, half: see `save_run`.
+
+        Returns:
+            the evaluation, which the log may hold already.
+        """
+        rows = (row for row in reversed(self.state.log_history) if row["step"] == self.state.global_step)
+        found = ({name: value for name, value in row.items() if name.startswith("eval_")} for row in rows)
+        metrics = next(filter(None, found), None) or self.evaluate()
+        metrics = dict(sorted(metrics.items()))  # as in a log that comes from a checkpoint
+        if self.is_world_process_zero():
+            history = {"arguments": asdict(arguments), **facts, "log": self.history(), "evaluation": metrics}
+            with self.kept_weights():
+                save_run(self.model, history, folder, half)
+                self.write_page()
+        self.accelerator.wait_for_everyone()
+        self.end()
+        return metrics
 
     def history(self) -> list[dict[str, float]]:
-        """The log, without Trainer's summary: it counts seconds and losses of this call only, not of the run."""
-        return sorted_rows(row for row in self.state.log_history if "train_runtime" not in row)
+        """See `log_of_run`."""
+        return log_of_run(self.state)
 
 
-def sorted_rows(rows: Iterable[dict]) -> list[dict]:
-    """Rows of a log with their names in order: those that come from a checkpoint have it, those of this run do not."""
-    return [dict(sorted(row.items())) for row in rows]
+def log_of_run(state: TrainerState) -> list[dict[str, float]]:
+    """Trainer's log, without its summary: it counts seconds and losses of this call only, not of the run.
+
+    The names in each row are sorted, as in a log that comes from a checkpoint.
+    """
+    return [dict(sorted(row.items())) for row in state.log_history if "train_runtime" not in row]
 
 
 def require_one_process(args: TrainingArguments, what: str) -> None:
@@ -390,37 +424,6 @@ def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bo
     with written_or_nothing(folder), atomic_model(folder) as staging:
         model.save_pretrained(staging, state_dict=weights)
         (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
-
-
-def evaluation_split(splits: Iterable[str], training_args: TrainingArguments, data: str) -> str | None:
-    """The split to evaluate on while training.
-
-    Args:
-        splits: that the data set has.
-        training_args: say whether the best checkpoint is kept, which then is chosen by that split.
-        data: what it is called, for messages.
-
-    Returns:
-        `validation`, `test` where there is no validation, None without either.
-
-    Raises:
-        ValueError: a checkpoint would be chosen by the test split.
-    """
-    splits = set(splits)
-    if "validation" in splits or "test" not in splits:
-        return "validation" if "validation" in splits else None
-    if training_args.load_best_model_at_end or training_args.save_strategy == "best":
-        raise ValueError(
-            f"{data} has no validation split, so the best checkpoint would be chosen by its test split: prepare it "
-            "with one (--split_by source --validation_share 0.05), or keep the last checkpoint "
-            "(load_best_model_at_end: false, save_strategy: steps)"
-        )
-    logger.warning(
-        "%s has no validation split, so training is evaluated on its test split; settings that are chosen by these "
-        "figures have seen it",
-        data,
-    )
-    return "test"
 
 
 # On x86 PyTorch's bfloat16 kernels need AVX-512. On AVX2 a linear layer takes 4.5 times and a convolution 13 times as

@@ -13,11 +13,11 @@ from solami_hf.processing.datasets.token_dataset import fingerprints, write_toke
 from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.training import pretrain, sft
+from solami_hf.training.held_out import evaluation_split
 from solami_hf.training.motion_vq.train_motion_vq import MotionVQArguments
 from solami_hf.training.motion_vq.train_motion_vq import make_trainer as motion_trainer
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments, _read_data
 from solami_hf.training.speech_recordings import recorded
-from solami_hf.training.trainer import evaluation_split
 
 from .conftest import token_rows
 

@@ -4,8 +4,6 @@ All of it is PEFT's, so what a run saves in `adapter/` and its checkpoints loads
 (arXiv 2106.09685), QLoRA (2305.14314).
 """
 
-from __future__ import annotations
-
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,11 +62,10 @@ def loading_options(args) -> dict:
         raise ValueError(f"weights in {args.bits} bits need bitsandbytes; pip install 'solami_hf[qlora]'")
     from transformers import BitsAndBytesConfig
 
-    if args.bits == 8:
-        return options | {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
     has_bf16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
     config = BitsAndBytesConfig(
-        load_in_4bit=True,
+        load_in_8bit=args.load_in_8bit,
+        load_in_4bit=args.load_in_4bit,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if has_bf16 else torch.float16,
@@ -77,11 +74,7 @@ def loading_options(args) -> dict:
 
 
 def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
-    """The model with what is to be trained of it; the model itself where that is all.
-
-    Args:
-        model: as `load_model_and_processor` gives it.
-        args: `LanguageModelArguments`.
+    """The model with what `args` (`LanguageModelArguments`) have trained of it; the model itself where that is all.
 
     Returns:
         a `PeftModel` whose trained weights are in float32, whatever the frozen ones are in. A model whose embedding is
@@ -92,11 +85,15 @@ def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
     """
     if args.trained == "all":
         return model
-    from peft import get_peft_model, prepare_model_for_kbit_training
+    from peft import TrainableTokensConfig, get_peft_model, prepare_model_for_kbit_training
 
     if args.bits:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    config = _lora(model, args) if args.use_peft else _new_tokens(model)
+    if args.use_peft:
+        config = _lora(model, args)
+    else:
+        rows = {"target_modules": _row_layers(model), "token_indices": new_token_ids(model.config)}
+        config = TrainableTokensConfig(**rows, task_type="CAUSAL_LM")
     saved = list(getattr(config, "modules_to_save", None) or [])
     model = get_peft_model(model, config)
     if config.base_model_name_or_path and os.path.isdir(config.base_model_name_or_path):
@@ -114,12 +111,9 @@ def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
 
 
 def set_rate_beside_lora(optimizer: torch.optim.Optimizer, model: PreTrainedModel, rate: float) -> None:
-    """Trains what is no LoRA matrix (embedding and head, or their new rows) at another learning rate than these.
+    """Trains what is no LoRA matrix (embedding and head, or their new rows) at the learning rate `rate`.
 
-    Args:
-        optimizer: of the model's trained weights, before its scheduler is made.
-        model: as `add_adapters` gives it.
-        rate: highest learning rate of the rest, of which the scheduler then takes the same share.
+    To be called before the optimizer's scheduler is made, which then takes the same share of both rates.
     """
     rest = {weight for name, weight in model.named_parameters() if weight.requires_grad and "lora_" not in name}
     for group in list(optimizer.param_groups):
@@ -157,10 +151,8 @@ def load_merged(adapter: str | Path, base: str | Path | None = None) -> PreTrain
 def new_token_ids(config) -> list[int]:
     """Ids of all modality tokens and markers of a config, in order; ValueError without any."""
     require_layout(config)
-    ids = set(config.markers.values())
-    for span in config.modalities.values():
-        ids.update(range(span["first_id"], span["first_id"] + span["size"]))
-    return sorted(ids)
+    spans = [range(span["first_id"], span["first_id"] + span["size"]) for span in config.modalities.values()]
+    return sorted(set(config.markers.values()).union(*spans))
 
 
 def _lora(model, args):
@@ -173,12 +165,15 @@ def _lora(model, args):
     saved = [name for word in words for name in (ends if word == EMBEDDINGS else [word])]
     targets = list(args.lora_target_modules)
     _check_names(model, "lora_modules_to_save", saved)
-    _check_names(model, "lora_target_modules", [] if targets == [ALL_LINEAR] else targets)
+    if targets == [ALL_LINEAR]:
+        targets = ALL_LINEAR
+    else:
+        _check_names(model, "lora_target_modules", targets)
     return LoraConfig(
         r=args.lora_r,
         lora_alpha=args.lora_alpha,
         lora_dropout=args.lora_dropout,
-        target_modules=ALL_LINEAR if targets == [ALL_LINEAR] else targets,
+        target_modules=targets,
         modules_to_save=saved or None,
         # Or embedding and head would be trained apart and no longer be one after merging
         ensure_weight_tying=_is_tied(model) and bool(set(saved) & set(ends)),
@@ -188,17 +183,10 @@ def _lora(model, args):
     )
 
 
-def _new_tokens(model):
-    from peft import TrainableTokensConfig
-
-    rows = new_token_ids(model.config)
-    return TrainableTokensConfig(target_modules=_row_layers(model), token_indices=rows, task_type="CAUSAL_LM")
-
-
 def _ends(model) -> list[str]:
     """Names of embedding and head within the modules that hold them."""
-    names = {module: name for name, module in model.named_modules()}
-    return [names[end].rpartition(".")[2] for end in (model.get_input_embeddings(), model.get_output_embeddings())]
+    names = {module: name.rpartition(".")[2] for name, module in model.named_modules()}
+    return [names[model.get_input_embeddings()], names[model.get_output_embeddings()]]
 
 
 def _is_tied(model) -> bool:

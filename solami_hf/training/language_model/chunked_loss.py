@@ -6,8 +6,6 @@ on CPUs it is some rows, always in the same memory. TRL's own `add_fused_lm_head
 CPUs scores every position: it saves next to nothing at our vocabularies.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Output of a run of pretraining or SFT: one folder with everything, its page and its card."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math
@@ -19,6 +17,7 @@ from ...hub_cards.cards import write_loss_plot
 from ...processing.files.atomic_write import atomic_write, follow_umask
 from ...processing.files.folder_or_hub import hub_id
 from ...report.page import MetricRow, write_report
+from ..held_out import last_step
 from ..run_page import curves_of_log
 from .adapters import load_merged
 from .zero3 import whole_weights
@@ -27,26 +26,13 @@ logger = logging.getLogger(__name__)
 
 # Of a saved model; one of our own brings its code.
 MODEL_FILES = (
-    "config.json",
-    "generation_config.json",
-    "adapter_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "*.py",
-)
+    "config.json", "generation_config.json", "adapter_config.json",
+    "*.safetensors", "*.safetensors.index.json", "*.py",
+)  # fmt: skip
 _RECIPE = (
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "max_length",
-    "packing",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "world_size",
-    "bf16",
-    "fp16",
-    "seed",
-)
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "max_length", "packing", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "world_size", "bf16", "fp16", "seed",
+)  # fmt: skip
 _TRAINED = {
     "all": "all weights",
     "lora": "LoRA adapters, merged; `adapter/` has them alone",
@@ -64,8 +50,7 @@ def save_complete(
     Args:
         weights: a folder that Trainer saved the model or adapter to: a checkpoint, or `.staging` of the output
             folder, which is removed.
-        processor: goes into the folder.
-        args, training_args: of the run.
+        processor, args, training_args: of the run.
         history: Trainer's log; it is the last file, with it the folder is complete.
         splits: of the data, that it was evaluated on.
     """
@@ -82,9 +67,9 @@ def save_complete(
     follow_umask(folder)
     write_settings(args, training_args)
     write_page(folder, history)
-    _write(folder / "README.md", run_card(folder, args, training_args, history, splits))
-    if (folder / "adapter" / "adapter_config.json").is_file():
-        _write(folder / "adapter" / "README.md", run_card(folder / "adapter", args, training_args, history, splits))
+    for part in (folder, folder / "adapter"):
+        if part == folder or (part / "adapter_config.json").is_file():
+            _write(part / "README.md", run_card(part, args, training_args, history, splits))
     shutil.rmtree(folder / ".staging", ignore_errors=True)
     _write(folder / "history.json", json.dumps(history, indent=1))
 
@@ -108,17 +93,13 @@ def write_page(folder: Path, history: list[dict]) -> Path:
     evaluations = last_evaluations(history)
     charts = {
         "Loss": ("nats a token", "loss"),
-        "Loss by modality": ("nats a token", *(name for name in names if name.startswith("loss_"))),
-        "Share of tokens that were the most likely one": (
-            "share",
-            *(name for name in names if name.startswith("accuracy")),
-        ),
+        "Loss by modality": ("nats a token", *_beginning(names, "loss_")),
+        "Share of tokens that were the most likely one": ("share", *_beginning(names, "accuracy")),
         "Held-out loss": ("nats a token", *evaluations),
         "Learning rate": ("learning rate", "learning_rate"),
     }
-    steps = max((row.get("step", 0) for row in history), default=0)
     losses = [row["loss"] for row in history if "loss" in row]
-    lead = f"{steps} steps" + (f", the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}." if losses else ".")
+    fell = f", the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}." if losses else "."
     rows = [
         MetricRow(_dataset(name), loss, meaning=f"Perplexity {_perplexity(loss)}.", group="Held-out loss, at the end")
         for name, loss in evaluations.items()
@@ -126,7 +107,7 @@ def write_page(folder: Path, history: list[dict]) -> Path:
     return write_report(
         folder / "report.html",
         title=f"Language model: {folder.name}",
-        lead=lead,
+        lead=f"{last_step(history)} steps{fell}",
         curves=curves_of_log(history, charts),
         metrics=rows,
     )
@@ -134,12 +115,12 @@ def write_page(folder: Path, history: list[dict]) -> Path:
 
 def last_evaluations(history: list[dict]) -> dict[str, float]:
     """`eval_<data set>_loss` -> the last finite one."""
-    found = {}
-    for row in history:
-        for name, value in row.items():
-            if name.startswith("eval_") and name.endswith("loss") and math.isfinite(value):
-                found[name] = value
-    return found
+    values = ((name, value) for row in history for name, value in row.items())
+    return {n: v for n, v in values if n.startswith("eval_") and n.endswith("loss") and math.isfinite(v)}
+
+
+def _beginning(names: list[str], start: str) -> list[str]:
+    return [name for name in names if name.startswith(start)]
 
 
 def run_card(folder: Path, args, training_args, history: list[dict], splits: Sequence[str] = ("test",)) -> str:
@@ -153,7 +134,7 @@ def run_card(folder: Path, args, training_args, history: list[dict], splits: Seq
     training = {
         "trained from": Path(args.model).name,
         **({} if (folder / "adapter_config.json").is_file() else {"trained": _TRAINED[args.trained]}),
-        "steps": max((row.get("step", 0) for row in history), default=0),
+        "steps": last_step(history),
         **{name.replace("_", " "): value for name, value in recipe.items()},
     }
     if losses:

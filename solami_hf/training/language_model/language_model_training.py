@@ -1,7 +1,5 @@
 """Shared by pretraining and SFT: arguments, the Trainer set-up, packing, resuming, the complete output folder."""
 
-from __future__ import annotations
-
 import logging
 import math
 import shutil
@@ -10,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from datasets import Dataset, NamedSplit
-from transformers import TrainerCallback, TrainerState, TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from ...processing.datasets.rendered_data import RENDERED
 from ...processing.files.folder_or_hub import model_source
-from ..trainer import LogBeforeCheckpoint, avoid_slow_bf16, finished_state, last_checkpoint, sorted_rows
+from ..trainer import LogBeforeCheckpoint, avoid_slow_bf16, finished_state, last_checkpoint, log_of_run
 from .adapters import add_adapters, check_adapter_arguments, loading_options
 from .chunked_loss import add_chunked_loss
 from .complete_folder import complete_history, save_complete, write_settings
@@ -36,8 +34,7 @@ class LanguageModelArguments:
     data: str = field(metadata={"help": "Token dataset folder or hub id, made by `solami prepare`."})
     use_peft: bool = field(default=False, metadata={"help": "Train LoRA adapters instead of all weights."})
     trainable: Literal["all", "new_tokens"] = field(
-        default="all",
-        metadata={"help": "Without LoRA: all weights, or only the modality tokens' rows of embedding and head."},
+        default="all", metadata={"help": "Without LoRA: all, or only the modality tokens' rows of embedding and head."}
     )
     load_in_4bit: bool = field(
         default=False, metadata={"help": "QLoRA: frozen linear layers in 4 bits (needs solami_hf[qlora])."}
@@ -132,11 +129,11 @@ def rendered_dataset(samples, split: str | None = None) -> Dataset:
 def train_language_model(model, processor, args, training_args, train_dataset, eval_datasets) -> dict:
     """Trains with transformers' Trainer on rendered samples and writes a complete folder.
 
+    An unfinished run in `training_args.output_dir` is continued, a finished one is only reported.
+
     Args:
         model, processor: as loaded by `load_model_and_processor`.
-        args: `LanguageModelArguments`.
-        training_args: `LanguageModelTrainingArguments`; an unfinished run in its `output_dir` is continued, a finished
-            one is only reported.
+        args, training_args: `LanguageModelArguments`, `LanguageModelTrainingArguments`.
         train_dataset: rendered samples, read in another order in every epoch, or a `PackedMixture`, which has one.
         eval_datasets: name -> rendered samples, whose `split` the card tells.
 
@@ -160,7 +157,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
         if history := complete_history(folder, finished.global_step):
             return {"history": history}
         # It was stopped before the folder was complete
-        history = _log(finished)
+        history = log_of_run(finished)
         if training_args.process_index == 0:
             save_complete(Path(last), processor, args, training_args, history, splits)
         return {"history": history}
@@ -172,7 +169,7 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
     if training_args.process_index == 0:
         write_settings(args, training_args)  # also for who looks at, or merges, what an unfinished run has
     trainer.train(resume_from_checkpoint=last)
-    history, weights = _log(trainer.state), Path(folder) / ".staging"
+    history, weights = log_of_run(trainer.state), Path(folder) / ".staging"
     try:
         # Every rank: engines gather here what they have divided; internal, or Trainer would push a part of the folder
         trainer.save_model(str(weights), _internal_call=True)
@@ -215,11 +212,6 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
     return trainer
 
 
-def _log(state: TrainerState) -> list[dict]:
-    """Trainer's log without its summary, which counts the seconds and losses of this call, not of the run."""
-    return sorted_rows(row for row in state.log_history if "train_runtime" not in row)
-
-
 class StopOnNan(TrainerCallback):
     """Ends a run whose loss is no number any more, before it is saved over a good checkpoint."""
 
@@ -236,13 +228,18 @@ def _columns(dataset: Dataset) -> Dataset:
     return dataset.select_columns(["input_ids", "labels"])
 
 
+def rows_of_step(training_args) -> int:
+    """Rows that a step takes, accumulated and over all ranks."""
+    rows = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps
+    return rows * training_args.world_size
+
+
 def _rows_of_run(dataset: Dataset | PackedMixture, training_args, attention: str) -> PackedMixture | ShuffledEpochs:
     """The rows of all steps in their order. Epochs become steps, as the rows of a run know no others."""
     blocks = _blocks(dataset, training_args, attention)
     if isinstance(blocks, PackedMixture):
         return blocks
-    batch = training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps
-    batch *= training_args.world_size
+    batch = rows_of_step(training_args)
     if training_args.max_steps <= 0:
         training_args.max_steps = math.ceil(len(blocks) * training_args.num_train_epochs / batch)
     for kind in ("eval", "save", "logging"):

@@ -1,7 +1,5 @@
 """Loss and token accuracy split by what the tokens stand for, from the forward pass that training has anyway."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -23,8 +21,7 @@ class LossByModality:
     Kinds are `text`, the modalities of the layout, and `end`: all markers (`<eos>`, `<eot>`, `<sosp>`, ...).
 
     Args:
-        modalities: name -> `{"first_id", "size"}`, as in the config or the processor.
-        markers: name -> id.
+        modalities, markers: as in the config or the processor.
         vocab_size: rows of the model's head.
     """
 
@@ -77,8 +74,8 @@ class LossByModality:
 class SplitLossTrainer(SafeTrainer):
     """A Trainer that logs loss and token accuracy of each kind of token beside the loss, over all ranks.
 
-    Evaluation gets them too (`eval_chat_loss_speech`), and the mean over all its tokens for a loss, where Trainer has
-    the mean of the batches' means. A model that keeps its own loss (`add_chunked_loss`) is trained without them.
+    Evaluation gets them too (`eval_chat_loss_speech`), and for its loss the mean over all its tokens, not of batches.
+    A model that keeps its own loss (`add_chunked_loss`) is trained without them.
 
     Args:
         layout: has `modalities` and `markers`, as a processor or a config.

@@ -7,13 +7,15 @@ No weights are read and no device is touched: parameters are counted on torch's 
 configuration. What the figures rest on stands in `plan_costs`.
 """
 
-from __future__ import annotations
-
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from ...command_line import parse_arguments
+from ...processing.files.output_folder import writing_to
+from ...processing.files.text_files import read_json, read_yaml
 from .chunked_loss import beyond_the_head
 from .language_model_training import LanguageModelTrainingArguments
 from .plan_costs import (
@@ -28,20 +30,10 @@ from .plan_costs import (
     read_settings,
 )
 
-# Memory and peaks: NVIDIA's data sheets (SXM versions, tensor cores, dense, sums in fp32). Utilisation is ours, a
-# guess at what plain PyTorch with ZeRO reaches; the V100's is near that of the paper's day: 4,097 steps of 262,144
-# tokens in 24 hours on 32 of them are 17 %. The two cores were measured: bf16 matrix products at 0.85 TFLOP/s, and
-# training of a model of 4M weights at about a third of that.
+RECIPES = Path(__file__).parents[1] / "recipes"
 PRESETS = {
-    "v100-16gb": Hardware("v100-16gb", 16 * GIB, {"fp16": 125, "fp32": 15.7}, 0.2),
-    "v100-32gb": Hardware("v100-32gb", 32 * GIB, {"fp16": 125, "fp32": 15.7}, 0.2),
-    "rtx-3090-24gb": Hardware("rtx-3090-24gb", 24 * GIB, {"fp16": 71, "bf16": 71, "fp32": 35.6}, 0.35),
-    "rtx-4090-24gb": Hardware("rtx-4090-24gb", 24 * GIB, {"fp16": 165, "bf16": 165, "fp32": 82.6}, 0.35),
-    "a100-40gb": Hardware("a100-40gb", 40 * GIB, {"fp16": 312, "bf16": 312, "fp32": 19.5}, 0.35),
-    "a100-80gb": Hardware("a100-80gb", 80 * GIB, {"fp16": 312, "bf16": 312, "fp32": 19.5}, 0.35),
-    "h100-80gb": Hardware("h100-80gb", 80 * GIB, {"fp16": 989, "bf16": 989, "fp32": 67}, 0.3),
-    "h200-141gb": Hardware("h200-141gb", 141 * GIB, {"fp16": 989, "bf16": 989, "fp32": 67}, 0.3),
-    "cpu-2core": Hardware("cpu-2core", 16 * GIB, {"bf16": 0.85, "fp32": 0.23}, 0.35, devices_per_node=1),
+    name: Hardware(**facts | {"name": name, "memory": facts["memory"] * GIB})
+    for name, facts in read_yaml(Path(__file__).with_name("plan_hardware.yaml")).items()
 }
 
 
@@ -54,9 +46,8 @@ class Plan:
         memory: part -> bytes on each device.
         host_memory: bytes of offloaded states on each host.
         activations: bytes a device, "checkpointed" and "kept".
-        tokens_per_step, steps, total_tokens: padding counted, as if every sample had full length.
-        flops: of the whole run. seconds: of the whole run.
-        fits: whether device and host have room.
+        tokens_per_step, steps: padding counted, as if every sample had full length.
+        flops, seconds: of the whole run.
         advice: what would make it fit, one line each; empty when it does.
         notes: what to know about the figures.
     """
@@ -69,12 +60,20 @@ class Plan:
     activations: dict[str, float]
     tokens_per_step: int
     steps: int
-    total_tokens: int
     flops: float
     seconds: float
-    fits: bool
     advice: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def total_tokens(self) -> int:
+        """Of the whole run."""
+        return self.tokens_per_step * self.steps
+
+    @property
+    def fits(self) -> bool:
+        """Whether device and host have room."""
+        return _fits(self.memory, self.host_memory, self.hardware)
 
     def __str__(self) -> str:
         s, h, c = self.settings, self.hardware, self.counts
@@ -113,7 +112,6 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
     Args:
         config: of the language model, any decoder's. Modality tokens are added where it has none yet.
         arguments: `LanguageModelTrainingArguments`, also without its set-up (`PlannedTrainingArguments`).
-        hardware: a preset or your own numbers.
         lora: `LanguageModelArguments`; what its `trainable` and `chunked_loss` say is planned for. Without them it is
             all weights, and the loss from all logits at once.
         samples: length of the training set, needed where `max_steps` is not set.
@@ -132,8 +130,7 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
         settings = replace(settings, chunked_loss=None)
         notes.append(f"the model keeps its own loss, which needs all logits: its config sets {', '.join(own)}")
     memory, host = memory_of(counts, settings, hardware)
-    fits = _fits(memory, host, hardware)
-    kept = {
+    activations = {
         name: activation_memory(counts, replace(settings, checkpointing=checkpointing))
         for name, checkpointing in (("checkpointed", True), ("kept", False))
     }
@@ -141,14 +138,14 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
     steps = _steps(arguments, tokens // settings.length, samples)
     flops = operations_per_token(counts, settings) * tokens * steps
     seconds = flops / (hardware.devices * hardware.tflops[settings.precision] * 1e12 * hardware.utilisation)
-    if settings.zero_stage and hardware.devices == 1 and not settings.offload_optimizer:
+    if settings.zero_stage and hardware.devices == 1 and not settings.offloads("optimizer"):
         notes.append("ZeRO divides nothing on one device, only offloading helps there")
-    if settings.offload_optimizer or settings.offload_weights:
+    if settings.offloads("optimizer") or settings.offloads("param"):
         notes.append("moving offloaded states over the bus is not in the time; it can double it at small batches")
     notes.append("time and tokens take every sample at full length; data loading, evaluation and saving are left out")
-    advice = () if fits else tuple(_advice(counts, settings, hardware))
-    sizes = (memory, host, kept, tokens, steps, tokens * steps)
-    return Plan(settings, hardware, counts, *sizes, flops, seconds, fits, advice, tuple(notes))
+    advice = () if _fits(memory, host, hardware) else tuple(_advice(counts, settings, hardware))
+    sizes = (memory, host, activations, tokens, steps, flops, seconds)
+    return Plan(settings, hardware, counts, *sizes, advice, tuple(notes))
 
 
 def _steps(arguments, samples_per_step: int, samples: int | None) -> int:
@@ -178,14 +175,11 @@ def _advice(c: Counts, s: Settings, hardware: Hardware) -> list[str]:
         more = s.accumulation * s.batch // batch
         text = f"per_device_train_batch_size: {batch} with gradient_accumulation_steps: {more}"
         changes[text] = {"batch": batch, "accumulation": more}
-    for stage in (2, 3):
-        if hardware.devices > 1 and s.zero_stage < stage:
-            zero = {"zero_optimization": {"stage": stage, "reduce_bucket_size": 2e8 if stage == 2 else "auto"}}
-            changes[f"--deepspeed recipes/zero{stage}.json"] = {"zero": zero, "zero_stage": stage}
-    if not s.offload_weights and hardware.devices_per_node > 1:  # devices that have a host beside them
-        zero = {"zero_optimization": {"stage": 3, "reduce_bucket_size": "auto"}}
-        offload = {"zero": zero, "zero_stage": 3, "offload_optimizer": True, "offload_weights": True}
-        changes["--deepspeed recipes/zero3_offload.json"] = offload
+    divides = [f"zero{stage}.json" for stage in (2, 3) if hardware.devices > 1 and s.zero_stage < stage]
+    # devices that have a host beside them
+    offloads = ["zero3_offload.json"] if hardware.devices_per_node > 1 and not s.offloads("param") else []
+    for name in divides + offloads:
+        changes[f"--deepspeed recipes/{name}"] = {"deepspeed": read_json(RECIPES / name)}
     if not s.lora and c.adapters:
         changes["use_peft: true"] = {"lora": True}
 
@@ -207,9 +201,9 @@ def _advice(c: Counts, s: Settings, hardware: Hardware) -> list[str]:
 
 
 def _duration(seconds: float) -> str:
-    for unit, size in (("days", 172800), ("hours", 7200), ("minutes", 120)):
-        if seconds >= size:
-            return f"{seconds / {'days': 86400, 'hours': 3600, 'minutes': 60}[unit]:.1f} {unit}"
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"
 
 
@@ -228,7 +222,6 @@ class PlanArguments:
     plan: bool = field(default=False, metadata={"help": "Print what the run needs and takes, and end."})
     plan_hardware: str = field(default="", metadata={"help": f"One of {', '.join(PRESETS)}, or a name of your own."})
     plan_devices: int = field(default=1, metadata={"help": "Devices, of all nodes together."})
-    plan_devices_per_node: int = field(default=0, metadata={"help": "Devices of a node; by default at most 8."})
     plan_memory_gib: float = field(default=0, metadata={"help": "Memory of a device, instead of the preset's."})
     plan_host_memory_gib: float = field(default=0, metadata={"help": "RAM of a node, for what is offloaded."})
     plan_tflops: float = field(default=0, metadata={"help": "Peak of a device at the run's precision, likewise."})
@@ -254,7 +247,6 @@ def hardware_of(args: PlanArguments) -> Hardware:
         tflops=peaks,
         utilisation=args.plan_utilisation or hardware.utilisation,
         devices=args.plan_devices,
-        devices_per_node=args.plan_devices_per_node or hardware.devices_per_node,
         host_memory=args.plan_host_memory_gib * GIB or hardware.host_memory,
     )
 
@@ -270,3 +262,14 @@ def plan_command(argv: list[str], arguments_class, prog: str) -> int:
     plan = make_plan(config, training_args, hardware_of(plan_args), args, plan_args.plan_samples)
     sys.stdout.write(f"{plan}\n")
     return 0 if plan.fits else 1
+
+
+def plan_or_train(argv: list[str] | None, arguments_class: type, train: Callable, name: str) -> int:
+    """Runs `solami pretrain` or `solami sft` by `train(args, training_args)`; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if "--plan" in argv:
+        return plan_command(argv, arguments_class, name)
+    args, training_args = parse_arguments([arguments_class, LanguageModelTrainingArguments], argv, name)
+    with writing_to(training_args.output_dir):
+        train(args, training_args)
+    return 0

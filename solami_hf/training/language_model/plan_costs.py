@@ -11,8 +11,6 @@
 - QLoRA: 4.127 bits a weight of the linear layers (Dettmers et al., 2305.14314, section 3).
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,28 +92,31 @@ class Settings:
     precision: str
     checkpointing: bool
     chunked_loss: bool | None = None  # None: not said, so all logits are counted
-    zero_stage: int = 0
-    zero: dict = field(default_factory=dict)
-    offload_optimizer: bool = False
-    offload_weights: bool = False
+    deepspeed: dict = field(default_factory=dict)
     lora: bool = False  # or rows alone
     bits: int = 0
     half_frozen: bool = False
 
     @property
-    def deepspeed(self) -> bool:
-        return bool(self.zero)
+    def zero(self) -> dict:
+        return self.deepspeed.get("zero_optimization", {})
+
+    @property
+    def zero_stage(self) -> int:
+        return int(self.zero.get("stage", 0))
+
+    def offloads(self, part: str) -> bool:
+        """True if "optimizer" or "param" (the weights) lies in the host's memory."""
+        return self.zero.get(f"offload_{part}", {}).get("device", "none") != "none"
 
 
 def read_settings(arguments, lora=None) -> Settings:
     """`Settings` of training arguments. ValueError or FileNotFoundError when `deepspeed` names no configuration."""
-    zero = arguments.deepspeed or {}
-    if isinstance(zero, (str, Path)):
-        zero = read_json(zero)
-    if zero and "zero_optimization" not in zero:
+    deepspeed = arguments.deepspeed or {}
+    if isinstance(deepspeed, (str, Path)):
+        deepspeed = read_json(deepspeed)
+    if deepspeed and "zero_optimization" not in deepspeed:
         raise ValueError(f"{arguments.deepspeed} has no zero_optimization, expected a DeepSpeed configuration")
-    optimization = zero.get("zero_optimization", {})
-    devices = [optimization.get(f"offload_{part}", {}).get("device", "none") for part in ("optimizer", "param")]
     return Settings(
         batch=arguments.per_device_train_batch_size,
         accumulation=arguments.gradient_accumulation_steps,
@@ -123,10 +124,7 @@ def read_settings(arguments, lora=None) -> Settings:
         precision="fp16" if arguments.fp16 else "bf16" if arguments.bf16 else "fp32",
         checkpointing=bool(arguments.activation_checkpointing or arguments.gradient_checkpointing),
         chunked_loss=None if lora is None else lora.chunked_loss,
-        zero_stage=int(optimization.get("stage", 0)),
-        zero=zero,
-        offload_optimizer=devices[0] != "none",
-        offload_weights=devices[1] != "none",
+        deepspeed=deepspeed,
         lora=lora is not None and lora.trained != "all",
         bits=lora.bits if lora is not None else 0,
         half_frozen=lora is not None and lora.frozen_dtype != "float32",
@@ -207,9 +205,9 @@ def memory_of(c: Counts, s: Settings, hardware: Hardware) -> tuple[dict[str, flo
     gradients = each * trained * share[2]
     optimizer = (12 if s.deepspeed else 8) * trained * share[1]
     host = 0.0
-    if s.offload_optimizer:
+    if s.offloads("optimizer"):
         host, gradients, optimizer = gradients + optimizer, 0.0, 0.0
-    if s.offload_weights:
+    if s.offloads("param"):
         host, weights = host + weights, 0.0
     memory = {
         "weights": weights + cast,
@@ -227,10 +225,9 @@ def _buffers(c: Counts, s: Settings, hardware: Hardware, trained: int, each: int
     """DeepSpeed's buckets and, in stage 3, the weights gathered at a time; DDP's buckets hold all gradients."""
     if not s.deepspeed:
         return 4.0 * trained if hardware.devices > 1 else 0.0
-    optimization = s.zero.get("zero_optimization", {})
-    bucket = optimization.get("reduce_bucket_size", 5e8)
+    bucket = s.zero.get("reduce_bucket_size", 5e8)
     bucket = c.hidden**2 if bucket == "auto" else bucket
-    gathered = min(c.total, optimization.get("stage3_max_live_parameters", 1e9)) if s.zero_stage == 3 else 0
+    gathered = min(c.total, s.zero.get("stage3_max_live_parameters", 1e9)) if s.zero_stage == 3 else 0
     return 4.5 * 2 * each * min(bucket, trained) + each * gathered
 
 

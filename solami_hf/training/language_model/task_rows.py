@@ -1,7 +1,5 @@
 """The six tasks as sources of a `Mixture`: token rows stay in Arrow, a pair is made of them when it is drawn."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 
@@ -72,23 +70,19 @@ def task_sources(rows: dict[str, Dataset], renderer, max_length: int) -> dict[st
     Args:
         rows: `motion` and `speech` rows of a token data set, or one of them.
         renderer: a `TokenRenderer`.
-        max_length: tokens.
 
     Raises:
         ValueError: there are pairs, and none of them fits.
     """
-    found = {}
-    if len(rows.get("motion", ())):
-        found |= _motion_places(rows["motion"])
-    if len(rows.get("speech", ())):
-        found |= _speech_places(rows["speech"])
     sources, left_out = {}, 0
-    for task, (places, lengths) in found.items():
-        pairs = TaskRows(task, rows["motion" if "motion" in task else "speech"], places)
-        pairs.places = places[_fits(pairs, lengths, renderer, max_length)]
-        left_out += len(places) - len(pairs)
-        if len(pairs):
-            sources[task] = pairs
+    for config, places_of in (("motion", _motion_places), ("speech", _speech_places)):
+        found = places_of(rows[config]) if len(rows.get(config, ())) else {}
+        for task, (places, lengths) in found.items():
+            pairs = TaskRows(task, rows[config], places)
+            pairs.places = places[_fits(pairs, lengths, renderer, max_length)]
+            left_out += len(places) - len(pairs)
+            if len(pairs):
+                sources[task] = pairs
     counts = ", ".join(f"{len(pairs)} {task}" for task, pairs in sources.items())
     logger.info("%s; %d left out as longer than %d tokens", counts or "no pairs", left_out, max_length)
     if left_out and not sources:
@@ -162,6 +156,3 @@ def _list_lengths(lists) -> np.ndarray:
 
 def _bytes(texts) -> np.ndarray:
     return pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-__all__ = ["TaskRows", "task_sources"]

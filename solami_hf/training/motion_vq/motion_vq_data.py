@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ...modeling.motion_vq.motion_representation import represent
+from ...processing.batching import pad_right
 from ...processing.datasets.manifests import read_manifest
 from ...processing.motion.features import motion_to_features, relative_transform
 from ...processing.motion.motion_io import read_motion
@@ -62,8 +63,7 @@ class WindowDataset(Dataset):
 
     A clip counts once for each full window that fits into it, so long clips are not under-represented. Items are
     {motion_values (W, 315), padding_mask (W,), transform (5,)}. An item's number goes on counting from epoch to epoch
-    (see `resuming.WindowSampler`), and it alone with `seed` decides the place: a run that is resumed sees what it
-    would have seen, whatever workers and ranks load it.
+    (see `WindowSampler`), and it alone with `seed` decides the place.
     """
 
     def __init__(self, clips: list[MotionClip], window: int, transforms: torch.Tensor, seed: int = 0):
@@ -91,10 +91,7 @@ def padded_batches(clips: list[MotionClip], size: int) -> Iterator[tuple[torch.T
     """Whole clips as (B, T, 315) and masks (B, T), clips of similar length together."""
     ordered = sorted((clip.features for clip in clips), key=len)
     for start in range(0, len(ordered), size):
-        batch = ordered[start : start + size]
-        values = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
-        lengths = torch.tensor([len(features) for features in batch])
-        yield values, torch.arange(values.shape[1]) < lengths[:, None]
+        yield pad_right(ordered[start : start + size])
 
 
 def read_transforms(clips: list[MotionClip], random_number: int, generator: torch.Generator) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...processing.motion.features import features_to_joints
+from ..held_out import evaluating
 from .motion_vq_data import MotionClip, padded_batches
 
 _BODY = list(range(22))
@@ -18,7 +19,6 @@ _JOINTS = [*_BODY, *range(25, 55)]  # jaw and eyes follow the head, so they tell
 _WRISTS = [20] * 15 + [21] * 15
 
 
-@torch.no_grad()
 def evaluate_motion_vq(model: SolamiMotionVQModel, clips: list[MotionClip], batch_size: int = 32) -> dict[str, float]:
     """Errors of reconstructed clips. Several ranks share the clips, and all get the same figures; all have to call it.
 
@@ -35,12 +35,10 @@ def evaluate_motion_vq(model: SolamiMotionVQModel, clips: list[MotionClip], batc
     """
     if not clips:
         return {}
-    was_training = model.training
-    model.eval()
     ranks, totals = PartialState(), Counter()
-    for values, mask in islice(padded_batches(clips, batch_size), ranks.process_index, None, ranks.num_processes):
-        _add_errors(model, values.to(model.device), mask.to(model.device), totals)
-    model.train(was_training)
+    with evaluating(model):
+        for values, mask in islice(padded_batches(clips, batch_size), ranks.process_index, None, ranks.num_processes):
+            _add_errors(model, values.to(model.device), mask.to(model.device), totals)
     merged = Counter()
     for part in gather_object([totals]):
         merged.update(part)

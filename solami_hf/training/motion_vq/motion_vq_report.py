@@ -1,13 +1,14 @@
 """The page of a motion tokenizer's run: held-out clips beside their reconstructions, curves, and the last figures."""
 
-import math
 from pathlib import Path
 
 import torch
 
 from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...processing.motion.features import features_to_joints
-from ...report.page import LARGEST_COORDINATE, Conversation, Curve, MetricRow, Performer, Scene, write_report
+from ...report.page import LARGEST_COORDINATE, Conversation, Performer, Scene, write_report
+from ..held_out import evaluating, last_evaluation, last_step, spread
+from ..run_page import curves_of_log, figures_of
 from .motion_vq_data import MotionClip
 from .motion_vq_evaluation import joint_errors, reconstruct
 
@@ -15,12 +16,7 @@ _SCENES, _LONGEST_SCENE, _ASIDE = 6, 300, 0.5  # clips, frames, metres from the 
 _CURVES = {
     "Loss": ("loss", "loss", "feature_loss", "velocity_loss", "transform_loss"),
     "Distance of encodings to their codes": ("loss", "commitment_loss", "transform_commitment_loss"),
-    "Effective number of codes in a batch": (
-        "perplexity",
-        "body_perplexity",
-        "hand_perplexity",
-        "transform_perplexity",
-    ),
+    "Effective number of codes in a batch": ("codes", "body_perplexity", "hand_perplexity", "transform_perplexity"),
     "Share of the codebook that a batch uses": ("share", "body_usage", "hand_usage"),
     "Joints of held-out clips": ("mm", "eval_body_mpjpe", "eval_root_mpjpe", "eval_hand_mpjpe"),
     "Accelerations of held-out clips": ("mm per frame squared", "eval_accel"),
@@ -45,14 +41,11 @@ def write_motion_vq_report(
     """Writes `folder/report.html` and returns its path.
 
     Args:
-        folder: the run's folder.
-        model: as far as it has come; its training mode is kept.
+        folder, model, log: of the run; the table shows the last evaluation.
         clips: held-out clips, of which six are shown. Without any, the page has neither figures nor scenes.
-        log: Trainer's log; the table shows its last evaluation.
     """
-    evaluation = next((row for row in reversed(log) if "eval_clips" in row), {})
-    steps = max((row.get("step", 0) for row in log), default=0)
-    lead = f"Motion tokenizers after {steps} steps."
+    evaluation = last_evaluation(log, "eval_clips")
+    lead = f"Motion tokenizers after {last_step(log)} steps."
     if model.body.quantizer.bypass:
         lead += " So far the networks learn without quantization, and all errors below are without it."
     if evaluation:
@@ -66,42 +59,15 @@ def write_motion_vq_report(
         title="Motion tokenizers: what they keep of a movement",
         lead=lead,
         conversations=_scenes(model, clips),
-        curves=_curves(log),
-        metrics=_rows(evaluation),
+        curves=curves_of_log(log, _CURVES, held_out=""),
+        metrics=figures_of(evaluation, _FIGURES, f"{evaluation.get('eval_clips', 0)} held-out clips, reconstructed"),
     )
 
 
-def _curves(log: list[dict[str, float]]) -> list[Curve]:
-    """The charts that the log has points for; values that are no number are left out."""
-    curves = []
-    for title, (label, *names) in _CURVES.items():
-        series = {}
-        for name in names:
-            points = [(float(row["step"]), float(row[name])) for row in log if name in row]
-            if points := [point for point in points if math.isfinite(point[1])]:
-                series[name.removeprefix("eval_").replace("_", " ")] = points
-        if series:
-            curves.append(Curve(title, "step", label, series))
-    return curves
-
-
-def _rows(evaluation: dict[str, float]) -> list[MetricRow]:
-    group = f"Reconstruction of {evaluation.get('eval_clips', 0)} held-out clips at step {evaluation.get('step', 0)}"
-    rows = []
-    for name, (title, scale, meaning) in _FIGURES.items():
-        if f"eval_{name}" in evaluation:
-            rows.append(MetricRow(title, f"{scale * evaluation[f'eval_{name}']:.3g}", meaning=meaning, group=group))
-    return rows
-
-
-@torch.no_grad()
 def _scenes(model: SolamiMotionVQModel, clips: list[MotionClip]) -> list[Conversation]:
     """Clips from all over the list, each with its reconstruction a metre aside."""
-    was_training = model.training
-    model.eval()
-    chosen = [clips[i * len(clips) // _SCENES] for i in range(_SCENES)] if len(clips) > _SCENES else clips
-    scenes = [_scene(model, clip) for clip in chosen]
-    model.train(was_training)
+    with evaluating(model):
+        scenes = [_scene(model, clip) for clip in spread(clips, _SCENES)]
     about = f"{len(scenes)} of {len(clips)} held-out clips, the original on the left of the reconstruction."
     return [Conversation("Held-out clips", about, scenes, together=True)] if scenes else []
 

@@ -11,10 +11,11 @@ Several GPUs, or ranks on the CPU: `torchrun --nproc_per_node 2 -m solami_hf.cli
 
 import logging
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 
 from ...command_line import parse_arguments, run_command
 from ...modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
@@ -22,37 +23,17 @@ from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...modeling.motion_vq.quantizers import EmaQuantizer
 from ...processing.datasets.manifests import read_manifest
 from ...processing.files.output_folder import writing_to
-from ..trainer import ResumableTrainer, avoid_slow_bf16, evaluation_split, save_run
-from .motion_vq_data import (
-    MotionClip,
-    WindowDataset,
-    feature_statistics,
-    padded_batches,
-    read_clips,
-    read_transforms,
-)
+from ..held_out import evaluation_split
+from ..trainer import ResumableTrainer, avoid_slow_bf16
+from .motion_vq_data import MotionClip, WindowDataset, feature_statistics, padded_batches, read_clips, read_transforms
 from .motion_vq_evaluation import evaluate_motion_vq
 from .motion_vq_report import write_motion_vq_report
 
 logger = logging.getLogger(__name__)
 
 
-_LOGGED_LOSSES = (
-    "feature_loss",
-    "velocity_loss",
-    "commitment_loss",
-    "transform_loss",
-    "transform_commitment_loss",
-)
-_LOGGED_CODES = (
-    "body_perplexity",
-    "hand_perplexity",
-    "transform_perplexity",
-    "body_usage",
-    "hand_usage",
-)
-
-
+_LOGGED_LOSSES = ("feature_loss", "velocity_loss", "commitment_loss", "transform_loss", "transform_commitment_loss")
+_LOGGED_CODES = ("body_perplexity", "hand_perplexity", "transform_perplexity", "body_usage", "hand_usage")
 KMEANS_VECTORS = 32768  # most encodings that k-means looks at
 
 
@@ -113,31 +94,11 @@ class MotionVQArguments:
         sizes = {"width": self.width, "code_dim": self.code_dim, "depth": self.depth, "code_num": self.code_num}
         parts = {f"{part}_{name}": value for part in ("body", "hand") for name, value in sizes.items()}
         parts["hand_width"] = self.hand_width or self.width
-        return SolamiMotionVQConfig(
-            **parts,
-            quantizer=self.quantizer,
-            bound=self.bound,
-            representation=self.representation,
-            causal=self.causal,
-            loss_mode=self.loss_mode,
-            velocity_features=self.velocity_features,
-            transform_code_num=self.transform_code_num,
-            codebook_decay=self.codebook_decay,
-            dead_code_threshold=self.dead_code_threshold,
-            random_restart=self.random_restart,
-        )
-
-
-class PageAtSaves(TrainerCallback):
-    """Writes the run's page with each checkpoint."""
-
-    def __init__(self, clips: list[MotionClip]):
-        self.clips = clips
-
-    def on_save(self, args, state, control, model=None, **kwargs):
-        """The page as far as the run has come."""
-        if state.is_world_process_zero:
-            write_motion_vq_report(args.output_dir, model, self.clips, state.log_history)
+        same = (
+            "quantizer", "bound", "representation", "causal", "loss_mode", "velocity_features", "transform_code_num",
+            "codebook_decay", "dead_code_threshold", "random_restart",
+        )  # fmt: skip
+        return SolamiMotionVQConfig(**parts, **{name: getattr(self, name) for name in same})
 
 
 class MotionVQTrainer(ResumableTrainer):
@@ -166,10 +127,13 @@ class MotionVQTrainer(ResumableTrainer):
                 self.parts[name].append(outputs[name].detach().float())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         """Reconstruction of the held-out clips, see `evaluate_motion_vq`."""
-        metrics = evaluate_motion_vq(self.model, self.held_out, self.args.per_device_eval_batch_size)
-        return self.report_evaluation(metrics, metric_key_prefix)
+        return evaluate_motion_vq(self.model, self.held_out, self.args.per_device_eval_batch_size)
+
+    def write_page(self) -> None:
+        """See `write_motion_vq_report`."""
+        write_motion_vq_report(self.args.output_dir, self.model, self.held_out, self.history())
 
 
 def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:
@@ -191,12 +155,10 @@ def start_codebooks(
     Quantizers without a codebook are left alone. On several ranks all have to call this; rank 0's result counts.
     """
     latents: dict[str, list[torch.Tensor]] = {name: [] for name in model.parts}
-    enough, chosen = KMEANS_VECTORS * model.config.frames_per_code, []
-    for i in torch.randperm(len(clips)).tolist():
-        if enough <= 0:
-            break
-        chosen.append(clips[i])
-        enough -= len(clips[i].features)
+    order = torch.randperm(len(clips)).tolist()
+    frames_before = np.cumsum([0] + [len(clips[i].features) for i in order])[:-1]
+    enough = KMEANS_VECTORS * model.config.frames_per_code
+    chosen = [clips[i] for i, before in zip(order, frames_before, strict=True) if before < enough]
     for values, mask in padded_batches(chosen, 32):
         values, masks = model.normalise(values.to(model.device), mask.to(model.device))
         for name, part in zip(latents, model.latents(values, masks), strict=True):
@@ -226,20 +188,12 @@ def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -
     set_seed(training_args.seed)
     avoid_slow_bf16(training_args)
     trainer = make_trainer(args, training_args)
-    model, held_out = trainer.model, trainer.held_out
     trainer.train_or_resume()
-    for quantizer in codebooks(model).values():
+    for quantizer in codebooks(trainer.model).values():
         quantizer.bypass = False
-    if not codebooks_started(model):
+    if not codebooks_started(trainer.model):
         raise ValueError("Training ended within its warm-up, so no codebook was made: raise `max_steps`.")
-    metrics = trainer.final_evaluation("eval_clips") if held_out else {}
-    if trainer.is_world_process_zero():
-        log, folder = trainer.history(), training_args.output_dir
-        save_run(model, {"arguments": asdict(args), "log": log, "evaluation": metrics}, folder)
-        write_motion_vq_report(folder, model, held_out, log)
-    trainer.accelerator.wait_for_everyone()
-    trainer.end()
-    return metrics
+    return trainer.finish(args, training_args.output_dir)
 
 
 def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> MotionVQTrainer:
@@ -265,7 +219,6 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
         vq_args=args,
         clips=clips,
         held_out=held_out,
-        callbacks=[PageAtSaves(held_out)],
     )
 
 

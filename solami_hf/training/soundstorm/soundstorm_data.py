@@ -18,6 +18,7 @@ from ...processing.batching import map_in_batches, pad_right
 from ...processing.files.atomic_write import atomic_write
 from ...processing.fingerprints import codec_fingerprint
 from ...processing.media_files import files_below
+from ..held_out import spread
 from ..speech_recordings import Recordings, read_arrays, read_recordings, splits_of
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class SpeechCodes:
         ends: (clips,) int64, the frame where each clip ends.
         sources: (sources,) int64, how many clips lie before the end of each source. A source is mostly of one voice.
         codec: fingerprint of the codec that made the codes (`codec_fingerprint`), empty if not known.
-        made_from: what was encoded, see `encoded`.
+        made_from: what was encoded, for `read_sources`.
     """
 
     codes: np.ndarray
@@ -55,27 +56,27 @@ class SpeechCodes:
         borders = [int(self.ends[count - 1]) if count else 0 for count in self.sources]
         return [self.codes[:, start:end] for start, end in zip([0, *borders], borders, strict=False)]
 
+    def clips_of_sources(self) -> list[list[np.ndarray]]:
+        """The clips (num_quantizers, frames) of each source."""
+        borders = zip([0, *self.sources], self.sources, strict=False)
+        return [[self[index] for index in range(start, end)] for start, end in borders]
+
     def source_of(self, index: int) -> int:
         """Number of the source that clip `index` is of."""
         return int(np.searchsorted(self.sources, index, side="right"))
 
     def split(self, held_out: int) -> tuple[SpeechCodes, SpeechCodes | None]:
         """All but the last `held_out` clips (at most half) of each source, and these; None if there are none."""
-        parts: list[list[list[np.ndarray]]] = [[], []]
-        for start, end in zip([0, *self.sources], self.sources, strict=False):
-            border = end - min(held_out, (end - start) // 2)
-            parts[0].append([self[index] for index in range(start, border)])
-            parts[1].append([self[index] for index in range(border, end)])
-        rest = SpeechCodes.join(parts[1], self.codec) if any(parts[1]) else None
-        return SpeechCodes.join(parts[0], self.codec), rest
+        sources = self.clips_of_sources()
+        borders = [len(clips) - min(held_out, len(clips) // 2) for clips in sources]
+        rest = [clips[border:] for clips, border in zip(sources, borders, strict=True)]
+        kept = [clips[:border] for clips, border in zip(sources, borders, strict=True)]
+        return SpeechCodes.join(kept, self.codec), SpeechCodes.join(rest, self.codec) if any(rest) else None
 
     def save(self, path: Path) -> None:
         """Writes one .npz file, whole or not at all."""
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file, codes=self.codes, ends=self.ends, sources=self.sources, codec=np.array(self.codec),
-                made_from=np.array(self.made_from),
-            )  # fmt: skip
+            np.savez(file, **vars(self))
 
     @classmethod
     def load(cls, path: str | Path) -> SpeechCodes:
@@ -152,11 +153,9 @@ class CodeWindows(Dataset):
         """At most `count` whole windows (count, num_quantizers, window), evenly over all material, without masks."""
         whole = []
         for source in self.sources:
-            whole += [
-                source[:, at : at + self.window] for at in range(0, source.shape[1] - self.window + 1, self.window)
-            ]
-        chosen = [whole[i * len(whole) // count] for i in range(count)] if len(whole) > count else whole
-        return torch.from_numpy(np.stack(chosen).astype(np.int64))
+            starts = range(0, source.shape[1] - self.window + 1, self.window)
+            whole += [source[:, start : start + self.window] for start in starts]
+        return torch.from_numpy(np.stack(spread(whole, count)).astype(np.int64))
 
     def _window(self, rng: np.random.Generator) -> np.ndarray:
         place = int(rng.integers(self.places[-1]))
@@ -186,15 +185,11 @@ def read_sources(
     made_from = json.dumps([_identity(Path(path)) for path in paths])
     if cache is not None and cache.is_file():
         cached = SpeechCodes.load(cache)
+        problem = "was made from other data" if cached.made_from != made_from else ""
         if cached.codec != fingerprint:
-            raise ValueError(
-                f"{cache} has codes of the codec {cached.codec}, but `speech_codec` is {fingerprint or 'not given'}; "
-                "remove it to encode anew, or give another `output_dir`"
-            )
-        if cached.made_from != made_from:
-            raise ValueError(
-                f"{cache} was made from other data; remove it to encode anew, or give another `output_dir`"
-            )
+            problem = f"has codes of the codec {cached.codec}, but `speech_codec` is {fingerprint or 'not given'}"
+        if problem:
+            raise ValueError(f"{cache} {problem}; remove it to encode anew, or give another `output_dir`")
         logger.info("using the codes in %s", cache)
         return cached
     sources, encoded = [], False
@@ -212,8 +207,7 @@ def read_sources(
                 f"{path} has codes of the codec {codes.codec}, expected those of {fingerprint}, the `speech_codec` or "
                 "the codec of the other sources; encode the speech with one codec"
             )
-        for start, end in zip([0, *codes.sources], codes.sources, strict=False):
-            sources.append([codes[index] for index in range(start, end)])
+        sources += codes.clips_of_sources()
         fingerprint = fingerprint or codes.codec
     levels = {clip.shape[0] for source in sources for clip in source}
     if len(levels) != 1:

@@ -9,6 +9,7 @@ import torch
 from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from ...processing.audio.waveforms import limit_loudness
 from ...report.page import MetricRow, write_report
+from ..held_out import evaluating, last_evaluation, last_step, spread
 from ..run_page import add_sounds, curves_of_log
 from .soundstorm_data import SpeechCodes
 
@@ -25,13 +26,11 @@ def write_soundstorm_report(
     """Writes `folder/report.html` and returns its path.
 
     Args:
-        folder: the run's folder.
-        model: as far as it has come; its training mode is kept.
-        log: Trainer's log; the table shows its last evaluation.
+        folder, model, log: of the run; the table shows the last evaluation.
         held_out: clips of which four can be heard, if there is a `codec` to decode them.
     """
-    evaluation = next((row for row in reversed(log) if "eval_windows" in row), {})
-    lead = f"Acoustic model after {max((row.get('step', 0) for row in log), default=0)} steps."
+    evaluation = last_evaluation(log, "eval_windows")
+    lead = f"Acoustic model after {last_step(log)} steps."
     if evaluation:
         lead += (
             f" Of the codes of level 1, {100 * evaluation['eval_accuracy_level1_100']:.0f} % are right at the first "
@@ -73,23 +72,15 @@ def _rows(evaluation: dict[str, float]) -> list[MetricRow]:
             level, share = name.removeprefix("eval_accuracy_level").split("_")
             loss = evaluation[f"eval_loss_level{level}_{share}"]
             meaning = f"Loss {loss:.3f} nats; the levels below are given, and a prompt of 40 % of the window."
-            rows.append(
-                MetricRow(
-                    f"Level {level}, {share} % masked, % right", f"{100 * accuracy:.1f}", None, None, meaning, group
-                )
-            )
+            title = f"Level {level}, {share} % masked, % right"
+            rows.append(MetricRow(title, f"{100 * accuracy:.1f}", meaning=meaning, group=group))
     return rows
 
 
-@torch.no_grad()
 def _clips(model: SolamiSoundStormModel, held_out: SpeechCodes, codec) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Clips from all over the list: a prompt from the next clip of the source, the original, and what is generated."""
-    was_training = model.training
-    model.eval()
-    rate = codec.config.frame_rate
-    chosen = [i * len(held_out) // _CLIPS for i in range(_CLIPS)] if len(held_out) > _CLIPS else range(len(held_out))
-    clips = []
-    for index in chosen:
+    rate, clips = codec.config.frame_rate, []
+    for index in spread(range(len(held_out)), _CLIPS):
         source = held_out.source_of(index)
         others = [other for other in (index + 1, index - 1) if 0 <= other < len(held_out)]
         prompt = next((held_out[other] for other in others if held_out.source_of(other) == source), None)
@@ -99,10 +90,10 @@ def _clips(model: SolamiSoundStormModel, held_out: SpeechCodes, codec) -> list[t
             prompt = _tensor(prompt, round(_PROMPT_SECONDS * rate), model.device)
             versions["Voice prompt"] = prompt
         versions["Original"] = codes
-        versions["From level 0 and the prompt"] = model.generate(codes[:, 0], prompt)
-        heard = {name: _decode(codec, part) for name, part in versions.items()}
+        with evaluating(model):
+            versions["From level 0 and the prompt"] = model.generate(codes[:, 0], prompt)
+            heard = {name: _decode(codec, part) for name, part in versions.items()}
         clips.append((f"Clip {index + 1}, source {source + 1}", heard))
-    model.train(was_training)
     return clips
 
 

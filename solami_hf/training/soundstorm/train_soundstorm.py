@@ -7,14 +7,15 @@ Recipes beside this file: `recipes/soundstorm_small.yaml` (3.4M weights, two CPU
 `recipes/soundstorm_paper.yaml` (the original's sizes). Speech is encoded once, into `OUTPUT_DIR/codes.npz`.
 """
 
+import itertools
 import logging
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 
 from ...command_line import parse_arguments, run_command
 from ...modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
@@ -23,8 +24,9 @@ from ...modeling.soundstorm.soundstorm_masking import mask_cells
 from ...modeling.speech_codec.speech_codec_adapter import load_speech_codec
 from ...processing.files.folder_or_hub import with_sources
 from ...processing.files.output_folder import writing_to
+from ..held_out import evaluating
 from ..speech_recordings import splits_of
-from ..trainer import ResumableTrainer, avoid_slow_bf16, save_run
+from ..trainer import ResumableTrainer, avoid_slow_bf16
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from .soundstorm_report import write_soundstorm_report
 
@@ -95,28 +97,13 @@ class SoundStormArguments:
 
     def to_config(self, num_quantizers: int, codebook_size: int) -> SolamiSoundStormConfig:
         """The model's configuration for codes of so many levels."""
-        names = (
+        same = (
             "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size",
             "conv_channels", "conv_kernel_size", "max_frames", "dropout", "spoken_levels",
         )  # fmt: skip
-        return SolamiSoundStormConfig(
-            **{name: getattr(self, name) for name in names},
-            num_quantizers=num_quantizers,
-            codebook_size=codebook_size,
-            num_semantic_codes=codebook_size,
-        )
-
-
-class PageAtSaves(TrainerCallback):
-    """Writes the run's page with each checkpoint."""
-
-    def __init__(self, trainer: "SoundStormTrainer"):
-        self.trainer = trainer
-
-    def on_save(self, args, state, control, **kwargs):
-        """The page as far as the run has come."""
-        if state.is_world_process_zero:
-            self.trainer.write_page()
+        codes = {"codebook_size": codebook_size, "num_semantic_codes": codebook_size}
+        sizes = {name: getattr(self, name) for name in same}
+        return SolamiSoundStormConfig(**sizes, **codes, num_quantizers=num_quantizers)
 
 
 class SoundStormTrainer(ResumableTrainer):
@@ -143,21 +130,18 @@ class SoundStormTrainer(ResumableTrainer):
         self.parts["accuracy"].append(outputs.accuracy.detach().float())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Held-out windows, see `evaluate_soundstorm`; of the averaged weights where there are any."""
+    def measure(self) -> dict[str, float]:
+        """Held-out windows, see `evaluate_soundstorm`."""
         if self.windows is None:
             return {}
-        with self.kept_weights(), self.compute_loss_context_manager():
-            metrics = evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
-        return self.report_evaluation(metrics, metric_key_prefix)
+        with self.compute_loss_context_manager():
+            return evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
 
     def write_page(self) -> None:
-        """The page as far as the run has come."""
-        with self.kept_weights():
-            write_soundstorm_report(self.args.output_dir, self.model, self.history(), self.held_out, self.codec)
+        """See `write_soundstorm_report`."""
+        write_soundstorm_report(self.args.output_dir, self.model, self.history(), self.held_out, self.codec)
 
 
-@torch.no_grad()
 def evaluate_soundstorm(model: SolamiSoundStormModel, windows: torch.Tensor, batch_size: int) -> dict[str, float]:
     """Loss (nats) and accuracy of each level, given the levels below, with fixed shares of its cells masked.
 
@@ -170,28 +154,23 @@ def evaluate_soundstorm(model: SolamiSoundStormModel, windows: torch.Tensor, bat
         `loss` and `accuracy`, means over all below; `loss_level1_100` for level 1 with 100 % masked, and so on; and
         `windows`, their number.
     """
-    was_training = model.training
-    model.eval()
     count, levels, frames = windows.shape
     behind = torch.arange(frames) >= int(PROMPT_SHARE * frames)
     order = torch.rand(count, frames, generator=torch.Generator().manual_seed(0))
     ranks = order.masked_fill(~behind, 2.0).argsort(1).argsort(1)
     results: dict[str, float] = {}
-    for level in range(levels - 1):
-        for share in MASKED_SHARES:
-            cells = behind & (ranks < max(1, int(share * int(behind.sum()))))
-            sums = torch.zeros(2)
-            for rows in torch.arange(count).split(batch_size):
-                chosen = torch.full((len(rows),), level)
-                inputs = mask_cells(
-                    windows[rows], behind.expand(len(rows), -1), chosen, cells[rows], model.config.mask_code
-                )
-                codes, labels = (part.to(model.device) for part in inputs)
+    for level, share in itertools.product(range(levels - 1), MASKED_SHARES):
+        cells = behind & (ranks < max(1, int(share * int(behind.sum()))))
+        sums = torch.zeros(2)
+        for rows in torch.arange(count).split(batch_size):
+            chosen, places = torch.full((len(rows),), level), behind.expand(len(rows), -1)
+            inputs = mask_cells(windows[rows], places, chosen, cells[rows], model.config.mask_code)
+            codes, labels = (part.to(model.device) for part in inputs)
+            with evaluating(model):
                 output = model(codes, labels=labels)
-                sums += len(rows) * torch.stack([output.loss, output.accuracy]).float().cpu()
-            for name, value in zip(("loss", "accuracy"), (sums / count).tolist(), strict=True):
-                results[f"{name}_level{level + 1}_{100 * share:.0f}"] = value
-    model.train(was_training)
+            sums += len(rows) * torch.stack([output.loss, output.accuracy]).float().cpu()
+        for name, value in zip(("loss", "accuracy"), (sums / count).tolist(), strict=True):
+            results[f"{name}_level{level + 1}_{100 * share:.0f}"] = value
     for name in ("loss", "accuracy"):
         parts = [value for key, value in results.items() if key.startswith(f"{name}_")]
         results[name] = sum(parts) / len(parts)
@@ -216,16 +195,7 @@ def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments
     avoid_slow_bf16(training_args)
     trainer = make_trainer(args, training_args)
     trainer.train_or_resume()
-    metrics = trainer.final_evaluation("eval_windows") if trainer.windows is not None else {}
-    if trainer.is_world_process_zero():
-        with trainer.kept_weights():
-            history = {"arguments": asdict(args), "codec": trainer.train_dataset.codec}
-            history |= {"log": trainer.history(), "evaluation": metrics}
-            save_run(trainer.model, history, training_args.output_dir, half=args.half)
-        trainer.write_page()
-    trainer.accelerator.wait_for_everyone()
-    trainer.end()
-    return metrics
+    return trainer.finish(args, training_args.output_dir, half=args.half, codec=trainer.train_dataset.codec)
 
 
 def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) -> SoundStormTrainer:
@@ -251,7 +221,7 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
         windows = CodeWindows(held_out, window, model.config.mask_code).fixed(args.eval_windows)
     minutes = codes.codes.shape[1] / frame_rate / 60
     logger.info("training %d weights on %.1f minutes of codes", model.num_parameters(), minutes)
-    trainer = SoundStormTrainer(
+    return SoundStormTrainer(
         model=model,
         args=training_args,
         train_dataset=train,
@@ -261,8 +231,6 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
         held_out=held_out,
         codec=codec,
     )
-    trainer.add_callback(PageAtSaves(trainer))
-    return trainer
 
 
 def _start(args: SoundStormArguments, num_quantizers: int, codebook_size: int) -> SolamiSoundStormModel:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     SeamlessM4TFeatureExtractor,
     TrainingArguments,
@@ -24,8 +24,10 @@ from transformers import (
 )
 
 from ...command_line import parse_arguments, run_command
+from ...processing.batching import pad_right
 from ...processing.files.atomic_write import atomic_model
 from ...processing.files.output_folder import writing_to
+from ..held_out import evaluating
 from ..speech_recordings import Recordings, speech_data
 from ..trainer import SafeTrainer, avoid_slow_bf16, last_checkpoint, written_or_nothing
 
@@ -97,10 +99,10 @@ def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
     """Pads features by zeros, with their mask, and labels by -100."""
     features = [torch.from_numpy(row["input_features"]).float() for row in rows]
     labels = [torch.tensor(row["labels"]) for row in rows]
-    lengths = torch.tensor([len(values) for values in features])
+    padded, mask = pad_right(features)
     return {
-        "input_features": torch.nn.utils.rnn.pad_sequence(features, batch_first=True),
-        "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
+        "input_features": padded,
+        "attention_mask": mask.long(),
         "labels": torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100),
     }
 
@@ -118,19 +120,16 @@ def make_teacher(args: TeacherArguments) -> Wav2Vec2BertForCTC:
     return Wav2Vec2BertForCTC(config)
 
 
-@torch.no_grad()
 def character_errors(model: Wav2Vec2BertForCTC, data: Transcribed) -> float:
     """Share of wrong characters over a data set."""
     import jiwer
 
-    model.eval()
     said = []
-    for start in range(0, len(data), 16):
-        rows = [data[index] for index in range(start, min(start + 16, len(data)))]
-        inputs = collate(rows)
-        labels = model(inputs["input_features"], attention_mask=inputs["attention_mask"]).logits.argmax(-1)
-        ends = inputs["attention_mask"].sum(1).tolist()
-        said += [to_text(ids[:end]) for ids, end in zip(labels, ends, strict=True)]
+    with evaluating(model):
+        for inputs in DataLoader(data, 16, collate_fn=collate):
+            mask = inputs["attention_mask"]
+            labels = model(inputs["input_features"], attention_mask=mask).logits.argmax(-1)
+            said += [to_text(ids[:end]) for ids, end in zip(labels, mask.sum(1).tolist(), strict=True)]
     wanted = ["".join(c for c in text.lower() if c in CHARACTERS) for text in data.recordings.texts]
     return jiwer.cer(wanted, said)
 

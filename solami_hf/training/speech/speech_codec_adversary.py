@@ -23,12 +23,7 @@ ADVERSARY_FILE = "adversary.safetensors"
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Judges the complex spectrogram of one window length.
-
-    Args:
-        size: window length in samples.
-        channels: width of every layer.
-    """
+    """Judges the complex spectrogram of one window length, `size` samples; `channels` is the width of every layer."""
 
     KERNEL = (9, 3)  # bins, frames
     FRAME_DILATIONS = (1, 2, 4)
@@ -135,7 +130,10 @@ class Adversary:
         loss = discriminator_loss(self.discriminator(recordings), self.discriminator(made.detach()))
         (share * loss).backward()
         if last:
-            self._average_gradients()
+            if distributed.is_available() and distributed.is_initialized():
+                for parameter in self.discriminator.parameters():
+                    distributed.all_reduce(parameter.grad)
+                    parameter.grad /= distributed.get_world_size()
             self.optimizer.step()
             self.optimizer.zero_grad()
         return loss.detach()
@@ -150,13 +148,6 @@ class Adversary:
         self.discriminator.requires_grad_(True)
         return adversarial_loss(of_made), feature_matching_loss(of_real, of_made)
 
-    def _average_gradients(self) -> None:
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return
-        for parameter in self.discriminator.parameters():
-            distributed.all_reduce(parameter.grad)
-            parameter.grad /= distributed.get_world_size()
-
     def save(self, folder: str | Path) -> None:
         """Writes weights and the optimizer's state to one safetensors file, whole or not at all."""
         tensors = {f"weights.{name}": value for name, value in self.discriminator.state_dict().items()}
@@ -166,28 +157,18 @@ class Adversary:
             save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary)
 
     def load(self, folder: str | Path) -> None:
-        """Reads what `save` wrote; a checkpoint that knows no adversary changes nothing.
-
-        Raises:
-            ValueError: the file is of an adversary of other sizes.
-        """
+        """Reads what `save` wrote; a checkpoint without it changes nothing. ValueError for one of other sizes."""
         path = Path(folder) / ADVERSARY_FILE
         if not path.is_file():
             logger.warning("%s holds no adversary: it starts from scratch", folder)
             return
-        weights, state = {}, {}
-        for key, value in load_file(path).items():
-            kind, name = key.split(".", 1)
-            if kind == "weights":
-                weights[name] = value
-            else:
-                index, name = name.split(".", 1)
-                state.setdefault(int(index), {})[name] = value
+        tensors, state = load_file(path), {}
+        for key in [key for key in tensors if key.startswith("optimizer.")]:
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = tensors.pop(key)
         try:
-            self.discriminator.load_state_dict(weights)
+            self.discriminator.load_state_dict({key.removeprefix("weights."): t for key, t in tensors.items()})
         except RuntimeError as error:
-            raise ValueError(
-                f"{path} does not fit this adversary; continue with the sizes it was made with"
-            ) from error
+            raise ValueError(f"{path} does not fit this adversary; go on with the sizes it was made with") from error
         groups = self.optimizer.state_dict()["param_groups"]  # rate and betas are those of this run
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -73,16 +73,10 @@ class SpeechCodecArguments:
         for name in ("data", "voices"):  # a recipe may name one only
             if isinstance(getattr(self, name), str):
                 setattr(self, name, [getattr(self, name)])
-        for name, other in (
-            ("first_level_share", self.all_levels_share),
-            ("all_levels_share", self.first_level_share),
-        ):
+        for name, other in ("first_level_share", self.all_levels_share), ("all_levels_share", self.first_level_share):
             if not 0 <= getattr(self, name) <= max(0, 1 - other):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0 and both at most 1 together")
-        for name, other in (
-            ("decoder_only", "start_from"),
-            ("acoustic_model", "decoder_only"),
-        ):
+        for name, other in (("decoder_only", "start_from"), ("acoustic_model", "decoder_only")):
             if getattr(self, name) and not getattr(self, other):
                 raise ValueError(f"{name} is for tuning the decoder of a trained codec: give {other}, too")
         if self.decoder_only and self.semantic_teacher:
@@ -105,9 +99,7 @@ class SpeechCodecArguments:
 
     def to_config(self, semantic_size: int = 16) -> SolamiSpeechCodecConfig:
         """The codec's configuration; `semantic_size` is the width of the teacher's hidden states."""
-        names = (
-            "num_filters", "hidden_size", "num_lstm_layers", "bidirectional", "num_quantizers", "codebook_size"
-        )  # fmt: skip
+        names = "num_filters hidden_size num_lstm_layers bidirectional num_quantizers codebook_size".split()
         return SolamiSpeechCodecConfig(**{name: getattr(self, name) for name in names}, semantic_size=semantic_size)
 
 

@@ -60,11 +60,7 @@ class StftLoss(nn.Module):
             self.register_buffer(f"window_{size}", normalised_window(size), persistent=False)
 
     def forward(self, values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Waveforms (batch, 1, samples) to a scalar.
-
-        Raises:
-            ValueError: the clips are not longer than half of the longest window.
-        """
+        """Waveforms (batch, 1, samples) to a scalar; ValueError for those up to half of the longest window."""
         if values.shape[-1] <= max(self.sizes) // 2:
             raise ValueError(
                 f"the clips have {values.shape[-1]} samples, expected more than {max(self.sizes) // 2}, half of the "

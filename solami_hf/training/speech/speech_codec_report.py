@@ -1,8 +1,7 @@
 """A speech codec's measures on held-out clips, and the page of its run: clips to hear, curves, the last figures."""
 
-import math
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +11,11 @@ from ...modeling.motion_vq.quantizers import perplexity
 from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from ...processing.audio.waveforms import limit_loudness
 from ...processing.files.atomic_write import atomic_write
-from ...report.page import MetricRow, write_report
-from ..run_page import add_sounds, curves_of_log
-from .speech_codec_losses import distillation_loss
+from ...report.page import write_report
+from ..held_out import evaluating, last_evaluation, last_step, spread
+from ..run_page import add_sounds, curves_of_log, figures_of
+from ..speech_recordings import Recordings
+from .speech_codec_losses import SemanticTeacher, distillation_loss
 
 _CLIPS, _LONGEST_SECONDS = 4, 5.0
 _CURVES = {
@@ -32,11 +33,11 @@ _CURVES = {
 }
 _NO_CURVES = {"step", "epoch", "eval_clips", "total_flos", "num_input_tokens_seen"}
 _FIGURES = {
-    "mel": ("Log-mel distance, all levels", "Mean absolute difference at several window lengths; 0.1 is about 10 %."),
-    "mel_level_0": ("Log-mel distance, level 0 alone", "What the language model's level says by itself."),
-    "semantic_cosine": ("Agreement with the teacher", "Cosine of level 0's projection and the teacher; 1 is best."),
-    "perplexity_level_0": ("Codes of level 0", "Effective number over all held-out clips."),
-    "codes_used_level_0": ("Codes of level 0 in use", "How many different ones the held-out clips have."),
+    "mel": ("Log-mel distance, all levels", 1, "Mean absolute difference at several windows; 0.1 is about 10 %."),
+    "mel_level_0": ("Log-mel distance, level 0 alone", 1, "What the language model's level says by itself."),
+    "semantic_cosine": ("Agreement with the teacher", 1, "Cosine of level 0's projection and the teacher; 1 is best."),
+    "perplexity_level_0": ("Codes of level 0", 1, "Effective number over all held-out clips."),
+    "codes_used_level_0": ("Codes of level 0 in use", 1, "How many different ones the held-out clips have."),
 }
 
 
@@ -50,15 +51,13 @@ def write_speech_codec_report(
     """Writes `folder/report.html` and returns its path.
 
     Args:
-        folder: the run's folder.
-        model: as far as it has come; its training mode is kept.
+        folder, model, log: of the run; the table shows the last evaluation.
         clips: held-out clips, each what is said in it (may be empty) and its samples (samples,) in [-1, 1]. Four of
             them from all over the list can be heard, up to 5 s of each.
-        log: Trainer's log; the table shows its last evaluation.
         quantized: False while the codebooks are still empty; the clips are then the latents' own.
     """
-    evaluation = next((row for row in reversed(log) if "eval_clips" in row), {})
-    lead = f"Speech codec after {max((row.get('step', 0) for row in log), default=0)} steps."
+    evaluation = last_evaluation(log, "eval_clips")
+    lead = f"Speech codec after {last_step(log)} steps."
     if not quantized:
         lead += " So far the networks learn without quantization."
     path = Path(folder) / "report.html"
@@ -68,11 +67,14 @@ def write_speech_codec_report(
             title="Speech codec: what it keeps of a voice",
             lead=lead,
             curves=curves_of_log(log, _charts(log)),
-            metrics=_rows(evaluation),
+            metrics=figures_of(evaluation, _FIGURES, f"{evaluation.get('eval_clips', 0)} held-out clips"),
         )
         if clips:
-            chosen = [clips[i * len(clips) // _CLIPS] for i in range(_CLIPS)] if len(clips) > _CLIPS else clips
-            heard = [_versions(model, text, samples, quantized) for text, samples in chosen]
+            heard, longest = [], round(_LONGEST_SECONDS * model.config.sampling_rate)
+            for text, samples in spread(clips, _CLIPS):
+                samples = np.asarray(samples, np.float32)[:longest]
+                versions = {"Original": samples} | reconstructions(model, samples, quantized)
+                heard.append((text or "(no transcript)", versions))
             note = f"{len(heard)} of {len(clips)} clips that training never saw, up to {_LONGEST_SECONDS:g} s of each."
             add_sounds(temporary, "Held-out clips", note, heard, model.config.sampling_rate)
     return path
@@ -81,33 +83,11 @@ def write_speech_codec_report(
 def _charts(log: list[dict[str, float]]) -> dict[str, tuple[str, ...]]:
     """The named charts, and one for each other part of the log."""
     named = {name for _, *names in _CURVES.values() for name in names} | _NO_CURVES
-    others = sorted({name for row in log for name, value in row.items() if _is_number(value)} - named)
+    numbers = {name for row in log for name, value in row.items() if isinstance(value, (int, float))}
+    others = sorted(numbers - named)
     return _CURVES | {name.replace("eval_", "held-out ").replace("_", " "): (name, name) for name in others}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _rows(evaluation: dict[str, float]) -> list[MetricRow]:
-    group = f"{evaluation.get('eval_clips', 0)} held-out clips at step {evaluation.get('step', 0)}"
-    found = {name: evaluation.get(f"eval_{name}") for name in _FIGURES}
-    return [
-        MetricRow(_FIGURES[name][0], value, meaning=_FIGURES[name][1], group=group)
-        for name, value in found.items()
-        if _is_number(value)
-    ]
-
-
-def _versions(
-    model: SolamiSpeechCodecModel, text: str, samples: np.ndarray, quantized: bool
-) -> tuple[str, dict[str, np.ndarray]]:
-    """Title and versions of a clip (samples,) for the page."""
-    samples = np.asarray(samples, np.float32)[: round(_LONGEST_SECONDS * model.config.sampling_rate)]
-    return text or "(no transcript)", {"Original": samples} | reconstructions(model, samples, quantized)
-
-
-@torch.no_grad()
 def reconstructions(
     model: SolamiSpeechCodecModel, samples: np.ndarray, quantized: bool = True
 ) -> dict[str, np.ndarray]:
@@ -115,30 +95,24 @@ def reconstructions(
 
     The same length, loudness bounded; draws no random numbers, and the model's training mode is kept.
     """
-    was_training = model.training
-    model.eval()
     values = torch.from_numpy(samples).to(model.device)[None, None]
-    if quantized:
-        codes = model.encode(values).audio_codes
-        parts = {f"All {codes.shape[1]} levels": codes, "Level 0 alone": codes[:, :1]}
-        made = {name: model.decode(part).audio_values for name, part in parts.items()}
-    else:
-        made = {"Not quantized": model(values, quantize=False).audio_values}
-    model.train(was_training)
+    with evaluating(model):
+        if quantized:
+            codes = model.encode(values).audio_codes
+            parts = {f"All {codes.shape[1]} levels": codes, "Level 0 alone": codes[:, :1]}
+            made = {name: model.decode(part).audio_values for name, part in parts.items()}
+        else:
+            made = {"Not quantized": model(values, quantize=False).audio_values}
     rate = model.config.sampling_rate
     return {
         name: limit_loudness(wave[0, 0, : len(samples)].float().cpu().numpy(), rate) for name, wave in made.items()
     }
 
 
-if TYPE_CHECKING:
-    from ..speech_recordings import Recordings
-    from .speech_codec_losses import SemanticTeacher
-
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.2, 4.0
 
 
-def clips_to_measure(recordings: "Recordings", count: int, sampling_rate: int) -> list[tuple[str, np.ndarray]]:
+def clips_to_measure(recordings: Recordings, count: int, sampling_rate: int) -> list[tuple[str, np.ndarray]]:
     """At most `count` clips from all over `recordings`: what is said, and samples (samples,) of up to 4 s.
 
     Clips below 0.2 s are left out: the longest windows of the losses do not fit into them.
@@ -146,48 +120,44 @@ def clips_to_measure(recordings: "Recordings", count: int, sampling_rate: int) -
     shortest, longest = (round(seconds * sampling_rate) for seconds in (SHORTEST_SECONDS, LONGEST_SECONDS))
     lengths = np.diff(recordings.ends, prepend=0)
     usable = np.flatnonzero(lengths >= shortest).tolist()
-    chosen = [usable[i * len(usable) // count] for i in range(count)] if len(usable) > count else usable
-    return [(recordings.texts[index], recordings[index][:longest]) for index in chosen]
+    return [(recordings.texts[index], recordings[index][:longest]) for index in spread(usable, count)]
 
 
-@torch.no_grad()
 def evaluate_speech_codec(
     model: SolamiSpeechCodecModel,
     clips: list[tuple[str, np.ndarray]],
     mel_loss: nn.Module,
-    teacher: "SemanticTeacher | None" = None,
+    teacher: SemanticTeacher | None = None,
     quantized: bool = True,
 ) -> dict[str, float]:
     """Measures clips one by one; draws no random numbers, and the model's training mode is kept.
 
     Args:
-        clips: what is said and samples (samples,), see `clips_to_measure`; at least one.
+        clips: what is said and samples (samples,), see `clips_to_measure`.
         quantized: False while the codebooks are still empty.
 
     Returns:
         `mel`: mean log-mel distance with all levels. `clips`: their number. If `quantized` also `mel_level_0`: from
         level 0 alone; `perplexity_level_0` and `codes_used_level_0`: the effective and the whole number of its codes;
-        and with a teacher `semantic_cosine`: of level 0's projection and the teacher's hidden states.
+        and with a teacher `semantic_cosine`: of level 0's projection and the teacher's hidden states. Empty without
+        clips.
     """
-    was_training = model.training
-    model.eval()
-    sums, codes = {}, []
-
-    def add(name: str, value: torch.Tensor) -> None:
-        sums[name] = sums.get(name, 0.0) + float(value)
-
-    for _, samples in clips:
-        values = torch.from_numpy(samples).to(model.device)[None, None]
-        if not quantized:
-            add("mel", mel_loss(model(values, quantize=False).audio_values, values))
-            continue
-        codes.append(model.encode(values).audio_codes)
-        for name, part in (("mel", codes[-1]), ("mel_level_0", codes[-1][:, :1])):
-            add(name, mel_loss(model.decode(part).audio_values[..., : len(samples)], values))
-        if teacher is not None:
-            projected = model.semantic_projection(model.quantizer.levels[0].decode(codes[-1][:, 0]))
-            add("semantic_cosine", 1 - distillation_loss(projected, teacher(values, projected.shape[1])))
-    model.train(was_training)
+    if not clips:
+        return {}
+    sums, codes = Counter(), []
+    with evaluating(model):
+        for _, samples in clips:
+            values = torch.from_numpy(samples).to(model.device)[None, None]
+            if not quantized:
+                sums["mel"] += float(mel_loss(model(values, quantize=False).audio_values, values))
+                continue
+            codes.append(model.encode(values).audio_codes)
+            for name, part in (("mel", codes[-1]), ("mel_level_0", codes[-1][:, :1])):
+                sums[name] += float(mel_loss(model.decode(part).audio_values[..., : len(samples)], values))
+            if teacher is not None:
+                projected = model.semantic_projection(model.quantizer.levels[0].decode(codes[-1][:, 0]))
+                agreement = 1 - distillation_loss(projected, teacher(values, projected.shape[1]))
+                sums["semantic_cosine"] += float(agreement)
     results = {name: total / len(clips) for name, total in sums.items()}
     if quantized:
         all_codes = torch.cat([of_clip[0, 0] for of_clip in codes])

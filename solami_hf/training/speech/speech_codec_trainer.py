@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class SpeechCodecTrainer(ResumableTrainer):
-    """Trainer with the codec's losses and its warm-up. A resumed run goes on exactly, see [`ResumableTrainer`].
+    """[`ResumableTrainer`] with the codec's losses and its warm-up.
 
     Args:
         codec_arguments: a [`SpeechCodecArguments`].
@@ -49,22 +49,16 @@ class SpeechCodecTrainer(ResumableTrainer):
         device = self.args.device
         self.mel_loss = MelLoss(self.model.config.sampling_rate).to(device)
         self.stft_loss = StftLoss().to(device)
-        self.adversary = None
-        if codec_arguments.adversarial_weight:
-            self.adversary = Adversary(
-                codec_arguments.adversarial_start,
-                codec_arguments.adversarial_every,
-                codec_arguments.adversarial_learning_rate,
-                seed=self.args.seed,
-                device=device,
-            )
-        if codec_arguments.averaging_decay:
-            self.averages = AveragesOfFilledCodebooks(codec_arguments.averaging_decay)
+        settings, self.adversary = codec_arguments, None
+        if settings.adversarial_weight:
+            turns = settings.adversarial_start, settings.adversarial_every, settings.adversarial_learning_rate
+            self.adversary = Adversary(*turns, seed=self.args.seed, device=device)
+        if settings.averaging_decay:
+            self.averages = AveragesOfFilledCodebooks(settings.averaging_decay)
             self.add_callback(self.averages)
-        self.add_callback(AtSaves(self))
-        self._levels = LevelChoice(
-            self.model.config.num_quantizers, codec_arguments.first_level_share, codec_arguments.all_levels_share
-        )
+        self.add_callback(MeasureBeforeCheckpoint())
+        levels = self.model.config.num_quantizers
+        self._levels = LevelChoice(levels, settings.first_level_share, settings.all_levels_share)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The sum of all losses of one batch, see `SpeechCodecArguments` for their weights."""
@@ -78,18 +72,17 @@ class SpeechCodecTrainer(ResumableTrainer):
         output = self.reconstruct(model, inputs, levels.to(values.device), quantize)
         mel = self.mel_loss(output.audio_values, values)
         parts = {"mel": mel, "waveform": output.reconstruction_loss, "commitment": output.commitment_loss}
-        loss = output.loss + weights.mel_weight * mel
         if self.teacher is not None:
             states = self.teacher(values, output.semantic_values.shape[1])
             parts["semantic"] = distillation_loss(output.semantic_values, states)
-            loss = loss + weights.semantic_weight * parts["semantic"]
         if weights.stft_weight:
             parts["stft"] = self.stft_loss(output.audio_values, values)
-            loss = loss + weights.stft_weight * parts["stft"]
         if self.adversary and self.adversary.is_active(step):
             parts |= self._adversarial_parts(values, output.audio_values)
-            loss = loss + weights.adversarial_weight * parts["adversarial"]
-            loss = loss + weights.feature_matching_weight * parts["feature_matching"]
+        loss = output.loss  # has waveform and commitment
+        for name in ("mel", "semantic", "stft", "adversarial", "feature_matching"):
+            if name in parts:
+                loss = loss + getattr(weights, f"{name}_weight") * parts[name]
         if quantize:
             parts["codes_used"] = output.audio_codes[:, 0].unique().numel() / output.audio_codes[:, 0].numel()
         for name, value in parts.items():
@@ -108,14 +101,15 @@ class SpeechCodecTrainer(ResumableTrainer):
         parts = {"adversarial": adversarial, "feature_matching": matching}
         return parts if own is None else parts | {"discriminator": own}
 
+    @torch.no_grad()
     def _fill_codebooks(self, codec) -> None:
-        windows, size = self.codec_arguments.kmeans_windows, self.args.train_batch_size
-        # Windows behind the nominal end of the data set: training never sees them.
-        first, end = len(self.train_dataset), len(self.train_dataset) + windows
-        numbers = [range(start, min(start + size, end)) for start in range(first, end, size)]
-        batches = [torch.stack([self.train_dataset[i]["input_values"] for i in batch]) for batch in numbers]
-        latents = fill_codebooks(codec, batches, size * self.args.world_size, self.args.seed)
-        logger.info("filled %d codebooks from %d latents", len(codec.quantizer.levels), latents)
+        """k-means over the latents of windows behind the nominal end of the data set, which training never sees."""
+        count, size, first = self.codec_arguments.kmeans_windows, self.args.train_batch_size, len(self.train_dataset)
+        windows = torch.stack([self.train_dataset[first + i]["input_values"] for i in range(count)])
+        latents = [codec.encoder(values.to(codec.device)).transpose(1, 2) for values in windows.split(size)]
+        vectors = torch.cat([latent.flatten(0, 1) for latent in latents]).float()
+        fill_levels(codec.quantizer.levels, vectors, size * self.args.world_size / count, self.args.seed)
+        logger.info("filled %d codebooks from %d latents", len(codec.quantizer.levels), len(vectors))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The adversary goes into a checkpoint with the weights, before the state that makes it a whole one."""
@@ -129,28 +123,19 @@ class SpeechCodecTrainer(ResumableTrainer):
         if self.adversary:
             self.adversary.load(checkpoint)
 
-    def train_or_resume(self) -> None:
-        """As [`ResumableTrainer`]; says so where nothing was left to train."""
-        super().train_or_resume()
-        if self.optimizer is None:  # made when training begins
-            logger.info("all %d steps were done already: nothing is trained", self.state.global_step)
-
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Held-out clips, see `evaluate_speech_codec`; of the averaged weights where there are any."""
-        with self.kept_weights():
-            quantized = codebooks_filled(self.model)
-            metrics = evaluate_speech_codec(self.model, self.clips, self.mel_loss, self.teacher, quantized)
-        return self.report_evaluation(metrics, metric_key_prefix)
+    def measure(self) -> dict[str, float]:
+        """Held-out clips, see `evaluate_speech_codec`."""
+        quantized = codebooks_filled(self.model)
+        return evaluate_speech_codec(self.model, self.clips, self.mel_loss, self.teacher, quantized)
 
     def write_page(self) -> None:
-        """The page as far as the run has come."""
-        with self.kept_weights():
-            quantized = codebooks_filled(self.model)
-            write_speech_codec_report(self.args.output_dir, self.model, self.clips, self.history(), quantized)
+        """See `write_speech_codec_report`."""
+        quantized = codebooks_filled(self.model)
+        write_speech_codec_report(self.args.output_dir, self.model, self.clips, self.history(), quantized)
 
 
 class LevelChoice:
-    """Draws how many levels each clip of a batch is decoded from: 1, 2, 4 or 8 as far as the codec has them, or all.
+    """Draws how many levels each clip is decoded from: 1, 2, 4 or 8 as far as the codec has them, or all.
 
     Args:
         first_share, all_share: shares of clips that are decoded from level 0 alone and from all levels; the numbers
@@ -160,7 +145,7 @@ class LevelChoice:
     def __init__(self, num_quantizers: int, first_share: float, all_share: float):
         self.choices = sorted({count for count in (1, 2, 4, 8) if count < num_quantizers} | {num_quantizers})
         between = len(self.choices) - 2
-        rest = [(1 - first_share - all_share) / between] * between if between > 0 else []
+        rest = [(1 - first_share - all_share) / max(1, between)] * between
         shares = np.array([first_share, *rest, all_share][-len(self.choices) :]) + 1e-9
         self.shares = shares / shares.sum()
         self._seed, self._generator = None, None
@@ -182,20 +167,12 @@ class AveragesOfFilledCodebooks(AveragedWeights):
             super().on_step_end(args, state, control, model=model, **kwargs)
 
 
-class AtSaves(TrainerCallback):
-    """Measures held-out clips before each checkpoint, and writes the run's page behind it."""
-
-    def __init__(self, trainer: SpeechCodecTrainer):
-        self.trainer = trainer
+class MeasureBeforeCheckpoint(TrainerCallback):
+    """Measures held-out clips before each checkpoint, so that they are in its log and a resumed run has them."""
 
     def on_step_end(self, args, state, control, **kwargs):
-        """The evaluation is in the log of the checkpoint, so that a resumed run has it."""
-        control.should_evaluate |= control.should_save and bool(self.trainer.clips)
-
-    def on_save(self, args, state, control, **kwargs):
-        """The page as far as the run has come."""
-        if state.is_world_process_zero:
-            self.trainer.write_page()
+        """Asks for an evaluation where a checkpoint is due."""
+        control.should_evaluate |= control.should_save
 
 
 class TimeLimit(TrainerCallback):
@@ -244,22 +221,6 @@ def start_with_unit_variance(model: SolamiSpeechCodecModel, input_values: torch.
 def codebooks_filled(model: SolamiSpeechCodecModel) -> bool:
     """True if the codebooks hold codes rather than their random start."""
     return bool(model.quantizer.levels[0].initialised)
-
-
-@torch.no_grad()
-def fill_codebooks(model: SolamiSpeechCodecModel, batches: list[torch.Tensor], clips_per_step: int, seed: int) -> int:
-    """k-means over the residuals of `batches` of waveforms (batch, 1, samples) of one length, level after level.
-
-    Args:
-        clips_per_step: how many such clips move the codebooks at once in training; their statistics start there.
-
-    Returns:
-        how many latents there were.
-    """
-    latents = [model.encoder(values.to(model.device)) for values in batches]
-    residual = torch.cat([latent.transpose(1, 2).flatten(0, 1) for latent in latents]).float()
-    fill_levels(model.quantizer.levels, residual, clips_per_step / sum(map(len, batches)), seed)
-    return len(residual)
 
 
 @torch.no_grad()

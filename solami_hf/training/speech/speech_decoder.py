@@ -41,13 +41,8 @@ class SpeechDecoderTrainer(SpeechCodecTrainer):
         levels = levels.masked_fill(inputs["filled"], codes.shape[1])
         audio_values = model.decoder(latents_of(model, codes, levels))
         loss = F.l1_loss(audio_values, values)
-        return SolamiSpeechCodecOutput(
-            loss=loss,
-            reconstruction_loss=loss,
-            commitment_loss=loss.new_zeros(()),
-            audio_values=audio_values,
-            audio_codes=codes,
-        )
+        parts = {"reconstruction_loss": loss, "commitment_loss": loss.new_zeros(())}
+        return SolamiSpeechCodecOutput(loss=loss, **parts, audio_values=audio_values, audio_codes=codes)
 
 
 def latents_of(codec: SolamiSpeechCodecModel, codes: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
@@ -82,7 +77,7 @@ def own_and_filled(
     Raises:
         ValueError: the acoustic model or the codes are not of this codec.
     """
-    fingerprint = codec_fingerprint(codec)
+    fingerprint, expected = codec_fingerprint(codec), (codec.config.num_quantizers, codec.config.codebook_size)
     if own is None:
         own = SpeechCodes.join([encode(recordings, codec, device)], fingerprint)
     elif own.codec != fingerprint:
@@ -90,7 +85,6 @@ def own_and_filled(
     if acoustic_model is None:
         return own, own
     acoustic = SolamiSoundStormModel.from_pretrained(acoustic_model, dtype=torch.float32).to(device).eval()
-    expected = (codec.config.num_quantizers, codec.config.codebook_size)
     found = (acoustic.config.num_quantizers, acoustic.config.codebook_size)
     if found != expected:
         raise ValueError(
@@ -130,16 +124,11 @@ def fill_batch(acoustic: SolamiSoundStormModel, batch: list[tuple[torch.Tensor, 
     Returns:
         Codes (frames, levels) of each clip, on the CPU.
     """
-    semantic, mask = pad_right([clip[:, 0] for clip, _ in batch])
-    prompt, prompt_mask = pad_right([prompt for _, prompt in batch])
     device = acoustic.device
-    codes = acoustic.generate(
-        semantic.to(device),
-        prompt.transpose(1, 2).to(device),
-        code_mask=mask.to(device),
-        prompt_mask=prompt_mask.to(device),
-    )
-    return [levels[:, real].T for levels, real in zip(codes.cpu(), mask, strict=True)]
+    semantic, mask = (part.to(device) for part in pad_right([clip[:, 0] for clip, _ in batch]))
+    prompt, prompt_mask = (part.to(device) for part in pad_right([prompt for _, prompt in batch]))
+    codes = acoustic.generate(semantic, prompt.transpose(1, 2), code_mask=mask, prompt_mask=prompt_mask)
+    return [levels[:, real].T for levels, real in zip(codes.cpu(), mask.cpu(), strict=True)]
 
 
 class DecoderWindows(Dataset):
@@ -147,9 +136,7 @@ class DecoderWindows(Dataset):
 
     Args:
         recordings, own, filled: the same clips, as sound and as codes; those shorter than a window are left out.
-        window: frames of a window.
-        count: nominal number of windows.
-        hop_length: samples of a frame.
+        window: frames of a window. count: nominal number of windows. hop_length: samples of a frame.
         filled_share: share of windows that have the filled codes.
     """
 

@@ -18,19 +18,17 @@ Recipes beside this file: `recipes/speech_codec_small.yaml` (7.9 MB, two CPU cor
 
 import logging
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments, set_seed
 
 from ...command_line import parse_arguments, run_command
-from ...modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from ...processing.files.folder_or_hub import with_sources
 from ...processing.files.output_folder import writing_to
 from ..speech_recordings import RandomCrops, speech_data
-from ..trainer import avoid_slow_bf16, save_run
+from ..trainer import avoid_slow_bf16
 from .speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
 from .speech_codec_losses import SemanticTeacher
 from .speech_codec_report import clips_to_measure
@@ -43,8 +41,7 @@ logger = logging.getLogger(__name__)
 def train_speech_codec(
     args: SpeechCodecArguments, training_args: TrainingArguments, speech: tuple | None = None
 ) -> SolamiSpeechCodecModel:
-    """Trains a codec and writes it, in half precision, with the run's `history.json` to
-    `OUTPUT_DIR/codec`.
+    """Trains a codec and writes it, in half precision, with the run's `history.json` to `OUTPUT_DIR/codec`.
 
     `OUTPUT_DIR` gets the speech, `report.html` (curves, figures and held-out clips, renewed with each checkpoint), and
     checkpoints, from which a second call goes on: on one process to the same weights and log, bit for bit.
@@ -60,24 +57,16 @@ def train_speech_codec(
     avoid_slow_bf16(training_args)
     trainer = make_trainer(args, training_args, speech)
     trainer.train_or_resume()
-    metrics = trainer.final_evaluation("eval_clips") if trainer.clips else {}
-    model = trainer.model
-    if not codebooks_filled(model):
+    if not codebooks_filled(trainer.model):
         raise ValueError(
             f"training ended at step {trainer.state.global_step}, before the codebooks were filled: go on"
         )
+    folder = Path(training_args.output_dir) / "codec"
+    trainer.finish(args, folder, half=True)
+    logger.info("wrote the codec to %s", folder)
     if trainer.averages:
-        model.load_state_dict(trainer.averages.averages)
-    model.eval()
-    if trainer.is_world_process_zero():
-        export_dir = Path(training_args.output_dir) / "codec"
-        history = {"arguments": asdict(args), "log": trainer.history(), "evaluation": metrics}
-        save_run(model, history, export_dir, half=True)
-        trainer.write_page()
-        logger.info("wrote the codec to %s", export_dir)
-    trainer.accelerator.wait_for_everyone()
-    trainer.end()
-    return model
+        trainer.model.load_state_dict(trainer.averages.averages)
+    return trainer.model.eval()
 
 
 def make_trainer(
@@ -109,10 +98,8 @@ def make_trainer(
             )
     with training_args.main_process_first(desc="preparing speech"):
         if speech is None:
-            recordings, held_out = speech_data(
-                args.data, training_args.output_dir, config.sampling_rate, args.sentences, args.held_out, args.voices,
-                seed,
-            )  # fmt: skip
+            counts = args.sentences, args.held_out, args.voices, seed
+            recordings, held_out = speech_data(args.data, training_args.output_dir, config.sampling_rate, *counts)
             speech = recordings, None, held_out
     recordings, own, held_out = speech
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
@@ -126,9 +113,11 @@ def make_trainer(
         codes = own_and_filled(recordings, given, args.acoustic_model, cache, device, training_args.bf16, own)
         windows = DecoderWindows(recordings, *codes, frames, count, seed, config.hop_length, args.filled_share)
     torch.manual_seed(seed)
-    model = given or new_codec(config, some[:16])
+    if given is None:
+        given = SolamiSpeechCodecModel(config)
+        start_with_unit_variance(given, some[:16])
     return (SpeechDecoderTrainer if args.decoder_only else SpeechCodecTrainer)(
-        model=model,
+        model=given,
         args=training_args,
         train_dataset=windows,
         callbacks=[TimeLimit(args.max_minutes)] if args.max_minutes else [],
@@ -136,13 +125,6 @@ def make_trainer(
         clips=clips_to_measure(held_out, args.eval_clips, config.sampling_rate),
         teacher=teacher,
     )
-
-
-def new_codec(config: SolamiSpeechCodecConfig, values: torch.Tensor) -> SolamiSpeechCodecModel:
-    """A codec at random, scaled to waveforms (batch, 1, samples)."""
-    model = SolamiSpeechCodecModel(config)
-    start_with_unit_variance(model, values)
-    return model
 
 
 def main(argv: list[str] | None = None) -> None:
