@@ -26,8 +26,9 @@ from transformers import (
 from ...command_line import parse_arguments, run_command
 from ...processing.files.atomic_write import atomic_model
 from ...processing.files.output_folder import writing_to
+from ..checkpoints import last_checkpoint, written_or_nothing
 from ..speech_recordings import Recordings, speech_data
-from ..trainer import SafeTrainer, avoid_slow_bf16, last_checkpoint, written_or_nothing
+from ..trainer import SafeTrainer, avoid_slow_bf16
 
 logger = logging.getLogger(__name__)
 PROGRAM = "python -m solami_hf.training.speech.semantic_teacher"
