@@ -8,6 +8,7 @@ import torch
 from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...processing.motion.features import features_to_joints
 from ...report.page import LARGEST_COORDINATE, Conversation, Curve, MetricRow, Performer, Scene, write_report
+from ..trackers import TrackedMedia
 from .motion_vq_data import MotionClip
 from .motion_vq_evaluation import joint_errors, reconstruct
 
@@ -40,7 +41,11 @@ _FIGURES = {
 
 
 def write_motion_vq_report(
-    folder: str | Path, model: SolamiMotionVQModel, clips: list[MotionClip], log: list[dict[str, float]]
+    folder: str | Path,
+    model: SolamiMotionVQModel,
+    clips: list[MotionClip],
+    log: list[dict[str, float]],
+    media: TrackedMedia | None = None,
 ) -> Path:
     """Writes `folder/report.html` and returns its path.
 
@@ -49,6 +54,7 @@ def write_motion_vq_report(
         model: as far as it has come; its training mode is kept.
         clips: held-out clips, of which six are shown. Without any, the page has neither figures nor scenes.
         log: Trainer's log; the table shows its last evaluation.
+        media: trackers that get the scenes too.
     """
     evaluation = next((row for row in reversed(log) if "eval_clips" in row), {})
     steps = max((row.get("step", 0) for row in log), default=0)
@@ -61,11 +67,15 @@ def write_motion_vq_report(
             f"{evaluation['eval_body_mpjpe']:.0f} mm and the fingers to within {evaluation['eval_hand_mpjpe']:.0f} mm "
             "on average."
         )
+    conversations = _scenes(model, clips)
+    if media:
+        shown = [scene for conversation in conversations for scene in conversation.scenes]
+        media.motions([(s.title, [s.user.joints, s.character.joints]) for s in shown], model.config.fps)
     return write_report(
         Path(folder) / "report.html",
         title="Motion tokenizers: what they keep of a movement",
         lead=lead,
-        conversations=_scenes(model, clips),
+        conversations=conversations,
         curves=_curves(log),
         metrics=_rows(evaluation),
     )

@@ -22,6 +22,7 @@ from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...modeling.motion_vq.quantizers import EmaQuantizer
 from ...processing.datasets.manifests import read_manifest
 from ...processing.files.output_folder import writing_to
+from ..trackers import TrackedMedia
 from ..trainer import ResumableTrainer, avoid_slow_bf16, evaluation_split, save_run
 from .motion_vq_data import (
     MotionClip,
@@ -131,13 +132,14 @@ class MotionVQArguments:
 class PageAtSaves(TrainerCallback):
     """Writes the run's page with each checkpoint."""
 
-    def __init__(self, clips: list[MotionClip]):
-        self.clips = clips
+    def __init__(self, trainer: "MotionVQTrainer"):
+        self.trainer = trainer
 
     def on_save(self, args, state, control, model=None, **kwargs):
-        """The page as far as the run has come."""
+        """The page as far as the run has come; its scenes go to trackers too."""
         if state.is_world_process_zero:
-            write_motion_vq_report(args.output_dir, model, self.clips, state.log_history)
+            media = TrackedMedia(self.trainer)
+            write_motion_vq_report(args.output_dir, model, self.trainer.held_out, state.log_history, media)
 
 
 class MotionVQTrainer(ResumableTrainer):
@@ -257,7 +259,7 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
     statistics = feature_statistics(clips, args.rotation_std_floor, args.representation)
     model.set_statistics(*statistics, transforms.mean(0), transforms.std(0, correction=0))
     logger.info("Training on %d clips, evaluating on %d, %d transforms.", len(clips), len(held_out), len(transforms))
-    return MotionVQTrainer(
+    trainer = MotionVQTrainer(
         model=model,
         args=training_args,
         train_dataset=WindowDataset(clips, args.window, transforms, training_args.seed),
@@ -265,8 +267,9 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
         vq_args=args,
         clips=clips,
         held_out=held_out,
-        callbacks=[PageAtSaves(held_out)],
     )
+    trainer.add_callback(PageAtSaves(trainer))
+    return trainer
 
 
 def main(argv: list[str] | None = None) -> None:

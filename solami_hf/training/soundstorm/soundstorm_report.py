@@ -10,6 +10,7 @@ from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from ...processing.audio.waveforms import limit_loudness
 from ...report.page import MetricRow, write_report
 from ..run_page import add_sounds, curves_of_log
+from ..trackers import TrackedMedia
 from .soundstorm_data import SpeechCodes
 
 _CLIPS, _PROMPT_SECONDS, _LONGEST_SECONDS = 4, 3.0, 6.0
@@ -21,6 +22,7 @@ def write_soundstorm_report(
     log: list[dict[str, float]],
     held_out: SpeechCodes | None = None,
     codec=None,
+    media: TrackedMedia | None = None,
 ) -> Path:
     """Writes `folder/report.html` and returns its path.
 
@@ -29,6 +31,7 @@ def write_soundstorm_report(
         model: as far as it has come; its training mode is kept.
         log: Trainer's log; the table shows its last evaluation.
         held_out: clips of which four can be heard, if there is a `codec` to decode them.
+        media: trackers that get these clips too.
     """
     evaluation = next((row for row in reversed(log) if "eval_windows" in row), {})
     lead = f"Acoustic model after {max((row.get('step', 0) for row in log), default=0)} steps."
@@ -61,6 +64,8 @@ def write_soundstorm_report(
             "The original's codes are decoded as they are; of the last one the model had level 0 and the prompt."
         )
         add_sounds(page, "Held-out clips", note, clips, codec.config.sampling_rate)
+        if media:
+            media.sounds(clips, codec.config.sampling_rate)
     return page
 
 

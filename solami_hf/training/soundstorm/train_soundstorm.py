@@ -24,6 +24,7 @@ from ...modeling.speech_codec.speech_codec_adapter import load_speech_codec
 from ...processing.files.folder_or_hub import with_sources
 from ...processing.files.output_folder import writing_to
 from ..speech_recordings import splits_of
+from ..trackers import TrackedMedia
 from ..trainer import ResumableTrainer, avoid_slow_bf16, save_run
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from .soundstorm_report import write_soundstorm_report
@@ -116,7 +117,7 @@ class PageAtSaves(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         """The page as far as the run has come."""
         if state.is_world_process_zero:
-            self.trainer.write_page()
+            self.trainer.write_page(TrackedMedia(self.trainer))
 
 
 class SoundStormTrainer(ResumableTrainer):
@@ -151,10 +152,10 @@ class SoundStormTrainer(ResumableTrainer):
             metrics = evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
         return self.report_evaluation(metrics, metric_key_prefix)
 
-    def write_page(self) -> None:
-        """The page as far as the run has come."""
+    def write_page(self, media: TrackedMedia | None = None) -> None:
+        """The page as far as the run has come; what can be heard there goes to `media` too."""
         with self.kept_weights():
-            write_soundstorm_report(self.args.output_dir, self.model, self.history(), self.held_out, self.codec)
+            write_soundstorm_report(self.args.output_dir, self.model, self.history(), self.held_out, self.codec, media)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from ...processing.audio.waveforms import limit_loudness
 from ...processing.files.atomic_write import atomic_write
 from ...report.page import MetricRow, write_report
 from ..run_page import add_sounds, curves_of_log
+from ..trackers import TrackedMedia
 from .speech_codec_losses import distillation_loss
 
 _CLIPS, _LONGEST_SECONDS = 4, 5.0
@@ -46,6 +47,7 @@ def write_speech_codec_report(
     clips: list[tuple[str, np.ndarray]],
     log: list[dict[str, float]],
     quantized: bool = True,
+    media: TrackedMedia | None = None,
 ) -> Path:
     """Writes `folder/report.html` and returns its path.
 
@@ -56,6 +58,7 @@ def write_speech_codec_report(
             them from all over the list can be heard, up to 5 s of each.
         log: Trainer's log; the table shows its last evaluation.
         quantized: False while the codebooks are still empty; the clips are then the latents' own.
+        media: trackers that get these clips too.
     """
     evaluation = next((row for row in reversed(log) if "eval_clips" in row), {})
     lead = f"Speech codec after {max((row.get('step', 0) for row in log), default=0)} steps."
@@ -75,6 +78,8 @@ def write_speech_codec_report(
             heard = [_versions(model, text, samples, quantized) for text, samples in chosen]
             note = f"{len(heard)} of {len(clips)} clips that training never saw, up to {_LONGEST_SECONDS:g} s of each."
             add_sounds(temporary, "Held-out clips", note, heard, model.config.sampling_rate)
+            if media:
+                media.sounds(heard, model.config.sampling_rate)
     return path
 
 

@@ -16,6 +16,7 @@ from ...modeling.speech_codec.modeling_speech_codec import (
     SpeechCodecCodebook,
     SpeechCodecWeightNorm,
 )
+from ..trackers import TrackedMedia
 from ..trainer import AveragedWeights, ResumableTrainer
 from .speech_codec_adversary import Adversary
 from .speech_codec_arguments import SpeechCodecArguments
@@ -142,11 +143,11 @@ class SpeechCodecTrainer(ResumableTrainer):
             metrics = evaluate_speech_codec(self.model, self.clips, self.mel_loss, self.teacher, quantized)
         return self.report_evaluation(metrics, metric_key_prefix)
 
-    def write_page(self) -> None:
-        """The page as far as the run has come."""
+    def write_page(self, media: TrackedMedia | None = None) -> None:
+        """The page as far as the run has come; what can be heard there goes to `media` too."""
         with self.kept_weights():
             quantized = codebooks_filled(self.model)
-            write_speech_codec_report(self.args.output_dir, self.model, self.clips, self.history(), quantized)
+            write_speech_codec_report(self.args.output_dir, self.model, self.clips, self.history(), quantized, media)
 
 
 class LevelChoice:
@@ -195,7 +196,7 @@ class AtSaves(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         """The page as far as the run has come."""
         if state.is_world_process_zero:
-            self.trainer.write_page()
+            self.trainer.write_page(TrackedMedia(self.trainer))
 
 
 class TimeLimit(TrainerCallback):
