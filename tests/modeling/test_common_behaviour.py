@@ -214,14 +214,14 @@ def test_gradient_checkpointing_changes_no_gradient(model_class, use_reentrant):
     loss_of(model).backward()
     expected = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
-    model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+    model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
     model.enable_input_require_grads()  # as PEFT does, for reentrant checkpointing over frozen embeddings
-    assert model.is_activation_checkpointing
+    assert model.is_gradient_checkpointing
     loss_of(model).backward()
     for name, weight in model.named_parameters():
         torch.testing.assert_close(weight.grad, expected[name], atol=1e-6, rtol=1e-5, msg=name)
-    model.activation_checkpointing_disable()
-    assert not model.is_activation_checkpointing
+    model.gradient_checkpointing_disable()
+    assert not model.is_gradient_checkpointing
 
 
 @pytest.mark.parametrize("model_class", [c for c in CONFIGS if c not in CODECS], ids=lambda c: c.__name__)

@@ -298,7 +298,7 @@ def test_hidden_cells_of_training():
 def test_training_step_reaches_every_weight(tiny, checkpointing):
     model = SolamiSoundStormModel(SolamiSoundStormConfig(**TINY | {"dropout": 0.1})).train()
     if checkpointing:
-        model.activation_checkpointing_enable()
+        model.gradient_checkpointing_enable()
     codes, mask = torch.randint(10, (16, 4, 9), generator=seeded(0)), torch.ones(16, 9, dtype=torch.bool)
     mask[0, 5:] = False
     inputs, labels = hide_codes(codes, mask, MASK, seeded(1))

@@ -11,20 +11,18 @@ from safetensors import SafetensorError
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from research.packaged_speech.voice_exchange import VoiceExchangeTrainer
+from solami_hf.training.checkpoints import (
+    CheckpointInWork,
+    checkpoint_or_nothing,
+    last_checkpoint,
+    written_or_nothing,
+)
 from solami_hf.training.language_model.loss_by_modality import SplitLossTrainer
 from solami_hf.training.motion_vq.train_motion_vq import MotionVQTrainer
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormTrainer
 from solami_hf.training.speech.speech_codec_trainer import SpeechCodecTrainer
 from solami_hf.training.speech.speech_decoder import SpeechDecoderTrainer
-from solami_hf.training.trainer import (
-    CheckpointInWork,
-    ResumableTrainer,
-    SafeTrainer,
-    checkpoint_or_nothing,
-    last_checkpoint,
-    save_run,
-    written_or_nothing,
-)
+from solami_hf.training.trainer import ResumableTrainer, SafeTrainer, save_run
 
 
 def checkpoint(folder, step, *names):

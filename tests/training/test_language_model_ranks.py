@@ -1,4 +1,4 @@
-"""Pretraining, then SFT, full and LoRA: two ranks under DeepSpeed's ZeRO-3 against one at equal global batch."""
+"""Two ranks against one at equal global batch: pretraining, SFT and LoRA under DeepSpeed's ZeRO-3, SFT under FSDP2."""
 
 import json
 import os
@@ -18,8 +18,8 @@ STEPS, GLOBAL_BATCH = 6, 4
 SPLIT = ("loss", "accuracy", "loss_text", "loss_speech", "loss_body", "loss_hand", "loss_end")
 
 
-def train(folder, stage, recipe, model, output, ranks, **flags):
-    """Runs a recipe on `ranks` ranks, two of them under ZeRO-3, in float32; returns the rows of its history."""
+def train(folder, stage, recipe, model, output, ranks, fsdp=False, **flags):
+    """Runs a recipe in float32 on one rank, or two under ZeRO-3 or FSDP2; returns the rows of its history."""
     flags = {
         "config": RECIPES / f"{recipe}.yaml", "model": folder / model, "data": folder / "data",
         "output_dir": folder / output, "max_steps": STEPS, "max_length": 256, "bf16": False, "use_cpu": True,
@@ -28,8 +28,11 @@ def train(folder, stage, recipe, model, output, ranks, **flags):
         "eval_strategy": "steps", "eval_steps": STEPS, "per_device_eval_batch_size": 2, "disable_tqdm": True,
     } | flags  # fmt: skip
     command = ["-m", f"solami_hf.training.{stage}"]
-    if ranks > 1:
+    if ranks > 1 and fsdp:
+        command = [str(Path(__file__).with_name("fsdp_on_cpu.py")), stage]
+    elif ranks > 1:
         flags["deepspeed"] = RECIPES / "zero3.json"
+    if ranks > 1:
         command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", *command]
     command = [sys.executable, *command]
     command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
@@ -62,6 +65,8 @@ def assert_complete(folder, one):
     for codec in ("motion_codec", "speech_codec"):
         ours, theirs = (load_file(path / codec / "model.safetensors") for path in (folder, one))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    ours, theirs = (json.loads((path / "config.json").read_text()) for path in (folder, one))
+    assert ours == theirs
     ours, theirs = (load_file(path / "model.safetensors") for path in (folder, one))
     assert ours.keys() == theirs.keys()
     # Adam makes much of the sign of a gradient that is nearly zero
@@ -89,4 +94,21 @@ def test_zero3_on_two_ranks_trains_what_one_does(training_folder):
     found = train(training_folder, "sft", "sft_tiny", "pretrained2", "onward", 2, save_total_limit=2)
     assert [row["loss"] for row in found if "loss" in row] == pytest.approx(
         [row["loss"] for row in wanted if "loss" in row], abs=1e-6
+    )
+
+
+@pytest.mark.slow
+def test_fsdp2_on_two_ranks_trains_what_one_does(training_folder):
+    one = train(training_folder, "sft", "sft_tiny", "model", "one", 1)
+    two = train(training_folder, "sft", "sft_tiny", "model", "two", 2, fsdp=True, save_total_limit=2)
+    assert_same(one, two)
+    assert_complete(training_folder / "two", training_folder / "one")
+    # Each checkpoint is a whole model; from the one in the middle the run goes on to the same end
+    middle = AutoModelForCausalLM.from_pretrained(training_folder / "two" / f"checkpoint-{STEPS // 2}")
+    assert all(weight.numel() for weight in middle.parameters())
+    (training_folder / "two" / "history.json").unlink()
+    (training_folder / "two" / f"checkpoint-{STEPS}" / "trainer_state.json").unlink()
+    again = train(training_folder, "sft", "sft_tiny", "model", "two", 2, fsdp=True, save_total_limit=2)
+    assert [row["loss"] for row in again if "loss" in row] == pytest.approx(
+        [row["loss"] for row in two if "loss" in row], abs=1e-6
     )

@@ -127,7 +127,7 @@ def test_operations_are_those_that_torch_counts(checkpointing):
     config = small_llama(attn_implementation="eager")
     model = AutoModelForCausalLM.from_config(config).train()
     if checkpointing:
-        model.activation_checkpointing_enable()
+        model.gradient_checkpointing_enable()
     ids = torch.randint(96, (2, 48))
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
@@ -141,7 +141,7 @@ def test_operations_are_those_that_torch_counts(checkpointing):
 def test_activations_are_those_that_torch_keeps(config, checkpointing):
     model = AutoModelForCausalLM.from_config(config).train()
     if checkpointing:
-        model.activation_checkpointing_enable()
+        model.gradient_checkpointing_enable()
     ids, own, kept = torch.randint(96, (2, 64)), {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
 
     def keep(tensor):

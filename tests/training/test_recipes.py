@@ -73,13 +73,22 @@ def test_deepspeed_understands_its_files(name, stage, offload):
     assert config["fp16"]["enabled"] == config["bf16"]["enabled"] == "auto"
 
 
-@pytest.mark.parametrize(("name", "nodes", "devices"), [("one_node", 1, 8), ("several_nodes", 4, 32)])
-def test_accelerate_understands_its_files(name, nodes, devices):
+@pytest.mark.parametrize(
+    ("name", "nodes", "devices", "kind"),
+    [("one_node", 1, 8, "MULTI_GPU"), ("several_nodes", 4, 32, "MULTI_GPU"), ("fsdp2", 1, 8, "FSDP")],
+)
+def test_accelerate_understands_its_files(name, nodes, devices, kind):
+    from accelerate import FullyShardedDataParallelPlugin
     from accelerate.commands.config.config_args import load_config_from_file
 
     config = load_config_from_file(str(RECIPES / f"accelerate_{name}.yaml"))
     assert (config.num_machines, config.num_processes) == (nodes, devices)
-    assert config.distributed_type == "MULTI_GPU"
+    assert config.distributed_type == kind
+    if kind == "FSDP":
+        names = {"fsdp_version": "fsdp_version", "fsdp_offload_params": "cpu_offload"}
+        settings = {names.get(name, name.removeprefix("fsdp_")): value for name, value in config.fsdp_config.items()}
+        plugin = FullyShardedDataParallelPlugin(**settings)
+        assert plugin.fsdp_version == 2 and plugin.state_dict_type.name == "FULL_STATE_DICT"
 
 
 def test_slurm_script():

@@ -18,7 +18,7 @@ from solami_hf.processing.datasets.token_dataset import load_tokens
 
 FLAGS = """
 --assistant_only_loss true --max_steps 2 --per_device_train_batch_size 3 --learning_rate 1e-2
---use_cpu true --bf16 false --activation_checkpointing false --logging_steps 1 --save_steps 2 --report_to none
+--use_cpu true --bf16 false --gradient_checkpointing false --logging_steps 1 --save_steps 2 --report_to none
 """
 
 

@@ -12,7 +12,8 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from ...processing.datasets.rendered_data import RENDERED
 from ...processing.files.folder_or_hub import model_source
-from ..trainer import LogBeforeCheckpoint, avoid_slow_bf16, finished_state, last_checkpoint, log_of_run
+from ..checkpoints import last_checkpoint
+from ..trainer import LogBeforeCheckpoint, avoid_slow_bf16, finished_state, log_of_run
 from .adapters import add_adapters, check_adapter_arguments, loading_options
 from .chunked_loss import add_chunked_loss
 from .complete_folder import complete_history, save_complete, write_settings
@@ -96,6 +97,15 @@ class LanguageModelTrainingArguments(TrainingArguments):
 
     max_length: int = field(default=1024, metadata={"help": "Longest sample, and the length of a packed block."})
     packing: bool = field(default=True, metadata={"help": "Fill blocks of max_length with several samples."})
+    # transformers has this name from 5.23 on; before, it was gradient_checkpointing alone
+    activation_checkpointing: bool | None = field(
+        default=None, metadata={"help": "Compute activations again in the backward pass: less memory, a third slower."}
+    )
+
+    def __post_init__(self):
+        if self.activation_checkpointing is not None and not hasattr(TrainingArguments, "activation_checkpointing"):
+            self.gradient_checkpointing = self.activation_checkpointing
+        super().__post_init__()
 
 
 def load_model_and_processor(args: LanguageModelArguments, training_args: TrainingArguments):
@@ -207,6 +217,11 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
         layout=processor,
         embedding_learning_rate=args.embedding_learning_rate,
     )
+    if trainer.get_cp_size() * trainer.get_sp_size() > 1:
+        raise ValueError(
+            "context and sequence parallelism cut rows into pieces, and the losses of each modality need whole rows; "
+            "set cp_size and sp_size to 1, and make room with ZeRO-3, FSDP2 or activation_checkpointing"
+        )
     if isinstance(rows, PackedMixture):
         trainer.add_callback(KeepFirstRows(rows))
     return trainer

@@ -9,6 +9,7 @@ from ...processing.motion.features import features_to_joints
 from ...report.page import LARGEST_COORDINATE, Conversation, Performer, Scene, write_report
 from ..held_out import evaluating, last_evaluation, last_step, spread
 from ..run_page import curves_of_log, figures_of
+from ..trackers import TrackedMedia
 from .motion_vq_data import MotionClip
 from .motion_vq_evaluation import joint_errors, reconstruct
 
@@ -36,13 +37,18 @@ _FIGURES = {
 
 
 def write_motion_vq_report(
-    folder: str | Path, model: SolamiMotionVQModel, clips: list[MotionClip], log: list[dict[str, float]]
+    folder: str | Path,
+    model: SolamiMotionVQModel,
+    clips: list[MotionClip],
+    log: list[dict[str, float]],
+    media: TrackedMedia | None = None,
 ) -> Path:
     """Writes `folder/report.html` and returns its path.
 
     Args:
         folder, model, log: of the run; the table shows the last evaluation.
         clips: held-out clips, of which six are shown. Without any, the page has neither figures nor scenes.
+        media: trackers that get the scenes too.
     """
     evaluation = last_evaluation(log, "eval_clips")
     lead = f"Motion tokenizers after {last_step(log)} steps."
@@ -54,11 +60,15 @@ def write_motion_vq_report(
             f"{evaluation['eval_body_mpjpe']:.0f} mm and the fingers to within {evaluation['eval_hand_mpjpe']:.0f} mm "
             "on average."
         )
+    conversations = _scenes(model, clips)
+    if media:
+        shown = [scene for conversation in conversations for scene in conversation.scenes]
+        media.motions([(s.title, [s.user.joints, s.character.joints]) for s in shown], model.config.fps)
     return write_report(
         Path(folder) / "report.html",
         title="Motion tokenizers: what they keep of a movement",
         lead=lead,
-        conversations=_scenes(model, clips),
+        conversations=conversations,
         curves=curves_of_log(log, _CURVES, held_out=""),
         metrics=figures_of(evaluation, _FIGURES, f"{evaluation.get('eval_clips', 0)} held-out clips, reconstructed"),
     )

@@ -24,6 +24,7 @@ from ...modeling.motion_vq.quantizers import EmaQuantizer
 from ...processing.datasets.manifests import read_manifest
 from ...processing.files.output_folder import writing_to
 from ..held_out import evaluation_split
+from ..trackers import TrackedMedia
 from ..trainer import ResumableTrainer, avoid_slow_bf16
 from .motion_vq_data import MotionClip, WindowDataset, feature_statistics, padded_batches, read_clips, read_transforms
 from .motion_vq_evaluation import evaluate_motion_vq
@@ -131,9 +132,9 @@ class MotionVQTrainer(ResumableTrainer):
         """Reconstruction of the held-out clips, see `evaluate_motion_vq`."""
         return evaluate_motion_vq(self.model, self.held_out, self.args.per_device_eval_batch_size)
 
-    def write_page(self) -> None:
+    def write_page(self, media: TrackedMedia | None = None) -> None:
         """See `write_motion_vq_report`."""
-        write_motion_vq_report(self.args.output_dir, self.model, self.held_out, self.history())
+        write_motion_vq_report(self.args.output_dir, self.model, self.held_out, self.history(), media)
 
 
 def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:

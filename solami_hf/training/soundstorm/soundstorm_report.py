@@ -11,6 +11,7 @@ from ...processing.audio.waveforms import limit_loudness
 from ...report.page import MetricRow, write_report
 from ..held_out import evaluating, last_evaluation, last_step, spread
 from ..run_page import add_sounds, curves_of_log
+from ..trackers import TrackedMedia
 from .soundstorm_data import SpeechCodes
 
 _CLIPS, _PROMPT_SECONDS, _LONGEST_SECONDS = 4, 3.0, 6.0
@@ -22,12 +23,14 @@ def write_soundstorm_report(
     log: list[dict[str, float]],
     held_out: SpeechCodes | None = None,
     codec=None,
+    media: TrackedMedia | None = None,
 ) -> Path:
     """Writes `folder/report.html` and returns its path.
 
     Args:
         folder, model, log: of the run; the table shows the last evaluation.
         held_out: clips of which four can be heard, if there is a `codec` to decode them.
+        media: trackers that get these clips too.
     """
     evaluation = last_evaluation(log, "eval_windows")
     lead = f"Acoustic model after {last_step(log)} steps."
@@ -60,6 +63,8 @@ def write_soundstorm_report(
             "The original's codes are decoded as they are; of the last one the model had level 0 and the prompt."
         )
         add_sounds(page, "Held-out clips", note, clips, codec.config.sampling_rate)
+        if media:
+            media.sounds(clips, codec.config.sampling_rate)
     return page
 
 

@@ -26,6 +26,7 @@ from ...processing.files.folder_or_hub import with_sources
 from ...processing.files.output_folder import writing_to
 from ..held_out import evaluating
 from ..speech_recordings import splits_of
+from ..trackers import TrackedMedia
 from ..trainer import ResumableTrainer, avoid_slow_bf16
 from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from .soundstorm_report import write_soundstorm_report
@@ -137,9 +138,9 @@ class SoundStormTrainer(ResumableTrainer):
         with self.compute_loss_context_manager():
             return evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
 
-    def write_page(self) -> None:
+    def write_page(self, media: TrackedMedia | None = None) -> None:
         """See `write_soundstorm_report`."""
-        write_soundstorm_report(self.args.output_dir, self.model, self.history(), self.held_out, self.codec)
+        write_soundstorm_report(self.args.output_dir, self.model, self.history(), self.held_out, self.codec, media)
 
 
 def evaluate_soundstorm(model: SolamiSoundStormModel, windows: torch.Tensor, batch_size: int) -> dict[str, float]:

@@ -27,9 +27,10 @@ from ...command_line import parse_arguments, run_command
 from ...processing.batching import pad_right
 from ...processing.files.atomic_write import atomic_model
 from ...processing.files.output_folder import writing_to
+from ..checkpoints import last_checkpoint, written_or_nothing
 from ..held_out import evaluating
 from ..speech_recordings import Recordings, speech_data
-from ..trainer import SafeTrainer, avoid_slow_bf16, last_checkpoint, written_or_nothing
+from ..trainer import SafeTrainer, avoid_slow_bf16
 
 logger = logging.getLogger(__name__)
 PROGRAM = "python -m solami_hf.training.speech.semantic_teacher"

@@ -15,6 +15,7 @@ from ...report.page import write_report
 from ..held_out import evaluating, last_evaluation, last_step, spread
 from ..run_page import add_sounds, curves_of_log, figures_of
 from ..speech_recordings import Recordings
+from ..trackers import TrackedMedia
 from .speech_codec_losses import SemanticTeacher, distillation_loss
 
 _CLIPS, _LONGEST_SECONDS = 4, 5.0
@@ -47,6 +48,7 @@ def write_speech_codec_report(
     clips: list[tuple[str, np.ndarray]],
     log: list[dict[str, float]],
     quantized: bool = True,
+    media: TrackedMedia | None = None,
 ) -> Path:
     """Writes `folder/report.html` and returns its path.
 
@@ -55,6 +57,7 @@ def write_speech_codec_report(
         clips: held-out clips, each what is said in it (may be empty) and its samples (samples,) in [-1, 1]. Four of
             them from all over the list can be heard, up to 5 s of each.
         quantized: False while the codebooks are still empty; the clips are then the latents' own.
+        media: trackers that get these clips too.
     """
     evaluation = last_evaluation(log, "eval_clips")
     lead = f"Speech codec after {last_step(log)} steps."
@@ -77,6 +80,8 @@ def write_speech_codec_report(
                 heard.append((text or "(no transcript)", versions))
             note = f"{len(heard)} of {len(clips)} clips that training never saw, up to {_LONGEST_SECONDS:g} s of each."
             add_sounds(temporary, "Held-out clips", note, heard, model.config.sampling_rate)
+            if media:
+                media.sounds(heard, model.config.sampling_rate)
     return path
 
 

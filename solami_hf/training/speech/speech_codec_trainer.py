@@ -16,6 +16,7 @@ from ...modeling.speech_codec.modeling_speech_codec import (
     SpeechCodecCodebook,
     SpeechCodecWeightNorm,
 )
+from ..trackers import TrackedMedia
 from ..trainer import AveragedWeights, ResumableTrainer
 from .speech_codec_adversary import Adversary
 from .speech_codec_arguments import SpeechCodecArguments
@@ -128,10 +129,10 @@ class SpeechCodecTrainer(ResumableTrainer):
         quantized = codebooks_filled(self.model)
         return evaluate_speech_codec(self.model, self.clips, self.mel_loss, self.teacher, quantized)
 
-    def write_page(self) -> None:
+    def write_page(self, media: TrackedMedia | None = None) -> None:
         """See `write_speech_codec_report`."""
         quantized = codebooks_filled(self.model)
-        write_speech_codec_report(self.args.output_dir, self.model, self.clips, self.history(), quantized)
+        write_speech_codec_report(self.args.output_dir, self.model, self.clips, self.history(), quantized, media)
 
 
 class LevelChoice:
