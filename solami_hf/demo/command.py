@@ -158,7 +158,7 @@ class Demo:
         """`report.html` and `report.json`."""
         from .presentation import write_demo_report
 
-        write_demo_report(self.out, self.checkpoint, self.corpus, read_json(self.out / "stages.json"))
+        write_demo_report(self.out, self.checkpoint, read_json(self.out / "stages.json"))
 
 
 def main(argv: list[str] | None = None) -> int:

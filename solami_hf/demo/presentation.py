@@ -36,13 +36,10 @@ def chosen_conversations(rows: list[dict]) -> list[dict]:
     return chosen + watching[:2]
 
 
-def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, output: Path) -> list[dict]:
-    """Runs the chosen conversations from raw wav and npz files and writes `output/chat.json`.
+def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, output: Path) -> None:
+    """Runs the chosen conversations from raw wav and npz files and writes `output/chat.json`, an entry a round.
 
     The character's action is named by the nearest clip of `motion_corpus`, not taken from the script.
-
-    Returns:
-        one entry per round, as in `report.json`'s `chat`.
     """
     pipeline = SolamiPipeline.from_pretrained(checkpoint, max_new_tokens=192)
     recognizer, entries = ActionRecognizer.from_corpus(motion_corpus), []
@@ -51,13 +48,13 @@ def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, outp
         content = [[{"type": t, t: str(corpus / turn[t])} for t in ("motion", "audio")] for turn in turns[1::2]]
         users = [{"role": "user", "content": blocks} for blocks in content]
         rounds = chat(pipeline, users, output / row["id"], turns[0]["text"])
-        for i, (user, answer, reply) in enumerate(zip(turns[1::2], turns[2::2], rounds, strict=True)):
+        for number, (user, answer, reply) in enumerate(zip(turns[1::2], turns[2::2], rounds, strict=True), 1):
             entries.append(
                 {
                     "conversation": row["id"],
                     "character": row["character"],
                     "topic": row["topic"],
-                    "round": i + 1,
+                    "round": number,
                     "user_text": user["text"],
                     "user_action": user["action"],
                     "user_audio": str(corpus / user["audio"]),
@@ -72,10 +69,9 @@ def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, outp
                 }
             )
     write_json(output / "chat.json", entries)
-    return entries
 
 
-def write_demo_report(out: Path, checkpoint: Path, corpus: Path, state: dict) -> None:
+def write_demo_report(out: Path, checkpoint: Path, state: dict) -> None:
     """`report.html` and `report.json` of a run."""
     chat_entries, metrics = read_json(out / "chat" / "chat.json"), read_json(out / "metrics.json")
     figures, intervals = metrics["figures"], metrics["intervals"]
@@ -117,7 +113,7 @@ def _card(checkpoint: Path, figures: dict, state: dict) -> str:
         description="A small model made by `solami demo` to show the whole road; it knows its scripted dialogues.",
         facts={k: config[k] for k in ("answer_format", "hidden_size", "num_hidden_layers", "vocab_size")} | sizes,
         training={f"{name}, seconds": stage["seconds"] for name, stage in state["stages"].items()},
-        results={FIGURES[name]["name"]: value for name, value in figures.items() if value == value},
+        results={FIGURES[name]["name"]: value for name, value in figures.items()},
         evaluated_on="the held-out split of `solami demo`",
         limits=[
             "One synthetic voice, scripted dialogues and authored gestures; unseen phrasings mostly fail (see above).",
@@ -165,10 +161,7 @@ def _curve(title: str, log: list[dict], keys: tuple[str, ...]) -> Curve:
 def _row(name: str, value: float, bounds: list[float] | None = None) -> MetricRow:
     """A figure and its 95 % interval, where there is one, as the page shows them."""
     figure = FIGURES[name]
-    wanted = next(
-        (f"{k.replace('_', ' ')} {figure[k]}{figure['unit']}" for k in ("at_least", "at_most") if k in figure), None
-    )
-    shown = "no items" if value != value else f"{value:.1f}{figure['unit']}"
-    if bounds:
-        shown += f" ({bounds[0]:.1f} to {bounds[1]:.1f})"
+    wanted = [f"{k.replace('_', ' ')} {figure[k]}{figure['unit']}" for k in ("at_least", "at_most") if k in figure]
+    shown = f"{value:.1f}{figure['unit']}" + (f" ({bounds[0]:.1f} to {bounds[1]:.1f})" if bounds else "")
+    wanted = wanted[0] if wanted else None
     return MetricRow(figure["name"], shown, wanted, target_met(name, value), figure["meaning"], figure["group"])

@@ -196,11 +196,6 @@ class Stage:
         if not (math.isfinite(self.seconds) and self.seconds >= 0):
             raise ValueError(f"`seconds` of stage {self.name!r} is {self.seconds}; expected a number of at least 0.")
 
-    @property
-    def shown(self) -> str:
-        """The time in words, as "4 min 05 s"."""
-        return duration_in_words(self.seconds)
-
 
 def write_report(
     path: str | os.PathLike,
@@ -242,7 +237,7 @@ def write_report(
         groups=groups,
         stages=stages,
         longest=max((stage.seconds for stage in stages), default=0.0) or 1.0,
-        total=duration_in_words(sum(stage.seconds for stage in stages)),
+        duration=duration_in_words,
         next_steps=next_steps,
     )
     with atomic_write(path) as temporary:

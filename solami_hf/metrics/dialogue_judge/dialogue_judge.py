@@ -69,23 +69,19 @@ class DialogueJudge(DirectMetric):
         asked = _questions(predictions, references, contexts, with_reference)
         opened = open_judge(settings) if judge is None else judge
         verdicts = judge_answers(opened, list(asked.values()), repeats, settings.attempts, settings.concurrency, seed)
-        marked = [verdict for verdict in verdicts if verdict.marks]
-        if not marked:
+        judged = sum(bool(verdict.marks) for verdict in verdicts)
+        if not judged:
             raise ValueError(f"the judge gave no usable mark at all; the first reason: {verdicts[0].failures[0]}")
-        by_index = dict(zip(asked, verdicts, strict=True))
-        result = {}
+        given = {i: verdict.marks for i, verdict in zip(asked, verdicts, strict=True)}
+        of_all = [given.get(i, []) for i in range(len(predictions))]
+        marks = {name: [[mark[name] for mark in row] for row in of_all] for name in SCORES}
+        result = {name: float(np.mean([np.mean(row) for row in marks[name] if row])) for name in SCORES}
         for name in SCORES:
-            result[name] = float(np.mean([np.mean([mark[name] for mark in v.marks]) for v in marked]))
-        for name in SCORES:
-            marks = [[mark[name] for mark in v.marks] for v in marked]
-            result[f"{name}_marks"] = [
-                [mark[name] for mark in by_index[i].marks] if i in by_index else [] for i in range(len(predictions))
-            ]
-            result[f"{name}_agreement"] = agreement(marks)
+            result |= {f"{name}_marks": marks[name], f"{name}_agreement": agreement(marks[name])}
         failures = [reason for verdict in verdicts for reason in verdict.failures]
         return {
             **result,
-            "judged": len(marked) / len(verdicts),
+            "judged": judged / len(verdicts),
             "failed_marks": len(failures),
             "failures": sorted(set(failures))[:10],
             "repeats": repeats,
