@@ -36,7 +36,6 @@ from solami_hf.processing.datasets.tasks import chat_messages
 from solami_hf.processing.datasets.token_dataset import SCHEMAS
 from solami_hf.processing.rendering import IGNORE, TokenRenderer
 from solami_hf.training.language_model.mixture import Mixture
-from solami_hf.training.language_model.shuffled_rows import ParquetRows
 
 ROUNDS, MOTION_CODES, SPEECH_CODES = 5, (18, 33), (100, 200)  # a turn of 2.4 to 4.4 s, spoken for 2 to 4 s
 BATCH = 256
@@ -217,12 +216,13 @@ def measure(way: str, folder: str, copies: int) -> dict[str, float]:
         for row in kept[:10]:
             their_sample(row, slow, False)
     elif way == "ours_drawn":
-        rendered = [Path(folder) / "rendered" / "sft" / "train-00000-of-00001.parquet"] * copies
+        rendered = [str(Path(folder) / "rendered" / "sft" / "train-00000-of-00001.parquet")] * copies
         half = len(rendered) // 2 or 1
-        mixture = Mixture(
-            {"a": ParquetRows(rendered[:half])}, {"b": ParquetRows(rendered[half:] or rendered)}, DRAWN, 0
+        a, b = (
+            load_dataset("parquet", data_files=part, split="train", cache_dir=folder).with_format("numpy")
+            for part in (rendered[:half], rendered[half:] or rendered)
         )
-        rows = sum(1 for _ in mixture.stream())
+        rows = sum(1 for _ in Mixture({"a": a}, {"b": b}, DRAWN, 0).stream())
     else:
         stream = load_dataset("parquet", data_files=files, split="train", streaming=True).with_format("arrow")
         tables = render_chats(stream.iter(BATCH), renderer, counts)

@@ -5,13 +5,13 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer
 from solami_hf.training.language_model.mixture import CHUNK, Mixture, PairRenderer
-from solami_hf.training.language_model.shuffled_rows import ParquetRows
 
 QUICK = settings(derandomize=True, database=None, deadline=None, max_examples=30)
 MOTION = {name: [f"{name}-{i}" for i in range(n)] for name, n in (("m2t", 30), ("t2m", 7))}
@@ -160,7 +160,7 @@ def test_streamed_parquet(tmp_path):
         pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=8)
 
     def draw():
-        a, b = (ParquetRows([tmp_path / f"{name}.parquet"], window=2) for name in "ab")
+        a, b = (Dataset.from_parquet(str(tmp_path / f"{name}.parquet"), cache_dir=tmp_path) for name in "ab")
         return Mixture({"a": a}, {"b": b}, 400, 3)
 
     whole = [row["id"] for row in draw()]

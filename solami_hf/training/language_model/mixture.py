@@ -19,23 +19,19 @@ CHUNK = 1024  # samples whose sources are drawn together
 
 
 def motion_share(progress, final: float = 0.4, warmup: float = 0.5):
-    """Share of motion samples at `progress` in 0..1: linear from 0 to `final` over the first `warmup` of the run.
-
-    Of an array of progresses an array.
-    """
+    """Share of motion samples at `progress` in 0..1 (a number or an array): linear from 0 to `final` over the first
+    `warmup` of the run."""
     return final * np.minimum(1.0, np.asarray(progress) / warmup if warmup > 0 else np.ones_like(progress, float))
 
 
-def _chances(tasks: tuple[str, ...], weights: dict[str, float]) -> np.ndarray:
-    chances = np.array([weights.get(task, 1.0) for task in tasks], dtype=float)
+def _limits(names: list[str], weights: dict[str, float]) -> np.ndarray | None:
+    """Ends of the sources' shares on a scale from 0 to exactly 1, None without sources."""
+    if not names:
+        return None
+    chances = np.array([weights.get(name, 1.0) for name in names], dtype=float)
     if (chances < 0).any() or chances.sum() == 0:
-        raise ValueError(f"task weights must be at least 0 and not all 0, got {weights} for {', '.join(tasks)}")
-    return chances / chances.sum()
-
-
-def _limits(names: tuple[str, ...], weights: dict[str, float]) -> np.ndarray:
-    """Ends of the sources' shares on a scale from 0 to exactly 1."""
-    ends = np.cumsum(_chances(names, weights))
+        raise ValueError(f"task weights must be at least 0 and not all 0, got {weights} for {', '.join(names)}")
+    ends = np.cumsum(chances / chances.sum())
     return ends / ends[-1]
 
 
@@ -64,7 +60,7 @@ class Mixture(torch.utils.data.Dataset):
     is drawn again.
 
     Args:
-        motion, speech: name -> rows of a data set; a sequence, or `ParquetRows` for what is read from disk.
+        motion, speech: name -> rows of a data set, such as a `datasets.Dataset`.
         num_samples: samples of the whole run, all ranks together; progress for the warm-up is counted in them.
         seed: what everything is drawn from.
         final: motion share after the warm-up; it is 1 or 0 when only one modality has data.
@@ -95,12 +91,9 @@ class Mixture(torch.utils.data.Dataset):
         self._check(motion, speech, num_samples, weights or {})
         self.num_samples, self.seed, self.final, self.warmup = num_samples, seed, final, warmup
         self.names, self.num_motion, self._progress = list(self.sources), len(motion), progress
-        parts = [tuple(self.names[: self.num_motion]), tuple(self.names[self.num_motion :])]
-        self._limits = [_limits(part, weights or {}) if part else None for part in parts]
-        self._orders = []
-        for number, source in enumerate(self.sources.values()):
-            sizes = getattr(source, "group_sizes", [len(source)])
-            self._orders.append(RowOrder(sizes, [seed, 1, number], getattr(source, "window", 1)))
+        parts = self.names[: self.num_motion], self.names[self.num_motion :]
+        self._limits = [_limits(part, weights or {}) for part in parts]
+        self._orders = [RowOrder(len(rows), [seed, 1, number]) for number, rows in enumerate(self.sources.values())]
         self._starts = [np.zeros(len(self.names), dtype=np.int64)]  # draws of each source before each chunk
         self._chunk: tuple[int, np.ndarray | None] = (-1, None)
 
@@ -167,10 +160,9 @@ class Mixture(torch.utils.data.Dataset):
 
     def identity(self) -> dict:
         """Fingerprint of the draw; equal for equal draws."""
-        settings = {"seed": self.seed, "num_samples": self.num_samples, "final": self.final, "warmup": self.warmup}
+        settings = {name: getattr(self, name) for name in ("seed", "num_samples", "final", "warmup")}
         limits = [None if part is None else [round(float(x), 9) for x in part] for part in self._limits]
-        rows = {name: len(source) for name, source in self.sources.items()}
-        return {**settings, "rows": rows, "limits": limits}
+        return {**settings, "rows": {name: len(rows) for name, rows in self.sources.items()}, "limits": limits}
 
 
 class MixtureStream(IterableDataset):
@@ -188,32 +180,22 @@ class MixtureStream(IterableDataset):
     def __init__(self, mixture: Mixture, rank: int = 0, world_size: int = 1):
         _check_rank(rank, world_size)
         self.mixture, self.rank, self.world_size = mixture, rank, world_size
-        # The samples up to `start` are done by whoever ran before; of the others, each reader has done `taken`.
-        self.start, self.taken, self.stride = 0, 0, world_size
+        self.done = 0  # samples that all readers together have done, each as many as the others
 
     def __iter__(self) -> Iterator[dict]:
         """Yields from the present state on; a stream that has ended begins anew."""
         worker = get_worker_info()
-        reader, readers = (
-            (self.rank, self.world_size)
-            if worker is None
-            else (
-                self.rank + self.world_size * worker.id,
-                self.world_size * worker.num_workers,
-            )
-        )
-        if readers != self.stride:  # another number of readers continues where all of the former ones stood
-            self.start, self.taken, self.stride = self.start + self.taken * self.stride, 0, readers
-        while (number := self.start + reader + self.taken * readers) < len(self.mixture):
+        reader = self.rank + self.world_size * (worker.id if worker else 0)
+        readers = self.world_size * (worker.num_workers if worker else 1)
+        while (number := self.done + reader) < len(self.mixture):
             sample = self.mixture[number]
-            self.taken += 1  # before the yield: what was handed out is done
+            self.done += readers  # before the yield: what was handed out is done
             yield sample
-        self.start = self.taken = 0
+        self.done = 0
 
     def state_dict(self) -> dict:
         """State from which `load_state_dict` continues with the very next sample; plain numbers, for JSON."""
-        state = {"start": self.start, "taken": self.taken, "stride": self.stride}
-        return {**state, "mixture": self.mixture.identity()}
+        return {"done": self.done, "mixture": self.mixture.identity()}
 
     def load_state_dict(self, state: dict) -> None:
         """Continues a saved stream, with as many or with another number of ranks; nothing is read to get there.
@@ -223,14 +205,13 @@ class MixtureStream(IterableDataset):
         Raises:
             ValueError: the state is that of another draw: other data, seed, length or weights.
         """
-        ours = self.mixture.identity()
-        if state["mixture"] != ours:
-            changed = [name for name in ours if state["mixture"].get(name) != ours[name]]
+        ours, theirs = self.mixture.identity(), state["mixture"]
+        if changed := [name for name in ours if theirs.get(name) != ours[name]]:
             raise ValueError(
                 f"the saved state belongs to another draw ({', '.join(changed)} differ); continue with the same data "
                 "and settings, or start anew"
             )
-        self.start, self.taken, self.stride = state["start"], state["taken"], state["stride"]
+        self.done = state["done"]
 
 
 def _check_rank(rank: int, world_size: int) -> None:

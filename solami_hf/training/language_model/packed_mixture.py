@@ -6,8 +6,6 @@ the rows that come out are mixed; only these are in memory. How many rows a chun
 [`KeepFirstRows`] saves these numbers in each checkpoint, and without them earlier chunks are packed once more.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sys
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import TrainerCallback
 
 from ...processing.files.atomic_write import atomic_write
@@ -114,17 +113,13 @@ class PackedMixture(torch.utils.data.Dataset):
         path = Path(folder) / FILE
         if not path.is_file():
             return
-        state = json.loads(path.read_text(encoding="utf-8"))
-        ours = json.loads(json.dumps(self.identity()))
-        if state["mixture"] == ours:
+        state, ours = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(self.identity()))
+        changed = ", ".join(name for name in ours if state["mixture"].get(name) != ours[name])
+        if not changed:
             self.first_rows = state["first_rows"]
             return
-        changed = [name for name in ours if state["mixture"].get(name) != ours[name]]
-        logger.warning(
-            "%s was drawn otherwise (%s differ): the run goes on with other samples than it would have seen",
-            folder,
-            ", ".join(changed),
-        )
+        told = "%s was drawn otherwise (%s differ): the run goes on with other samples than it would have seen"
+        logger.warning(told, folder, changed)
 
 
 class KeepFirstRows(TrainerCallback):
@@ -144,14 +139,8 @@ class KeepFirstRows(TrainerCallback):
 
 
 def best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Packs of at most `size`, longest first, each put where the least space is left over.
-
-    Args:
-        lengths: none above `size`.
-
-    Returns:
-        the numbers of what lies in each pack. TRL's `pack_dataset` packs so, but whole data sets only.
-    """
+    """The numbers of what lies in each pack of at most `size` (no length is above it), longest first, each put where
+    the least space is left over. TRL's `pack_dataset` packs so, but whole data sets only."""
     packs: list[list[int]] = []
     spaces: list[tuple[int, int]] = []  # (space left, pack), in order
     for number in np.argsort(lengths, kind="stable")[::-1].tolist():
@@ -179,12 +168,8 @@ class PackedRowsCollator:
     """Stacks packed blocks as rows; positions begin anew with every document.
 
     From the positions transformers builds the mask of eager, sdpa and flex attention, where padding at the end of a
-    row is a document of its own. Flash attention takes no mask: it gets all documents end to end in one row, without
-    any padding, and where they end. (For the others that row would cost as many times as much as the blocks apart.)
-
-    Args:
-        pad_token_id: fills the end of rows.
-        padding_free: one row with the ends of documents, for flash attention.
+    row is a document of its own. Flash attention takes no mask: with `padding_free` it gets all documents end to end
+    in one row, and where they end. (For the others that row would cost as many times as much as the blocks apart.)
     """
 
     pad_token_id: int
@@ -195,29 +180,20 @@ class PackedRowsCollator:
         `labels` and, when they are packed, `seq_lengths`. The first token of a document is never predicted.
         `use_cache` is off, as with a cache transformers would not look for packed documents.
         """
-        lengths = [row.get("seq_lengths") or [len(row["input_ids"])] for row in rows]
+        lengths = [list(row.get("seq_lengths") or [len(row["input_ids"])]) for row in rows]
+        batch = {name: [torch.tensor(row[name]) for row in rows] for name in ("input_ids", "labels")}
         if self.padding_free:
-            documents = torch.tensor([n for row in lengths for n in row])
-            ends = torch.nn.functional.pad(documents.cumsum(0), (1, 0)).to(torch.int32)
-            ids, labels = (
-                torch.tensor([i for row in rows for i in row[name]])[None] for name in ("input_ids", "labels")
-            )
-            positions = torch.cat([torch.arange(n) for n in documents.tolist()])[None]
-            longest = int(documents.max())
-            labels[positions == 0] = IGNORE
-            return {
-                "input_ids": ids, "labels": labels, "position_ids": positions, "use_cache": False,
-                "cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest,
-            }  # fmt: skip
-        width = max(len(row["input_ids"]) for row in rows)
-        input_ids = torch.full((len(rows), width), self.pad_token_id)
-        labels = torch.full((len(rows), width), IGNORE)
-        position_ids = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, (row, of_documents) in enumerate(zip(rows, lengths, strict=True)):
-            used = sum(of_documents)
-            input_ids[i, :used] = torch.tensor(row["input_ids"])
-            labels[i, :used] = torch.tensor(row["labels"])
-            position_ids[i, :used] = torch.cat([torch.arange(n) for n in of_documents])
-            position_ids[i, used:] = torch.arange(width - used)
-        labels[position_ids == 0] = IGNORE
-        return {"input_ids": input_ids, "labels": labels, "position_ids": position_ids, "use_cache": False}
+            documents = [n for of_row in lengths for n in of_row]
+            batch = {name: torch.cat(parts)[None] for name, parts in batch.items()}
+            ends = torch.tensor([0, *documents]).cumsum(0).to(torch.int32)
+            batch |= {f"cu_seq_lens_{side}": ends for side in "qk"}
+            batch |= {f"max_length_{side}": max(documents) for side in "qk"}
+            lengths = [documents]
+        else:
+            fill = {"input_ids": self.pad_token_id, "labels": IGNORE}
+            batch = {name: pad_sequence(parts, True, fill[name]) for name, parts in batch.items()}
+        width = batch["labels"].shape[1]
+        positions = [[i for n in (*of_row, width - sum(of_row)) for i in range(n)] for of_row in lengths]
+        position_ids = torch.tensor(positions)
+        batch["labels"][position_ids == 0] = IGNORE
+        return {**batch, "position_ids": position_ids, "use_cache": False}
