@@ -13,6 +13,8 @@ import os
 import re
 from pathlib import Path
 
+from datasets import DatasetInfo
+from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from ..processing.files.atomic_write import atomic_write, remove_partial_files
@@ -143,11 +145,9 @@ class ResultsWriter:
 
 
 def _card(settings: dict) -> str:
-    data = DatasetCardData(
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": RESULTS}]}],
-        dataset_info={"features": FEATURES._to_yaml_list()},
-        tags=["solami", "motion", "speech"],
-    )
+    files = {"config_name": "default", "data_files": [{"split": "train", "path": RESULTS}]}
+    data = DatasetCardData(configs=[files], tags=["solami", "motion", "speech"])
+    DatasetInfosDict({"default": DatasetInfo(features=FEATURES)}).to_dataset_card_data(data)
     told = {name: settings[name] for name in ("task", "split", "seeds", "conditions", "decoding", "items")}
     place = Path(settings["checkpoint"])  # where it lies on this machine is nobody's business
     told["checkpoint"] = place.resolve().name if place.exists() else settings["checkpoint"]

@@ -38,7 +38,7 @@ class GrammarOfRequests(ContinuousBatchingLogitsProcessor):
 
     def prepare_tensor_args(self, requests_with_new_token: list) -> torch.Tensor:
         """Notes the answers so far, each behind a role marker, in the order of the rows to come."""
-        rows = [_generated(request.state) for request in requests_with_new_token]
+        rows = [self._answer(request.state) for request in requests_with_new_token]
         self._ids = answers_so_far(self.grammar, rows)
         return torch.zeros(len(rows), dtype=torch.int32)
 
@@ -49,11 +49,10 @@ class GrammarOfRequests(ContinuousBatchingLogitsProcessor):
             return scores
         return torch.cat([self.grammar(self._ids, scores[:count]), scores[count:]])
 
-
-def _generated(state) -> list[int]:
-    # A request that had to give up its cache for a while carries its first tokens in its prompt
-    first = state._true_initial_tokens or len(state.initial_tokens)
-    return state.initial_tokens[first:] + state.generated_tokens
+    def _answer(self, state) -> list[int]:
+        """Ids behind the last role marker; a request that lost its cache for a while has the first in its prompt."""
+        ids = state.initial_tokens + state.generated_tokens
+        return ids[len(ids) - ids[::-1].index(self.grammar.markers["mmgpt"]) :]
 
 
 def generate_continuously(
@@ -63,7 +62,7 @@ def generate_continuously(
 
     Args:
         model: a decoder of `AutoModelForCausalLM`.
-        prompts: ids.
+        prompts: ids, which end with the character's role marker.
         grammar: what an answer may consist of, None for anything.
         max_new_tokens: of each answer.
         sampling: `do_sample`, `temperature`, `top_p`.
