@@ -256,7 +256,10 @@ class SolamiPipeline:
         if own is None or (own and not any(isinstance(processor, AnswerGrammar) for processor in own)):
             grammar = self.grammar(answer_format, settings.max_new_tokens)
             options["logits_processor"] = [*(own or []), grammar]
-        if simple and cache is not None and settings.cache_implementation is None:
+        own_loop = (
+            simple and not settings.stop_strings
+        )  # they need a tokenizer, which `generate` keeps from other loops
+        if own_loop and cache is not None and settings.cache_implementation is None:
             loop = partial(
                 decode,
                 streamer=options.get("streamer"),
