@@ -1,6 +1,7 @@
 """How long a character takes to answer, turn after turn: the original's way and ours in one run.
 
-    python benchmarks/generation.py [--turns 12] [--seconds 2] [--stream_seconds 4] [--only_decoding] [--layers 30]
+    python benchmarks/generation.py [--turns 12] [--seconds 2] [--stream_seconds 4]
+    python benchmarks/generation.py --only_decoding [--seconds 2] [--layers 30] [--cpu_time]
 
 A dialogue of 12 turns with a Llama of 110M random weights in fp32 and a context of 2,048 tokens, which it outgrows.
 The original reads the whole dialogue at every turn and, once that with 600 new tokens is more than the context, drops
@@ -187,11 +188,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--stream_seconds", type=float, default=4.0, help="length of an answer that is streamed")
     parser.add_argument("--only_decoding", action="store_true", help="only the ways of decoding a 135M model")
     parser.add_argument("--layers", type=int, default=30, help="of that model")
+    parser.add_argument("--cpu_time", action="store_true", help="for it, CPU time instead of time on the wall")
     args = parser.parse_args(argv)
     timing.show_results(logger, generation_decoding.logger, generation_streaming.logger, generation_folder.logger)
     results = {} if args.only_decoding else dialogues(args)
     pipeline = make_pipeline(args.seconds, config=generation_decoding.smollm(args.layers))
-    results |= generation_decoding.rows(pipeline, user_turn())
+    results |= generation_decoding.rows(pipeline, user_turn(), args.cpu_time)
     print(json.dumps({name: float(f"{value:.4g}") for name, value in results.items()}))
 
 

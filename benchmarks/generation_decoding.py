@@ -4,8 +4,9 @@ A Llama of SmolLM2-135M's shape with random weights gives one answer in each way
 the machine slows all of them alike. Theirs is the first way, eager decoding in float32; only tokens behind the first
 count. `sliced_head` is eager decoding with the rows that the grammar may let pass over that with all rows, `compiled`
 that with a static cache, `int8` that with PyTorch's dynamic quantization of all layers but the head, `int8_compiled`
-both, with torchao where it is installed. `compiled_same_tokens` is 1 where the compiled model says what the eager one
-does, `forced` the share of tokens to which the grammar leaves one choice.
+both, with torchao where it is installed. With `--cpu_time`, for a machine that others use too, the time that the
+process computes counts instead of that on the wall; then set OMP_NUM_THREADS=1. `compiled_same_tokens` is 1 where the
+compiled model says what the eager one does, `forced` the share of markers, of which the grammar leaves mostly one.
 """
 
 import copy
@@ -45,22 +46,22 @@ def smollm(layers: int = 30) -> LlamaConfig:
 
 
 class Clock:
-    """A streamer that notes when each token came."""
+    """A streamer that notes when each token came, by a clock of `time`."""
 
-    def __init__(self):
-        self.times = []
+    def __init__(self, clock: Callable[[], float]):
+        self.clock, self.times = clock, []
 
     def put(self, value):
         """The prompt comes first, then each token."""
-        self.times.append(time.perf_counter())
+        self.times.append(self.clock())
 
     def end(self):
         """Nothing is left to do."""
 
 
-def answer(pipeline: SolamiPipeline, prompt: list[int], settings: dict) -> tuple[float, list[int]]:
+def answer(pipeline: SolamiPipeline, prompt: list[int], settings: dict, clock) -> tuple[float, list[int]]:
     """Seconds a token of an answer, behind its first, and its ids."""
-    clock = Clock()
+    clock = Clock(clock)
     (ids,) = pipeline.generate_prompts([prompt], streamer=clock, **settings)
     return (clock.times[-1] - clock.times[1]) / (len(ids) - 1), ids
 
@@ -91,7 +92,7 @@ def in_8_bits_by_torchao(model):
 def log_profile(pipeline: SolamiPipeline, prompt: list[int]) -> None:
     """Where the time of an eager answer goes."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        answer(pipeline, prompt, {})
+        answer(pipeline, prompt, {}, time.perf_counter)
     rows = sorted(profiled.key_averages(), key=lambda row: -row.self_cpu_time_total)
     total = sum(row.self_cpu_time_total for row in rows)
     logger.info("an eager answer in %d calls of operations:", sum(row.count for row in rows))
@@ -99,9 +100,9 @@ def log_profile(pipeline: SolamiPipeline, prompt: list[int]) -> None:
         logger.info("%-48s %8d calls %5.1f %%", row.key, row.count, 100 * row.self_cpu_time_total / total)
 
 
-def rows(pipeline: SolamiPipeline, user: dict, repeats: int = 3) -> dict[str, float]:
+def rows(pipeline: SolamiPipeline, user: dict, cpu_time: bool = False, repeats: int = 3) -> dict[str, float]:
     """The ratios; each way answers once before it counts."""
-    prompt = pipeline.chat_prompt([user])
+    prompt, clock = pipeline.chat_prompt([user]), time.process_time if cpu_time else time.perf_counter
     ways = {
         "eager": (pipeline, {}),
         "whole_head": (pipeline, {"logits_processor": [pipeline.grammar()]}),
@@ -117,7 +118,7 @@ def rows(pipeline: SolamiPipeline, user: dict, repeats: int = 3) -> dict[str, fl
     seconds, ids = {name: [] for name in ways}, {}
     for number in range(repeats + 1):
         for name, (one, settings) in ways.items():
-            took, ids[name] = answer(one, prompt, settings)
+            took, ids[name] = answer(one, prompt, settings, clock)
             seconds[name] += [took] * (number > 0)
     timing.log_header()
     eager = seconds["eager"]

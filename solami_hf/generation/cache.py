@@ -2,7 +2,7 @@
 
 transformers' `DynamicCache` joins old and new keys into a new tensor at every step: with 110M weights and 1,300 tokens
 of context on a CPU that takes about as long as the MLPs of the whole model. A static cache has no such cost, but reads
-and masks its full length at every step, which pays where steps are compiled (`static_decoding`). Here the old ones lie
+and masks its full length at every step, which pays where steps are compiled (`decoding`). Here the old ones lie
 at the beginning of a larger tensor, which is made anew, by half a thousand tokens and more longer, when it is full.
 """
 

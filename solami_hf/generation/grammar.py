@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -254,74 +252,13 @@ class AnswerGrammar(LogitsProcessor):
         return slice(first, end) if end - first <= 1.5 * len(ids) else ids
 
     def is_past_text(self, last_ids: torch.LongTensor) -> bool:
-        """True if no text can follow `last_ids (B,)` in any row."""
+        """True if no text can follow `last_ids (B,)` in any row; False on a GPU where an answer may have text."""
         if not self.has_text:
             return True
         if last_ids.device.type != "cpu":  # the host would wait for it at every token
             return False
         ids = last_ids.numpy()
         return bool(((self._tables["kinds"][ids] >= EOT) | (ids == self.markers["pad"])).all())
-
-
-@contextmanager
-def sliced_head(model, grammar: AnswerGrammar):
-    """While a model generates within a grammar, its head computes only the rows that may come next.
-
-    Once the text of all rows is over, these are the media tokens and their markers; the logits of all others become
-    minus infinity, as the grammar makes them anyway. Greedy and sampled answers stay the same; beam search compares
-    log-probabilities over the whole vocabulary and must not be run inside. A head that is no plain `nn.Linear`
-    (quantised, adapted, moved between devices) is left alone. Calls from other threads see the whole head. On a GPU an
-    answer with text has the whole head: to look at its last token would make the host wait.
-
-    Args:
-        model: a decoder of `AutoModelForCausalLM`.
-        grammar: the one that its `generate` is given.
-    """
-    head = model.get_output_embeddings()
-    if type(head) is not torch.nn.Linear or "forward" in vars(head):
-        yield
-        return
-    sliced = _SlicedHead(head, grammar.media_rows(head.out_features))
-
-    def look_at_last(module, args, kwargs):
-        if sliced.is_of_this_thread():
-            ids = kwargs.get("input_ids", args[0] if args else None)
-            sliced.past_text = ids is not None and grammar.is_past_text(ids[:, -1])
-
-    hook = model.register_forward_pre_hook(look_at_last, with_kwargs=True)
-    model.set_output_embeddings(sliced)
-    try:
-        yield
-    finally:
-        model.set_output_embeddings(head)
-        hook.remove()
-
-
-class _SlicedHead(torch.nn.Module):
-    """Stands for a head: of one token of its thread it computes `rows` of the logits only, once `past_text` is set."""
-
-    def __init__(self, head: torch.nn.Linear, rows: slice | torch.LongTensor):
-        super().__init__()
-        self.head = head
-        self.rows = rows if isinstance(rows, slice) else rows.to(head.weight.device)
-        self.some, self.bias = head.weight[self.rows], None if head.bias is None else head.bias[self.rows]
-        self._thread, self.past_text = threading.get_ident(), False
-
-    @property
-    def weight(self) -> torch.Tensor:
-        return self.head.weight
-
-    def is_of_this_thread(self) -> bool:
-        """False for calls from other threads, which see the whole head."""
-        return threading.get_ident() == self._thread
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        if not (self.is_of_this_thread() and self.past_text and hidden.shape[1] == 1):
-            return self.head(hidden)
-        some = torch.nn.functional.linear(hidden, self.some, self.bias)  # under autocast of another dtype
-        logits = some.new_full((*some.shape[:-1], self.head.out_features), float("-inf"))
-        logits[..., self.rows] = some
-        return logits
 
 
 def grammar_of(config, tokenizer, answer_format: str, interleaved: bool, max_new_tokens: int) -> AnswerGrammar:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 import torch
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache
 
 from ..modeling.solami.configuration_solami import require_layout
 from ..processing.answers import Answer
@@ -20,11 +19,11 @@ from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import check_messages, drop_oldest_rounds, sorted_blocks
 from .cache import growing, static_cache
-from .grammar import AnswerGrammar, grammar_of, sliced_head
+from .decoding import decode
+from .grammar import AnswerGrammar, grammar_of
 from .hearing import with_words
 from .loading import answering, input_device, load_model, processor_source
 from .settings import generate_options
-from .static_decoding import decode_static
 
 TASK_FORMATS = {"text": "text", "motion": "motion", "audio": "speech"}
 """Type of a task's target -> format of its answer."""
@@ -139,7 +138,7 @@ class SolamiPipeline:
                 `max_new_tokens`, and with a cache, whatever the checkpoint says of that. A `logits_processor` of your
                 own comes before the grammar of answers; an `AnswerGrammar` takes its place, and `[]` leaves it out.
                 With `cache_implementation="static", compile_config=CompileConfig(...)` steps are compiled; see
-                `static_decoding`.
+                `decoding`.
 
         Raises:
             ValueError: a last message that is not the user's or is empty, an unreadable medium, a single turn that is
@@ -259,8 +258,9 @@ class SolamiPipeline:
         """Generated ids of prompts (B, T), padded on the left; see `generate_prompts`."""
         options, device = self.options(generate_kwargs), input_device(self.model)
         settings, own = options["generation_config"], options.get("logits_processor")
-        one_beam, cache = settings.num_beams in (None, 1), options.get("past_key_values")
-        if cache is None and one_beam and settings.use_cache:
+        mode, cache = settings.get_generation_mode(options.get("assistant_model")), options.get("past_key_values")
+        simple = mode in ("greedy_search", "sample") and settings.prefill_chunk_size is None
+        if cache is None and simple and settings.use_cache:
             if settings.cache_implementation == "static":
                 tokens = input_ids.shape[1] + settings.max_new_tokens
                 cache = static_cache(self.model.config, tokens, settings.max_cache_len)
@@ -268,25 +268,26 @@ class SolamiPipeline:
             elif settings.cache_implementation is None and self._takes_cache():
                 cache = DynamicCache(config=self.model.config)
             options |= {"past_key_values": cache} if cache is not None else {}
-        static = one_beam and isinstance(cache, StaticCache)
-        plain = one_beam and settings.cache_implementation is None and not static
-        if plain and type(cache) is DynamicCache:
+        if type(cache) is DynamicCache and simple:
             growing(cache)
         if settings.stop_strings:
             options.setdefault("tokenizer", self.processor.tokenizer)
-        grammar, head = None, nullcontext()
+        grammar = None
         if own is None or (own and not any(isinstance(processor, AnswerGrammar) for processor in own)):
             grammar = self.grammar(answer_format, settings.max_new_tokens)
             options["logits_processor"] = [*(own or []), grammar]
-        # Beams compare log-probabilities over all rows, others' processors may look at any row, and transformers may
-        # compile the model with a cache of another kind.
-        slicing = grammar if own is None else None
-        if static:
-            rest = {"streamer": options.get("streamer"), "pad": self.processor.tokenizer.pad_token_id}
-            options.setdefault("custom_generate", partial(decode_static, **rest, sliced_by=slicing))
-        elif plain and slicing is not None:
-            head = sliced_head(self.model, slicing)
-        with answering(self.model), head:
+        own_loop = (
+            simple and not settings.stop_strings
+        )  # they need a tokenizer, which `generate` keeps from other loops
+        if own_loop and cache is not None and settings.cache_implementation is None:
+            loop = partial(
+                decode,
+                streamer=options.get("streamer"),
+                pad=self.processor.tokenizer.pad_token_id,
+                sliced_by=grammar if own is None else None,  # others' processors may look at any row
+            )
+            options.setdefault("custom_generate", loop)
+        with answering(self.model):
             output = self.model.generate(
                 input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **options
             )

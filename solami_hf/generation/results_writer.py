@@ -145,10 +145,8 @@ class ResultsWriter:
 
 
 def _card(settings: dict) -> str:
-    data = DatasetCardData(
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": RESULTS}]}],
-        tags=["solami", "motion", "speech"],
-    )
+    files = {"config_name": "default", "data_files": [{"split": "train", "path": RESULTS}]}
+    data = DatasetCardData(configs=[files], tags=["solami", "motion", "speech"])
     DatasetInfosDict({"default": DatasetInfo(features=FEATURES)}).to_dataset_card_data(data)
     told = {name: settings[name] for name in ("task", "split", "seeds", "conditions", "decoding", "items")}
     place = Path(settings["checkpoint"])  # where it lies on this machine is nobody's business

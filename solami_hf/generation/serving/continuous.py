@@ -37,7 +37,7 @@ class GrammarOfRequests(ContinuousBatchingLogitsProcessor):
         int32_tensor.zero_()
 
     def prepare_tensor_args(self, requests_with_new_token: list) -> torch.Tensor:
-        """Notes the answers so far, each behind a role marker, in the order of the rows to come."""
+        """Notes the answers so far, in the order of the rows to come."""
         rows = [_generated(request.state) for request in requests_with_new_token]
         self._ids = answers_so_far(self.grammar, rows)
         return torch.zeros(len(rows), dtype=torch.int32)
@@ -62,7 +62,7 @@ def generate_continuously(
 
     Args:
         model: a decoder of `AutoModelForCausalLM`.
-        prompts: ids.
+        prompts: ids, which end with the character's role marker.
         grammar: what an answer may consist of, None for anything.
         max_new_tokens: of each answer.
         sampling: `do_sample`, `temperature`, `top_p`.

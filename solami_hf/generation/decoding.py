@@ -1,19 +1,18 @@
-"""Decodes with transformers' `StaticCache`: all steps have the same shapes, so that one compiled graph serves them.
+"""The decoding loop of answers: each step computes the rows of the head that may come next, and may be compiled.
 
-transformers' own loop compiles its steps on a GPU only, and computes all rows of the head. This one is given to
-`generate` as `custom_generate`, compiles wherever a `CompileConfig` is given, and leaves the head out of the graph, so
-that behind an answer's text it has only the rows that the grammar may let pass.
+transformers' own loop computes all rows, and compiles on GPUs only. This one is given to `generate` as
+`custom_generate`. With a `StaticCache` all steps have the same shapes, so that one graph serves them.
 """
 
 from __future__ import annotations
 
 import torch
-from transformers import CompileConfig, LlamaForCausalLM
+from transformers import CompileConfig, LlamaForCausalLM, StaticCache
 
 from .grammar import AnswerGrammar
 
 
-def decode_static(
+def decode(
     model,
     input_ids: torch.LongTensor,
     logits_processor,
@@ -26,24 +25,29 @@ def decode_static(
 ) -> torch.LongTensor:
     """Greedy or sampled ids with the prompt, (B, T); a `custom_generate` of `model.generate`.
 
-    Steps are compiled where `compile_config` is given, on a GPU always; not with `disable_compile`. The prompt never
-    is, as its length is another each time.
+    With a `StaticCache`, steps are compiled where `compile_config` is given, on a GPU always; not with
+    `disable_compile`. The prompt never is, as its length is another each time.
 
     Args:
-        model: a decoder; of others than Llama's class the head is part of the graph, and whole.
-        input_ids: prompts (B, T) of which the `StaticCache` among `inputs` may hold the beginning.
+        model: a decoder. The head of others than Llama's class is computed whole, and one that is quantised, adapted
+            or moved between devices.
+        input_ids: prompts (B, T) of which the cache among `inputs` may hold the beginning.
         logits_processor, stopping_criteria, generation_config: as `generate` prepares them.
         streamer: `generate` gives it the prompt.
         pad: id behind the end of a row.
         sliced_by: the grammar, where nothing else looks at the logits.
         inputs: `past_key_values`, `position_ids`, `attention_mask`, ... as `generate` prepares them.
     """
-    step = _step(model, generation_config, sliced_by)
+    compiled = isinstance(inputs["past_key_values"], StaticCache) and not generation_config.disable_compile
+    compiled &= generation_config.compile_config is not None or model.device.type != "cpu"
+    step = _step(model, sliced_by)
     known = int(inputs["past_key_values"].get_seq_length())
     first = model.prepare_inputs_for_generation(
         input_ids, next_sequence_length=input_ids.shape[1] - known, is_first_iteration=True, **inputs
     )
-    logits = model(**first, return_dict=True).logits[:, -1]
+    logits = step(input_ids, first)
+    if compiled:
+        step = _step(model, sliced_by, generation_config.compile_config or CompileConfig())
     running = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     while True:
         scores = logits_processor(input_ids, logits.to(input_ids.device, torch.float32, copy=True))
@@ -68,33 +72,32 @@ def decode_static(
     return input_ids
 
 
-def _step(model, settings, grammar: AnswerGrammar | None):
-    """A function of all ids (B, T) and the inputs of the last one, that gives the logits (B, vocab) of the next."""
-    is_llama = isinstance(model, LlamaForCausalLM)
-    network = model.base_model if is_llama else model
-    if not settings.disable_compile and (settings.compile_config is not None or model.device.type != "cpu"):
-        # Of the same network and settings, the graphs of the last answer are found again
-        network = torch.compile(network.__call__, **(settings.compile_config or CompileConfig()).to_dict())
-    if not is_llama:
-        return lambda ids, inputs: network(**inputs, return_dict=True).logits[:, -1]
+def _step(model, grammar: AnswerGrammar | None, compile_config: CompileConfig | None = None):
+    """A function of all ids (B, T) and the inputs of the last ones, that gives the logits (B, vocab) of the next."""
     head = model.get_output_embeddings()
-    if grammar is not None and type(head) is torch.nn.Linear:
+    # The logits of other classes may be scaled, and accelerate replaces the forward of what it moves
+    plain = isinstance(model, LlamaForCausalLM) and type(head) is torch.nn.Linear and "forward" not in vars(head)
+    network = model.base_model if plain else model
+    if compile_config is not None:  # of the same network and settings, the graphs of the last answer are found again
+        network = torch.compile(network.__call__, **compile_config.to_dict())
+    if not plain:
+        return lambda ids, inputs: network(**inputs, return_dict=True).logits[:, -1]
+    if grammar is not None:
         rows = grammar.media_rows(head.out_features)
         rows = rows if isinstance(rows, slice) else rows.to(head.weight.device)
         some, bias = head.weight[rows], None if head.bias is None else head.bias[rows]
-    else:
-        grammar = None
 
     def step(ids, inputs):
         inputs.pop("logits_to_keep", None)
         hidden = network(**inputs, return_dict=True).last_hidden_state[:, -1]
         if grammar is None or not grammar.is_past_text(ids[:, -1]):
             return head(hidden)
-        logits = hidden.new_full((len(hidden), head.out_features), float("-inf"))
-        logits[:, rows] = torch.nn.functional.linear(hidden, some, bias)
+        found = torch.nn.functional.linear(hidden, some, bias)
+        logits = found.new_full((len(hidden), head.out_features), float("-inf"))
+        logits[:, rows] = found
         return logits
 
     return step
 
 
-__all__ = ["decode_static"]
+__all__ = ["decode"]
