@@ -60,7 +60,7 @@ def equality(setup: Setup) -> None:
     """Float32 on the CPU beside float32 on the GPU and bfloat16 on either; the grammar beside itself."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if not setup.has_gpu:
-        skip("equality of the GPU in float32", "no GPU; bfloat16 on the CPU is compared instead")
+        skip("equal_float32", "no GPU; bfloat16 on the CPU is compared instead")
     for name, function in (
         ("motion", equal_motion), ("codec", equal_codec), ("soundstorm", equal_soundstorm), ("training", equal_step),
         ("grammar", equal_grammar),

@@ -32,7 +32,8 @@ def training_rows(setup: Setup) -> None:
     show("matrix_peak_bf16", matrix_peak(setup.device) / 1e12, "TFLOP/s of a matrix product")
     sizes = ("135m", "1b", "7b") if setup.has_gpu else ("tiny",)
     if not setup.has_gpu:
-        skip("train_135m, train_1b, train_7b", "no GPU; a tiny model is trained instead")
+        for size in ("135m", "1b", "7b"):
+            skip(f"train_{size}", "no GPU; a tiny model is trained instead")
     flash = flash_attention()
     for ways in (["sdpa", flash, "trl"], ["flex_attention"]):  # what compiles comes last
         for size in sizes:
