@@ -13,7 +13,7 @@ INSTALL_REQUIRES = [
     # torchaudio 2.11 (the last release line) refuses torch 2.15 and the CPU-only wheel, so pip takes the standard one.
     "torch>=2.11,<2.15",
     "torchaudio==2.11.*",
-    "transformers>=5.20,<6",
+    "transformers>=5.21,<6",
     "trl>=1.13,<2",
     "peft>=0.20,<1",
     "datasets>=5.0,<6",

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoProcessor, Trainer
 
 from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.prepare import prepare
@@ -178,6 +178,12 @@ def test_bad_input(run, tmp_path):
         sft.main(arguments(run, "x", "--max_steps", "2", "--max_length", "8"))
     (run / "model" / "processor_config.json").unlink()
     with pytest.raises(ValueError, match="no processor_config.json"):
+        sft.main(arguments(run, "x", "--max_steps", "2"))
+
+
+def test_rows_in_pieces_are_refused(run, monkeypatch):
+    monkeypatch.setattr(Trainer, "get_cp_size", lambda trainer: 2)
+    with pytest.raises(ValueError, match="need whole rows; set cp_size and sp_size to 1"):
         sft.main(arguments(run, "x", "--max_steps", "2"))
 
 
