@@ -192,7 +192,7 @@ def test_bad_media(tiny_processor, small_motion, tmp_path):
 def test_saved_config_holds_no_weights(tiny_processor, tmp_path):
     tiny_processor.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "processor_config.json").read_text())
-    settings = {"answer_format", "auto_map", "characters", "frame_rates", "interleaved", "speech_levels"}
+    settings = {"answer_format", "auto_map", "characters", "frame_rates", "hearing", "interleaved", "speech_levels"}
     assert set(config) == {*settings, "processor_class"}
     write_motion(tmp_path / "m.npz", SmplxMotion(np.zeros((9, 3)), np.zeros((9, 55, 3))))
     assert len(tiny_processor.encode_motion([tmp_path / "m.npz"])[0]["body"]) == 2
