@@ -9,8 +9,7 @@ from ..generation.chat import chat
 from ..generation.pipeline import SolamiPipeline
 from ..hub_cards.cards import model_card
 from ..processing.datasets.manifests import read_manifest
-from ..processing.datasets.token_dataset import write_json
-from ..processing.files.text_files import read_json
+from ..processing.files.text_files import read_json, write_json
 from ..processing.motion.body import joint_positions, rest_joints, standing_height
 from ..processing.motion.motion_io import read_motion
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report

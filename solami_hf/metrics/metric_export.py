@@ -2,7 +2,7 @@
 
 `evaluate.load("org/motion_fid")` downloads the module and those siblings that it names in relative imports, nothing
 else. The folders here share their maths through `from solami_hf.metrics.motion_math import ...`; the export copies
-what is shared beside the module and makes these imports relative.
+what is shared, and what that takes of `processing.audio`, beside the module and makes these imports relative.
 """
 
 import ast
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 SHARED = Path(__file__).parent
 _SHARED_IMPORT = re.compile(r"^from solami_hf\.metrics\.(\w+) import ", re.MULTILINE)
+_AUDIO_IMPORT = re.compile(r"^from \.\.processing\.audio\.(\w+) import ", re.MULTILINE)
 # A Space cannot install it (see speaker.py), and does without it.
 _NOT_REQUIRED = {"resemblyzer"}
 
@@ -81,7 +82,8 @@ def _add_with_siblings(name: str, shared: dict[str, str]) -> None:
     """Adds the text of a shared module and of all those that it imports, by name."""
     if name in shared:
         return
-    shared[name] = (SHARED / f"{name}.py").read_text(encoding="utf-8")
+    folder = SHARED if (SHARED / f"{name}.py").is_file() else SHARED.parent / "processing" / "audio"
+    shared[name] = _AUDIO_IMPORT.sub(r"from .\1 import ", (folder / f"{name}.py").read_text(encoding="utf-8"))
     for level, module, _ in _imports(shared[name]):
         if level == 1 and module:
             _add_with_siblings(module, shared)

@@ -5,13 +5,14 @@ Also `python -m solami_hf.training.sft --config recipe.yaml`, and the same under
 
 import sys
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, NamedSplit
 
 from ..command_line import run_command
-from ..modeling.solami.configuration_solami import check_layout
+from ..modeling.solami.configuration_solami import HEARING
 from ..processing.datasets.token_dataset import split_names
 from ..processing.files.folder_or_hub import check_source
 from .held_out import evaluation_split
@@ -31,7 +32,7 @@ class SftArguments(LanguageModelArguments):
     answer_format: str | None = field(
         default=None, metadata={"help": "motion_speech or text_motion_speech; by default the processor's."}
     )
-    hearing: str | None = field(
+    hearing: Literal[HEARING] | None = field(
         default=None,
         metadata={"help": "What of the user's speech is read: codes, transcript or both; by default the processor's."},
     )
@@ -57,7 +58,6 @@ def sft(args: SftArguments, training_args: LanguageModelTrainingArguments) -> di
     args = replace(args, answer_format=answer_format, hearing=hearing)
     processor.answer_format = model.config.answer_format = answer_format
     processor.hearing = model.config.hearing = hearing
-    check_layout(model.config)
     train = chat_samples(args, processor, "train", training_args, answer_format)
     train = train.select(np.random.default_rng(training_args.seed).permutation(len(train)))
     evals = {}

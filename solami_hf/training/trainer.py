@@ -117,7 +117,8 @@ class ExactResume(LogBeforeCheckpoint):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         """Trainer does not reach the sampler of an epoch that is resumed on several ranks."""
-        self.trainer.sampler.set_epoch(int(state.epoch or 0))
+        if isinstance(self.trainer.sampler, WindowSampler):
+            self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
     def on_save(self, args, state, control, **kwargs):
         """Writes the run's page as far as it has come."""

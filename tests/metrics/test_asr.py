@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from solami_hf.metrics import asr
+from solami_hf.processing.audio import recognition
 
 
 def test_a_changed_file_is_refused(monkeypatch):
-    monkeypatch.setitem(asr.SHA256, "config.json", "0" * 64)
+    monkeypatch.setitem(recognition.SHA256, "config.json", "0" * 64)
     with pytest.raises(ValueError, match="config.json has sha256 14b1b421.*, expected 0000"):
         asr.packaged_model()
 

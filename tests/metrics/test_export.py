@@ -73,7 +73,7 @@ def test_what_a_shared_module_needs_is_named_too():
     assert export._name_siblings(module, {"a", "b"}).endswith("\nfrom .b import __name__ as _b  # noqa: F401\n")
     needed = {}
     export._add_with_siblings("speaker", needed)
-    assert set(needed) == {"speaker", "asr"}
+    assert set(needed) == {"speaker", "asr", "recognition"}
 
 
 def results_without_the_package(folders, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ...processing.datasets.token_dataset import write_json_lines
+from ...processing.files.text_files import write_json_lines
 from ...processing.motion.features import canonicalize
 from ...processing.motion.motion_io import write_motion
 from ...processing.motion.smplx_motion import SmplxMotion

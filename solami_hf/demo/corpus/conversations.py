@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...processing.datasets.manifests import read_manifest
-from ...processing.datasets.token_dataset import write_json_lines
+from ...processing.files.text_files import write_json_lines
 from ...processing.motion.motion_io import read_motion, write_motion
 from .build_corpus import place_for_dialogue
 from .demo_speech import ANSWER_RATE, TEST_RATES, TRAIN_RATES, wav_name

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...processing.audio.waveforms import read_audio, write_audio
-from ...processing.datasets.token_dataset import write_json_lines
+from ...processing.files.text_files import write_json_lines
 from .dialogues import Character, nodes
 
 SAMPLING_RATE = 16000
