@@ -117,10 +117,12 @@ def test_the_package_uses_no_private_names_of_others(inherited):
 
 def test_the_package_replaces_no_private_names_of_others(inherited):
     ours = {each for name in list(sys.modules) if name.startswith("solami_hf") for each in classes_of(name)}
+    # transformers keeps answers of its own on a class once it has been asked
+    own = set().union(*map(defined, parsed("solami_hf").values()))
     replaced = {
         f"{each.__qualname__}.{name} of {inherited[name]}"
         for each in ours
-        for name in vars(each).keys() & inherited.keys() - OF_PYTHON - ALLOWED.keys()
+        for name in vars(each).keys() & inherited.keys() & own - OF_PYTHON - ALLOWED.keys()
     }
     assert replaced == set()
 
