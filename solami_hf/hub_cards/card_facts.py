@@ -58,11 +58,15 @@ def _model(folder: Path, config: Mapping) -> dict:
     formats = {"speech": _SPEECH.format(config.get("sampling_rate", 16000) / 1000)}
     formats |= dict.fromkeys(("body", "hand"), _MOTION.format(config.get("fps", 30)))
     formats["trans"] = "where the user stands and faces"
+    hearing = config.get("hearing", "codes")
+    verbs = {"speech": "says" if hearing == "transcript" else "hears"}
     rows = [
-        ("hears" if name == "speech" else "sees", name, formats[name], rates.get(name, "1 a motion"), sizes[name])
+        (verbs.get(name, "sees"), name, formats[name], rates.get(name, "1 a motion"), sizes[name])
         for name in formats
         if name in sizes
     ]
+    if sizes and hearing != "codes":
+        rows.insert(0, ("hears", "words", "the user's speech as a recogniser writes it down", "", ""))
     answer, interleaved = config.get("answer_format"), config.get("interleaved")
     order = ", in chunks of equal time" if interleaved else ""
     if sizes and answer:

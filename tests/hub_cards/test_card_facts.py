@@ -63,6 +63,15 @@ def test_what_a_model_hears_and_says(checkpoint):
     assert headings == ["## How to use it", "## What it reads and writes", "## What it is", "## Codecs"]
 
 
+@pytest.mark.parametrize("hearing, verb", [("transcript", "says"), ("both", "hears")])
+def test_what_a_model_that_reads_words_hears(checkpoint, hearing, verb):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "hearing": hearing}))
+    text = card_of_folder(checkpoint, "org/solami")
+    words = "| hears | words | the user's speech as a recogniser writes it down |  |  |"
+    assert words in text and f"| {verb} | speech | mono, 16 kHz | 50 | 32 |" in text
+
+
 def _model(folder):
     from transformers import AutoModelForCausalLM
 
