@@ -59,8 +59,11 @@ def write_remote_code(folder: str | os.PathLike, first: str | os.PathLike) -> No
         path = Path(folder) / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                os.replace(temporary, path)
+            finally:  # also on a full disk
+                temporary.unlink(missing_ok=True)
 
 
 class CarriesItsCode:
