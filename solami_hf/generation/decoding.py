@@ -40,14 +40,15 @@ def decode(
     """
     compiled = isinstance(inputs["past_key_values"], StaticCache) and not generation_config.disable_compile
     compiled &= generation_config.compile_config is not None or model.device.type != "cpu"
-    step = _step(model, sliced_by)
+    network, logits_of = _network_and_head(model, sliced_by)
     known = int(inputs["past_key_values"].get_seq_length())
     first = model.prepare_inputs_for_generation(
         input_ids, next_sequence_length=input_ids.shape[1] - known, is_first_iteration=True, **inputs
     )
-    logits = step(input_ids, first)
-    if compiled:
-        step = _step(model, sliced_by, generation_config.compile_config or CompileConfig())
+    logits = logits_of(network, input_ids, first)
+    if compiled:  # of the same network and settings, the graphs of the last answer are found again
+        settings = generation_config.compile_config or CompileConfig()
+        network = torch.compile(network.__call__, **settings.to_dict())
     running = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     while True:
         scores = logits_processor(input_ids, logits.to(input_ids.device, torch.float32, copy=True))
@@ -66,28 +67,27 @@ def decode(
             inputs["position_ids"] = inputs["position_ids"][:, -1:] + 1
         if (mask := inputs.get("attention_mask")) is not None:
             inputs["attention_mask"] = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        logits = step(input_ids, model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **inputs))
+        last = model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **inputs)
+        logits = logits_of(network, input_ids, last)
     if streamer is not None:
         streamer.end()
     return input_ids
 
 
-def _step(model, grammar: AnswerGrammar | None, compile_config: CompileConfig | None = None):
-    """A function of all ids (B, T) and the inputs of the last ones, that gives the logits (B, vocab) of the next."""
+def _network_and_head(model, grammar: AnswerGrammar | None):
+    """The network that a step runs, and a function of it, all ids (B, T) and the inputs of the last ones, that gives
+    the logits (B, vocab) of the next."""
     head = model.get_output_embeddings()
     # The logits of other classes may be scaled, and accelerate replaces the forward of what it moves
     plain = isinstance(model, LlamaForCausalLM) and type(head) is torch.nn.Linear and "forward" not in vars(head)
-    network = model.base_model if plain else model
-    if compile_config is not None:  # of the same network and settings, the graphs of the last answer are found again
-        network = torch.compile(network.__call__, **compile_config.to_dict())
     if not plain:
-        return lambda ids, inputs: network(**inputs, return_dict=True).logits[:, -1]
+        return model, lambda network, ids, inputs: network(**inputs, return_dict=True).logits[:, -1]
     if grammar is not None:
         rows = grammar.media_rows(head.out_features)
         rows = rows if isinstance(rows, slice) else rows.to(head.weight.device)
         some, bias = head.weight[rows], None if head.bias is None else head.bias[rows]
 
-    def step(ids, inputs):
+    def logits_of(network, ids, inputs):
         inputs.pop("logits_to_keep", None)
         hidden = network(**inputs, return_dict=True).last_hidden_state[:, -1]
         if grammar is None or not grammar.is_past_text(ids[:, -1]):
@@ -97,7 +97,7 @@ def _step(model, grammar: AnswerGrammar | None, compile_config: CompileConfig | 
         logits[:, rows] = found
         return logits
 
-    return step
+    return model.base_model, logits_of
 
 
 __all__ = ["decode"]

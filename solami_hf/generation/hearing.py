@@ -12,35 +12,33 @@ import numpy as np
 from ..processing.audio.recognition import SAMPLING_RATE
 from ..processing.audio.waveforms import read_audio
 from ..processing.processing_solami import MAX_SPEECH_SECONDS
-from ..processing.rendering import check_messages, raw_medium, text_block
+from ..processing.rendering import raw_medium, text_block
 
 Recogniser = Callable[[Sequence[np.ndarray]], list[str]]
 
 
-def with_words(messages: list[dict], hearing: str, asr: Recogniser, sampling_rate: int | None = None) -> list[dict]:
+def with_words(messages: list[dict], hearing: str, asr: Recogniser) -> list[dict]:
     """Messages in which each of the user's recordings that stands without words has its transcript before it.
 
     Args:
-        messages: as in `SolamiProcessor.apply_chat_template`; sound that is codes already is not recognised.
+        messages: as in `SolamiProcessor.apply_chat_template`, checked; sound that is codes already is not recognised.
         hearing: with "codes" nothing is recognised.
         asr: see `recognition.as_recogniser`.
-        sampling_rate: Hz of arrays that tell no rate of their own, by default 16 kHz.
 
     Raises:
-        ValueError: what is no message, or an unreadable recording.
+        ValueError: an unreadable recording.
     """
-    check_messages(messages)
     if hearing == "codes":
         return messages
-    recordings = {}
+    recordings = []
     for number, message in enumerate(messages):
         blocks = [] if isinstance(message["content"], str) or message["role"] != "user" else message["content"]
         if not any(block["type"] == "text" for block in blocks):
             media = [raw_medium(block) for block in blocks if block["type"] == "audio"]
-            recordings |= {(number, i): medium for i, medium in enumerate(media) if medium is not None}
+            recordings += [(number, medium) for medium in media if medium is not None]
     if not recordings:
         return messages
-    clips = [read_audio(m, SAMPLING_RATE, sampling_rate, max_seconds=MAX_SPEECH_SECONDS) for m in recordings.values()]
+    clips = [read_audio(medium, SAMPLING_RATE, max_seconds=MAX_SPEECH_SECONDS) for _, medium in recordings]
     words: dict[int, list[dict]] = {}
     for (number, _), text in zip(recordings, asr(clips), strict=True):
         words.setdefault(number, []).append(text_block(text))

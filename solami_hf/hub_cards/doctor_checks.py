@@ -70,6 +70,8 @@ def _weights(folder: Path, config, tokens: int) -> Iterator[Finding]:
 
 def _ends(folder: Path, config) -> Iterator[Finding]:
     """Checks that generate and layout agree on the end of an answer, config and processor on its format."""
+    from ..modeling.solami.configuration_solami import FORMAT_FIELDS, SolamiConfig
+
     eos = config.markers.get("eos")
     path = folder / "generation_config.json"
     known = read_json(path).get("eos_token_id") if path.is_file() else eos
@@ -77,8 +79,9 @@ def _ends(folder: Path, config) -> Iterator[Finding]:
         told = f"eos_token_id is {known}, but <eos> is {eos}"
         yield Finding("generation_config.json", told, f"set it to {eos}; answers would never end")
     processor = read_json(folder / "processor_config.json")
-    for name in ("answer_format", "interleaved", "hearing"):
-        ours, theirs = getattr(config, name, None), processor.get(name)
+    usual = SolamiConfig()  # for configs of before a field
+    for name in FORMAT_FIELDS:
+        ours, theirs = getattr(config, name, getattr(usual, name)), processor.get(name)
         if theirs not in (None, ours):
             told = f"{name} is {ours}, but the processor's is {theirs}"
             yield Finding("config.json", told, "set both to what the model was trained on")

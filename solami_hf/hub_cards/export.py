@@ -67,7 +67,7 @@ def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dty
     from transformers import AutoModelForCausalLM
 
     from ..modeling.solami.backbones import allow_cache
-    from ..modeling.solami.configuration_solami import require_layout
+    from ..modeling.solami.configuration_solami import follow_formats, require_layout
     from ..processing.fingerprints import codec_fingerprint
     from ..processing.processing_solami import SolamiProcessor
 
@@ -82,8 +82,8 @@ def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dty
             f"{source} was trained with the codecs {known}, but its folder has {codecs}; put back those that made its "
             "training data"
         )
-    model.config.codecs, model.config.answer_format = codecs, processor.answer_format
-    model.config.hearing = processor.hearing
+    model.config.codecs = codecs
+    follow_formats(model.config, processor)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     processor.save_pretrained(folder)
 

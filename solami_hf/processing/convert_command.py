@@ -97,13 +97,15 @@ def convert_lm(args: ConvertLMArguments) -> None:
         ValueError: another architecture, or no modality tokens.
     """
     from ..modeling.solami.backbones import convert_lm_to_llama
+    from ..modeling.solami.configuration_solami import follow_formats
     from .files.folder_or_hub import model_source
     from .processing_solami import SolamiProcessor
 
     with atomic_folder(args.output) as folder:
         source = model_source("checkpoint", args.source)
         model = convert_lm_to_llama(source, args.dtype)
-        model.config.answer_format = (processor := SolamiProcessor.from_pretrained(source)).answer_format
+        processor = SolamiProcessor.from_pretrained(source)
+        follow_formats(model.config, processor)
         model.save_pretrained(folder)
         processor.tokenizer.save_pretrained(folder)
     logger.info("wrote %s", args.output)

@@ -18,6 +18,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import get_last_checkpoint
 
+from ..processing.files.atomic_write import is_full_disk
+
 logger = logging.getLogger(__name__)
 
 
@@ -74,9 +76,8 @@ def written_or_nothing(folder: str | os.PathLike) -> Iterator[None]:
         if not isinstance(error, OSError | SafetensorError) and "writing" not in str(error):
             raise
         there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
-        free, told = shutil.disk_usage(there).free / 2**20, str(error)
-        is_full = free < 1 or "No space left" in told or "os error 28" in told
-        full = f"disk full at {there}: " if is_full else ""
+        free = shutil.disk_usage(there).free / 2**20
+        full = f"disk full at {there}: " if is_full_disk(error, Path(folder)) else ""
         raise OSError(
             f"{folder} could not be written ({full}{error}; {free:.0f} MB are free): make space and run again, it "
             "goes on from the checkpoint before"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..command_line import parse_arguments
-from ..modeling.solami.configuration_solami import ANSWER_FORMATS, HEARING
+from ..modeling.solami.configuration_solami import ANSWER_FORMATS, FORMAT_FIELDS, HEARING, follow_formats
 from ..processing.files.folder_or_hub import with_sources
 from ..processing.files.output_folder import atomic_folder
 from ..processing.files.text_files import read_json
@@ -80,9 +80,9 @@ def init(args: InitArguments) -> None:
         # First the model: it looks at the tokenizer's length to tell old rows from new ones
         layout = {"sizes": motion.config.modality_sizes, "speech_codec": speech["speech_codec"]}
         model = extend_backbone(args.backbone, tokenizer, **layout, answer_format=args.answer_format)
-        talk = {"answer_format": args.answer_format, "interleaved": args.interleaved, "hearing": args.hearing}
-        processor = SolamiProcessor(tokenizer, motion, characters=characters, **talk, **speech)
-        model.config.interleaved, model.config.hearing = args.interleaved, args.hearing
+        formats = {name: getattr(args, name) for name in FORMAT_FIELDS}
+        processor = SolamiProcessor(tokenizer, motion, characters=characters, **formats, **speech)
+        follow_formats(model.config, processor)
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     added = sum(span["size"] for span in processor.modalities.values()) + len(processor.markers)

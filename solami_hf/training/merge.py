@@ -50,6 +50,7 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
     """
     from peft import PeftConfig
 
+    from ..modeling.solami.configuration_solami import follow_formats
     from ..processing.processing_solami import SolamiProcessor
 
     found = find_adapter(adapter)
@@ -60,9 +61,9 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
         processor = SolamiProcessor.from_pretrained(beside[0] if beside else base)
         if not beside:  # of a run that has not finished
             told = _told(Path(found).parent)
-            processor.answer_format = told.get("answer_format") or processor.answer_format
-            processor.hearing = told.get("hearing") or processor.hearing
-        model.config.answer_format, model.config.hearing = processor.answer_format, processor.hearing
+            for name in ("answer_format", "hearing"):
+                setattr(processor, name, told.get(name) or getattr(processor, name))
+        follow_formats(model.config, processor)
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         run = Path(found).parent

@@ -12,7 +12,7 @@ import pyarrow as pa
 from datasets import Dataset, NamedSplit
 
 from ..command_line import run_command
-from ..modeling.solami.configuration_solami import HEARING
+from ..modeling.solami.configuration_solami import HEARING, follow_formats
 from ..processing.datasets.token_dataset import split_names
 from ..processing.files.folder_or_hub import check_source
 from .held_out import evaluation_split
@@ -54,11 +54,11 @@ def sft(args: SftArguments, training_args: LanguageModelTrainingArguments) -> di
     """
     check_source("token dataset", args.data)  # before the model is loaded
     model, processor = load_model_and_processor(args, training_args)
-    answer_format, hearing = args.answer_format or processor.answer_format, args.hearing or processor.hearing
-    args = replace(args, answer_format=answer_format, hearing=hearing)
-    processor.answer_format = model.config.answer_format = answer_format
-    processor.hearing = model.config.hearing = hearing
-    train = chat_samples(args, processor, "train", training_args, answer_format)
+    processor.answer_format = args.answer_format or processor.answer_format
+    processor.hearing = args.hearing or processor.hearing
+    args = replace(args, answer_format=processor.answer_format, hearing=processor.hearing)
+    follow_formats(model.config, processor)
+    train = chat_samples(args, processor, "train", training_args, args.answer_format)
     train = train.select(np.random.default_rng(training_args.seed).permutation(len(train)))
     evals = {}
     if training_args.eval_strategy != "no":

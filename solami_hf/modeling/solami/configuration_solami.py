@@ -7,13 +7,13 @@ from transformers.models.llama.configuration_llama import LlamaConfig
 
 ANSWER_FORMATS = ("motion_speech", "text_motion_speech")
 HEARING = ("codes", "transcript", "both")
+# How turns are read and answers written; a processor says it too, and a model's config follows it.
+FORMAT_FIELDS = ("answer_format", "interleaved", "hearing")
 # What a config says beyond its architecture's own fields; stock configs of other decoders carry the same.
 LAYOUT_FIELDS = (
     "modalities",
     "markers",
-    "answer_format",
-    "interleaved",
-    "hearing",
+    *FORMAT_FIELDS,
     "frame_rates",
     "speech_levels",
     "sampling_rate",
@@ -87,6 +87,12 @@ def check_layout(config):
             )
         if name == "speech" and (config.speech_levels < 1 or span["size"] % config.speech_levels):
             raise ValueError(f"{span['size']} speech codes cannot be shared by {config.speech_levels} levels")
+
+
+def follow_formats(config, processor) -> None:
+    """Writes into a config how a processor reads turns and writes answers."""
+    for name in FORMAT_FIELDS:
+        setattr(config, name, getattr(processor, name))
 
 
 def require_layout(config):

@@ -58,7 +58,7 @@ def full_disk_told(path: Path, temporary: Path | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_full_disk(error, path):
+        if not is_full_disk(error, path):
             raise
         there = temporary is not None and temporary.exists()
         written = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*"))) if there else 0
@@ -67,7 +67,8 @@ def full_disk_told(path: Path, temporary: Path | None = None) -> Iterator[None]:
         raise OSError(f"disk full at {path}: {needed}{free:.1f} MB are free; make space and run again") from error
 
 
-def _is_full_disk(error: Exception, path: Path) -> bool:
+def is_full_disk(error: Exception, path: Path) -> bool:
+    """True if an error in writing to `path` means that its disk is full."""
     if isinstance(error, OSError) and error.errno is None and error.__cause__ is not None:  # told in words already
         return False
     if getattr(error, "errno", None) in _FULL or any(words in str(error) for words in _FULL_WORDS):

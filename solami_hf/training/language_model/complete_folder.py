@@ -14,6 +14,7 @@ from yaml import YAMLError
 
 from ...hub_cards.card_facts import card_of_folder
 from ...hub_cards.cards import write_loss_plot
+from ...modeling.solami.configuration_solami import follow_formats
 from ...processing.files.atomic_write import atomic_write, follow_umask
 from ...processing.files.folder_or_hub import hub_id
 from ...report.page import MetricRow, write_report
@@ -59,7 +60,7 @@ def save_complete(
         if (weights / "adapter_config.json").is_file():
             _place(weights, folder / "adapter")
             model = load_merged(folder / "adapter", args.model)
-            model.config.answer_format, model.config.hearing = processor.answer_format, processor.hearing
+            follow_formats(model.config, processor)
             model.save_pretrained(folder)
         else:
             _place(weights, folder)
