@@ -3,6 +3,7 @@
     solami chat --checkpoint runs/demo/checkpoint --character ada --output runs/chat \
         --turns hello.wav,wave.npz next.wav,nod.npz
     solami chat --checkpoint runs/demo/checkpoint --character ada --output runs/chat        # a console, no microphone
+    solami chat --output runs/chat                                        # the same with the packaged character
 
 A turn is any of a sound file, a motion file and words. In the console a line is a turn, `hello.wav wave.npz` or
 `wave.npz Good morning!`, and these are commands:
@@ -64,7 +65,7 @@ class ChatArguments(LoadingArguments):
             "help": "One word per round: files joined by commas, e.g. hello.wav,wave.npz. Without it, a console."
         },
     )
-    character: str | None = field(default=None, metadata={"help": "One of the checkpoint's characters."})
+    character: str | None = field(default=None, metadata={"help": "One of the checkpoint's characters; of the packaged ones ada."})
     system: str | None = field(default=None, metadata={"help": "A system prompt of your own instead."})
     voice: str | None = field(default=None, metadata={"help": "One of its voices; by default the character's."})
     temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})
@@ -91,8 +92,11 @@ def _chat(args: ChatArguments) -> int:
     users = None if args.turns is None else [user_message(word) for word in args.turns]
     sampling = Decoding(args.max_new_tokens, args.temperature, args.top_p).sampling
     pipeline = args.load_pipeline(args.max_new_tokens)
-    session = DialogueSession(pipeline, args.character, args.system, args.voice)
-    known = pipeline.processor.characters.get(args.character, {})
+    character = args.character
+    if args.checkpoint is None and args.system is None:
+        character = character or next(iter(pipeline.processor.characters))
+    session = DialogueSession(pipeline, character, args.system, args.voice)
+    known = pipeline.processor.characters.get(character, {})
     recorder = Recorder(args.output, known.get("name", "Character"), args.pages)
     torch.manual_seed(args.seed)
     with fitting_threads(pipeline):

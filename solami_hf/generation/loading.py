@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..modeling.solami.modeling_solami import hub_kwargs
+from ..processing.checkpoint_models import CODECS
 from ..processing.files.folder_or_hub import hub_id
 
 
@@ -162,7 +163,7 @@ def fitting_threads(pipeline) -> Iterator[None]:
     that core has its turn: that answer took 8.3 s on two threads and 3.1 s on one.
     """
     processor, before = pipeline.processor, torch.get_num_threads()
-    models = pipeline.model, processor.motion_codec, processor.speech_codec, processor.acoustic_model
+    models = pipeline.model, *(getattr(processor, name) for name in CODECS)
     weights = sum(weight.numel() for model in models if model is not None for weight in model.parameters())
     if weights <= SMALL:
         torch.set_num_threads(1)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from ..character.packaged_character import character_folder
 from ..modeling.solami.configuration_solami import require_layout
 from ..processing.answers import Answer
 from ..processing.audio.recognition import as_recogniser
@@ -40,6 +41,8 @@ class Reply:
         sampling_rate (`int`): Hz of the waveform.
         valid (`bool`): the answer was well formed; only then may it enter the history.
         answer (`Answer`): its codes, and what was wrong with an invalid one.
+        speech (`np.ndarray` of shape `(n,)`): the codes of its sound: the answer's or, in the `text_motion` format, the
+            talker's.
     """
 
     text: str
@@ -48,12 +51,14 @@ class Reply:
     sampling_rate: int
     valid: bool
     answer: Answer
+    speech: np.ndarray
 
     def message(self) -> dict:
         """The turn as an assistant message for the history, its media as codes."""
         content = [{"type": "text", "text": self.text}] if self.text else []
         content.append({"type": "motion", "motion": {"body": self.answer.body, "hand": self.answer.hand}})
-        content.append({"type": "audio", "audio": {"codes": self.answer.speech}})
+        if len(self.answer.speech):
+            content.append({"type": "audio", "audio": {"codes": self.answer.speech}})
         return {"role": "assistant", "content": content}
 
 
@@ -79,7 +84,7 @@ class SolamiPipeline:
     @classmethod
     def from_pretrained(
         cls,
-        path,
+        path=None,
         dtype=torch.float32,
         max_new_tokens: int | None = None,
         quantization: str | None = None,
@@ -90,10 +95,11 @@ class SolamiPipeline:
         asr=None,
         **kwargs,
     ) -> SolamiPipeline:
-        """Loads a checkpoint, or an adapter on the model that it was trained on.
+        """Loads a checkpoint, or an adapter on the model that it was trained on; by default the packaged character.
 
         Args:
-            path: folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`).
+            path: folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`). None: the packaged
+                character, see `solami_hf.character`.
             dtype: of the language model; `torch_dtype` is the same.
             max_new_tokens, asr: see above.
             quantization, base, merge: see `loading.load_model`.
@@ -105,6 +111,7 @@ class SolamiPipeline:
             OSError: nothing to load there, or the adapter's base is gone.
             ValueError: the checkpoint has no modality tokens or no codecs, or arguments that exclude one another.
         """
+        path = character_folder() if path is None else path
         source, hub = processor_source(path, base, **kwargs)
         processor = SolamiProcessor.from_pretrained(source, **hub)
         model = load_model(path, dtype=dtype, quantization=quantization, base=base, merge=merge, **kwargs)
@@ -327,10 +334,21 @@ class SolamiPipeline:
         text = self.processor.tokenizer.decode(answer.text_ids).strip() if answer.text_ids else ""
         rate = self.processor.speech_codec.config.sampling_rate
         motion = audio = None
+        speech = self.spoken(answer, text)
         if decode and answer.valid:
             motion = self.processor.decode_motion({"body": answer.body, "hand": answer.hand})
-            audio = self.processor.decode_speech(answer.speech, voice)
-        return Reply(text, motion, audio, rate, answer.valid, answer)
+            audio = self.processor.decode_speech(speech, voice) if len(speech) else None
+        return Reply(text, motion, audio, rate, answer.valid, answer, speech)
+
+    def spoken(self, answer: Answer, text: str, answer_format: str | None = None) -> np.ndarray:
+        """The speech codes (n,) of an answer: its own, or the talker's where its format leaves words to a talker.
+
+        Args:
+            answer_format: one of `answers.FORMATS`, by default the processor's.
+        """
+        if (answer_format or self.processor.answer_format) == "text_motion" and answer.valid:
+            return self.processor.say(text)
+        return answer.speech
 
 
 def check_turn(message: dict) -> None:

@@ -127,6 +127,8 @@ class AnswerDecoder:
         self._modalities, self._in_text = processor.modalities, FORMATS[answer_format][0]
         self._markers = {token: name for name, token in processor.markers.items()}
         self._words = _Words(processor.tokenizer)
+        self._say = processor.say if answer_format == "text_motion" else None
+        self._said: list[int] = []  # codes of the talker that are not decoded yet
         self._motion, self._speech = MotionPieces(processor.motion_codec, lookahead), SpeechPieces(processor, voice)
         motion, speech, self._levels = (
             processor.motion_codec.config,
@@ -153,8 +155,12 @@ class AnswerDecoder:
             self._sort(token, text)
         if was_in_text:
             yield from self._words.push(text, last=not self._in_text)
+            if self._say is not None and not self._in_text:
+                self._said = self._say(self._words.text).tolist()
         if self._steps() >= self._least_motion or self._ended[self._motion_end]:
             yield from self._move(last=self._ended[self._motion_end])
+        if self._said:  # a piece at a time, so that the body does not wait for all of the sound
+            self._give_voice(self._least_speech[-1])
         if len(self._waiting["speech"]) >= self._least_speech[bool(self.sounds)] or self._ended["eosp"]:
             yield from self._speak(last=self._ended["eosp"])
 
@@ -163,6 +169,7 @@ class AnswerDecoder:
         if self._in_text:
             yield from self._words.push([], last=True)
         yield from self._move(last=True)
+        self._give_voice(len(self._said))
         yield from self._speak(last=True)
 
     @property
@@ -206,6 +213,11 @@ class AnswerDecoder:
         elif self._in_text:
             text.append(token)
 
+    def _give_voice(self, count: int) -> None:
+        """Hands the next of the talker's codes to the decoder."""
+        self._waiting["speech"] += self._said[:count]
+        self._said = self._said[count:]
+
     def _steps(self) -> int:
         """Codes of motion whose parts are all there."""
         return min(len(self._waiting[name]) for name in self._moving)
@@ -248,6 +260,11 @@ class _Words:
 
     def __init__(self, tokenizer):
         self.tokenizer, self.ids, self.said = tokenizer, [], 0
+
+    @property
+    def text(self) -> str:
+        """All of it so far."""
+        return self.tokenizer.decode(self.ids).strip()
 
     def push(self, ids: list[int], last: bool) -> Iterator[TextPiece]:
         self.ids += ids

@@ -13,7 +13,11 @@ from ..processing.files.folder_or_hub import hub_id
 from .cards import model_card
 from .repository_files import CODECS, read_json
 
-_ANSWERS = {"motion_speech": "motion and speech", "text_motion_speech": "text, then motion and speech"}
+_ANSWERS = {
+    "motion_speech": "motion and speech",
+    "text_motion_speech": "text, then motion and speech",
+    "text_motion": "text, then motion; a talker says the text",
+}
 _MOTION = "SMPL-X without face, {:g} frames a second"
 _SPEECH = "mono, {:g} kHz"
 

@@ -25,6 +25,7 @@ PARTS = ("body", "hand", "speech")
 FORMATS = {
     "motion_speech": (False, PARTS),
     "text_motion_speech": (True, PARTS),
+    "text_motion": (True, ("body", "hand")),
     "text": (True, ()),
     "motion": (False, ("body", "hand")),
     "speech": (False, ("speech",)),

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .answers import FORMATS
 from .rendering import ASSISTANT, CODES, IGNORE, KINDS, ROLES, SYSTEM, UNHEARD, USER, TokenRenderer, Turns
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def render_chats(
         batches: tables with the columns of a `chat` token dataset, e.g. `dataset.with_format("arrow").iter(256)`.
         renderer: decides tokenizer, vocabulary, and whether answers are interleaved.
         counts: what became of the dialogues is added to it.
-        answer_format: with `text_motion_speech` the character's answers begin with their transcript.
+        answer_format: the character's answers hold what belongs to it, see `answers.FORMATS`.
         max_length: longer dialogues lose whole rounds from the front, the system prompt is kept.
         systems: character -> system prompt, for dialogues without one.
 
@@ -106,7 +107,7 @@ def render_chat_batch(
     or a text holds reserved tokens.
     """
     counts = RenderingCounts()
-    turns, incomplete, valid = _read(table, renderer, answer_format == "text_motion_speech", systems or {}, counts)
+    turns, incomplete, valid = _read(table, renderer, FORMATS[answer_format], systems or {}, counts)
     turns = turns.take(_choose(turns, incomplete, valid, len(renderer.text("\n")), max_length, counts))
     ids, trained, lengths = renderer.write(turns)
     labels = np.where(trained, ids, np.int32(IGNORE))
@@ -123,9 +124,9 @@ def render_chat_batch(
     return pa.table(rendered), counts
 
 
-def _read(table: pa.Table, renderer: TokenRenderer, transcripts: bool, systems: dict[str, str], counts):
+def _read(table: pa.Table, renderer: TokenRenderer, answer: tuple, systems: dict[str, str], counts):
     """The turns of a batch, which of them (N,) are incomplete answers, and which rows (B,) are valid dialogues."""
-    column, layout = _whole(table["turns"]), renderer.layout
+    column, layout, (transcripts, spoken_parts) = _whole(table["turns"]), renderer.layout, answer
     sizes = _list_lengths(column)
     row, number = np.repeat(np.arange(len(sizes)), sizes), np.arange(sizes.sum())
     first = number == np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -139,7 +140,8 @@ def _read(table: pa.Table, renderer: TokenRenderer, transcripts: bool, systems: 
     spoken = unheard & (streams["speech"][0] > 0)
     for name, (count, begin, values) in streams.items():
         belongs = role != SYSTEM if name != "trans" else user & (streams["body"][0] > 0)
-        belongs &= ~unheard if name == "speech" else True
+        if name == "speech":
+            belongs &= ~unheard if "speech" in spoken_parts else user & ~unheard
         first_id = layout.modalities.get(name, {}).get("first_id", 0)  # without tokens, without codes
         streams[name] = np.where(belongs, count, 0), begin, values.astype(np.int32) + np.int32(first_id)
     has_media = (streams["body"][0] > 0) | (streams["speech"][0] > 0)
@@ -147,7 +149,7 @@ def _read(table: pa.Table, renderer: TokenRenderer, transcripts: bool, systems: 
     *streams["text"], reserved = _texts(column.field("text"), np.flatnonzero(wanted), role, renderer)
     bad.append((reserved, "a text holds reserved tokens such as <eos> or a modality token"))
     bad.append((spoken & (streams["text"][0] == 0) & ~reserved, UNHEARD))
-    needed = ("body", "speech", "text") if transcripts else ("body", "speech")
+    needed = ("body", *(["speech"] if "speech" in spoken_parts else []), *(["text"] if transcripts else []))
     incomplete = (role == ASSISTANT) & np.any([streams[name][0] == 0 for name in needed], axis=0)
     parts, pool = [], [np.zeros(0, np.int32)]
     for kind, name in enumerate(KINDS):

@@ -24,7 +24,7 @@ from ..modeling.speech_codec.speech_codec_adapter import as_speech_codec, load_s
 from .answers import Answer, parse_answer, with_chunks
 from .audio.waveforms import is_pair, limit_loudness, read_audio
 from .batching import MOTION_BATCH_FRAMES, map_in_batches, pad_right, pad_to
-from .checkpoint_models import CODECS, CheckpointModels, in_own_precision
+from .checkpoint_models import CODECS, OPTIONAL, CheckpointModels, in_own_precision
 from .files.atomic_write import follow_umask
 from .motion.body import standing_height
 from .motion.features import features_to_smplx, motion_to_features, relative_transform
@@ -60,7 +60,7 @@ class SolamiProcessor(ProcessorMixin):
             level 0 of ours; `speech_codec_adapter.load_speech_codec` chooses others.
         chat_template (`str`, *optional*): by default the packaged SOLAMI template.
         characters (`dict`, *optional*): id -> `{"name", "system", "voice"?}`, the characters of the checkpoint.
-        answer_format (`str`): `"motion_speech"` or `"text_motion_speech"`.
+        answer_format (`str`): `"motion_speech"`, `"text_motion_speech"` or `"text_motion"`, see `SolamiConfig`.
         acoustic_model (`SolamiSoundStormModel`, *optional*): adds the levels that the language model does not write.
         speech_levels (`int`, *optional*): levels among the speech codes, by default those of the speech codec.
         voices (`Voices`, *optional*): prompts of the speech codec that the acoustic model can continue.
@@ -70,6 +70,7 @@ class SolamiProcessor(ProcessorMixin):
             sound), or `"both"`.
         frame_rates (`dict`, *optional*): codes a second of `speech` (all levels counted), `body` and `hand`; by
             default those of the codecs, and the paper's for one that is not given.
+        talker (`SolamiTalkerModel`, *optional*): says the words of answers whose format has no speech codes.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class SolamiProcessor(ProcessorMixin):
         interleaved=False,
         frame_rates=None,
         hearing="codes",
+        talker=None,
     ):
         if hearing not in HEARING:
             raise ValueError(f"hearing must be one of {HEARING}, got {hearing!r}")
@@ -101,7 +103,7 @@ class SolamiProcessor(ProcessorMixin):
             speech_codec = load(speech_codec, lm_levels=speech_levels)
             speech_levels = speech_codec.config.lm_levels
         self.speech_levels, self.interleaved = speech_levels or 1, interleaved
-        given = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model), strict=True))
+        given = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model, talker), strict=True))
         self._models = CheckpointModels(given, voices, self.speech_levels)
         self.frame_rates = frame_rates or self._rates()
         self.modalities, self.markers = extend_tokenizer(tokenizer, self._sizes(tokenizer))
@@ -110,17 +112,17 @@ class SolamiProcessor(ProcessorMixin):
         self._first_template = self.chat_template  # of which the renderer writes the ids
 
     def __getattr__(self, name: str):
-        """`motion_codec`, `speech_codec`, `acoustic_model` and `voices`, loaded on first use.
+        """`motion_codec`, `speech_codec`, `acoustic_model`, `talker` and `voices`, loaded on first use.
 
         Not properties: transformers wants no argument of `__init__` to be an attribute of the class as well.
 
         Raises:
-            ValueError: the checkpoint has no such codec. (Without an acoustic model, that is None.)
+            ValueError: the checkpoint has no such codec. (Without an acoustic model or a talker, that is None.)
         """
         if name == "voices":
             return self._models.voices
         if name in CODECS:
-            return self._models.get(name) if name != "acoustic_model" or self._models.has(name) else None
+            return self._models.get(name) if name not in OPTIONAL or self._models.has(name) else None
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def place_codecs(self, device=None, dtype: torch.dtype | None = None) -> None:
@@ -348,6 +350,21 @@ class SolamiProcessor(ProcessorMixin):
                 "the language model does not write; pass voice=None, or acoustic_model=... to SolamiProcessor"
             )
         return acoustic, prompt
+
+    def say(self, text: str) -> np.ndarray:
+        """Speech codes (n,) of words, as the talker says them; `decode_speech` makes sound of them in any voice.
+
+        Raises:
+            ValueError: the checkpoint has no talker.
+        """
+        if self.talker is None:
+            raise ValueError(
+                f"answers in the format {self.answer_format!r} are said by a talker, and this processor has none; "
+                "train one with `solami train-talker`, and pass talker=... to SolamiProcessor"
+            )
+        with torch.no_grad():
+            said = self.talker.generate(**self.talker.encode_text(text))
+        return said.codes[0][said.code_mask[0]].cpu().numpy()
 
     # ---- characters
 

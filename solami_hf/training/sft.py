@@ -12,7 +12,7 @@ import pyarrow as pa
 from datasets import Dataset, NamedSplit
 
 from ..command_line import run_command
-from ..modeling.solami.configuration_solami import HEARING, follow_formats
+from ..modeling.solami.configuration_solami import ANSWER_FORMATS, HEARING, follow_formats
 from ..processing.datasets.token_dataset import split_names
 from ..processing.files.folder_or_hub import check_source
 from .held_out import evaluation_split
@@ -30,7 +30,7 @@ class SftArguments(LanguageModelArguments):
     """Model, data and answer format of stage 3."""
 
     answer_format: str | None = field(
-        default=None, metadata={"help": "motion_speech or text_motion_speech; by default the processor's."}
+        default=None, metadata={"help": f"One of {', '.join(ANSWER_FORMATS)}; by default the processor's."}
     )
     hearing: Literal[HEARING] | None = field(
         default=None,

@@ -4,6 +4,7 @@ import copy
 import threading
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,37 @@ def test_streamed_and_whole_answers_are_one(tiny_model, tiny_processor, interlea
             assert event.start == pytest.approx(place / rate)
             place += event.motion.num_frames if kind is MotionPiece else len(event.samples)
         assert place == {MotionPiece: 36, AudioPiece: 19200}[kind]
+
+
+class Speller(torch.nn.Module):
+    """A talker that says a code for each letter, twenty times."""
+
+    def encode_text(self, text):
+        return {"input_ids": torch.tensor([[ord(letter) % 32 for letter in text]])}
+
+    def generate(self, input_ids):
+        codes = input_ids.repeat_interleave(20, 1)
+        return SimpleNamespace(codes=codes, code_mask=torch.ones_like(codes, dtype=torch.bool))
+
+
+def test_a_talker_says_the_words(tiny_model, tiny_processor):
+    pipeline = make_pipeline(tiny_model, tiny_processor, False, "text_motion", seconds=1.2)
+    with pytest.raises(ValueError, match="has none; train one with `solami train-talker`"):
+        pipeline([{"role": "user", "content": "hi"}])
+    pipeline.processor._models.loaded["talker"] = Speller()
+    session = DialogueSession(pipeline, character="ada")
+    twin = session.fork()
+    *events, last = session.stream("hi")
+    whole = twin.answer("hi")
+    assert last.reply.valid and last.reply.text == whole.text and not len(whole.answer.speech)
+    assert len(whole.audio) == 320 * len(whole.speech) == 6400 * len(whole.text)
+    np.testing.assert_allclose(last.reply.audio, whole.audio, atol=2e-6)
+    kinds = [type(event) for event in events]
+    assert kinds.index(AudioPiece) < kinds.index(MotionPiece) and kinds.count(AudioPiece) > 1
+    assert [block["type"] for block in whole.message()["content"]] == ["text", "motion"]
+    assert session.context_ids == twin.context_ids
+    again = pipeline([{"role": "user", "content": "hi"}, whole.message(), {"role": "user", "content": "and?"}])
+    assert again.valid and len(again.speech)
 
 
 def test_short_answers(tiny_model, tiny_processor):

@@ -36,7 +36,7 @@ def tokens(tmp_path, tiny_processor):
     return tmp_path / "tokens"
 
 
-@pytest.mark.parametrize("answer_format", ["motion_speech", "text_motion_speech"])
+@pytest.mark.parametrize("answer_format", ["motion_speech", "text_motion_speech", "text_motion"])
 def test_the_template_gives_the_ids_and_labels_of_our_rendering(
     tokens, tiny_processor, tmp_path, answer_format, caplog
 ):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solami_hf.demo.tiny_model import train_tokenizer
+from solami_hf.modeling.solami.configuration_solami import ANSWER_FORMATS
 from solami_hf.modeling.solami.vocabulary import extend_tokenizer
 from solami_hf.processing.answers import parse_answer, parse_interleaved
 from solami_hf.processing.batch_rendering import render_chat_batch
@@ -20,7 +21,7 @@ from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer, drop_ol
 settings.register_profile("house", derandomize=True, database=None, deadline=None, max_examples=40)
 settings.load_profile("house")
 
-FORMATS = [(text, chunks) for text in ("motion_speech", "text_motion_speech") for chunks in (False, True)]
+FORMATS = [(text, chunks) for text in ANSWER_FORMATS for chunks in (False, True)]
 SIGNS = {"speech": "🗣️", "body": "🕺", "hand": "🤚", "trans": "🔀"}
 ENDS = {"speech": ("<sosp>", "<eosp>"), "body": ("<sobo>", "<eobo>"), "hand": ("<soha>", "<eoha>"), "trans": ("", "")}
 PER_CHUNK = {"body": 3, "hand": 3, "speech": 20}
@@ -80,16 +81,18 @@ def written_media(spans, interleaved):
     return text
 
 
-def answer_spans(turn):
+def answer_spans(turn, answer_format="motion_speech"):
     spans = {"body": turn["body"], "hand": turn["hand"], "speech": turn["speech"]}
+    if answer_format == "text_motion":
+        del spans["speech"]
     return {name: values for name, values in spans.items() if values}
 
 
 def written_answer(turn, answer_format, interleaved):
-    media = written_media(answer_spans(turn), interleaved)
+    media = written_media(answer_spans(turn, answer_format), interleaved)
     if not media:
         return turn["text"]
-    return (turn["text"] + "<eot>" if answer_format == "text_motion_speech" else "") + media
+    return (turn["text"] + "<eot>" if answer_format.startswith("text") else "") + media
 
 
 def written_chat(rows, answer_format, interleaved):
@@ -165,8 +168,9 @@ def test_answers_are_read_back(renderers, answer_format, interleaved, row):
     for ids, turn in zip(np.split(trained, ends[:-1] + 1), answers, strict=True):
         answer = read(ids, renderer.layout, answer_format)
         assert answer.valid, answer.reason
-        assert all(getattr(answer, name).tolist() == turn[name] for name in ("body", "hand", "speech"))
-        transcript = turn["text"] if answer_format == "text_motion_speech" else ""
+        said = {"body": turn["body"], "hand": turn["hand"], "speech": []} | answer_spans(turn, answer_format)
+        assert all(getattr(answer, name).tolist() == codes for name, codes in said.items())
+        transcript = turn["text"] if answer_format.startswith("text") else ""
         assert renderer.tokenizer.decode(answer.text_ids) == transcript
 
 

@@ -69,6 +69,7 @@ def _answer_batch(pipeline, batch: list[Job], number: int, writer: ResultsWriter
     for i, row_ids, row_times in zip(prompts, ids, times, strict=True):
         answer = pipeline.processor.parse_response(row_ids, batch[i].answer_format)
         text = pipeline.processor.tokenizer.decode(answer.text_ids).strip() if answer.text_ids else ""
+        answer.speech = pipeline.spoken(answer, text, batch[i].answer_format)
         codes = {name: getattr(answer, name).tolist() for name in ("body", "hand", "speech")}
         rows[i] |= {"text": text, **codes, "valid": answer.valid, "reason": answer.reason}
         rows[i] |= _latency(row_ids, [late + moment for moment in row_times], pipeline.model.config)

@@ -39,11 +39,20 @@ logger = logging.getLogger(__name__)
 TASKS = ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s", "chat")
 
 
+PACKAGED = "the packaged character"
+
+
 @dataclass
 class LoadingArguments:
     """A model and how it is loaded."""
 
-    checkpoint: str = field(metadata={"help": "Folder or hub id of a checkpoint with its codecs, or of an adapter."})
+    checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or hub id of a checkpoint with its codecs, or of an adapter; by default the packaged "
+            "character (needs solami_hf[character])."
+        },
+    )
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = field(
         default="float32", metadata={"help": "Of the language model."}
     )
@@ -69,7 +78,7 @@ class LoadingArguments:
 
         placed = {} if self.device_map is None else {"device_map": self.device_map}
         return SolamiPipeline.from_pretrained(
-            model_source("checkpoint", self.checkpoint),
+            None if self.checkpoint is None else model_source("checkpoint", self.checkpoint),
             dtype=self.dtype,
             max_new_tokens=max_new_tokens,
             quantization="int8" if self.load_in_8bit else None,
@@ -220,7 +229,7 @@ def _settings(args: GenerateArguments, pipeline, seeds: list[int], inputs: list,
     codecs = {name: codec_fingerprint(getattr(processor, f"{name}_codec")) for name in ("motion", "speech")}
     return {
         "task": args.task,
-        "checkpoint": args.checkpoint,
+        "checkpoint": args.checkpoint or PACKAGED,
         "model": model_fingerprint(pipeline.model),
         "input": args.input,
         "inputs": hashlib.sha256(told.encode()).hexdigest()[:16],

@@ -6,6 +6,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+import jinja2
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -42,8 +43,32 @@ def extend_backbone(
     else:
         model = AutoModelForCausalLM.from_pretrained(backbone, **kwargs) if is_path else backbone
         add_modality_tokens(model, tokenizer, sizes, speech_codec, answer_format)
+    _keep_chat_habit(model, tokenizer)
     allow_cache(model)
     return model
+
+
+@torch.no_grad()
+def _keep_chat_habit(model: PreTrainedModel, tokenizer) -> None:
+    """Starts the role markers from the rows of what a backbone's own chat template writes in their place, on average.
+
+    So an instruction-tuned model finds its turns in our format, too. Without a chat template nothing is changed.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return
+    user, answer = ({"role": role, "content": "word"} for role in ("user", "assistant"))
+    try:
+        written = tokenizer.apply_chat_template([user, answer, user, answer], tokenize=False)
+    except (jinja2.TemplateError, ValueError):  # a template of other roles or kinds of content
+        return
+    *_, before_answer, before_user, _, _ = written.split("word")
+    markers, rows = model.config.markers, model.get_input_embeddings().weight
+    heads = [rows] if model.get_output_embeddings().weight is rows else [rows, model.get_output_embeddings().weight]
+    for text, end, begin in ((before_answer, "eoh", "mmgpt"), (before_user, "eos", "human")):
+        first, *rest = tokenizer(text, add_special_tokens=False)["input_ids"] or [None]
+        for name, ids in ((end, [first]), (begin, rest)):
+            for weight in heads if ids and first is not None else []:
+                weight[markers[name]] = weight[ids].float().mean(0).to(weight.dtype)
 
 
 def gguf_file(source) -> dict:

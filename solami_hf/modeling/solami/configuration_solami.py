@@ -5,7 +5,7 @@ from __future__ import annotations
 from huggingface_hub.dataclasses import strict
 from transformers.models.llama.configuration_llama import LlamaConfig
 
-ANSWER_FORMATS = ("motion_speech", "text_motion_speech")
+ANSWER_FORMATS = ("motion_speech", "text_motion_speech", "text_motion")
 HEARING = ("codes", "transcript", "both")
 # How turns are read and answers written; a processor says it too, and a model's config follows it.
 FORMAT_FIELDS = ("answer_format", "interleaved", "hearing")
@@ -34,8 +34,8 @@ class SolamiConfig(LlamaConfig):
         modalities (`dict`, *optional*): name (`speech`, `body`, `hand`, `trans`) -> `{"first_id": int, "size": int}`;
             code `c` of a modality is token `first_id + c`.
         markers (`dict`, *optional*): name of a boundary or role token (see `vocabulary.MARKERS`) -> its id.
-        answer_format (`str`): `"motion_speech"` (the paper's: body, hand, speech) or `"text_motion_speech"` (a
-            transcript first, ended by `<eot>`).
+        answer_format (`str`): `"motion_speech"` (the paper's: body, hand, speech), `"text_motion_speech"` (a
+            transcript first, ended by `<eot>`), or `"text_motion"` (a talker says the words, see `SolamiTalkerModel`).
         interleaved (`bool`): body, hand and speech in chunks of equal time instead of one after the other.
         hearing (`str`): what is read of a user's speech: its `"codes"` (the paper's), its `"transcript"`, or `"both"`,
             the transcript first.

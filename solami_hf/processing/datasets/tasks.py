@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 
+from ..answers import FORMATS
 from ..rendering import TASKS, heard, text_block
 
 MOTION_TASKS = ("motion_to_text", "text_to_motion", "motion_to_motion")
@@ -59,25 +60,26 @@ def chat_messages(row: dict, answer_format: str, system: str | None = None, hear
 
     Args:
         row: a row of a `chat` token dataset; turns of role `system`, `user`, `assistant`.
-        answer_format: with `text_motion_speech` the character's turns begin with their transcript.
+        answer_format: the character's turns hold what belongs to it, see `answers.FORMATS`.
         system: the system prompt, when the row has none.
         hearing: with `transcript` or `both` the user's turns begin with their words, with `transcript` without sound.
 
     Raises:
         ValueError: with `transcript`, a user's turn has sound and no words.
     """
+    words, parts = FORMATS[answer_format]
     messages = [] if system is None else [{"role": "system", "content": system}]
     for turn in row["turns"]:
         if turn["role"] == "system":
             messages.append({"role": "system", "content": turn["text"]})
             continue
         content, is_answer = [], turn["role"] == "assistant"
-        if answer_format == "text_motion_speech" if is_answer else hearing != "codes" and turn["text"]:
+        if words if is_answer else hearing != "codes" and turn["text"]:
             content.append(text_block(turn["text"]))
         if turn["body"]:
             codes = {name: turn[name] for name in ("body", "hand") + (() if is_answer else ("trans",))}
             content.append({"type": "motion", "motion": codes})
-        if turn["speech"]:
+        if turn["speech"] and (not is_answer or "speech" in parts):
             content.append(audio_block(turn))
         content = content if is_answer else heard(content, hearing)
         messages.append({"role": turn["role"], "content": content or turn["text"]})

@@ -16,6 +16,7 @@ Run again, the command asks and speaks only what is missing: a killed run goes o
 |---|---|
 | `scripts` | plans of dialogues (`topics.txt`, `characters.yaml`), what is asked (`prompts.yaml`), what is accepted |
 | `writers` | an OpenAI-compatible endpoint, a local model, the cache |
+| `lines` | answers of a small model to authored lines (`visitor_lines.yaml`) |
 | `asking` | asks until an answer can be used, for many questions at once |
 | `motions` | the motions that there are, and which lies nearest to a description |
 | `command` | all of it, speech too |

