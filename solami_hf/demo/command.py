@@ -29,7 +29,7 @@ MOTION_STEPS, PRETRAIN_STEPS, SFT_STEPS = 600, 1350, 600  # at 15 minutes
 TRAIN_CONVERSATIONS = 2400
 # Seconds of each stage at 15 minutes, measured once; how a machine keeps to them tells how long it will still need.
 USUAL = {
-    "motion_corpus": 28, "motion_codec": 175, "speech_corpus": 50, "chat_corpus": 5, "base_model": 1, "prepare": 60,
+    "motion_corpus": 28, "first_talk": 60, "motion_codec": 175, "speech_corpus": 50, "chat_corpus": 5, "base_model": 1, "prepare": 60,
     "pretrain": 1000, "sft": 540, "chat": 45, "evaluate": 150, "report": 1,
 }  # fmt: skip
 TRAINING = ("motion_codec", "pretrain", "sft")
@@ -64,6 +64,7 @@ class Demo:
         """Name -> (what it does, function), in order."""
         return {
             "motion_corpus": ("author gestures, retarget mocap", self.motion_corpus),
+            "first_talk": ("talk to the packaged character", self.first_talk),
             "motion_codec": ("stage 1: train the motion tokenizers", self.motion_codec),
             "speech_corpus": ("speak all lines", self.speech_corpus),
             "chat_corpus": ("stage the conversations", self.chat_corpus),
@@ -81,6 +82,13 @@ class Demo:
         from .corpus.build_corpus import write_motion_corpus
 
         write_motion_corpus(self.corpus / "motion", seed=self.seed)
+
+    def first_talk(self):
+        """Unscripted spoken turns to the packaged character, and their page."""
+        from .first_talk import first_talk
+
+        if page := first_talk(self.out / "first_talk", self.corpus / "motion"):
+            logger.info("  its page: %s (open it in a browser)", page)
 
     def motion_codec(self):
         """`solami train-motion-vq` with the tiny recipe."""

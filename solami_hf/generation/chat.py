@@ -170,9 +170,11 @@ class Recorder:
         number = len(self.rounds) + 1
         stem, paths = self.output / f"turn{number}", {"audio": None, "motion": None, "page": None}
         if reply.valid:
-            paths |= {"audio": f"{stem}.wav", "motion": f"{stem}.npz"}
-            write_audio(paths["audio"], reply.audio, reply.sampling_rate)
+            paths["motion"] = f"{stem}.npz"
             write_motion(paths["motion"], reply.motion)
+            if reply.audio is not None:  # a talker says nothing where there is nothing to be said
+                paths["audio"] = f"{stem}.wav"
+                write_audio(paths["audio"], reply.audio, reply.sampling_rate)
         else:
             logger.warning("round %d: malformed answer (%s)", number, reply.answer.reason)
         if self.pages:
@@ -259,7 +261,8 @@ def _say(session, recorder: Recorder, user: dict, out, generate_kwargs: dict) ->
     words, told = f"(malformed) {reply.answer.reason}", [took]
     if reply.valid:
         words = " ".join(reply.text.split()) or "(no words: this checkpoint answers without a transcript)"
-        speech, motion = len(reply.audio) / reply.sampling_rate, len(reply.motion.poses) / reply.motion.fps
+        speech, motion = len(reply.audio if reply.audio is not None else ()), len(reply.motion.poses)
+        speech, motion = speech / reply.sampling_rate, motion / reply.motion.fps
         told = [f"{speech:.1f} s of speech", f"{motion:.1f} s of motion", took]
     files = [entry[name] for name in ("audio", "motion", "page") if entry[name]]
     out.write(f"{recorder.name}: {words}\n  {', '.join(told)}\n" + (f"  {' '.join(files)}\n" if files else ""))
@@ -316,21 +319,26 @@ def write_turn_page(path: Path, number: int, name: str, user: dict, reply, audio
         name: the character's.
         user: the user's message with its files or arrays.
         reply: the `Reply`, its media decoded.
-        audio: wav file of the answer, None where it is not valid.
+        audio: wav file of the answer, None where there is none.
     """
+    scene = turn_scene(path.with_suffix(".user.wav"), f"Round {number}", name, user, reply, audio)
+    conversation = Conversation(name, "", [scene])
+    lead = reply.text or ("An answer without words." if reply.valid else "The answer was malformed.")
+    return write_report(path, title=f"{name}, round {number}", lead=lead, conversations=[conversation])
+
+
+def turn_scene(heard: Path, title: str, name: str, user: dict, reply, audio: str | None) -> Scene:
+    """A round as a page shows it; the user's sound is written to `heard`. Arguments as in `write_turn_page`."""
     blocks = {block["type"]: block for block in sorted_blocks(user["content"])}
     media = {kind: raw_medium(blocks[kind]) if kind in blocks else None for kind in ("motion", "audio")}
-    heard = None
-    if media["audio"] is not None:
-        heard = path.with_suffix(".user.wav")
+    if media["audio"] is None:
+        heard = None
+    else:
         write_audio(heard, read_audio(media["audio"], reply.sampling_rate), reply.sampling_rate)
     joints, fps = _user_joints(media["motion"])
     said = blocks.get("text", {}).get("text") or ("(a recording)" if heard else "")
     performers = Performer("You", joints, fps, heard, said), _character(name, reply, audio)
-    scene = Scene(f"Round {number}", reply.answer.reason, *performers, valid=reply.valid)
-    conversation = Conversation(name, "", [scene])
-    lead = reply.text or ("An answer without words." if reply.valid else "The answer was malformed.")
-    return write_report(path, title=f"{name}, round {number}", lead=lead, conversations=[conversation])
+    return Scene(title, reply.answer.reason, *performers, valid=reply.valid)
 
 
 def _character(name: str, reply, audio: str | None) -> Performer:

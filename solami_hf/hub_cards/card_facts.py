@@ -162,6 +162,21 @@ def _acoustic_model(folder: Path, _) -> dict:
     return {"modalities": rows, "facts": facts}
 
 
+def _talker(folder: Path, _) -> dict:
+    from ..modeling.talker.configuration_talker import SolamiTalkerConfig
+
+    config = SolamiTalkerConfig.from_pretrained(folder)
+    rows = [
+        ("reads", "text", f"{len(config.alphabet)} characters", "", ""),
+        ("writes", "level 0 of speech", "codes", config.frame_rate, config.codebook_size),
+    ]
+    facts = {
+        "layers": f"{config.num_encoder_layers} over characters, {config.num_decoder_layers} over frames",
+        "width": config.hidden_size,
+    }
+    return {"modalities": rows, "facts": facts}
+
+
 def _adapter(config: Mapping) -> dict:
     base, targets = config.get("base_model_name_or_path"), config.get("target_modules")
     facts = {
@@ -181,4 +196,5 @@ _READERS = {
     "motion_codec": _motion_codec,
     "speech_codec": _speech_codec,
     "acoustic_model": _acoustic_model,
+    "talker": _talker,
 }

@@ -22,8 +22,11 @@ from ..processing.media_files import files_below
 KINDS = {"checkpoint": "model", "codec": "model", "adapter": "model", "dataset": "dataset", "metric": "space"}
 # `model_type` -> the folder inside a checkpoint.
 CODECS = {
-    "solami_motion_vq": "motion_codec", "solami_speech_codec": "speech_codec", "solami_soundstorm": "acoustic_model"
-}  # fmt: skip
+    "solami_motion_vq": "motion_codec",
+    "solami_speech_codec": "speech_codec",
+    "solami_soundstorm": "acoustic_model",
+    "solami_talker": "talker",
+}
 _SKIPPED_FOLDERS = ("__pycache__", ".shards", ".cache", ".git", ".ipynb_checkpoints")
 _HOW_TO_COMPLETE = "save model and processor into one folder, or push the folder of a finished run"
 _NEEDED = {
@@ -128,6 +131,9 @@ def missing(folder: Path, kind: str) -> list[Finding]:
     elif not (folder / "voices" / "voices.json").is_file():
         told = "missing: no character has a voice"
         found.append(Finding("voices/", told, "add some with `solami add-voice`", is_note=True))
+    if "talker/" not in models and read_json(folder / "config.json").get("answer_format") == "text_motion":
+        told = "missing: answers in the format text_motion have no sound without one"
+        found.append(Finding("talker/", told, "train one with `solami train-talker`"))
     return found
 
 
