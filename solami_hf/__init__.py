@@ -24,6 +24,8 @@ from .modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 from .modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from .modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from .modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
+from .modeling.talker.configuration_talker import SolamiTalkerConfig
+from .modeling.talker.modeling_talker import SolamiTalkerModel
 from .processing.motion.smplx_motion import SmplxMotion
 from .processing.processing_solami import SolamiProcessor
 
@@ -42,6 +44,8 @@ __all__ = [
     "SolamiSoundStormModel",
     "SolamiSpeechCodecConfig",
     "SolamiSpeechCodecModel",
+    "SolamiTalkerConfig",
+    "SolamiTalkerModel",
 ]
 
 for _config, _model in (
@@ -49,6 +53,7 @@ for _config, _model in (
     (SolamiMotionVQConfig, SolamiMotionVQModel),
     (SolamiSpeechCodecConfig, SolamiSpeechCodecModel),
     (SolamiSoundStormConfig, SolamiSoundStormModel),
+    (SolamiTalkerConfig, SolamiTalkerModel),
 ):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)

@@ -19,6 +19,7 @@ COMMANDS = {
     "train-motion-vq": ("training.motion_vq.train_motion_vq:main", "train the body, hand and transform tokenizers"),
     "train-speech-codec": ("training.speech.train_speech_codec:main", "train the speech codec"),
     "train-soundstorm": ("training.soundstorm.train_soundstorm:main", "train the acoustic model on a codec's codes"),
+    "train-talker": ("training.speech.train_talker:main", "train the talker, text to the codes of speech"),
     "pretrain": ("training.pretrain:main", "align motion, speech and text on six tasks"),
     "sft": ("training.sft:main", "tune on multi-turn conversations with characters"),
     "merge": ("training.merge:main", "a LoRA adapter and its base to one folder"),

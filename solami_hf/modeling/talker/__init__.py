@@ -1,0 +1,1 @@
+"""The talker: text to level 0 of the speech codec's codes."""
