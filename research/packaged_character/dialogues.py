@@ -44,7 +44,9 @@ def _article(trade: str) -> str:
     return f"{'an' if trade[0] in 'aeiou' else 'a'} {trade}"
 
 
-def write_dialogues(folder: Path, motions: Path, written: Path, persona_rows: int, seeing_rows: int, seed: int) -> None:
+def write_dialogues(
+    folder: Path, motions: Path, written: Path, persona_rows: int, seeing_rows: int, seed: int
+) -> None:
     """A folder for `solami prepare chat`: `written` (of `prepare chat --synthesize`) and the authored dialogues.
 
     The user's clips are copies, placed before the character.

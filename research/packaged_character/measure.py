@@ -2,8 +2,8 @@
 
     python -m research.packaged_character.measure --run runs/character --output quality.json
 
-The base is asked the same in its own format. Answers are compared by a sentence encoder that trained nothing; voices are
-heard by Whisper tiny.en; actions are named by the nearest real clip. Intervals are 95 %, by bootstrap over items.
+The base is asked the same in its own format. Answers are compared by a sentence encoder that trained nothing, voices
+are heard by Whisper tiny.en; actions are named by the nearest real clip. Intervals are 95 %, by bootstrap over items.
 """
 
 from __future__ import annotations
@@ -195,7 +195,9 @@ def perplexities(pipeline: SolamiPipeline, base: LocalWriter, asked, answers: li
         losses["base"].append(_loss(base.model, prompt, told))
         prompt = torch.tensor(render(messages, add_generation_prompt=True)["input_ids"])[None]
         losses["tuned"].append(_loss(own, prompt, told))
-    return tuple({"mean": float(np.exp(np.concatenate(found).mean())), "count": len(found)} for found in losses.values())
+    return tuple(
+        {"mean": float(np.exp(np.concatenate(found).mean())), "count": len(found)} for found in losses.values()
+    )
 
 
 def _loss(model, prompt: torch.Tensor, told: torch.Tensor) -> np.ndarray:
@@ -263,7 +265,10 @@ def _measure_seeing(pipeline: SolamiPipeline, run: Path) -> dict:
     motions = {row["id"]: place_for_dialogue(read_motion(folder / row["motion"]), generator) for row in clips}
     asked, wrong = [], []
     for i, row in enumerate(clips):
-        line, other = _text(rng.choice(seeing["kept_back"])), rng.choice([r for r in clips if r["action"] != row["action"]])
+        line, other = (
+            _text(rng.choice(seeing["kept_back"])),
+            rng.choice([r for r in clips if r["action"] != row["action"]]),
+        )
         for conversations, shown in ((asked, row), (wrong, other)):
             motion = {"type": "motion", "motion": motions[shown["id"]]}
             conversations.append(conversation(list(PERSONAS)[i % len(PERSONAS)], line, motion))

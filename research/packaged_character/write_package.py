@@ -1,4 +1,4 @@
-"""Puts the trained character where the package carries it: one adapter of both stages, rows, codec, talker, processor."""
+"""The trained character as the package carries it: one adapter of both stages, rows, codec, talker, processor."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def write_package(run: Path, output: Path) -> None:
 def _half(source: Path, output: Path) -> None:
     """Weights in half precision, and a configuration whose code is the package's."""
     output.mkdir()
-    weights = {name: v.half() if v.is_floating_point() else v for name, v in load_file(source / "model.safetensors").items()}
+    weights = {
+        name: v.half() if v.is_floating_point() else v for name, v in load_file(source / "model.safetensors").items()
+    }
     save_file(weights, output / "model.safetensors", metadata={"format": "pt"})
     config = read_json(source / "config.json")
     config.pop("auto_map", None)

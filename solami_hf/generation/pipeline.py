@@ -41,8 +41,8 @@ class Reply:
         sampling_rate (`int`): Hz of the waveform.
         valid (`bool`): the answer was well formed; only then may it enter the history.
         answer (`Answer`): its codes, and what was wrong with an invalid one.
-        speech (`np.ndarray` of shape `(n,)`): the codes of its sound: the answer's or, in the `text_motion` format, the
-            talker's.
+        speech (`np.ndarray` of shape `(n,)`): the codes of its sound: the answer's own, or the talker's where the
+            format is `text_motion`.
     """
 
     text: str

@@ -1,8 +1,8 @@
 """Dialogues in which a small model, which writes no JSON, answers a visitor's authored lines, many at once.
 
 The visitor's lines are drawn from `visitor_lines.yaml`: an opening about the topic, then replies that fit any answer.
-The character's are what the model answers to its system prompt and the dialogue so far, so that what is trained on them
-keeps the model's habits. An answer is cut behind its last whole sentence within `max_words`. Each answer is also the
+The character's are what the model answers to its system prompt and the dialogue so far, so that training on them keeps
+the model's habits. An answer is cut behind its last whole sentence within `max_words`. Each answer is also the
 description of its movement: it gets the motion whose caption lies nearest.
 """
 
@@ -88,7 +88,7 @@ def _answer(here: list[int], wave, asked, rounds, writer, attempts: int, max_wor
 
 
 def first_sentences(text: str, max_words: int) -> str:
-    """The first whole sentences of a text that have at most `max_words` together; the first one whatever its length."""
+    """The first whole sentences of a text, at most `max_words` together; the first one whatever its length."""
     text = " ".join(text.replace("\u2019", "'").strip().strip('"').split())
     kept: list[str] = []
     for sentence in _SENTENCE.findall(text):

@@ -209,7 +209,9 @@ def parse_script(text: str, plan: Plan, max_words: int = 40) -> dict:
     checked = []
     for number, turn in enumerate(rounds):
         _check_fields(turn, ("user", "character"), f"rounds[{number}]")
-        checked.append({who: check_line(turn[who], f"rounds[{number}].{who}", max_words) for who in ("user", "character")})
+        checked.append(
+            {who: check_line(turn[who], f"rounds[{number}].{who}", max_words) for who in ("user", "character")}
+        )
     return {"title": title, "topic": plan.topic, "character": plan.character.id, "rounds": checked}
 
 

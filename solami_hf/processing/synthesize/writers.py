@@ -70,7 +70,9 @@ class CachedWriter:
         answers = [self._kept(path) for path, _ in places]
         new = [i for i, answer in enumerate(answers) if answer is None]
         if new:
-            for i, answer in zip(new, self.writer.complete_all([requests[i] for i in new], seeds[new[0]]), strict=True):
+            for i, answer in zip(
+                new, self.writer.complete_all([requests[i] for i in new], seeds[new[0]]), strict=True
+            ):
                 answers[i] = self._keep(*places[i], answer)
         return answers
 
