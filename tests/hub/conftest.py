@@ -78,7 +78,7 @@ def bare_python(tmp_path_factory):
             if source.exists() and not link.exists():
                 link.symlink_to(source)
     python = folder / "bin" / "python"
-    there = subprocess.run([python, "-c", "import solami_hf"], capture_output=True, cwd=folder)
+    there = subprocess.run([python, "-E", "-c", "import solami_hf"], capture_output=True, cwd=folder)
     assert there.returncode != 0
     return python
 
