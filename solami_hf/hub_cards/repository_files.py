@@ -85,6 +85,21 @@ def kind_of(folder: str | Path) -> str:
     )
 
 
+def adapter_folder(source: str | Path) -> Path:
+    """The folder with `adapter_config.json`: that of an adapter, or `adapter/` of a run.
+
+    Raises:
+        FileNotFoundError: neither has one.
+    """
+    for folder in (Path(source), Path(source) / "adapter"):
+        if (folder / "adapter_config.json").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"there is no adapter in {source}: expected adapter_config.json in it or in its folder adapter/; a run "
+        "with trainable: all has none, its folder is a whole model already"
+    )
+
+
 def files_of(folder: Path) -> list[str]:
     """The files below a folder that belong to a repository, relative and sorted; no caches, half files or locks."""
     names = []

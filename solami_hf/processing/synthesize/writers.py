@@ -12,7 +12,7 @@ import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..files.text_files import write_text
+from ..files.text_files import write_json
 
 logger = logging.getLogger(__name__)
 LONGEST_WAIT = 120.0  # seconds between two tries
@@ -69,8 +69,7 @@ class CachedWriter:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             logger.warning("%s is damaged (%s); the model is asked again", path, error)
         answer = self.writer.complete(messages, seed, schema)
-        content = {"request": request, "answer": asdict(answer)}
-        write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
+        write_json(path, {"request": request, "answer": asdict(answer)}, ensure_ascii=False)
         return answer
 
     def close(self) -> None:
