@@ -3,7 +3,6 @@
 ADAPTER_OR_RUN is a run's folder, one of its checkpoints, or any folder or hub id with PEFT's `adapter_config.json`.
 """
 
-import json
 import logging
 import shutil
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from ..hub_cards.cards import model_card
 from ..hub_cards.repository_files import adapter_folder
 from ..processing.files.folder_or_hub import hub_id
 from ..processing.files.output_folder import atomic_folder
+from ..processing.files.text_files import read_json
 from .language_model.adapters import load_merged
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
 def _told(run: Path) -> dict:
     """A run's arguments, where it has written them."""
     path = run / "training_args.json"
-    return json.loads(path.read_text(encoding="utf-8"))["command"] if path.is_file() else {}
+    return read_json(path)["command"] if path.is_file() else {}
 
 
 def _card(name: str, adapter: str, base: str) -> str:

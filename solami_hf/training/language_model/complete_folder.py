@@ -1,6 +1,5 @@
 """Output of a run of pretraining or SFT: one folder with everything, its page and its card."""
 
-import json
 import logging
 import math
 import os
@@ -17,7 +16,7 @@ from ...hub_cards.cards import write_loss_plot
 from ...modeling.solami.configuration_solami import follow_formats
 from ...processing.files.atomic_write import atomic_write, follow_umask
 from ...processing.files.folder_or_hub import hub_id
-from ...processing.files.text_files import write_json, write_text
+from ...processing.files.text_files import read_json, write_json, write_text
 from ...report.page import MetricRow, write_report
 from ..held_out import last_step
 from ..run_page import curves_of_log
@@ -85,7 +84,7 @@ def write_settings(args, training_args) -> None:
 def complete_history(folder: str | Path, step: int) -> list[dict] | None:
     """The history of a folder that `save_complete` wrote after this step, None of any other."""
     path = Path(folder) / "history.json"
-    history = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    history = read_json(path) if path.is_file() else []
     return history if any(row.get("step") == step for row in history) else None
 
 

@@ -19,7 +19,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import TrainerCallback
 
-from ...processing.files.text_files import write_json
+from ...processing.files.text_files import read_json, write_json
 from ...processing.rendering import IGNORE
 from .mixture import CHUNK, Mixture
 
@@ -111,7 +111,7 @@ class PackedMixture(torch.utils.data.Dataset):
         path = Path(folder) / FILE
         if not path.is_file():
             return
-        state, ours = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(self.identity()))
+        state, ours = read_json(path), json.loads(json.dumps(self.identity()))
         changed = ", ".join(name for name in ours if state["mixture"].get(name) != ours[name])
         if not changed:
             self.first_rows = state["first_rows"]
