@@ -13,11 +13,11 @@ import json
 import logging
 import resource
 import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from timing import timed
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -154,26 +154,15 @@ def quantizer_step_theirs(quantizer, vectors: torch.Tensor) -> None:
     F.mse_loss(vectors, codebook[codes])
 
 
-def seconds(function: Callable, repeats: int) -> list[float]:
-    """Wall time of each of several calls, after one that is not counted."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return times
-
-
 def matrix_peak(dtype: torch.dtype, repeats: int) -> float:
     """FLOP/s of a product of two large matrices: what this machine can reach."""
     left, right = torch.randn(2048, 2048, dtype=dtype), torch.randn(2048, 2048, dtype=dtype)
-    return 2 * 2048**3 / min(seconds(lambda: left @ right, repeats))
+    return 2 * 2048**3 / min(timed(lambda: left @ right, repeats)[0])
 
 
 def compare(name: str, theirs: Callable, ours: Callable, repeats: int) -> tuple[float, float]:
     """Logs one row of the table; returns the ratio of the medians and the seconds of ours."""
-    a, b = seconds(theirs, repeats), seconds(ours, repeats)
+    (a, _), (b, _) = timed(theirs, repeats), timed(ours, repeats)
     ratio = statistics.median(a) / statistics.median(b)
     row = (f"{1000 * statistics.median(t):9.1f} ({1000 * min(t):.1f}-{1000 * max(t):.1f})" for t in (a, b))
     logger.info("%-34s %-26s %-26s %6.2f", name, *row, ratio)

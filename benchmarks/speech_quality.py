@@ -10,7 +10,6 @@ interrupted run goes on, kept under fingerprints of sound and models. Nothing is
 
 import argparse
 import hashlib
-import json
 import logging
 import os
 import sys
@@ -31,6 +30,7 @@ from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCo
 from solami_hf.processing.audio.waveforms import limit_loudness, resample
 from solami_hf.processing.batching import map_in_batches, pad_right
 from solami_hf.processing.files.atomic_write import atomic_write
+from solami_hf.processing.files.text_files import write_json, write_text
 from solami_hf.processing.fingerprints import model_fingerprint
 from solami_hf.training.speech.speech_decoder import fill_batch
 from solami_hf.training.speech_recordings import Recordings
@@ -333,10 +333,9 @@ def main(argv: list[str] | None = None) -> None:
         "skipped": skipped,
     }
     text = tables(figures)
-    for path, content in ((output, json.dumps(figures, indent=2) + "\n"), (output.with_suffix(".md"), text)):
-        with atomic_write(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-        logger.info("wrote %s", path)
+    write_json(output, figures, indent=2)
+    write_text(output.with_suffix(".md"), text)
+    logger.info("wrote %s and .md", output)
     sys.stdout.write(text)
 
 

@@ -17,7 +17,7 @@ from transformers import set_seed
 
 from solami_hf.demo.command import RECIPES, SFT_STEPS, Demo, DemoArguments
 from solami_hf.demo.demo_evaluation import FIGURES, measure_chat
-from solami_hf.processing.files.atomic_write import atomic_write
+from solami_hf.processing.files.text_files import write_json
 from solami_hf.training.sft import main as sft
 
 SHOWN = (
@@ -50,8 +50,7 @@ def measure(demo: Demo, checkpoint: Path, figures: Path) -> dict[str, float]:
     if not figures.is_file():
         set_seed(demo.seed)
         found = measure_chat(checkpoint, demo.corpus, demo.data, figures.with_name("answers"), demo.seed)["figures"]
-        with atomic_write(figures) as temporary:
-            temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        write_json(figures, found)
     return json.loads(figures.read_text(encoding="utf-8"))
 
 

@@ -49,9 +49,10 @@ ORDERS = [
     "import solami_hf; import trl; from trl import SFTTrainer",
     "from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM",
 ]
-# Each order in a process of its own, in which torch alone, which takes longest, was imported before.
+# Each order in a process of its own, in which only what takes longest of what transformers imports is there before.
 IN_TURN = """
-import os, sys, torch
+import os, sys, scipy.optimize, torch._dynamo, torch.distributed.tensor
+assert "transformers" not in sys.modules
 for code in sys.argv[1:]:
     child = os.fork()
     if not child:

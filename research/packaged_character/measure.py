@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from solami_hf.metrics.evaluation.figures import words_of
 from solami_hf.metrics.evaluation.intervals import Ratio, difference, summarize
 from solami_hf.processing.audio.speech_voices import speak
 from solami_hf.processing.audio.waveforms import read_audio
+from solami_hf.processing.batching import map_in_batches
 from solami_hf.processing.datasets.manifests import read_manifest
 from solami_hf.processing.datasets.tasks import phrasings
 from solami_hf.processing.files.text_files import write_json
@@ -115,7 +117,10 @@ def measure_turns(pipeline: SolamiPipeline, run: Path, args: MeasureArguments) -
         [{"role": "system", "content": characters()[name]["system"]}, {"role": "user", "content": line}]
         for name, line in zip(who, lines, strict=True)
     ]
-    first, second = ([_cut(answer.text) for answer in base.complete_all(asked, seed)] for seed in (1, 2))
+    first, second = (
+        [_cut(answer.text) for answer in map_in_batches(asked, len, 32, partial(base.complete_all, seed=seed))]
+        for seed in (1, 2)
+    )
     typed = answer_all(pipeline, [conversation(name, _text(line)) for name, line in zip(who, lines, strict=True)])
     spoken, heard = [], []
     for i, (name, line) in enumerate(zip(who, lines, strict=True)):

@@ -13,6 +13,7 @@ from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCo
 from solami_hf.processing.audio.speech_voices import VOICES, speak
 from solami_hf.processing.audio.waveforms import read_audio
 from solami_hf.processing.files.atomic_write import atomic_write
+from solami_hf.processing.files.text_files import write_json
 from solami_hf.processing.voices import Voices
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,7 @@ def package(args: PackageArguments) -> int:
             shutil.copyfile(folder / "model.safetensors", temporary)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config.pop("auto_map", None)  # its code is the package itself
-        with atomic_write(output / name / "config.json") as temporary:
-            temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_json(output / name / "config.json", config, indent=2)
         size += (output / name / "model.safetensors").stat().st_size
     codec = SolamiSpeechCodecModel.from_pretrained(output / "speech_codec", dtype=torch.float32).eval()
     voices = Voices()

@@ -7,7 +7,6 @@ again.
 
 from __future__ import annotations
 
-import json
 import logging
 import resource
 import sys
@@ -17,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..command_line import parse_arguments, run_command
-from ..processing.files.atomic_write import atomic_write
 from ..processing.files.output_folder import writing_to
-from ..processing.files.text_files import read_json
+from ..processing.files.text_files import read_json, write_json
 from ..report.page import duration_in_words
 
 logger = logging.getLogger(__name__)
@@ -160,7 +158,7 @@ class Demo:
         from .demo_evaluation import measure
 
         folders = self.out / "pretrained", self.checkpoint, self.corpus, self.data, self.out / "answers"
-        _write_json(self.out / "metrics.json", measure(*folders, self.seed))
+        write_json(self.out / "metrics.json", measure(*folders, self.seed))
 
     def report(self):
         """`report.html` and `report.json`."""
@@ -204,7 +202,7 @@ def run(demo: Demo) -> None:
             "seconds": round(time.monotonic() - start, 1),
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
-        _write_json(state_path, state)
+        write_json(state_path, state)
     total = sum(stage["seconds"] for stage in state["stages"].values())
     logger.info(
         "\nDone: %.1f minutes of work in all.\n"
@@ -237,11 +235,6 @@ def expected_seconds(done: dict[str, dict], waiting: list[str], demo: Demo) -> d
         return sum(done[other]["seconds"] for other in alike) / sum(map(usual, alike)) if alike else 1.0
 
     return {name: usual(name) * pace(name) for name in waiting}
-
-
-def _write_json(path: Path, value) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

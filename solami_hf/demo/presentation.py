@@ -10,7 +10,7 @@ from ..generation.pipeline import SolamiPipeline
 from ..hub_cards.cards import model_card
 from ..processing.datasets.manifests import read_manifest
 from ..processing.files.text_files import read_json, write_json
-from ..processing.motion.body import joint_positions, rest_joints, standing_height
+from ..processing.motion.body import joint_positions, standing_joints
 from ..processing.motion.motion_io import read_motion
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
 from .action_recognizer import ActionRecognizer
@@ -131,8 +131,7 @@ def _conversation(entries: list[dict], names: dict) -> Conversation:
         if e["valid"]:
             character = _performer(name, e["character_motion"], e["character_audio"], e["text"], e["action"])
         else:
-            standing = rest_joints()[None] + [0.0, standing_height(), 0.0]
-            character = Performer(name, standing, 30.0, None, "(malformed answer)")
+            character = Performer(name, standing_joints()[None], 30.0, None, "(malformed answer)")
         scenes.append(Scene(f"Round {e['round']}", "", user, character, e["expected"], e["valid"]))
     return Conversation(f"{name}: {first['topic']}", names[first["character"]]["system"], scenes)
 

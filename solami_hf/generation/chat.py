@@ -18,7 +18,6 @@ OUTPUT gets turn1.wav, turn1.npz, turn1.html, ... and chat.json with all rounds,
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -33,10 +32,10 @@ import numpy as np
 
 from ..command_line import parse_arguments
 from ..processing.audio.waveforms import read_audio, write_audio
-from ..processing.files.atomic_write import atomic_write
 from ..processing.files.output_folder import writing_to
+from ..processing.files.text_files import write_json
 from ..processing.media_files import named_media
-from ..processing.motion.body import joint_positions, rest_joints, standing_height
+from ..processing.motion.body import joint_positions, standing_joints
 from ..processing.motion.motion_io import read_motion, write_motion
 from ..processing.rendering import raw_medium, sorted_blocks
 from ..report.page import Conversation, Performer, Scene, write_report
@@ -183,8 +182,7 @@ class Recorder:
             page = write_turn_page(stem.with_suffix(".html"), number, self.name, user, reply, paths["audio"])
             paths["page"] = str(page)
         self.rounds.append({"text": reply.text, "valid": reply.valid, **paths})
-        with atomic_write(self.output / "chat.json") as temporary:
-            temporary.write_text(json.dumps(self.rounds, indent=1), encoding="utf-8")
+        write_json(self.output / "chat.json", self.rounds)
         return self.rounds[-1]
 
 
@@ -345,7 +343,7 @@ def turn_scene(heard: Path, title: str, name: str, user: dict, reply, audio: str
 
 def _character(name: str, reply, audio: str | None) -> Performer:
     if reply.motion is None:
-        return Performer(name, _resting(), 30.0, audio, reply.text)
+        return Performer(name, standing_joints()[None], 30.0, audio, reply.text)
     return Performer(name, joint_positions(reply.motion), reply.motion.fps, audio, reply.text)
 
 
@@ -353,13 +351,9 @@ def _user_joints(motion) -> tuple[np.ndarray, float]:
     """Joints of a motion file or motion, turned to nobody; without any a body that faces the character."""
     if motion is None:
         # Half a turn about the vertical: the character looks along +Z
-        return _resting() * [-1.0, 1.0, -1.0] + USER_PLACE, 30.0
+        return standing_joints()[None] * [-1.0, 1.0, -1.0] + USER_PLACE, 30.0
     motion = read_motion(motion)
     joints = np.asarray(joint_positions(motion))
     if np.abs(joints).max() > FARTHEST:
         joints = joints - joints[:1, :1] * [1.0, 0.0, 1.0] + USER_PLACE
     return np.clip(joints, -30.0, 30.0), motion.fps
-
-
-def _resting() -> np.ndarray:
-    return rest_joints()[None] + [0.0, standing_height(), 0.0]

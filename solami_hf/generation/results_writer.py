@@ -17,7 +17,8 @@ from datasets import DatasetInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from ..processing.files.atomic_write import atomic_write, remove_partial_files
+from ..processing.files.atomic_write import remove_partial_files
+from ..processing.files.text_files import write_json, write_text
 from ..processing.results import FEATURES, RESULTS, RUN, VERSION, key_of, read_run, whole_rows
 
 logger = logging.getLogger(__name__)
@@ -75,8 +76,7 @@ class ResultsWriter:
             raise ValueError(f"{self.folder} has {RESULTS} but no {RUN}; give another output, or remove it first")
         self._read_done()
         self._write_run(finished=False)
-        with atomic_write(self.folder / "README.md") as temporary:
-            temporary.write_text(_card(self.settings), encoding="utf-8")
+        write_text(self.folder / "README.md", _card(self.settings))
 
     def _check_settings(self, old: dict) -> None:
         new = json.loads(json.dumps(self.settings))
@@ -140,8 +140,7 @@ class ResultsWriter:
 
     def _write_run(self, finished: bool) -> None:
         run = {"version": VERSION, **self.settings, "finished": finished}
-        with atomic_write(self.folder / RUN) as temporary:
-            temporary.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.folder / RUN, run, ensure_ascii=False)
 
 
 def _card(settings: dict) -> str:

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from transformers import DynamicCache, StoppingCriteria
 
 from ..processing.files.atomic_write import atomic_write
+from ..processing.files.text_files import write_json
 from ..processing.fingerprints import codec_fingerprint, model_fingerprint
 from .cache import copied, fitted, moved, shortened
 from .loading import answering, input_device
@@ -206,8 +207,7 @@ class DialogueSession:
                 "codecs": _codecs(self.pipeline.processor),
                 "rounds": [{"user": past.user, "answer_ids": past.answer_ids} for past in self._rounds],
             }
-            with atomic_write(folder / STATE_FILE) as temporary:
-                temporary.write_text(json.dumps(state), encoding="utf-8")
+            write_json(folder / STATE_FILE, state, indent=None)
             (folder / CACHE_FILE).unlink(missing_ok=True)
             if cache and self._cached:
                 tensors = {"ids": torch.tensor(self._cached)}

@@ -7,7 +7,6 @@ A run's folder also has checkpoints, optimizer states and paths of this machine;
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ from huggingface_hub import metadata_load, metadata_save
 from ..command_line import parse_arguments
 from ..processing.files.folder_or_hub import hub_id, model_source
 from ..processing.files.output_folder import atomic_folder
+from ..processing.files.text_files import write_json
 from .card_facts import card_of_folder
-from .repository_files import CODECS, read_json, refusals
+from .repository_files import CODECS, adapter_folder, read_json, refusals
 
 logger = logging.getLogger(__name__)
 
@@ -124,10 +124,7 @@ def export_adapter(
         FileNotFoundError: no adapter there. FileExistsError: there is something at `output`.
         ValueError: the base is a folder, or the weights are a pickle.
     """
-    folders = (Path(source), Path(source) / "adapter")
-    found = next((path for path in folders if (path / "adapter_config.json").is_file()), None)
-    if found is None:
-        raise FileNotFoundError(f"there is no adapter_config.json in {source} or in its folder adapter/")
+    found = adapter_folder(source)
     config = read_json(found / "adapter_config.json")
     named = base or config.get("base_model_name_or_path")
     config["base_model_name_or_path"] = base = hub_id(named or "")
@@ -136,8 +133,7 @@ def export_adapter(
     if not (found / "adapter_model.safetensors").is_file():
         raise ValueError(f"{found} has no adapter_model.safetensors; save the adapter with PEFT's save_pretrained")
     with atomic_folder(output) as folder:
-        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+        write_json(folder / "adapter_config.json", config, indent=2, sort_keys=True)
         shutil.copyfile(found / "adapter_model.safetensors", folder / "adapter_model.safetensors")
         _complete(found, folder, model_id)
         card = folder / "README.md"

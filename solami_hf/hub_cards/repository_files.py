@@ -88,6 +88,21 @@ def kind_of(folder: str | Path) -> str:
     )
 
 
+def adapter_folder(source: str | Path) -> Path:
+    """The folder with `adapter_config.json`: that of an adapter, or `adapter/` of a run.
+
+    Raises:
+        FileNotFoundError: neither has one.
+    """
+    for folder in (Path(source), Path(source) / "adapter"):
+        if (folder / "adapter_config.json").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"there is no adapter in {source}: expected adapter_config.json in it or in its folder adapter/; a run "
+        "with trainable: all has none, its folder is a whole model already"
+    )
+
+
 def files_of(folder: Path) -> list[str]:
     """The files below a folder that belong to a repository, relative and sorted; no caches, half files or locks."""
     names = []
@@ -149,7 +164,7 @@ def _missing_weights(folder: Path, inside: str) -> Iterator[Finding]:
 
 
 def _missing_code(folder: Path, inside: str) -> Iterator[Finding]:
-    """The modules that `auto_map` names; a folder inside may have them beside it or above."""
+    """The modules that `auto_map` names; transformers looks for those of a folder inside in the root, too."""
     for name in ("config.json", "processor_config.json"):
         settings = read_json(folder / inside / name)
         ours = str(settings.get("model_type", "")).startswith("solami") or name == "processor_config.json"
@@ -158,8 +173,9 @@ def _missing_code(folder: Path, inside: str) -> Iterator[Finding]:
             yield Finding(f"{inside}{name}", "has no auto_map", remedy)
         modules = {str(value).split(".")[0] + ".py" for value in (settings.get("auto_map") or {}).values()}
         for module in sorted(modules):
-            if not (folder / inside / module).is_file() and not (folder / module).is_file():
-                yield Finding(f"{inside}{module}", "missing, though auto_map names it", _HOW_TO_COMPLETE)
+            if not (folder / module).is_file():
+                told = f"missing, though auto_map of {inside}{name} names it"
+                yield Finding(module, told, _HOW_TO_COMPLETE)
 
 
 _MAX_TEXT_BYTES = 64 << 20

@@ -15,7 +15,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from ..metrics import folder_of
-from ..processing.files.atomic_write import atomic_write
+from ..processing.files.text_files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,7 @@ def self_contained(name: str, folder: str | Path) -> Path:
         logger.warning("%s is exported with the package as a requirement: %s", name, reason)
     texts["requirements.txt"] = "".join(f"{line}\n" for line in _requirements(texts))
     for file, text in texts.items():
-        with atomic_write(folder / file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / file, text)
     return folder
 
 

@@ -7,7 +7,6 @@ Only use voices whose owners agree.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import torch
 from ..command_line import parse_arguments
 from .audio.waveforms import read_audio
 from .files.output_folder import writing_to
-from .files.text_files import write_json
+from .files.text_files import read_json, write_json
 from .voices import FOLDER
 
 logger = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def add_voice(
     processor.voices.add(name, codes, source, codec, overwrite)
     processor.voices.save(checkpoint)
     if character is not None:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         config["characters"][character]["voice"] = name
         write_json(path, config, indent=2, sort_keys=True)
     if processor.acoustic_model is None:

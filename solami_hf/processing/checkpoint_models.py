@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from functools import wraps
 
 import torch
-from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import AutoModel
 from transformers.utils import cached_file
@@ -124,13 +123,9 @@ class CheckpointModels:
         return path, hub
 
     def _load(self, name: str, path: str, hub: dict):
-        options = {"dtype": torch.float32, **hub}
-        if _IS_REMOTE_CODE:  # whoever loaded this module trusts the checkpoint; a model's code lies beside its weights
-            if not os.path.isdir(path):
-                path = snapshot_download(path, allow_patterns=f"{name}/*", **hub)
-            path, options = os.path.join(path, name), {"dtype": torch.float32, "trust_remote_code": True}
-        else:
-            options["subfolder"] = name
+        options = {"dtype": torch.float32, "subfolder": name, **hub}
+        if _IS_REMOTE_CODE:  # whoever loaded this module trusts the checkpoint
+            options["trust_remote_code"] = True
         if name == "speech_codec":
             return load_speech_codec(path, lm_levels=self.speech_levels, **options)
         return AutoModel.from_pretrained(path, **options)

@@ -185,6 +185,8 @@ class SolamiProcessor(ProcessorMixin):
         for name, codec in codecs.items():
             codec.save_pretrained(os.path.join(save_directory, name))
             follow_umask(os.path.join(save_directory, name))
+            if hasattr(codec, "code_file"):  # transformers looks here when the codec is loaded by `subfolder`
+                write_remote_code(save_directory, codec.code_file)
         self.voices.save(save_directory)
         write_remote_code(save_directory, __file__)
         files = super().save_pretrained(save_directory, **kwargs)

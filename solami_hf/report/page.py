@@ -19,7 +19,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from ..processing.files.atomic_write import atomic_write
+from ..processing.files.text_files import write_text
 
 NUM_JOINTS = 55
 LARGEST_COORDINATE = 32.767  # metres, what a 16 bit integer holds in millimetres
@@ -240,8 +240,7 @@ def write_report(
         duration=duration_in_words,
         next_steps=next_steps,
     )
-    with atomic_write(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_text(path, html)
     return Path(path)
 
 

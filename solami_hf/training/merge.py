@@ -3,7 +3,6 @@
 ADAPTER_OR_RUN is a run's folder, one of its checkpoints, or any folder or hub id with PEFT's `adapter_config.json`.
 """
 
-import json
 import logging
 import shutil
 from dataclasses import dataclass, field
@@ -11,8 +10,10 @@ from pathlib import Path
 
 from ..command_line import parse_arguments
 from ..hub_cards.cards import model_card
+from ..hub_cards.repository_files import adapter_folder
 from ..processing.files.folder_or_hub import hub_id
 from ..processing.files.output_folder import atomic_folder
+from ..processing.files.text_files import read_json
 from .language_model.adapters import load_merged
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
     from ..modeling.solami.configuration_solami import follow_formats
     from ..processing.processing_solami import SolamiProcessor
 
-    found = find_adapter(adapter)
+    found = str(hub_id(str(adapter)) or adapter_folder(adapter))
     with atomic_folder(output) as folder:
         base = str(base or PeftConfig.from_pretrained(found).base_model_name_or_path)
         model = load_merged(found, base)
@@ -73,24 +74,10 @@ def merge(adapter: str | Path, output: str | Path, base: str | Path | None = Non
             (folder / "README.md").write_text(_card(Path(output).resolve().name, found, base), encoding="utf-8")
 
 
-def find_adapter(source: str | Path) -> str:
-    """The folder with `adapter_config.json` in a run's folder, or a hub id as it is. FileNotFoundError without one."""
-    source = str(source)
-    for folder in (Path(source), Path(source) / "adapter"):
-        if (folder / "adapter_config.json").is_file():
-            return str(folder)
-    if (found := hub_id(source)) is None:
-        raise FileNotFoundError(
-            f"there is no adapter in {source}: expected adapter_config.json in it or in its folder adapter/; a run "
-            "with trainable: all has none, its folder is a whole model already"
-        )
-    return found
-
-
 def _told(run: Path) -> dict:
     """A run's arguments, where it has written them."""
     path = run / "training_args.json"
-    return json.loads(path.read_text(encoding="utf-8"))["command"] if path.is_file() else {}
+    return read_json(path)["command"] if path.is_file() else {}
 
 
 def _card(name: str, adapter: str, base: str) -> str:

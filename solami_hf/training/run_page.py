@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 import soundfile
 
-from ..processing.files.atomic_write import atomic_write
+from ..processing.files.text_files import write_text
 from ..report.page import Curve, MetricRow
 
 # page.html has no section for sounds of their own: this one stands before its others
@@ -89,8 +89,7 @@ def add_sounds(
         jinja2.Environment(autoescape=True).from_string(_SOUNDS).render(heading=heading, note=note, clips=sources)
     )
     html = Path(page).read_text(encoding="utf-8").replace("<main>\n", section + "\n", 1)
-    with atomic_write(page) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_text(page, html)
 
 
 def _wav_url(samples: np.ndarray, sampling_rate: int) -> str:

@@ -58,17 +58,18 @@ def sft(args: SftArguments, training_args: LanguageModelTrainingArguments) -> di
     processor.hearing = args.hearing or processor.hearing
     args = replace(args, answer_format=processor.answer_format, hearing=processor.hearing)
     follow_formats(model.config, processor)
-    train = chat_samples(args, processor, "train", training_args, args.answer_format)
+    train = chat_samples(args, processor, "train", training_args)
     train = train.select(np.random.default_rng(training_args.seed).permutation(len(train)))
     evals = {}
     if training_args.eval_strategy != "no":
         split = evaluation_split(split_names(args.data, "chat"), training_args, args.data) or "validation"
-        evals = {"chat": chat_samples(args, processor, split, training_args, args.answer_format)}
+        evals = {"chat": chat_samples(args, processor, split, training_args)}
     return train_language_model(model, processor, args, training_args, train, evals)
 
 
-def chat_samples(args: SftArguments, processor, split: str, training_args, answer_format: str) -> Dataset:
-    """Rendered dialogues of a split, cut to `max_length` by whole rounds; what became of them is logged."""
+def chat_samples(args: SftArguments, processor, split: str, training_args) -> Dataset:
+    """Rendered dialogues of a split with answers in the processor's format, cut to `max_length` by whole rounds; what
+    became of them is logged."""
     from ..processing.batch_rendering import RenderingCounts, render_chats
     from ..processing.datasets.rendered_data import RENDERED, ROWS_PER_GROUP
     from ..processing.datasets.split_hygiene import held_out_rows, without_leaks
@@ -80,7 +81,8 @@ def chat_samples(args: SftArguments, processor, split: str, training_args, answe
         rows = without_leaks(rows, held_out_rows(args.data, "chat"))
     batches, renderer = rows.with_format("arrow").iter(ROWS_PER_GROUP), TokenRenderer(processor.tokenizer, processor)
     systems = {name: character["system"] for name, character in processor.characters.items()}
-    tables = list(render_chats(batches, renderer, counts, answer_format, training_args.max_length, systems))
+    formats = processor.answer_format, training_args.max_length, systems
+    tables = list(render_chats(batches, renderer, counts, *formats))
     counts.log(f"{split} dialogues")
     if not tables:
         raise ValueError(f"no {split} dialogue fits into max_length={training_args.max_length}; raise it")

@@ -7,7 +7,6 @@ told in words, and a run that was stopped goes on, on one process to the same we
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 from collections import defaultdict
@@ -26,6 +25,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..processing.files.atomic_write import atomic_model, atomic_write, follow_umask
+from ..processing.files.text_files import write_json
 from .checkpoints import CheckpointInWork, checkpoint_or_nothing, last_checkpoint, written_or_nothing
 from .trackers import TrackedMedia
 
@@ -73,8 +73,7 @@ class SafeTrainer(Trainer):
         if self.args.should_save:
             # Nobody should have to load a pickle
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            with atomic_write(folder / "training_args.json") as temporary:
-                temporary.write_text(json.dumps(self.args.to_dict(), indent=1, default=str), encoding="utf-8")
+            write_json(folder / "training_args.json", self.args.to_dict(), default=str)
             for path in folder.glob("*.safetensors"):
                 follow_umask(path)
         if self.args.push_to_hub and not _internal_call:
@@ -334,7 +333,7 @@ def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bo
     weights = {name: value.half() for name, value in model.state_dict().items()} if half else None
     with written_or_nothing(folder), atomic_model(folder) as staging:
         model.save_pretrained(staging, state_dict=weights)
-        (staging / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+        write_json(staging / "history.json", history)
 
 
 # On x86 PyTorch's bfloat16 kernels need AVX-512. On AVX2 a linear layer takes 4.5 times and a convolution 13 times as

@@ -26,11 +26,19 @@ def load_hub_server():
     return sys.modules["hub_server"]
 
 
-@pytest.fixture
-def hub():
-    """A new, empty Hub."""
+@pytest.fixture(scope="module")
+def hub_of_module():
+    """The Hub of a module's tests, for what outlives one of them."""
     with load_hub_server().hub_server() as server:
         yield server
+
+
+@pytest.fixture
+def hub(hub_of_module):
+    """An empty Hub."""
+    for state in (hub_of_module.repos, hub_of_module.objects, hub_of_module.requests, hub_of_module.faults):
+        state.clear()
+    return hub_of_module
 
 
 @pytest.fixture
@@ -78,7 +86,7 @@ def bare_python(tmp_path_factory):
             if source.exists() and not link.exists():
                 link.symlink_to(source)
     python = folder / "bin" / "python"
-    there = subprocess.run([python, "-c", "import solami_hf"], capture_output=True, cwd=folder)
+    there = subprocess.run([python, "-E", "-c", "import solami_hf"], capture_output=True, cwd=folder)
     assert there.returncode != 0
     return python
 

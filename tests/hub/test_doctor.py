@@ -76,6 +76,11 @@ def _unlike(config, name, **values):
         ("files", lambda f: (f / "model.safetensors").unlink(), "model.safetensors: missing; model.save_pretrained"),
         ("files", lambda f: (f / "chat_template.jinja").unlink(), "chat_template.jinja: missing"),
         ("files", lambda f: (f / "processing_solami.py").unlink(), "processing_solami.py: missing, though auto_map"),
+        (
+            "files",
+            lambda f: (f / "modeling_speech_codec.py").unlink(),
+            "modeling_speech_codec.py: missing, though auto_map of speech_codec/config.json names it",
+        ),
         ("files", lambda f: change(f / "config.json", auto_map=None), "config.json: has no auto_map"),
         ("fit to be shared", lambda f: (f / "old.bin").write_bytes(b"x"), "old.bin: a pickle"),
         ("fit to be shared", lambda f: change(f / "generation_config.json", a="/root/x/y"), "'/root/x/y' is a path"),

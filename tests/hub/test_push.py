@@ -1,24 +1,50 @@
 """Pushing over HTTP with the real client: what is sent, what is not sent again, what goes wrong on the way."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
 
 from solami_hf.hub_cards.repository_files import kind_of, refusals
 
-# Pushing files needs nothing of training.
+# A push for each line of input; importing what pushes takes longer than all pushes. They need nothing of training.
 PUSH = """
-import json, logging, sys, time
+import json, logging, os, sys, time, traceback
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 from huggingface_hub.utils import _http
 wait, time.sleep = time.sleep, lambda seconds: wait(min(seconds, 0.01))
 from solami_hf.hub_cards.push import push_folder
-folder, options = sys.argv[1], json.loads(sys.argv[2])
-done = [push_folder(folder, "org/thing", **options) for _ in range(options.pop("times", 1))]
-assert not {"trl", "peft", "datasets", "transformers.trainer"} & set(sys.modules)
-print(json.dumps([[d.commit, d.changed, d.url] for d in done]))
+for line in sys.stdin:
+    folder, token, options = json.loads(line)
+    os.environ["HF_TOKEN"] = token
+    try:
+        done = push_folder(folder, "org/thing", **options)
+        answer = [True, [done.commit, done.changed, done.url]]
+    except Exception:
+        answer = [False, traceback.format_exc()]
+    assert not {"trl", "peft", "datasets", "transformers.trainer"} & set(sys.modules)
+    print(json.dumps(answer), flush=True)
 """
+
+
+@pytest.fixture(scope="module")
+def pusher(hub_of_module, tmp_path_factory):
+    """A process that pushes to the Hub, and the file with what it tells."""
+    home = tmp_path_factory.mktemp("pusher")
+    with (home / "told").open("w+") as told:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment |= hub_of_module.environment(home / "home") | {"CUDA_VISIBLE_DEVICES": ""}
+        process = subprocess.Popen(
+            [sys.executable, "-c", PUSH],
+            env=environment, cwd=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told, text=True,
+        )  # fmt: skip
+        with process:
+            yield process, home / "told"
+            process.kill()
 
 
 @pytest.fixture
@@ -34,11 +60,22 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def push(in_process, folder):
-    """`push(**options)` as a process; [commit, changed, address] of each."""
-    return lambda fails=False, token="x", **options: in_process(
-        PUSH, folder, json.dumps(options), fails=fails, token=token
-    )
+def push(pusher, hub, folder):
+    """`push(**options)` in a process that knows the Hub: commit, changed, address; or what it fails with."""
+    process, told = pusher
+
+    def run(fails=False, token="x", **options):
+        limit = threading.Timer(300, process.kill)
+        limit.start()
+        process.stdin.write(json.dumps([str(folder), token, options]) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        limit.cancel()
+        succeeded, answer = json.loads(line) if line else (None, told.read_text()[-4000:])
+        assert succeeded is not fails and succeeded is not None, answer
+        return answer
+
+    return run
 
 
 def puts(hub):
@@ -46,18 +83,18 @@ def puts(hub):
 
 
 def test_one_commit_then_none_then_what_changed(hub, push, folder):
-    ((first, changed, url), *_) = push(tag="v1")
+    first, changed, url = push(tag="v1")
     repo = hub.repos["models", "org/thing"]
     assert changed and repo.private and url.endswith(first) and repo.tags == {"v1": first}
     assert len(repo.commits) == 2  # that of the creation, and ours
     sent = {name: data for name, data in hub.files("org/thing").items() if name != ".gitattributes"}
     assert sent == {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert push() == [[first, False, url]] and len(repo.commits) == 2 and len(puts(hub)) == 1
+    assert push() == [first, False, url] and len(repo.commits) == 2 and len(puts(hub)) == 1
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "x.py").write_text("")
     repo.commit({**hub.files("org/thing"), "picture.png": b"the owner's", "other/model.safetensors": b"the owner's"})
-    ((second, *_),) = push()
+    second, *_ = push()
     assert sorted(hub.files("org/thing")) == [
         ".gitattributes", "README.md", "codec/config.json", "config.json", "model-00001-of-00001.safetensors",
         "other/model.safetensors", "picture.png",
@@ -68,7 +105,7 @@ def test_one_commit_then_none_then_what_changed(hub, push, folder):
 
 
 def test_branch_and_visibility(hub, push):
-    ((commit, *_),) = push(revision="small", private=False)
+    commit, *_ = push(revision="small", private=False)
     repo = hub.repos["models", "org/thing"]
     assert not repo.private and repo.branches["small"] == commit
     assert list(hub.files("org/thing")) == [".gitattributes"]
@@ -79,7 +116,7 @@ def test_a_hub_out_of_order_is_asked_again(hub, push, fault):
     fault("PUT /lfs", status=503, times=2)
     fault("POST /api/models/org/thing/commit", status=500)
     fault("POST /org/thing.git/info/lfs", status=504)
-    ((commit, changed, _),) = push()
+    commit, changed, _ = push()
     assert changed and "model.safetensors" in hub.files("org/thing") and len(puts(hub)) == 3
     assert len(hub.repos["models", "org/thing"].commits) == 2
 
@@ -91,7 +128,7 @@ def test_an_upload_that_breaks_off_goes_on_later(hub, push, fault):
     assert list(hub.files("org/thing")) == [".gitattributes"], "half a push shows nothing"
     before = len(puts(hub))
     hub.faults.clear()
-    assert push()[0][1] and len(hub.files("org/thing")) == 5
+    assert push()[1] and len(hub.files("org/thing")) == 5
     assert len(puts(hub)) == before == 2, "what had arrived was not sent again"
 
 
@@ -124,8 +161,6 @@ print(json.dumps(told))
 
 
 def test_what_the_client_is_told_by_the_test_hub(hub, in_process):
-    import sys
-
     for name, options in {"gated": {"gated": True}, "thing": {"private": True}, "open": {}}.items():
         repo = sys.modules["hub_server"].Repo(**{"private": False, **options})
         repo.commit({"config.json": b"{}"})

@@ -55,11 +55,15 @@ except ModuleNotFoundError:
     pass
 model, processor, first = use("org/solami", trust_remote_code=True)
 assert type(processor).__module__.startswith("transformers_modules.org.solami."), type(processor)
-codec = AutoModel.from_pretrained("org/solami", subfolder="speech_codec", trust_remote_code=True)
-assert type(codec).__name__ == "SolamiSpeechCodecModel"
 model.save_pretrained("again")
 processor.save_pretrained("again")
 _, _, second = use("./again", trust_remote_code=True)
+codecs = {"speech_codec": "SpeechCodec", "motion_codec": "MotionVQ", "acoustic_model": "SoundStorm"}
+for name, kind in codecs.items():
+    for source, inside in (("org/solami", name), ("./again", name), (f"./again/{name}", ""), (f"org/{name}", "")):
+        codec = AutoModel.from_pretrained(source, subfolder=inside, trust_remote_code=True)
+        assert type(codec).__name__ == f"Solami{kind}Model"
+        assert type(codec).__module__.startswith("transformers_modules."), type(codec)
 pinned = AutoConfig.from_pretrained("org/solami", revision="v1", trust_remote_code=True)
 print(json.dumps({"first": first, "second": second, "pinned": pinned.codecs}))
 """
@@ -107,6 +111,15 @@ def test_flat_modules_import_neighbours_only():
     assert neighbours <= set(modules)
 
 
+def _code_of_codecs():
+    from solami_hf.modeling.motion_vq import modeling_motion_vq
+    from solami_hf.modeling.soundstorm import modeling_soundstorm
+    from solami_hf.modeling.speech_codec import modeling_speech_codec
+
+    modules = (modeling_motion_vq, modeling_speech_codec, modeling_soundstorm)
+    return {name: text for module in modules for name, text in remote_modules(module.__file__).items()}
+
+
 def test_modules_of_one_name_are_refused(tmp_path):
     for package in ("a", "b"):
         (tmp_path / package).mkdir()
@@ -123,6 +136,8 @@ def test_modules_of_one_name_are_refused(tmp_path):
 @pytest.mark.slow
 def test_without_the_package_over_http(hub, in_process, bare_python, exported, monkeypatch):
     put_on(hub, exported)
+    for codec in ("speech_codec", "motion_codec", "acoustic_model"):  # each a repository of its own, too
+        put_on(hub, exported / codec, f"org/{codec}")
     found = in_process(BARE, python=bare_python)
     namespace = {}
     exec(LOAD_AND_USE, namespace)  # the same lines, with the package
@@ -190,7 +205,12 @@ def test_code_of_a_folder_gives_the_same_ids(exported, tmp_path, monkeypatch):
     assert theirs.apply_chat_template(messages, tokenize=True) == ids and len(ids) > 10
     theirs.save_pretrained(tmp_path / "again")
     code = {path.name: path.read_text() for path in (tmp_path / "again").glob("*.py")}
-    assert code == remote_modules(processing_solami.__file__)
+    codecs = (theirs.motion_codec, theirs.speech_codec, theirs.acoustic_model)
+    assert {type(codec).__module__.rsplit(".", 1)[-1] for codec in codecs} == {
+        "modeling_motion_vq", "modeling_speech_codec", "modeling_soundstorm"
+    }  # fmt: skip
+    assert code == remote_modules(processing_solami.__file__) | _code_of_codecs()
+    assert len(code) < 30 and sum(text.count("\n") for text in code.values()) <= 7300
     assert json.loads((tmp_path / "again" / "processor_config.json").read_text())["auto_map"] == ours.auto_map
 
 

@@ -1,8 +1,10 @@
 """Rendered data sets on disk: whole files in row groups, named in the card, and read by `load_dataset`."""
 
+import itertools
 import json
 import logging
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
@@ -10,7 +12,7 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
 from solami_hf.processing.datasets import rendered_data
-from solami_hf.processing.datasets.rendered_data import render_chat_dataset, sample_tables, write_rendered
+from solami_hf.processing.datasets.rendered_data import RENDERED, render_chat_dataset, write_rendered
 from solami_hf.processing.datasets.token_dataset import fingerprints, write_token_dataset
 from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.prepare import prepare
@@ -23,6 +25,13 @@ def samples(count, task="chat"):
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
     monkeypatch.setattr(rendered_data, "ROWS_PER_GROUP", 4)
+
+
+def sample_tables(rows, size):
+    """Rows as tables of `size` rows; as many at a time are held."""
+    rows = iter(rows)
+    while some := list(itertools.islice(rows, size)):
+        yield pa.table({name: [row[name] for row in some] for name in RENDERED}, schema=RENDERED.arrow_schema)
 
 
 def write(folder, count, config="sft", split="train", step=3, **more):
@@ -61,7 +70,7 @@ def test_what_fails_leaves_the_old_files(tmp_path):
     before = (tmp_path / "sft" / "train-00000-of-00001.parquet").read_bytes()
 
     def broken():
-        yield from sample_tables(samples(9))
+        yield from sample_tables(samples(9), 9)
         raise RuntimeError("the power went out")
 
     with pytest.raises(RuntimeError):

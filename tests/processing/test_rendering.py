@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solami_hf.processing.datasets.tasks import chat_messages, motion_pairs, phrasings, speech_pairs
+from solami_hf.processing.datasets.tasks import chat_messages, phrasings
 from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer, drop_oldest_rounds
 
 BLOCKS = {
@@ -71,21 +71,6 @@ def test_every_task_has_25_phrasings():
         assert len(set(phrasings(task))) >= 25
     with pytest.raises(ValueError, match="unknown task"):
         phrasings("juggling")
-
-
-def test_pairs_of_rows():
-    codes = {"body": [1], "hand": [2]}
-    rows = [
-        {"id": "a", "text": ["x", "y"], "partner_id": "b", **codes},
-        {"id": "b", "text": ["z"], "partner_id": "gone", **codes},
-    ]
-    assert sorted((task, i) for task, i, _, _ in motion_pairs(rows)) == (
-        [("motion_to_motion", "a")] + [("motion_to_text", i) for i in "aab"] + [("text_to_motion", i) for i in "aab"]
-    )
-    turns = [{"text": "hi", "speech": [1]}, {"text": "ho", "speech": [2]}]
-    pairs = list(speech_pairs([{"id": "c", "turns": turns}]))
-    assert [p[0] for p in pairs].count("speech_to_speech") == 1
-    assert [p[0] for p in pairs].count("text_to_speech") == 2
 
 
 def test_chat_rows_become_messages():

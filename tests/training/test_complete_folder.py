@@ -55,7 +55,7 @@ def test_evaluation_loss_is_the_mean_over_the_tokens_of_the_data_set(training_fo
     processor = AutoProcessor.from_pretrained(training_folder / "run")
     model = AutoModelForCausalLM.from_pretrained(training_folder / "run")
     losses = []
-    for row in sft.chat_samples(args, processor, "test", training_args, processor.answer_format):
+    for row in sft.chat_samples(args, processor, "test", training_args):
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])[1:]
         with torch.no_grad():
             scores = model(input_ids=ids).logits[0, :-1].log_softmax(-1)

@@ -1,12 +1,12 @@
-"""The six tasks read from token rows in Arrow, against the pairs of `processing.tasks`."""
+"""The six tasks read from token rows in Arrow, against their pairs written row by row."""
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
-from solami_hf.processing.datasets.tasks import motion_pairs, phrasings, speech_pairs
+from solami_hf.processing.datasets.tasks import audio_block, motion_block, phrasings
 from solami_hf.processing.datasets.token_dataset import SCHEMAS
-from solami_hf.processing.rendering import TASKS, TokenRenderer
+from solami_hf.processing.rendering import TASKS, TokenRenderer, text_block
 from solami_hf.training.language_model.task_rows import task_sources
 
 
@@ -41,6 +41,27 @@ def plain(value):
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}
     return list(map(plain, value)) if isinstance(value, list | tuple | np.ndarray) else value
+
+
+def motion_pairs(rows):
+    """Every caption both ways, and each row with its partner."""
+    by_id = {row["id"]: row for row in rows}
+    for row in by_id.values():
+        for caption in row["text"]:
+            yield "motion_to_text", row["id"], motion_block(row), text_block(caption)
+            yield "text_to_motion", row["id"], text_block(caption), motion_block(row)
+        if row["partner_id"] in by_id:
+            yield "motion_to_motion", row["id"], motion_block(row), motion_block(by_id[row["partner_id"]])
+
+
+def speech_pairs(rows):
+    """Every turn both ways, and each turn with the one that follows."""
+    for row in rows:
+        for turn in row["turns"]:
+            yield "text_to_speech", row["id"], text_block(turn["text"]), audio_block(turn)
+            yield "speech_to_text", row["id"], audio_block(turn), text_block(turn["text"])
+        for turn, answer in zip(row["turns"], row["turns"][1:], strict=False):
+            yield "speech_to_speech", row["id"], audio_block(turn), audio_block(answer)
 
 
 def test_pairs_are_those_of_the_tasks(rows, renderer):

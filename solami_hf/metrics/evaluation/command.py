@@ -21,13 +21,12 @@ processes: `accelerate launch --num_processes 2 -m solami_hf.metrics.evaluation 
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ...command_line import parse_arguments
-from ...processing.files.atomic_write import atomic_write
+from ...processing.files.text_files import write_json, write_text
 from ...processing.files.output_folder import writing_to
 from ...processing.files.processes import is_first_process
 
@@ -207,13 +206,8 @@ def _write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
         by_model.setdefault(evaluation["model"], []).extend(eval_results(evaluation))
     index = [entry for model, measured in by_model.items() for entry in eval_results_to_model_index(model, measured)]
     content = {"kind": args.kind, "evaluations": found, "model_index": index}
-    texts = {
-        "json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
-        "md": as_markdown(tables),
-        "html": as_html(f"{', '.join(by_model)}: {args.kind}", tables),
-    }
-    for suffix, text in texts.items():
-        with atomic_write(output / f"evaluation.{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_json(output / "evaluation.json", content, ensure_ascii=False)
+    write_text(output / "evaluation.md", as_markdown(tables))
+    write_text(output / "evaluation.html", as_html(f"{', '.join(by_model)}: {args.kind}", tables))
     if args.card:
         update_card(args.card, [result for measured in by_model.values() for result in measured])

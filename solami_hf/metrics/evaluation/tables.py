@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard
 
 from ...hub_cards.cards import with_results
-from ...processing.files.atomic_write import atomic_write
+from ...processing.files.text_files import write_text
 from .media import VIEWS
 
 FIGURES: dict[str, dict] = yaml.safe_load(Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8"))
@@ -256,8 +256,7 @@ def update_card(folder: str | Path, measured: list[EvalResult]) -> None:
     card = ModelCard.load(path)
     new = {_place(result) for result in measured}
     kept = [result for result in card.data.eval_results or [] if _place(result) not in new]
-    with atomic_write(path) as temporary:
-        temporary.write_text(with_results(str(card), kept + measured), encoding="utf-8")
+    write_text(path, with_results(str(card), kept + measured))
 
 
 def _place(result: EvalResult) -> tuple:

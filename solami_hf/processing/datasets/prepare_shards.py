@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ..files.text_files import write_json, write_json_lines
+from ..files.text_files import read_json, write_json, write_json_lines
 from .manifests import SPLITS, BadRow, row_fault
 from .prepare_rows import Media, MediaFile, files_of, token_row
 from .token_dataset import schema_for, write_card, write_parquet
@@ -222,7 +222,7 @@ class ShardWriter:
     def _is_finished(self, shard: Shard, key: str) -> bool:
         """True if the shard was made from this; then it lies in `.shards`, or was moved to its place since."""
         note = self._note(shard)
-        if not note.is_file() or json.loads(note.read_text(encoding="utf-8"))["key"] != key:
+        if not note.is_file() or read_json(note)["key"] != key:
             return False
         return (self.work / shard.name).is_file() or (self.folder / shard.name).is_file()
 
@@ -261,7 +261,7 @@ class ShardWriter:
         Raises:
             ValueError: no row at all could be used; nothing is left behind then.
         """
-        notes = [(shard.split, json.loads(self._note(shard).read_text(encoding="utf-8"))) for shard in shards]
+        notes = [(shard.split, read_json(self._note(shard))) for shard in shards]
         splits: dict[str, dict] = {}
         for split in dict.fromkeys(split for split, _ in notes):
             mine = [note for its, note in notes if its == split]

@@ -85,13 +85,6 @@ def render_chat_dataset(
     return report
 
 
-def sample_tables(samples: Iterable[dict], rows: int = ROWS_PER_GROUP) -> Iterator[pa.Table]:
-    """Samples `{"input_ids", "labels", "task", "id"}` as tables of `rows` rows; as many at a time are held."""
-    samples = iter(samples)
-    while some := list(itertools.islice(samples, rows)):
-        yield pa.table({name: [s[name] for s in some] for name in RENDERED}, schema=RENDERED.arrow_schema)
-
-
 def write_rendered(
     folder: str | Path,
     config: str,
@@ -183,4 +176,4 @@ _CARD = """# Rendered samples for SOLAMI
 nothing with another tokenizer.
 """
 
-__all__ = ["RENDERED", "RENDERED_CONFIGS", "render_chat_dataset", "sample_tables", "write_rendered"]
+__all__ = ["RENDERED", "RENDERED_CONFIGS", "render_chat_dataset", "write_rendered"]

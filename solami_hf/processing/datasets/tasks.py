@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 
@@ -32,27 +31,6 @@ def motion_block(row: dict) -> dict:
 def audio_block(turn: dict) -> dict:
     """A content block with the speech codes of a turn."""
     return {"type": "audio", "audio": {"codes": turn["speech"]}}
-
-
-def motion_pairs(rows) -> Iterator[tuple[str, str, dict, dict]]:
-    """`(task, id, source, target)` of `motion` rows: every caption both ways, and each row with its partner."""
-    by_id = {row["id"]: row for row in rows}
-    for row in by_id.values():
-        for caption in row["text"]:
-            yield "motion_to_text", row["id"], motion_block(row), text_block(caption)
-            yield "text_to_motion", row["id"], text_block(caption), motion_block(row)
-        if row["partner_id"] in by_id:
-            yield "motion_to_motion", row["id"], motion_block(row), motion_block(by_id[row["partner_id"]])
-
-
-def speech_pairs(rows) -> Iterator[tuple[str, str, dict, dict]]:
-    """`(task, id, source, target)` of `speech` rows: every turn both ways, and each turn with the one that follows."""
-    for row in rows:
-        for turn in row["turns"]:
-            yield "text_to_speech", row["id"], text_block(turn["text"]), audio_block(turn)
-            yield "speech_to_text", row["id"], audio_block(turn), text_block(turn["text"])
-        for turn, answer in zip(row["turns"], row["turns"][1:], strict=False):
-            yield "speech_to_speech", row["id"], audio_block(turn), audio_block(answer)
 
 
 def chat_messages(row: dict, answer_format: str, system: str | None = None, hearing: str = "codes") -> list[dict]:

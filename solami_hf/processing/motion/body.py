@@ -162,6 +162,11 @@ def standing_height() -> float:
     return -free_body().sole
 
 
+def standing_joints() -> np.ndarray:
+    """(55, 3) float64 joints of the free body in its rest pose with its soles on the floor, in metres."""
+    return rest_joints() + [0.0, standing_height(), 0.0]
+
+
 def _pelvis_and_poses(motion: "SmplxMotion | np.ndarray | torch.Tensor") -> tuple[torch.Tensor, torch.Tensor]:
     """Splits a motion or its parameters into pelvis positions (..., 3) and rotations (..., 55, 3)."""
     if isinstance(motion, SmplxMotion):

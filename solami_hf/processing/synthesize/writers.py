@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..batching import map_in_batches, pad_left
-from ..files.text_files import write_text
+from ..files.text_files import write_json
 
 logger = logging.getLogger(__name__)
 LONGEST_WAIT = 120.0  # seconds between two tries
@@ -65,15 +65,18 @@ class CachedWriter:
         return kept
 
     def complete_all(self, requests: list[list[dict]], seeds: list[int]) -> list[Answer]:
-        """As `complete`, of many requests at once, for a writer that has `complete_all`, too."""
+        """As `complete`, of many requests in batches of about equal length, each kept as soon as it is there."""
         places = [self._place(messages, seed, {}) for messages, seed in zip(requests, seeds, strict=True)]
         answers = [self._kept(path) for path, _ in places]
-        new = [i for i, answer in enumerate(answers) if answer is None]
-        if new:
-            for i, answer in zip(
-                new, self.writer.complete_all([requests[i] for i in new], seeds[new[0]]), strict=True
-            ):
-                answers[i] = self._keep(*places[i], answer)
+
+        def ask(batch: list[int]) -> list[Answer]:
+            new = self.writer.complete_all([requests[i] for i in batch], seeds[batch[0]])
+            return [self._keep(*places[i], answer) for i, answer in zip(batch, new, strict=True)]
+
+        missing = [i for i, answer in enumerate(answers) if answer is None]
+        new = map_in_batches(missing, lambda i: _letters(requests[i]), self.writer.batch_size, ask)
+        for i, answer in zip(missing, new, strict=True):
+            answers[i] = answer
         return answers
 
     def _place(self, messages: list[dict], seed: int, schema: dict) -> tuple[Path, dict]:
@@ -93,8 +96,7 @@ class CachedWriter:
         return None
 
     def _keep(self, path: Path, request: dict, answer: Answer) -> Answer:
-        content = {"request": request, "answer": asdict(answer)}
-        write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
+        write_json(path, {"request": request, "answer": asdict(answer)}, ensure_ascii=False)
         return answer
 
     def close(self) -> None:
@@ -263,11 +265,7 @@ class LocalWriter:
         return self.complete_all([messages], seed)[0]
 
     def complete_all(self, requests: list[list[dict]], seed: int) -> list[Answer]:
-        """Answers to many requests, generated together in batches of about equal length."""
-        with self._lock:  # the random state belongs to the whole process
-            return map_in_batches(requests, _letters, self.batch_size, lambda batch: self._generate(batch, seed))
-
-    def _generate(self, requests: list[list[dict]], seed: int) -> list[Answer]:
+        """Answers to many requests, generated in one batch."""
         import torch
         from transformers import set_seed
 
@@ -278,9 +276,10 @@ class LocalWriter:
         encoded = self.tokenizer.apply_chat_template(requests, add_generation_prompt=True, return_dict=True)
         rows = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
         inputs = {name: torch.tensor(row, device=self.model.device) for name, row in pad_left(rows, pad).items()}
-        set_seed(seed)
-        # Training leaves a `use_cache: false` in many a config
-        output = self.model.generate(**inputs, max_new_tokens=longest, use_cache=True, pad_token_id=pad, **sampled)
+        with self._lock:  # the random state belongs to the whole process
+            set_seed(seed)
+            # Training leaves a `use_cache: false` in many a config
+            output = self.model.generate(**inputs, max_new_tokens=longest, use_cache=True, pad_token_id=pad, **sampled)
         ends, answers = self.model.generation_config.eos_token_id, []
         ends = set(ends if isinstance(ends, list) else [ends])
         asked = inputs["attention_mask"].sum(1).tolist()

@@ -1,6 +1,5 @@
 """Output of a run of pretraining or SFT: one folder with everything, its page and its card."""
 
-import json
 import logging
 import math
 import os
@@ -17,6 +16,7 @@ from ...hub_cards.cards import write_loss_plot
 from ...modeling.solami.configuration_solami import follow_formats
 from ...processing.files.atomic_write import atomic_write, follow_umask
 from ...processing.files.folder_or_hub import hub_id
+from ...processing.files.text_files import read_json, write_json, write_text
 from ...report.page import MetricRow, write_report
 from ..held_out import last_step
 from ..run_page import curves_of_log
@@ -70,21 +70,21 @@ def save_complete(
     write_page(folder, history)
     for part in (folder, folder / "adapter"):
         if part == folder or (part / "adapter_config.json").is_file():
-            _write(part / "README.md", run_card(part, args, training_args, history, splits))
+            write_text(part / "README.md", run_card(part, args, training_args, history, splits))
     shutil.rmtree(folder / ".staging", ignore_errors=True)
-    _write(folder / "history.json", json.dumps(history, indent=1))
+    write_json(folder / "history.json", history)
 
 
 def write_settings(args, training_args) -> None:
     """Writes all arguments of a run to `OUTPUT/training_args.json`."""
     settings = {"command": asdict(args), "training": training_args.to_dict()}
-    _write(Path(training_args.output_dir) / "training_args.json", json.dumps(settings, indent=1, default=str))
+    write_json(Path(training_args.output_dir) / "training_args.json", settings, default=str)
 
 
 def complete_history(folder: str | Path, step: int) -> list[dict] | None:
     """The history of a folder that `save_complete` wrote after this step, None of any other."""
     path = Path(folder) / "history.json"
-    history = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    history = read_json(path) if path.is_file() else []
     return history if any(row.get("step") == step for row in history) else None
 
 
@@ -194,8 +194,3 @@ def _place(weights: Path, folder: Path) -> None:
     for path in sorted({path for pattern in MODEL_FILES for path in weights.glob(pattern)}):
         with atomic_write(folder / path.name) as temporary:
             os.replace(path, temporary) if staged else shutil.copyfile(path, temporary)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

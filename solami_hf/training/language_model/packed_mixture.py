@@ -19,7 +19,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import TrainerCallback
 
-from ...processing.files.atomic_write import atomic_write
+from ...processing.files.text_files import read_json, write_json
 from ...processing.rendering import IGNORE
 from .mixture import CHUNK, Mixture
 
@@ -104,16 +104,14 @@ class PackedMixture(torch.utils.data.Dataset):
 
     def save(self, folder: str | Path) -> None:
         """Writes what [`load`](self.load) needs to go on without packing what was packed."""
-        with atomic_write(Path(folder) / FILE) as temporary:
-            state = {"mixture": self.identity(), "first_rows": self.first_rows}
-            temporary.write_text(json.dumps(state), encoding="utf-8")
+        write_json(Path(folder) / FILE, {"mixture": self.identity(), "first_rows": self.first_rows}, indent=None)
 
     def load(self, folder: str | Path) -> None:
         """Takes over what a checkpoint has of the same rows; a warning when it has those of others."""
         path = Path(folder) / FILE
         if not path.is_file():
             return
-        state, ours = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(self.identity()))
+        state, ours = read_json(path), json.loads(json.dumps(self.identity()))
         changed = ", ".join(name for name in ours if state["mixture"].get(name) != ours[name])
         if not changed:
             self.first_rows = state["first_rows"]

@@ -13,7 +13,7 @@ from solami_hf.processing.synthesize.writers import Answer, LocalWriter
 class Parrot:
     """A writer of many answers at once; the first one to each request is of no use."""
 
-    name = {"model": "parrot"}
+    name, batch_size = {"model": "parrot"}, 3
 
     def __init__(self):
         self.asked = []

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ...files.atomic_write import atomic_write
-from ..body import SMPLX_JOINT_NAMES, SMPLX_PARENTS, rest_joints, standing_height
+from ..body import SMPLX_JOINT_NAMES, SMPLX_PARENTS, standing_joints
 from ..smplx_motion import NUM_JOINTS, SmplxMotion
 from .bvh import end_offsets
 
@@ -62,7 +62,7 @@ def write_gltf(path: str | Path, motion: SmplxMotion) -> None:
     if path.suffix.lower() != ".glb":
         raise ValueError(f"`path` is {path}, expected a name that ends in .glb (the binary form of glTF).")
     buffer = _Buffer()
-    places = rest_joints() + [0.0, standing_height(), 0.0]
+    places = standing_joints()
     document = {
         "asset": {"version": "2.0", "generator": "solami_hf"},
         "scene": 0,
