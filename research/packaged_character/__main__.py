@@ -71,8 +71,7 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
         return lambda: function(argv)
 
     def dialogues() -> None:
-        rows = recipe["persona_rows"], recipe["seeing_rows"]
-        write_dialogues(corpus / "chat", corpus / "motion", out / "written", *rows, seed)
+        write_dialogues(corpus / "chat", corpus / "motion", out / "written", recipe["dialogues"], seed)
 
     def prepared() -> None:
         processor, known = SolamiProcessor.from_pretrained(out / "start"), {}

@@ -11,6 +11,7 @@ import yaml
 
 from solami_hf.demo.corpus.build_corpus import place_for_dialogue
 from solami_hf.processing.datasets.manifests import read_manifest
+from solami_hf.processing.datasets.tasks import phrasings
 from solami_hf.processing.files.text_files import write_json_lines
 from solami_hf.processing.motion.motion_io import read_motion, write_motion
 from solami_hf.processing.synthesize.motions import Motion, bring_motion
@@ -44,17 +45,21 @@ def _article(trade: str) -> str:
     return f"{'an' if trade[0] in 'aeiou' else 'a'} {trade}"
 
 
-def write_dialogues(
-    folder: Path, motions: Path, written: Path, persona_rows: int, seeing_rows: int, seed: int
-) -> None:
+def write_dialogues(folder: Path, motions: Path, written: Path, counts: dict[str, int], seed: int) -> None:
     """A folder for `solami prepare chat`: `written` (of `prepare chat --synthesize`) and the authored dialogues.
 
+    Among them are `counts["task_rows"]` motion tasks in one round, so that tuning does not forget them.
     The user's clips are copies, placed before the character.
     """
     folder.mkdir(parents=True, exist_ok=True)
     clips = _Clips(folder, motions, seed)
     rng = random.Random(seed)
-    rows = [*_written(written, clips, rng), *_personas(persona_rows, clips, rng), *_seeing(seeing_rows, clips, rng)]
+    rows = [
+        *_written(written, clips, rng),
+        *_personas(counts["persona_rows"], clips, rng),
+        *_seeing(counts["seeing_rows"], clips, rng),
+        *_tasks(counts["task_rows"], clips, rng),
+    ]
     rng.shuffle(rows)
     write_json_lines(folder / "manifest.jsonl", rows)
 
@@ -136,6 +141,17 @@ def _seeing(count: int, clips: _Clips, rng: random.Random) -> Iterator[dict]:
             text = rng.choice(seeing["answer"]).format(do=seeing["do"][action])
             turns.append(_turn("assistant", text, clips.answer(clips.draw(seeing["action"], rng))))
         yield _row(f"seeing-{number:05d}", "what you do", key, turns)
+
+
+def _tasks(count: int, clips: _Clips, rng: random.Random) -> Iterator[dict]:
+    for number in range(count):
+        row, task = clips.draw(None, rng), ("motion_to_text", "text_to_motion")[number % 2]
+        ask, caption, body = rng.choice(phrasings(task)), rng.choice(row["text"]), clips.answer(row)
+        if task == "motion_to_text":
+            turns = [_turn("user", ask, body), _turn("assistant", caption)]
+        else:
+            turns = [_turn("user", f"{ask} This is input: {caption}"), _turn("assistant", "", body)]
+        yield _row(f"task-{number:05d}", task, "", turns)
 
 
 def _row(key: str, topic: str, character: str, turns: list[dict]) -> dict:
