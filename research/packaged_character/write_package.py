@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from solami_hf.character.packaged_character import ADAPTER, ROWS, adapted_model
+from solami_hf.character.packaged_character import ADAPTER, PACKED, ROWS, adapted_model, pack
 from solami_hf.processing.files.output_folder import atomic_folder
 from solami_hf.processing.files.text_files import read_json, write_json
 
@@ -36,25 +36,28 @@ def write_package(run: Path, output: Path) -> None:
         text = json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
         (folder / "tokenizer.json").write_text(text, encoding="utf-8")
         for name, source in (("motion_codec", run / "motion_codec"), ("talker", run / "talker")):
-            _half(source, folder / name)
+            _pack(source, folder / name)
         write_adapter([run / "pretrained" / "adapter", run / "checkpoint" / "adapter"], folder / ADAPTER)
         trained = AutoModelForCausalLM.from_pretrained(run / "checkpoint", dtype=torch.float32).eval()
-        first = min(span["first_id"] for span in config.modalities.values())
-        first = min(first, *config.markers.values())
-        rows = trained.get_input_embeddings().weight[first:].detach().to(torch.bfloat16).contiguous()
-        save_file({"rows": rows}, folder / ROWS)
+        ids = trained_ids(config)
+        rows = trained.get_input_embeddings().weight[ids].detach().to(torch.bfloat16).contiguous()
+        save_file({"ids": ids, "rows": rows}, folder / ROWS)
         _compare(trained, adapted_model(str(run / "base"), folder).float().eval())
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     logger.info("%s has %.1f MB", output, size / 1e6)
 
 
-def _half(source: Path, output: Path) -> None:
-    """Weights in half precision, and a configuration whose code is the package's."""
+def trained_ids(config) -> torch.LongTensor:
+    """Ids (n,) of the new tokens that the character reads or writes: all but speech codes."""
+    spans = [span for name, span in config.modalities.items() if name != "speech"]
+    codes = [i for span in spans for i in range(span["first_id"], span["first_id"] + span["size"])]
+    return torch.tensor(sorted({*config.markers.values(), *codes}))
+
+
+def _pack(source: Path, output: Path) -> None:
+    """Weights packed, and a configuration whose code is the package's."""
     output.mkdir()
-    weights = {
-        name: v.half() if v.is_floating_point() else v for name, v in load_file(source / "model.safetensors").items()
-    }
-    save_file(weights, output / "model.safetensors", metadata={"format": "pt"})
+    save_file(pack(load_file(source / "model.safetensors")), output / PACKED)
     config = read_json(source / "config.json")
     config.pop("auto_map", None)
     write_json(output / "config.json", config)
@@ -86,8 +89,10 @@ def write_adapter(adapters: list[Path], output: Path) -> None:
 
 @torch.no_grad()
 def _compare(trained, packaged) -> None:
-    ids = torch.randint(0, trained.config.vocab_size, (1, 64), generator=torch.Generator().manual_seed(0))
-    a, b = (model(input_ids=ids).logits for model in (trained, packaged))
+    known = trained_ids(trained.config)
+    known = torch.cat([torch.arange(int(known.min())), known])
+    ids = known[torch.randint(0, len(known), (1, 64), generator=torch.Generator().manual_seed(0))]
+    a, b = (model(input_ids=ids).logits[..., known] for model in (trained, packaged))
     error = float((a - b).abs().mean() / a.std())
     logger.info("packaged against trained: logits differ by %.4f of their spread", error)
     if error > DIFFERENCE:

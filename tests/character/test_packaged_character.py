@@ -10,7 +10,15 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from research.packaged_character.write_package import write_adapter, write_package
 from solami_hf.character import packaged_character
-from solami_hf.character.packaged_character import ADAPTER, ROWS, base_is_here, base_model, character_folder
+from solami_hf.character.packaged_character import (
+    ADAPTER,
+    ROWS,
+    base_is_here,
+    base_model,
+    character_folder,
+    pack,
+    unpack,
+)
 from solami_hf.generation import SolamiPipeline
 from solami_hf.modeling.talker.configuration_talker import SolamiTalkerConfig
 from solami_hf.modeling.talker.modeling_talker import SolamiTalkerModel
@@ -67,9 +75,11 @@ def test_the_parts_are_the_trained_model(run, tmp_path, monkeypatch):
     monkeypatch.setattr(packaged_character, "HF_HOME", str(tmp_path / "cache"))
     pipeline = SolamiPipeline.from_pretrained()
     trained = AutoModelForCausalLM.from_pretrained(run / "checkpoint", dtype=torch.float32).eval()
-    ids = torch.arange(400).reshape(2, 200)
+    span = trained.config.modalities["speech"]
+    known = [i for i in range(trained.config.vocab_size) if not 0 <= i - span["first_id"] < span["size"]]
+    ids = torch.tensor(known[:300]).reshape(2, 150)
     with torch.no_grad():
-        ours, theirs = (model(input_ids=ids).logits for model in (pipeline.model, trained))
+        ours, theirs = (model(input_ids=ids).logits[..., known] for model in (pipeline.model, trained))
     torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.05)
     assert theirs.std() > 0.2
     assert pipeline.processor.hearing == "transcript" and pipeline.processor.characters["ada"]["voice"] == "heart"
@@ -86,6 +96,23 @@ def test_the_parts_are_the_trained_model(run, tmp_path, monkeypatch):
     shutil.rmtree(package / ADAPTER)
     with pytest.raises(FileNotFoundError, match="name a checkpoint"):
         SolamiPipeline.from_pretrained()
+
+
+def test_packed_weights_are_near_and_codebooks_exact():
+    torch.manual_seed(0)
+    weights = {
+        "conv.weight": torch.randn(64, 32, 7) * torch.logspace(-3, 2, 64)[:, None, None],
+        "norm.weight": torch.randn(300),
+        "quantizer.codebook": torch.randn(512, 64),
+        "steps": torch.tensor(7),
+    }
+    packed = pack(weights)
+    again = unpack(packed)
+    assert packed["conv.weight"].dtype == torch.int8 and set(again) == set(weights)
+    assert torch.equal(again["quantizer.codebook"], weights["quantizer.codebook"]) and again["steps"] == 7
+    error = (again["conv.weight"] - weights["conv.weight"]).abs().amax((1, 2))
+    assert (error <= weights["conv.weight"].abs().amax((1, 2)) / 253).all()
+    assert torch.equal(again["norm.weight"], weights["norm.weight"])
 
 
 def test_a_lost_adapter_is_noticed(run, tmp_path):
