@@ -85,7 +85,7 @@ def write_checkpoint(source: str, character: Path, output: Path) -> None:
 
 
 def pack(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights as the package carries them: large matrices in 8 bits and a scale for each row; codebooks as they are."""
+    """Weights as the package carries them: large matrices in 8 bits, a scale for each row; codebooks as they are."""
     packed = {}
     for name, value in weights.items():
         if value.ndim < 2 or value.numel() < _SMALL or "quantizer." in name or not value.is_floating_point():
