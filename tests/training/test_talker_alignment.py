@@ -22,26 +22,26 @@ def spoken(count, seed=0):
 
 
 def test_finds_the_frames_that_are_known():
-    codes, ids, frames = spoken(200)
-    reader = train_reader(codes, ids, 2 * CHARACTERS, CHARACTERS, steps=60, learning_rate=5e-3)
+    codes, ids, frames = spoken(40)
+    reader = train_reader(codes, ids, 2 * CHARACTERS, CHARACTERS, steps=60, learning_rate=1e-2, size=24)
     codes, ids, frames = spoken(40, seed=1)
     found = align(reader, codes, ids)
     assert [part.sum() for part in found] == [len(clip) for clip in codes]
     borders = [np.cumsum(part)[:-1] for part in frames]
     wrong = np.concatenate([np.cumsum(part)[:-1] - known for part, known in zip(found, borders, strict=True)])
-    assert np.abs(wrong).mean() < 0.1
+    assert np.abs(wrong).mean() < 0.2  # of a frame; without training it is 3.6
 
 
 def test_equal_characters_beside_each_other_have_frames_both():
     torch.manual_seed(0)
     codes, ids = [np.array([0, 0, 0, 2, 2])], [[1, 1, 2]]
-    found = align(train_reader(codes, ids, 10, CHARACTERS, steps=1), codes, ids)[0]
+    found = align(train_reader(codes, ids, 10, CHARACTERS, steps=1, size=8), codes, ids)[0]
     assert found.sum() == 5 and (found >= 1).all() and len(found) == 3
 
 
 def test_training_is_the_same_for_the_same_seed():
     codes, ids, _ = spoken(10)
-    one, same, other = (train_reader(codes, ids, 10, CHARACTERS, 2, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (train_reader(codes, ids, 10, CHARACTERS, 2, seed=seed, size=8) for seed in (0, 0, 1))
     assert torch.equal(one.head.weight, same.head.weight) and not torch.equal(one.head.weight, other.head.weight)
 
 
