@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,43 +43,47 @@ def main(argv: list[str] | None = None) -> int:
     check_voices(["heart"])
     torch.set_num_threads(1)
     texts = [line.strip() for line in args.sentences.read_text(encoding="utf-8").splitlines() if line.strip()]
-    figures = judge(SolamiTalkerModel.from_pretrained(args.talker).eval(), texts[: args.limit], args.voices)
-    with atomic_write(args.output) as temporary:
-        temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    sys.stdout.write(json.dumps({name: figures[name] for name in ("wer", "speed")}, indent=1) + "\n")
+    talker = SolamiTalkerModel.from_pretrained(args.talker).eval()
+    for figures in judge(talker, texts[: args.limit], args.voices):
+        with atomic_write(args.output) as temporary:
+            temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        name, wer = list(figures["wer"].items())[-1]
+        sys.stdout.write(f"{name}: {json.dumps(wer)}\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"speed: {json.dumps(figures['speed'])}\n")
     return 0
 
 
 @torch.no_grad()
-def judge(talker: SolamiTalkerModel, texts: list[str], voices: list[str]) -> dict:
-    """`{"wer": {condition: as from ratio}, "speed", "heard": {condition: transcripts}, "texts"}`."""
+def judge(talker: SolamiTalkerModel, texts: list[str], voices: list[str]) -> Iterator[dict]:
+    """After each condition what is known so far: `{"wer": {condition: as from ratio}, "speed", "heard": {condition:
+    transcripts}, "texts"}`."""
     speech = packaged_speech()
     codec, acoustic = speech["speech_codec"], speech["acoustic_model"]
     prompts = {voice: speech["voices"].prompt(voice, codec)[None] for voice in voices}
-    transcriber, heard, seconds, spoken_seconds = Transcriber(threads=1), {}, 0.0, 0.0
+    spoken = [speak("heart", expand_text(text)) for text in texts]
+    waves = [read_audio(wave, SAMPLING_RATE, source_rate=rate) for wave, rate in spoken]
+    own = [codec.encode(torch.from_numpy(wave)[None, None]).audio_codes[0, 0] for wave in waves]
+    started = time.perf_counter()
+    made = [talker.generate(**talker.encode_text(text)).codes[0] for text in texts]
+    seconds, length = time.perf_counter() - started, sum(map(len, made)) / talker.config.frame_rate
+    figures = {"wer": {}, "heard": {}, "texts": texts}
+    figures["speed"] = {"seconds": seconds, "speech": length, "real_time_factor": seconds / length}
 
     def say(codes: torch.Tensor, voice: str) -> np.ndarray:
         levels = acoustic.generate(codes[None], prompts[voice])[:, : acoustic.config.spoken_levels]
         return limit_loudness(codec.decode(levels).audio_values[0, 0].numpy(), codec.config.sampling_rate)
 
-    for text in tqdm(texts, desc="judging", unit="sentence"):
-        wave, rate = speak("heart", expand_text(text))
-        wave = read_audio(wave, SAMPLING_RATE, source_rate=rate)
-        own = codec.encode(torch.from_numpy(wave)[None, None]).audio_codes[0, 0]
-        started = time.perf_counter()
-        made = talker.generate(**talker.encode_text(text)).codes[0]
-        seconds, spoken_seconds = seconds + time.perf_counter() - started, spoken_seconds + len(made) / 50
-        clips = {"as it is": wave}
-        for voice in voices:
-            clips |= {f"own level 0, {voice}": say(own, voice), f"talker, {voice}": say(made, voice)}
-        for name, clip in clips.items():
-            heard.setdefault(name, []).append(transcriber([clip])[0])
-    wer = {}
-    for name, lines in heard.items():
-        errors = word_errors(lines, [expand_text(text) for text in texts])
-        wer[name] = ratio(errors[:, 0], errors[:, 1]) | {"words": int(errors[:, 1].sum()), "sentences": len(texts)}
-    speed = {"seconds": seconds, "speech": spoken_seconds, "real_time_factor": seconds / spoken_seconds}
-    return {"wer": wer, "speed": speed, "texts": texts, "heard": heard}
+    conditions = {f"talker, {voice}": (made, voice) for voice in voices}
+    conditions |= {f"own level 0, {voice}": (own, voice) for voice in voices} | {"as it is": (waves, None)}
+    transcriber, wanted = Transcriber(threads=1), [expand_text(text) for text in texts]
+    for name, (clips, voice) in conditions.items():
+        bar = tqdm(clips, desc=name, unit="sentence")
+        heard = [transcriber([clip if voice is None else say(clip, voice)])[0] for clip in bar]
+        errors = word_errors(heard, wanted)
+        found = ratio(errors[:, 0], errors[:, 1]) | {"words": int(errors[:, 1].sum()), "sentences": len(texts)}
+        figures["wer"][name], figures["heard"][name] = found, heard
+        yield figures
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ NOT_RUN = {
     "solami prepare chat my_dialogues": "as my_recordings",
     "solami train-speech-codec": "minutes: tests/training/test_speech_codec.py",
     "solami train-soundstorm": "minutes: tests/training/test_soundstorm.py",
+    "solami train-talker": "minutes: tests/training/test_talker.py",
     "python -m benchmarks.speech_quality": "minutes: tests/benchmarks/test_speech_quality.py",
+    "python -m benchmarks.talker_quality": "minutes: tests/benchmarks/test_talker_quality.py",
 }
 
 

@@ -4,6 +4,7 @@ What has to read the host is not tried here, and named instead:
 - padded clips for a speech codec that reads both ways (its LSTM packs them by their lengths), and for SoundStorm's
   `generate` (their lengths are read once, before its first call);
 - SoundStorm's upstream mode, which is there for comparison;
+- the talker: how many frames there are is what it predicts;
 - the labelled positions of a training step, once a step; what comes before and behind them is tried;
 - the steps that move codebooks;
 - the ends of answers, and what becomes of finished codes: motions and waveforms are the caller's, on the CPU.

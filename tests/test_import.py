@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_AUDIO_TOKENIZATION_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-names = ["solami", "solami_motion_vq", "solami_speech_codec", "solami_soundstorm"]
+names = ["solami", "solami_motion_vq", "solami_speech_codec", "solami_soundstorm", "solami_talker"]
 print([type(AutoConfig.for_model(name)).__name__ for name in names])
 print([MODEL_MAPPING[type(AutoConfig.for_model(name))].__name__ for name in names])
 config = type(AutoConfig.for_model("solami"))
@@ -25,8 +25,8 @@ names = solami_hf.__all__[1:]
 print([getattr(solami_hf, name).__name__ for name in names] == names)
 """
 LOADED = """\
-['SolamiConfig', 'SolamiMotionVQConfig', 'SolamiSpeechCodecConfig', 'SolamiSoundStormConfig']
-['SolamiModel', 'SolamiMotionVQModel', 'SolamiSpeechCodecModel', 'SolamiSoundStormModel']
+['SolamiConfig', 'SolamiMotionVQConfig', 'SolamiSpeechCodecConfig', 'SolamiSoundStormConfig', 'SolamiTalkerConfig']
+['SolamiModel', 'SolamiMotionVQModel', 'SolamiSpeechCodecModel', 'SolamiSoundStormModel', 'SolamiTalkerModel']
 SolamiForCausalLM SolamiProcessor
 SolamiSpeechCodecModel
 True

@@ -65,6 +65,7 @@ def train_reader(
     seed: int = 0,
     device="cpu",
     bf16: bool = False,
+    size: int = 192,
 ) -> CodeReader:
     """Learns to read clips.
 
@@ -72,9 +73,10 @@ def train_reader(
         codes: of each clip (frames,) integers.
         texts: of each clip the ids of its characters, 1 to `characters`; see `can_align`.
         steps: of about 2 minutes of speech.
+        size: width of the reader.
     """
     torch.manual_seed(seed)
-    reader = CodeReader(codebook_size, characters).to(device).train()
+    reader = CodeReader(codebook_size, characters, size).to(device).train()
     optimizer = torch.optim.AdamW(reader.parameters(), learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=max(2, steps), pct_start=min(0.3, _WARM_UP / max(1, steps))

@@ -117,24 +117,27 @@ class TalkerTrainer(ResumableTrainer):
 
 
 def evaluate_talker(model: SolamiTalkerModel, clips: SpokenClips, batch_size: int = 16) -> dict[str, float]:
-    """Losses and accuracy with the clips' own durations, means over frames.
+    """Losses and accuracy with the clips' own durations, means over frames, `duration_loss` over characters.
 
     Returns:
         `loss`, `code_loss`, `duration_loss` (nats), `accuracy`, and `duration_error`: by how much, relative to a
         clip's frames, the predicted ones are too many or too few, in the mean over clips.
     """
-    names, sums, frames, errors = ("loss", "code_loss", "duration_loss", "accuracy"), torch.zeros(4), 0, []
+    names = ("code_loss", "accuracy", "duration_loss")
+    sums, counts, errors = torch.zeros(3), torch.zeros(3), []
     for first in range(0, len(clips), batch_size):
         batch = collate([clips[index] for index in range(first, min(first + batch_size, len(clips)))])
         inputs = {name: value.to(model.device) for name, value in batch.items()}
         with evaluating(model):
             output = model(**inputs)
-        count, totals = int((batch["labels"] != -100).sum()), batch["durations"].sum(1)
-        sums += count * torch.stack([output[name] for name in names]).float().cpu()
+        totals = batch["durations"].sum(1)
+        weights = torch.tensor([totals.sum(), totals.sum(), batch["attention_mask"].sum()]).float()
+        sums += weights * torch.stack([output[name] for name in names]).float().cpu()
+        counts += weights
         predicted = (output.log_durations.exp() * inputs["attention_mask"]).sum(1).cpu()
         errors += ((predicted - totals).abs() / totals).tolist()
-        frames += count
-    figures = dict(zip(names, (sums / frames).tolist(), strict=True))
+    figures = dict(zip(names, (sums / counts).tolist(), strict=True))
+    figures["loss"] = figures["code_loss"] + figures["duration_loss"]
     return figures | {"duration_error": sum(errors) / len(errors)}
 
 
