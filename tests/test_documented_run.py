@@ -57,6 +57,7 @@ NOT_RUN = {
     "make ": "installs, and runs for a quarter of an hour; `.ci/run` and people run it",
     "pip ": "tests install nothing",
     "solami chat --checkpoint runs/demo/checkpoint --character ada --output runs/talk": "a console; see test_chat.py",
+    "solami chat --output runs/talk": "needs the base's weights: tests/character/test_real_character.py",
     "transformers serve": "a server that does not end",
     "accelerate launch": "several processes: tests/training/test_language_model_ranks.py",
     "torchrun": "several processes: tests/training/test_motion_vq_ranks.py",

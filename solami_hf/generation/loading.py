@@ -163,7 +163,7 @@ def fitting_threads(pipeline) -> Iterator[None]:
     that core has its turn: that answer took 8.3 s on two threads and 3.1 s on one.
     """
     processor, before = pipeline.processor, torch.get_num_threads()
-    models = pipeline.model, *(getattr(processor, name) for name in CODECS)
+    models = pipeline.model, *(getattr(processor, name, None) for name in CODECS)
     weights = sum(weight.numel() for model in models if model is not None for weight in model.parameters())
     if weights <= SMALL:
         torch.set_num_threads(1)

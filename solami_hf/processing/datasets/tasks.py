@@ -38,14 +38,14 @@ def chat_messages(row: dict, answer_format: str, system: str | None = None, hear
 
     Args:
         row: a row of a `chat` token dataset; turns of role `system`, `user`, `assistant`.
-        answer_format: the character's turns hold what belongs to it, see `answers.FORMATS`.
+        answer_format: the character's turns hold what belongs to it, see `answers.FORMATS`; the paper's if empty.
         system: the system prompt, when the row has none.
         hearing: with `transcript` or `both` the user's turns begin with their words, with `transcript` without sound.
 
     Raises:
         ValueError: with `transcript`, a user's turn has sound and no words.
     """
-    words, parts = FORMATS[answer_format]
+    words, parts = FORMATS[answer_format or "motion_speech"]
     messages = [] if system is None else [{"role": "system", "content": system}]
     for turn in row["turns"]:
         if turn["role"] == "system":
