@@ -7,7 +7,7 @@ const SIZE = 165, HEAD_BYTES = 13, SOUND_IN = 1, SOUND_OUT = 2, JOINTS_OUT = 3;
 const MICROPHONE_RATE = 16000;
 const BLEND = 0.4; // seconds from the idle pose into a motion and back
 const SHORT_PRESS = 350; // ms: a press that is shorter keeps the microphone open until the next one
-const SHORTEST_LEAD = 0.1, LONGEST_LEAD = 1.5; // seconds of sound that are kept before it is played
+const SHORTEST_LEAD = 0.1, LONGEST_LEAD = 2; // seconds of sound that are kept before it is played
 
 /* In the audio thread: any rate to 16 kHz, each sample the mean over its time; 50 ms a piece. */
 const MICROPHONE = `class Microphone extends AudioWorkletProcessor {

@@ -58,6 +58,11 @@ class Limits:
     idle_seconds: float = 600.0
     send_seconds: float = 20.0
 
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name} is {value}, expected more than 0")
+
 
 def parse_event(text: str) -> dict:
     """A client's event, checked; fields that it leaves out are None.

@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(
             f"host {args.host} lets other machines in; give --token, or leave --host out (behind a proxy too)"
         )
+    if not 0 <= args.port <= 65535:
+        raise ValueError(f"port is {args.port}, expected 0 to 65535")
     access = Access(args.token or None, tuple(args.origins))
     service = _service(args)
     with fitting_threads(service.pipeline):

@@ -107,13 +107,17 @@ def test_a_talk_in_the_browser(page):
 @pytest.mark.system("chromium")
 def test_names_and_sizes(page):
     names = page.evaluate(
-        "[...document.querySelectorAll('button, input, select')].map((b) => b.ariaLabel || b.title || b.labels?.[0]?.textContent.trim() || b.textContent.trim())"
+        """[...document.querySelectorAll("button, input, select")].map((node) =>
+             node.ariaLabel || node.labels?.[0]?.textContent.trim() || node.textContent.trim())"""
     )
-    assert len(names) >= 8 and all(names)
+    assert len(names) >= 8 and all(names), names
     for width, height in ((320, 560), (390, 844), (800, 400), (1024, 768), (2560, 1300)):
         page.set_viewport_size({"width": width, "height": height})
-        sizes = page.evaluate(
-            "['stage', 'chat', 'form', 'talk', 'send'].map((id) => { const box = document.getElementById(id).getBoundingClientRect(); return [id, box.left, box.right, box.top, box.bottom]; })"
+        boxes = page.evaluate(
+            """["stage", "chat", "form", "talk", "send"].map((id) => {
+                 const { left, right, top, bottom } = document.getElementById(id).getBoundingClientRect();
+                 return [id, left, right, top, bottom];
+               })"""
         )
-        for name, left, right, top, bottom in sizes:
+        for name, left, right, top, bottom in boxes:
             assert 0 <= left < right <= width and 0 <= top < bottom <= height, (width, name, left, right, top, bottom)
