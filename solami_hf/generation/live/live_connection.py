@@ -37,6 +37,7 @@ from .live_protocol import (
     parse_sound,
     sound_frame,
 )
+from .voice_activity import SpeechDetector, can_detect, speech_detector
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class LiveConnection:
         self.socket, self.service, self.limits = socket, service, service.limits
         self.session: DialogueSession | None = None
         self.motion_kind, self.turns, self.bad = JOINTS_OUT, 0, 0
+        self.detector: SpeechDetector | None = None
         self.answering: asyncio.Task | None = None
         self._turn, self._work = None, None
         self._sound: list[np.ndarray] = []
@@ -194,6 +196,8 @@ class LiveConnection:
             event = parse_event(message)
             if event["type"] == "start":
                 await self._start(event)
+            elif event["type"] == "listen":
+                await self._listen(event["hands_free"])
             elif event["type"] == "interrupt":
                 self._clear_sound()
                 await self._stop()
@@ -234,13 +238,34 @@ class LiveConnection:
                 "fps": processor.motion_codec.config.fps,
                 "motion": motion,
                 "joints": SMPLX_JOINT_NAMES,
+                "hands_free": can_detect(),
                 "turn_seconds": self.limits.turn_seconds,
                 "message_bytes": self.limits.message_bytes,
             }
         )
         await self._tell_state("listening")
 
+    async def _listen(self, hands_free: bool) -> None:
+        """Whether turns begin and end by what is heard, or by what the client says."""
+        if hands_free and not can_detect():
+            raise ProtocolError("unavailable", "hands_free needs silero-vad: pip install 'solami_hf[serve]'")
+        self._clear_sound()
+        self.detector = await asyncio.to_thread(speech_detector) if hands_free else None
+
     async def _hear(self, samples: np.ndarray) -> None:
+        """Sound of a turn; hands-free, sound in which a turn may be."""
+        if self.detector is None:
+            await self._keep(samples)
+            return
+        for part, found in await asyncio.to_thread(list, self.detector.push(samples)):
+            if part == "end":
+                await self._begin_turn(None)
+                continue
+            await self._keep(found)
+            if part == "begin":
+                await self._tell_state("hearing")
+
+    async def _keep(self, samples: np.ndarray) -> None:
         """Keeps sound until the turn ends; the first of it stops an answer."""
         await self._stop()
         most = int(self.limits.turn_seconds * MICROPHONE_RATE)

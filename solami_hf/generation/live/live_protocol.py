@@ -19,8 +19,14 @@ HEAD = struct.Struct("<BId")
 SOUND_IN, SOUND_OUT, JOINTS_OUT, PARAMS_OUT = 1, 2, 3, 4
 MOTIONS = {"joints": JOINTS_OUT, "params": PARAMS_OUT}
 """What a client may ask for in `start` -> kind of its frames."""
-# Type of a client's event -> its fields, all strings but for the version; those of `start` may be left out.
-_FIELDS = {"start": ("character", "voice", "motion"), "text": ("text",), "audio_end": (), "interrupt": ()}
+# Type of a client's event -> its fields and their types; those of `start` may be left out, and its version is apart.
+_FIELDS = {
+    "start": {"character": str, "voice": str, "motion": str},
+    "text": {"text": str},
+    "audio_end": {},
+    "listen": {"hands_free": bool},
+    "interrupt": {},
+}
 
 
 class ProtocolError(ValueError):
@@ -87,9 +93,11 @@ def parse_event(text: str) -> dict:
         )
     for name, value in fields.items():
         if name not in _FIELDS[kind]:
-            raise ProtocolError("bad_message", f"{kind} has no field {name[:40]!r}, expected {_FIELDS[kind]}")
-        if not isinstance(value, str) and (kind != "start" or value is not None):
-            raise ProtocolError("bad_message", f"{name} of {kind} is a {type(value).__name__}, expected a string")
+            raise ProtocolError("bad_message", f"{kind} has no field {name[:40]!r}, expected {list(_FIELDS[kind])}")
+        wanted = _FIELDS[kind][name]
+        if not isinstance(value, wanted) and (kind != "start" or value is not None):
+            told = f"{name} of {kind} is a {type(value).__name__}, expected a {wanted.__name__}"
+            raise ProtocolError("bad_message", told)
     return {"type": kind, **fields}
 
 

@@ -60,7 +60,10 @@ def main(argv: list[str] | None = None) -> int:
     access = Access(args.token or None, tuple(args.origins))
     service = _service(args)
     with fitting_threads(service.pipeline):
-        LiveServer(live_app(service, access), args.host, args.port, access).run()
+        try:
+            LiveServer(live_app(service, access), args.host, args.port, access).run()
+        except KeyboardInterrupt:  # uvicorn raises it again when all is closed
+            pass
     return 0
 
 

@@ -7,8 +7,11 @@ import time
 import numpy as np
 import pytest
 import soundfile
+import torch
 from playwright.sync_api import sync_playwright
 
+from solami_hf.processing.audio.packaged_speech import packaged_speech
+from solami_hf.processing.audio.waveforms import read_audio
 from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES
 from solami_hf.report.live_page import idle_joints, live_page
 
@@ -27,10 +30,20 @@ def test_somebody_stands_at_ease():
 
 
 @pytest.fixture
-def page(listening, tmp_path):
+def voice():
+    """A second of silence, four of a voice that the package carries, six of silence; at 48 kHz."""
+    speech = packaged_speech()
+    codec = speech["speech_codec"]
+    with torch.no_grad():
+        said = codec.decode(speech["voices"].prompt("heart", codec)[None]).audio_values[0, 0].numpy()
+    return read_audio(np.concatenate([np.zeros(16000), said * 0.7, np.zeros(96000)]), 48000, source_rate=16000)
+
+
+@pytest.fixture
+def page(listening, voice, tmp_path):
     """The page, connected; afterwards nothing may have been complained of."""
     sound, complaints = tmp_path / "microphone.wav", []
-    soundfile.write(sound, np.random.default_rng(0).normal(size=48000 * 4) * 0.05, 48000)
+    soundfile.write(sound, voice, 48000)
     media = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
@@ -102,6 +115,21 @@ def test_a_talk_in_the_browser(page):
     page.click("#talk")
     wait_until(page, "state.ended && state.played >= 2 * 19200 && state.state === 'listening'")
     assert words(page, "character")[0]
+
+
+@pytest.mark.system("chromium")
+def test_a_hands_free_talk(page):
+    page.click("#hands-free")
+    assert page.is_disabled("#talk")
+    wait_until(page, "state.turn >= 1 && state.played > 0")
+    wait_until(page, "state.turn >= 2 && state.frames > 0")  # the file begins anew
+    page.click("#hands-free")
+    assert page.is_enabled("#talk")
+    heard = state(page)["heard"]
+    page.wait_for_timeout(300)
+    assert state(page)["heard"] == heard
+    wait_until(page, "state.ended")
+    assert len(words(page, "user")) >= 2 and set(words(page, "user")) == {"(a recording)"}
 
 
 @pytest.mark.system("chromium")

@@ -1,5 +1,6 @@
 """`solami serve` without a network: what goes over its WebSocket, who gets in, and what a bad client can do."""
 
+import asyncio
 import json
 import random
 import struct
@@ -12,7 +13,10 @@ from fastapi import WebSocketDisconnect
 from starlette.testclient import WebSocketDenialResponse
 
 from solami_hf.generation import AnswerEnd, AudioPiece, DialogueSession, MotionPiece, TextPiece
+from solami_hf.generation.live import live_connection
+from solami_hf.generation.live.live_protocol import Limits
 from solami_hf.generation.live.live_server import Access
+from solami_hf.generation.live.voice_activity import SpeechDetector
 from solami_hf.processing.motion.body import joint_positions
 
 ADDRESS = "ws://127.0.0.1/ws"
@@ -103,6 +107,32 @@ def test_words_that_were_recognised_are_told(serve, talk_to, live_pipeline):
                 assert of(frames, "error")[0]["code"] == "no_speech" and not of(frames, "end")[0]["valid"]
             else:
                 assert of(frames, "transcript")[0]["text"] == "wave your hand" and of(frames, "end")[0]["valid"]
+
+
+def test_hands_free_turns_begin_and_end_by_themselves(serve, talk_to, monkeypatch):
+    def loud():
+        return SpeechDetector(lambda window: float(np.abs(window).max() > 0.1))
+
+    monkeypatch.setattr(live_connection, "speech_detector", loud)
+    client = serve()
+    with talk_to(client) as talk:
+        assert talk.info["hands_free"]
+        talk.send(type="listen", hands_free=True)
+        for _ in range(2):
+            talk.send_sound(np.zeros(8000))
+            talk.send_sound(np.full(8000, 9000))
+            assert talk.until("state")["state"] == "hearing"
+            talk.send_sound(np.zeros(16000))
+            assert of(talk.answer(), "end")[0]["valid"]
+        talk.send_sound(np.full(800, 9000))  # a click is no turn
+        talk.send_sound(np.zeros(16000))
+        talk.send(type="listen", hands_free=False)
+        talk.send_sound(np.zeros(8000))
+        talk.send(type="audio_end")
+        assert talk.until("state")["state"] == "thinking" and of(talk.answer(), "end")[0]["turn"] == 3
+        monkeypatch.setattr(live_connection, "can_detect", lambda: False)
+        talk.send(type="listen", hands_free=True)
+        assert talk.until("error")["code"] == "unavailable"
 
 
 class Slowly:
@@ -295,13 +325,14 @@ def test_who_says_nothing_is_let_go(serve, talk_to):
     [
         ("{", "bad_message", "must be JSON"),
         ("[" * 5000, "bad_message", "must be JSON"),
-        ("[]", "bad_message", "type is one of start, text, audio_end, interrupt"),
+        ("[]", "bad_message", "type is one of start, text, audio_end, listen, interrupt"),
         ('{"type": []}', "bad_message", "type is one of"),
         ('{"type": "shout"}', "bad_message", "type is one of"),
-        ('{"type": "text"}', "bad_message", "text of text is a NoneType, expected a string"),
+        ('{"type": "text"}', "bad_message", "text of text is a NoneType, expected a str"),
         ('{"type": "text", "text": 3}', "bad_message", "text of text is a int"),
         ('{"type": "text", "text": "hi", "path": "/etc"}', "bad_message", "no field 'path'"),
         ('{"type": "text", "text": " "}', "bad_turn", "1 to 2000 characters, got 0"),
+        ('{"type": "listen", "hands_free": 1}', "bad_message", "is a int, expected a bool"),
         ('{"type": "audio_end"}', "bad_turn", "without any sound"),
         ('{"type": "start", "character": "Link"}', "unknown", "unknown character 'Link'"),
         ('{"type": "start", "voice": "../voice"}', "unknown", "unknown voice '../voice'"),
@@ -336,11 +367,50 @@ def test_the_first_message_begins_a_conversation(serve):
             assert socket.receive()["code"] == (1002 if reason == "bad_version" else 1008)
 
 
+class Deaf:
+    """A socket whose client asks for an answer and then reads nothing of it."""
+
+    def __init__(self):
+        self.messages, self.sent, self.closed = (
+            ['{"type": "start"}', '{"type": "text", "text": "hi"}'],
+            [],
+            asyncio.Event(),
+        )
+
+    async def receive(self):
+        if self.messages:
+            return {"type": "websocket.receive", "text": self.messages.pop(0)}
+        await self.closed.wait()
+        return {"type": "websocket.disconnect"}
+
+    async def send_text(self, text):
+        if '"thinking"' in text:
+            await asyncio.Event().wait()
+        self.sent.append(text)
+
+    async def close(self, code, reason):
+        self.reason = code, reason
+        self.closed.set()
+
+
+def test_who_does_not_read_is_let_go(live_pipeline):
+    async def talk():
+        service = live_connection.LiveService(live_pipeline, "ada", Limits(send_seconds=0.2))
+        await asyncio.wait_for(live_connection.LiveConnection(deaf, service).run(), 60)
+        return service
+
+    deaf = Deaf()
+    service = asyncio.run(talk())
+    service.worker.shutdown()
+    assert deaf.reason == (1008, "slow_reader") and json.loads(deaf.sent[0])["type"] == "ready"
+    assert "solami_connections 0\n" in service.metrics.text() and not service.places.locked()
+
+
 def fuzzed(rng):
     """A message that no client should send."""
-    event = {"type": rng.choice(["start", "text", "audio_end", "interrupt", "state", "\ud800", None, 7, {}])}
+    event = {"type": rng.choice(["start", "text", "audio_end", "listen", "interrupt", "state", "\ud800", None, 7, {}])}
     for _ in range(rng.randrange(4)):
-        name = rng.choice(["text", "character", "voice", "motion", "version", "path", "turn", ""])
+        name = rng.choice(["text", "character", "voice", "motion", "version", "path", "turn", "hands_free", ""])
         event[name] = rng.choice(["", "x" * 3000, "\ud800", "../../etc/passwd", None, -1, 1e308, [], {}, True, "hi\0"])
     text = json.dumps(event)
     match rng.randrange(4):
