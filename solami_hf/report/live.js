@@ -7,6 +7,7 @@ const SIZE = 165, HEAD_BYTES = 13, SOUND_IN = 1, SOUND_OUT = 2, JOINTS_OUT = 3;
 const MICROPHONE_RATE = 16000;
 const BLEND = 0.4; // seconds from the idle pose into a motion and back
 const SHORT_PRESS = 350; // ms: a press that is shorter keeps the microphone open until the next one
+const MOST_KEPT = 30; // answers that can be played again
 const SHORTEST_LEAD = 0.1, LONGEST_LEAD = 2; // seconds of sound that are kept before it is played
 
 /* In the audio thread: any rate to 16 kHz, each sample the mean over its time; 50 ms a piece. */
@@ -117,7 +118,7 @@ class Voice {
 /* One answer as it comes: its motion, its words, and when what came. */
 class Answer {
   constructor(number, asked) {
-    Object.assign(this, { number, asked, fps: 30, frames: 0, positions: new Float32Array(SIZE * 300), firsts: {}, ended: false, cut: false });
+    Object.assign(this, { number, asked, fps: 30, frames: 0, positions: new Float32Array(SIZE * 300), sounds: [], firsts: {}, ended: false, cut: false });
   }
 
   add(joints) {
@@ -235,6 +236,7 @@ class Live {
       if (answer.user.textContent === "…") answer.user.textContent = "(a recording)";
       if (!event.valid && !["cancelled", "failed"].includes(event.reason)) this.notice(`The answer was malformed: ${event.reason}`);
       if (event.valid && this.voice.zero === null && answer.frames && !answer.cut) this.voice.zero = this.voice.context.currentTime;
+      if (event.valid && !answer.cut) this.keep(answer);
       this.showLatency();
     }
     return undefined;
@@ -246,7 +248,9 @@ class Live {
     const kind = view.getUint8(0), payload = data.slice(HEAD_BYTES);
     if (kind === SOUND_OUT) {
       answer.came("sound");
-      this.voice.play(new Int16Array(payload), view.getFloat64(5, true));
+      const samples = new Int16Array(payload), start = view.getFloat64(5, true);
+      answer.sounds.push({ samples, start });
+      this.voice.play(samples, start);
     } else if (kind === JOINTS_OUT) {
       answer.came("motion");
       answer.add(new Float32Array(payload));
@@ -269,6 +273,7 @@ class Live {
     this.find("hands-free").disabled = !navigator.mediaDevices || !event.hands_free;
     if (!navigator.mediaDevices) this.notice("Browsers give the microphone to https and to this machine's own pages only; type instead.");
     this.find("chat").replaceChildren();
+    this.kept = [];
     this.find("subtitle").textContent = this.find("latency").textContent = "";
   }
 
@@ -320,8 +325,52 @@ class Live {
     return words;
   }
 
+  /* Buttons to play an answer again and to save it; only the last ones are kept. */
+  keep(answer) {
+    answer.words ??= this.bubble("character", this.name, "");
+    answer.actions = element("span", "actions");
+    for (const [text, act] of [["Replay", () => this.replay(answer)], ["wav", () => this.save(answer, "wav")], ["npz", () => this.save(answer, "npz")]]) {
+      const button = element("button", "", text);
+      button.type = "button";
+      if (text !== "Replay") button.setAttribute("aria-label", `Save ${text === "wav" ? "the sound as wav" : "the joints as npz"}`);
+      button.addEventListener("click", act);
+      answer.actions.append(button);
+    }
+    answer.words.after(answer.actions);
+    this.find("chat").scrollTop = this.find("chat").scrollHeight;
+    this.kept.push(answer);
+    if (this.kept.length > MOST_KEPT) this.kept.shift().actions.remove();
+  }
+
+  replay(answer) {
+    if (["thinking", "speaking", "hearing"].includes(this.state) || this.talking) return;
+    this.cut();
+    this.voice.context.resume();
+    this.voice.begin();
+    this.answer = answer;
+    answer.cut = false;
+    this.find("subtitle").textContent = answer.words.textContent;
+    for (const { samples, start } of answer.sounds) this.voice.play(samples, start);
+    if (!answer.sounds.length) this.voice.zero = this.voice.context.currentTime;
+  }
+
+  save(answer, kind) {
+    const name = `${this.name.toLowerCase().replace(/\W+/g, "-")}-${answer.number}.${kind}`;
+    if (kind === "wav") {
+      const samples = new Int16Array(answer.sounds.reduce((sum, sound) => sum + sound.samples.length, 0));
+      answer.sounds.reduce((place, sound) => {
+        samples.set(sound.samples, place);
+        return place + sound.samples.length;
+      }, 0);
+      saveFile(wavFile(samples, this.info.sampling_rate), name);
+    } else {
+      const joints = npyBytes(answer.positions.subarray(0, SIZE * answer.frames), [answer.frames, SIZE / 3, 3]);
+      saveFile(npzFile({ joints, fps: npyBytes(Float64Array.of(answer.fps), []) }), name);
+    }
+  }
+
   showLatency() {
-    const { firsts } = this.answer, parts = Object.entries(firsts).map(([part, seconds]) => `first ${part} ${seconds.toFixed(2)} s`);
+    const { firsts } = this.answer ?? { firsts: {} }, parts = Object.entries(firsts).map(([part, seconds]) => `first ${part} ${seconds.toFixed(2)} s`);
     this.find("latency").textContent = parts.join(" · ");
   }
 

@@ -10,9 +10,10 @@ import soundfile
 import torch
 from playwright.sync_api import sync_playwright
 
+from solami_hf.generation import DialogueSession
 from solami_hf.processing.audio.packaged_speech import packaged_speech
 from solami_hf.processing.audio.waveforms import read_audio
-from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES
+from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES, joint_positions
 from solami_hf.report.live_page import idle_joints, live_page
 
 
@@ -52,6 +53,7 @@ def page(listening, voice, tmp_path):
                   f"--use-file-for-fake-audio-capture={sound}"],
         )  # fmt: skip
         view = browser.new_page(viewport={"width": 1280, "height": 800})
+        view.set_default_timeout(120_000)
         view.on("console", lambda message: complaints.append(message.text))
         view.on("pageerror", lambda error: complaints.append(str(error)))
         view.goto(listening)
@@ -80,7 +82,7 @@ def words(page, role):
 
 
 @pytest.mark.system("chromium")
-def test_a_talk_in_the_browser(page):
+def test_a_talk_in_the_browser(page, live_pipeline, tmp_path):
     page.fill("#text", "hello there")
     page.keyboard.press("Enter")
     wait_until(page, "state.moving && state.frames > 3")
@@ -90,6 +92,22 @@ def test_a_talk_in_the_browser(page):
     wait_until(page, "state.ended && state.played === 19200 && state.state === 'listening'")
     assert words(page, "user") == ["hello there"] and words(page, "character")[0]
     assert state(page)["frames"] == 36 and "first sound" in page.inner_text("#latency")
+
+    # again, and as files
+    page.click("text=Replay")
+    wait_until(page, "state.moving && state.sources > 0")
+    wait_until(page, "state.played === 2 * 19200 && state.state === 'listening'")
+    files = {}
+    for kind in ("wav", "npz"):
+        with page.expect_download() as saved:
+            page.click(f".actions button >> text={kind}")
+        files[kind] = tmp_path / saved.value.suggested_filename
+        saved.value.save_as(files[kind])
+    assert soundfile.info(files["wav"]).frames == 19200 and files["wav"].name == "ada-1.wav"
+    motion = np.load(files["npz"])
+    *_, last = DialogueSession(live_pipeline, "ada").stream("hello there")
+    np.testing.assert_allclose(motion["joints"], joint_positions(last.reply.motion), atol=1e-4)
+    assert motion["joints"].shape == (36, 55, 3) and motion["fps"] == 30
 
     # by voice: a long press of the space bar
     page.locator("#stage").focus()
@@ -113,7 +131,7 @@ def test_a_talk_in_the_browser(page):
     page.click("#talk")  # a short click keeps listening until the next one
     wait_until(page, "state.heard > 4000")
     page.click("#talk")
-    wait_until(page, "state.ended && state.played >= 2 * 19200 && state.state === 'listening'")
+    wait_until(page, "state.ended && state.played >= 3 * 19200 && state.state === 'listening'")
     assert words(page, "character")[0]
 
 
