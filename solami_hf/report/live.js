@@ -224,7 +224,7 @@ class Live {
       case "state":
         if (event.state === "hearing") this.cut();
         if (event.state === "thinking") this.expect(event.turn);
-        if (event.state === "waiting") this.notice(`${event.ahead + 1 > 1 ? `${event.ahead + 1} people are` : "You are"} waiting for a place.`);
+        if (event.state === "waiting") this.notice(event.ahead ? `All places are taken; ${event.ahead} others wait before you.` : "All places are taken; you are next.");
         return this.serve(event.state);
       case "error": return this.failed(event);
     }
@@ -525,6 +525,7 @@ class Live {
     const told = this.talking ? "hearing" : this.playing() ? "speaking" : state;
     if (this.find("state").dataset.state !== told) {
       this.find("state").dataset.state = told;
+      if (told === "listening") this.find("subtitle").textContent = "";
       this.find("state").textContent = { hearing: "listening to you", listening: "ready", lost: "not connected", waiting: "waiting for a place" }[told] ?? told;
     }
     this.find("interrupt").disabled = !this.busy();

@@ -269,9 +269,9 @@ class LiveConnection:
         """Keeps sound until the turn ends; the first of it stops an answer."""
         await self._stop()
         most = int(self.limits.turn_seconds * MICROPHONE_RATE)
-        samples = samples[: most - self._samples]
-        self._sound.append(samples)
-        self._samples += len(samples)
+        if len(samples := samples[: most - self._samples]):
+            self._sound.append(samples)
+            self._samples += len(samples)
         if self._samples >= most and not self._overflowed:
             self._overflowed = True
             told = f"a turn has at most {self.limits.turn_seconds:g} s of sound; what follows is not heard"
@@ -330,7 +330,7 @@ class LiveConnection:
             while (piece := await pieces.get()) is not None:
                 if not turn.stopped.is_set():
                     await self._send_piece(turn, *piece)
-            end = {"valid": False, "reason": "cancelled", "seconds": 0.0} if work.cancelled() else work.result()
+            end = _without_answer("cancelled") if work.cancelled() else work.result()
             outcome = "valid" if end["valid"] else "cancelled" if end["reason"] == "cancelled" else "malformed"
         except WebSocketDisconnect:
             outcome = "gone"
@@ -343,7 +343,7 @@ class LiveConnection:
         except Exception as error:
             logger.exception("an answer failed")
             await self._tell(ProtocolError("internal", f"the answer failed ({type(error).__name__})"))
-        end = end or {"valid": False, "reason": "failed", "seconds": 0.0}
+        end = end or _without_answer("failed")
         turn.passed("total")
         self.service.metrics.add("turns_total", outcome=outcome)
         for part, seconds in turn.timings.items():
@@ -359,6 +359,8 @@ class LiveConnection:
     def _generate(self, turn: _Turn, give: Callable[[tuple], None]) -> dict:
         """In the worker thread: gives pieces (part, frame); returns the fields of `end`."""
         turn.passed("queued")
+        if turn.stopped.is_set():
+            return _without_answer("cancelled")
         (message,) = self.service.pipeline.perceive([{"role": "user", "content": turn.content}])
         texts = [block["text"] for block in sorted_blocks(message["content"]) if block["type"] == "text"]
         words = " ".join(texts).strip()
@@ -367,7 +369,7 @@ class LiveConnection:
         elif turn.spoken and self.service.pipeline.processor.hearing != "codes":
             raise ProtocolError("no_speech", "no words were understood; say it again")
         if turn.stopped.is_set():
-            return {"valid": False, "reason": "cancelled", "seconds": 0.0}
+            return _without_answer("cancelled")
         for event in self.session.stream(message, **self.service.sampling):
             if turn.stopped.is_set():
                 self.session.cancel()
@@ -417,6 +419,10 @@ class LiveConnection:
                 await self._close(POLICY, "slow_reader")
             if not quiet:
                 raise WebSocketDisconnect from None
+
+
+def _without_answer(reason: str) -> dict:
+    return {"valid": False, "reason": reason, "seconds": 0.0}
 
 
 __all__ = ["LiveConnection", "LiveService"]
