@@ -34,7 +34,7 @@ def idle_joints() -> np.ndarray:
 
 def live_page() -> str:
     """The page as HTML; everything is in it."""
-    names = ("style.css", "live.css", "figure.js", "stage.js", "live_files.js", "live.js")
+    names = ("style.css", "live.css", "figure.js", "stage.js", "live_sound.js", "live_files.js", "live.js")
     assets = {name: asset(name) for name in names}
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(asset("live.html"))
     return template.render(assets=assets, data={"idle": encode_joints(idle_joints()[None])})
