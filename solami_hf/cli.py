@@ -25,6 +25,7 @@ COMMANDS = {
     "merge": ("training.merge:main", "a LoRA adapter and its base to one folder"),
     "generate": ("generation.folder.generate:main", "answers to many files or dialogues, as a results folder"),
     "chat": ("generation.chat:main", "talk to a character with wav and motion files"),
+    "serve": ("generation.live.serve:main", "talk to a character in the browser, by voice"),
     "evaluate": ("metrics.evaluation.command:main", "figures, sanity rows and controls of such answers"),
     "export": ("hub_cards.export:main", "a checkpoint, codec or adapter to a folder for the Hub"),
     "push": ("hub_cards.push:main", "a checkpoint, adapter, data set or metric to the Hub"),

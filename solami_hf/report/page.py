@@ -220,13 +220,13 @@ def write_report(
     groups: dict[str, list[MetricRow]] = {}
     for row in metrics:
         groups.setdefault(row.group, []).append(row)
-    assets = {name: _asset(name) for name in ("style.css", "figure.js", "stage.js", "player.js", "curves.js")}
+    assets = {name: asset(name) for name in ("style.css", "figure.js", "stage.js", "player.js", "curves.js")}
     data = {
         "conversations": [_encode_conversation(conversation) for conversation in conversations],
         "curves": [_encode_curve(curve) for curve in curves],
     }
     # autoescape keeps a transcript from becoming markup; `tojson` does the same inside the script element
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_asset("page.html"))
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(asset("page.html"))
     html = template.render(
         title=title,
         lead=lead,
@@ -357,5 +357,6 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[\w']+", text.lower())
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a file that lies beside this module."""
     return (resources.files("solami_hf.report") / name).read_text(encoding="utf-8")

@@ -5,13 +5,6 @@ const BREATH = 0.4; // seconds between the two clips
 const REST = 0.6; // seconds that the last frame stays
 const ROLES = ["user", "character"];
 
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined && text !== null) made.textContent = text;
-  return made;
-}
-
 function clockText(seconds) {
   return `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 }
@@ -313,37 +306,7 @@ class Player {
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.stage.readColours(); this.stale = true; });
     new ResizeObserver(() => { this.stale = true; }).observe(this.find("stage"));
-    this.listenToStage();
-  }
-
-  listenToStage() {
-    const canvas = this.find("stage");
-    let held = null;
-    canvas.addEventListener("pointerdown", (event) => {
-      held = [event.clientX, event.clientY];
-      canvas.setPointerCapture(event.pointerId);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (!held) return;
-      this.stage.orbit((event.clientX - held[0]) * 0.008, (event.clientY - held[1]) * 0.006);
-      held = [event.clientX, event.clientY];
-      this.stale = true;
-    });
-    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { held = null; });
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      this.stage.zoomBy(Math.exp(-event.deltaY * 0.0012));
-      this.stale = true;
-    }, { passive: false });
-    canvas.addEventListener("keydown", (event) => {
-      const turns = { ArrowLeft: [0.1, 0], ArrowRight: [-0.1, 0], ArrowUp: [0, 0.08], ArrowDown: [0, -0.08] };
-      if (turns[event.key]) this.stage.orbit(...turns[event.key]);
-      else if (event.key === "+" || event.key === "=") this.stage.zoomBy(1.1);
-      else if (event.key === "-") this.stage.zoomBy(1 / 1.1);
-      else return;
-      event.preventDefault();
-      this.stale = true;
-    });
+    this.stage.listen(() => { this.stale = true; });
   }
 }
 

@@ -5,6 +5,13 @@
 
 const FIELD_OF_VIEW = (30 * Math.PI) / 180;
 
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined && text !== null) made.textContent = text;
+  return made;
+}
+
 function convexHull(points) {
   points.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   const half = (list) => {
@@ -95,6 +102,37 @@ class Stage {
 
   zoomBy(factor) {
     this.zoom = Math.min(4, Math.max(0.4, this.zoom * factor));
+  }
+
+  /* Lets pointer, wheel and keys turn the view; `changed` is called after each turn. */
+  listen(changed) {
+    const canvas = this.canvas;
+    let held = null;
+    canvas.addEventListener("pointerdown", (event) => {
+      held = [event.clientX, event.clientY];
+      canvas.setPointerCapture(event.pointerId);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (!held) return;
+      this.orbit((event.clientX - held[0]) * 0.008, (event.clientY - held[1]) * 0.006);
+      held = [event.clientX, event.clientY];
+      changed();
+    });
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { held = null; });
+    canvas.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      this.zoomBy(Math.exp(-event.deltaY * 0.0012));
+      changed();
+    }, { passive: false });
+    canvas.addEventListener("keydown", (event) => {
+      const turns = { ArrowLeft: [0.1, 0], ArrowRight: [-0.1, 0], ArrowUp: [0, 0.08], ArrowDown: [0, -0.08] };
+      if (turns[event.key]) this.orbit(...turns[event.key]);
+      else if (event.key === "+" || event.key === "=") this.zoomBy(1.1);
+      else if (event.key === "-") this.zoomBy(1 / 1.1);
+      else return;
+      event.preventDefault();
+      changed();
+    });
   }
 
   /* `poses(t)` gives both poses at a time of the round; looks once through the round to know where the camera goes. */

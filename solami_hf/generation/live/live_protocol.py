@@ -1,0 +1,139 @@
+"""Messages between a live page, or any other client, and `solami serve`: version 1, told in docs/serving.md.
+
+Events are JSON text frames with a `type`; sound and motion are binary frames, a head of 13 bytes and a payload.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+VERSION = 1
+MICROPHONE_RATE = 16_000
+"""Hz of the sound that clients send."""
+HEAD = struct.Struct("<BId")
+"""Kind, number of the turn, seconds into the answer at which the payload begins."""
+SOUND_IN, SOUND_OUT, JOINTS_OUT, PARAMS_OUT = 1, 2, 3, 4
+MOTIONS = {"joints": JOINTS_OUT, "params": PARAMS_OUT}
+"""What a client may ask for in `start` -> kind of its frames."""
+# Type of a client's event -> its fields and their types; those of `start` may be left out, and its version is apart.
+_FIELDS = {
+    "start": {"character": str, "voice": str, "motion": str},
+    "text": {"text": str},
+    "audio_end": {},
+    "listen": {"hands_free": bool},
+    "interrupt": {},
+}
+
+
+class ProtocolError(ValueError):
+    """What a client did that the protocol, or a limit, does not allow.
+
+    Attributes:
+        code (`str`): of the `error` event, one of those in docs/serving.md.
+        close (`int` | None): the connection ends with this WebSocket code; None: it goes on.
+    """
+
+    def __init__(self, code: str, message: str, close: int | None = None):
+        super().__init__(message)
+        self.code, self.close = code, close
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one connection may ask for.
+
+    Attributes:
+        message_bytes: of a frame.
+        text_characters: of a typed turn.
+        turn_seconds: of the sound of a turn.
+        history_turns: of one conversation.
+        bad_messages: that are answered by an error; then the connection ends.
+        idle_seconds: without any message; then it ends too.
+        send_seconds: that a frame may wait for a client that does not read.
+    """
+
+    message_bytes: int = 1 << 18
+    text_characters: int = 2000
+    turn_seconds: float = 30.0
+    history_turns: int = 200
+    bad_messages: int = 20
+    idle_seconds: float = 600.0
+    send_seconds: float = 20.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name} is {value}, expected more than 0")
+
+
+def parse_event(text: str) -> dict:
+    """A client's event, checked; fields that it leaves out are None.
+
+    Raises:
+        ProtocolError: no JSON object, an unknown type or field, a value of another type, or another version.
+    """
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("bad_message", f"a text frame must be JSON, got {text[:40]!r} ({error})") from None
+    kind = event.get("type") if isinstance(event, dict) else None
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise ProtocolError(
+            "bad_message", f"an event is an object whose type is one of {', '.join(_FIELDS)}, got {text[:40]!r}"
+        )
+    fields = dict.fromkeys(_FIELDS[kind]) | {name: value for name, value in event.items() if name != "type"}
+    version = fields.pop("version", VERSION) if kind == "start" else VERSION
+    if version != VERSION:
+        raise ProtocolError(
+            "bad_version", f"this server speaks version {VERSION}, the client {str(version)[:20]}", 1002
+        )
+    for name, value in fields.items():
+        if name not in _FIELDS[kind]:
+            raise ProtocolError("bad_message", f"{kind} has no field {name[:40]!r}, expected {list(_FIELDS[kind])}")
+        wanted = _FIELDS[kind][name]
+        if not isinstance(value, wanted) and (kind != "start" or value is not None):
+            told = f"{name} of {kind} is a {type(value).__name__}, expected a {wanted.__name__}"
+            raise ProtocolError("bad_message", told)
+    return {"type": kind, **fields}
+
+
+def parse_sound(data: bytes) -> np.ndarray:
+    """Samples (n,) int16 of a client's binary frame; its number and time are not looked at.
+
+    Raises:
+        ProtocolError: another kind of frame, or one that is cut short.
+    """
+    if len(data) < HEAD.size or data[0] != SOUND_IN:
+        found = f"kind {data[0]} and {len(data)} bytes" if data else "no bytes"
+        raise ProtocolError("bad_message", f"a binary frame has kind {SOUND_IN} and {HEAD.size} bytes, got {found}")
+    if (len(data) - HEAD.size) % 2:
+        raise ProtocolError("bad_message", f"a payload of 16-bit samples has an even length, got {len(data) - 13}")
+    return np.frombuffer(data, dtype="<i2", offset=HEAD.size)
+
+
+def sound_frame(kind: int, turn: int, start: float, samples: np.ndarray) -> bytes:
+    """A binary frame of sound (n,), float32 in -1..1 or int16."""
+    if samples.dtype != np.int16:
+        samples = np.rint(np.clip(samples, -1, 1) * 32767)
+    return HEAD.pack(kind, turn, start) + samples.astype("<i2").tobytes()
+
+
+def motion_frame(kind: int, turn: int, start: float, values: np.ndarray) -> bytes:
+    """A binary frame of motion: joints (frames, 55, 3) in metres, or parameters (frames, 159)."""
+    return HEAD.pack(kind, turn, start) + np.asarray(values).astype("<f4").tobytes()
+
+
+def parse_frame(data: bytes) -> tuple[int, int, float, np.ndarray]:
+    """Kind, turn, seconds and values of a server's binary frame: (n,) int16, (frames, 55, 3) or (frames, 159)."""
+    kind, turn, start = HEAD.unpack_from(data)
+    if kind == SOUND_OUT:
+        return kind, turn, start, np.frombuffer(data, dtype="<i2", offset=HEAD.size)
+    shape = {JOINTS_OUT: (-1, 55, 3), PARAMS_OUT: (-1, 159)}[kind]
+    return kind, turn, start, np.frombuffer(data, dtype="<f4", offset=HEAD.size).reshape(shape)
+
+
+__all__ = ["Limits", "ProtocolError", "parse_event", "parse_frame", "parse_sound"]

@@ -1,0 +1,164 @@
+"""The web application of `solami serve`: one page, one WebSocket, whether it lives, and its counts.
+
+Who may connect is decided before anything is read: a token where one is set; else names of this machine only, so that
+no page of another site gets here by a name that it has pointed at 127.0.0.1 (DNS rebinding). Browsers tell the site
+that a WebSocket is opened from, and it has to be this one, or one of `origins`. No route takes a path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import sys
+from collections.abc import Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI, Request, WebSocket
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+
+from ... import __version__
+from ...report.live_page import live_page
+from .live_connection import LiveConnection, LiveService
+from .live_protocol import VERSION, Limits
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; "
+    "style-src 'unsafe-inline'; connect-src 'self'; media-src blob:; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Permissions-Policy": "microphone=(self)",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may connect.
+
+    Attributes:
+        token: that has to be sent, as `?token=` or `Authorization: Bearer`; None asks for none.
+        origins: other sites whose pages may connect, such as "https://talk.example.org" of a proxy before this server.
+    """
+
+    token: str | None = None
+    origins: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for origin in self.origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+                raise ValueError(f"origins has {origin!r}, expected a scheme and a host, as in https://example.org")
+
+    def refusal(self, headers: Mapping[str, str], query: Mapping[str, str]) -> tuple[int, str] | None:
+        """HTTP status and message for a request that is not let in, else None."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if origin is not None and origin not in self.origins and urlsplit(origin).netloc != host:
+            return 403, f"pages of {origin[:100]} may not connect here; start the server with --origins {origin[:100]}"
+        if self.token is None:
+            named = [*LOOPBACK, *(urlsplit(known).hostname for known in self.origins)]
+            if urlsplit(f"//{host}").hostname not in named:
+                return 403, f"{host[:100]} is no name of this machine; open http://127.0.0.1 instead, or set --token"
+            return None
+        kind, _, sent = headers.get("authorization", "").partition(" ")
+        sent = sent if kind.lower() == "bearer" else query.get("token", "")
+        if not hmac.compare_digest(sent.encode(), self.token.encode()):
+            return 401, "a token is needed: open the address that the server showed when it started, with ?token=..."
+        return None
+
+
+def live_app(service: LiveService, access: Access | None = None) -> FastAPI:
+    """The application, to be run by uvicorn or any other ASGI server.
+
+    Args:
+        service: the model, and what its clients may ask for.
+        access: by default this machine's own browsers and programs.
+    """
+    access = access or Access()
+    page = live_page()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI):
+        yield
+        await asyncio.to_thread(service.worker.shutdown, cancel_futures=True)
+
+    app = FastAPI(title="solami_hf", version=__version__, openapi_url=None, lifespan=lifespan)
+
+    def refused(request: Request) -> Response | None:
+        refusal = _refusal(access, request)
+        return refusal and PlainTextResponse(refusal[1], refusal[0], HEADERS)
+
+    @app.get("/")
+    def root(request: Request) -> Response:
+        return refused(request) or HTMLResponse(page, headers=HEADERS)
+
+    @app.get("/health")
+    def health() -> Response:
+        return JSONResponse({"status": "ok", "protocol": VERSION, "version": __version__})
+
+    @app.get("/metrics")
+    def metrics(request: Request) -> Response:
+        media_type = "text/plain; version=0.0.4; charset=utf-8"
+        return refused(request) or Response(service.metrics.text(), media_type=media_type)
+
+    @app.websocket("/ws")
+    async def talk(socket: WebSocket) -> None:
+        if refusal := _refusal(access, socket):
+            service.metrics.add("errors_total", code="refused")
+            await socket.send_denial_response(PlainTextResponse(refusal[1], refusal[0]))
+            return
+        await socket.accept()
+        await LiveConnection(socket, service).run()
+
+    return app
+
+
+def _refusal(access: Access, request: Request | WebSocket) -> tuple[int, str] | None:
+    try:
+        return access.refusal(request.headers, request.query_params)
+    except ValueError:  # a host or origin that is no address
+        return 403, "the Host or Origin header is no address"
+
+
+class LiveServer(uvicorn.Server):
+    """uvicorn, which says where the page is once it listens.
+
+    Args:
+        app: as `live_app` makes it.
+        host, port: to listen at; port 0 takes a free one.
+        access: for the address that is shown.
+    """
+
+    def __init__(self, app: FastAPI, host: str, port: int, access: Access):
+        # Frames are refused before they are read whole, and sound is no text to compress
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                access_log=False,
+                log_level="warning",
+                ws_max_size=2 * Limits().message_bytes,
+                ws_per_message_deflate=False,
+                timeout_graceful_shutdown=10,
+                server_header=False,
+            )
+        )
+        self.access, self.address = access, ""
+
+    async def startup(self, sockets=None) -> None:
+        """Begins to listen."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            token = f"/?token={self.access.token}" if self.access.token else ""
+            sys.stdout.write(f"Talk at {self.address}{token} (Ctrl+C stops)\n")
+            sys.stdout.flush()
+
+
+__all__ = ["Access", "LiveServer", "live_app"]

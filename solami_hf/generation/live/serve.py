@@ -1,0 +1,94 @@
+"""`solami serve`: a page to talk to a character in the browser, and a WebSocket for other programs.
+
+    solami serve                                          # the packaged character, at http://127.0.0.1:8080
+    solami serve runs/demo/checkpoint --character ada --port 9000
+    solami serve CKPT --host 0.0.0.0 --token SECRET --origins https://talk.example.org      # behind a proxy with TLS
+
+Sound goes both ways, words and motion come back while they are made; docs/serving.md tells the protocol. Nothing of a
+conversation is written to a disk. Browsers give a microphone to pages of this machine, and else to https only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from ...command_line import parse_arguments
+from ..folder.generate import LoadingArguments
+
+
+@dataclass
+class ServeArguments(LoadingArguments):
+    """Arguments of `solami serve`: the character, who may talk to it, and how much."""
+
+    host: str = field(
+        default="127.0.0.1", metadata={"help": "Address to listen at; any but this machine's needs --token."}
+    )
+    port: int = field(default=8080, metadata={"help": "Port to listen at; 0 takes a free one."})
+    token: str | None = field(default=None, metadata={"help": "Word that clients have to send, as ?token=WORD."})
+    origins: list[str] = field(
+        default_factory=list, metadata={"help": "Other sites whose pages may connect, e.g. https://talk.example.org."}
+    )
+    character: str | None = field(default=None, metadata={"help": "The one to begin with; by default the first."})
+    max_sessions: int = field(
+        default=4, metadata={"help": "Conversations at once; others wait for a place, in order."}
+    )
+    idle_seconds: float = field(default=600.0, metadata={"help": "A client that is silent for so long is let go."})
+    turn_seconds: float = field(default=30.0, metadata={"help": "Longest sound of a turn."})
+    history_turns: int = field(default=200, metadata={"help": "Longest conversation."})
+    temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})
+    top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
+    max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
+    seed: int = field(default=0, metadata={"help": "For sampling."})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code."""
+    (args,) = parse_arguments([ServeArguments], argv, "solami serve", __doc__, words=["checkpoint"])
+    missing = [name for name in ("fastapi", "uvicorn", "websockets") if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} missing; pip install 'solami_hf[serve]'")
+    from ..loading import fitting_threads
+    from .live_server import LOOPBACK, Access, LiveServer, live_app
+
+    if args.host not in LOOPBACK and not args.token:
+        raise ValueError(
+            f"host {args.host} lets other machines in; give --token, or leave --host out (behind a proxy too)"
+        )
+    if not 0 <= args.port <= 65535:
+        raise ValueError(f"port is {args.port}, expected 0 to 65535")
+    access = Access(args.token or None, tuple(args.origins))
+    service = _service(args)
+    with fitting_threads(service.pipeline):
+        try:
+            LiveServer(live_app(service, access), args.host, args.port, access).run()
+        except KeyboardInterrupt:  # uvicorn raises it again when all is closed
+            pass
+    return 0
+
+
+def _service(args: ServeArguments):
+    """The model, loaded once, and warm: the first client does not wait for the recogniser."""
+    import torch
+
+    from ..settings import Decoding
+    from .live_connection import LiveService
+    from .live_protocol import Limits
+
+    sampling = Decoding(args.max_new_tokens, args.temperature, args.top_p).sampling
+    limits = Limits(turn_seconds=args.turn_seconds, history_turns=args.history_turns, idle_seconds=args.idle_seconds)
+    pipeline = args.load_pipeline(args.max_new_tokens)
+    processor = pipeline.processor
+    if args.character is not None:
+        processor.character_system(args.character)  # fail now
+    character = args.character or next(iter(processor.characters), None)
+    if processor.hearing != "codes":
+        try:
+            _ = pipeline.asr
+        except ImportError as error:
+            raise ValueError(f"this checkpoint reads what is said as words: {error}") from None
+    torch.manual_seed(args.seed)
+    return LiveService(pipeline, character, limits, args.max_sessions, sampling)
+
+
+__all__ = ["ServeArguments", "main"]

@@ -1,0 +1,555 @@
+/* The live page: a microphone and words to `solami serve`, a voice that is played without gaps, and a body on its clock.
+
+   docs/serving.md tells the messages. An answer's second 0 is a time of the audio clock (Voice.zero); the pose is the
+   one of the moment that is heard. Where a piece comes too late, that time is moved, and voice and body wait together. */
+
+const SIZE = 165, HEAD_BYTES = 13, SOUND_IN = 1, SOUND_OUT = 2, JOINTS_OUT = 3;
+const BLEND = 0.4; // seconds from the idle pose into a motion and back
+const SHORT_PRESS = 350; // ms: a press that is shorter keeps the microphone open until the next one
+const MOST_KEPT = 30; // answers that can be played again
+
+/* One answer as it comes: its motion, its words, and when what came. */
+class Answer {
+  constructor(number, asked) {
+    Object.assign(this, { number, asked, fps: 30, frames: 0, positions: new Float32Array(SIZE * 300), sounds: [], firsts: {}, ended: false, cut: false });
+  }
+
+  add(joints) {
+    const length = SIZE * this.frames + joints.length;
+    if (length > this.positions.length) {
+      const larger = new Float32Array(2 * length);
+      larger.set(this.positions);
+      this.positions = larger;
+    }
+    this.positions.set(joints, SIZE * this.frames);
+    this.frames = length / SIZE;
+  }
+
+  came(part) {
+    this.firsts[part] ??= (performance.now() - this.asked) / 1000;
+  }
+}
+
+class Live {
+  constructor(idle) {
+    this.find = (id) => document.getElementById(id);
+    this.idle = idle;
+    this.shown = Float32Array.from(idle);
+    this.from = this.shown;
+    this.switched = -1;
+    this.moving = false;
+    this.state = "connecting";
+    this.talking = this.latched = this.handsFree = false;
+    this.retries = 0;
+    this.choices = {};
+    this.stage = new Stage(this.find("stage"));
+    this.stage.setRound(0, () => [idle, idle]);
+    this.view();
+    this.listen();
+    this.connect();
+    this.tick = this.tick.bind(this);
+    requestAnimationFrame(this.tick);
+  }
+
+  view() {
+    this.stage.resetView();
+    this.stage.yawOffset = -0.12;
+    this.stage.pitch = 0.08;
+  }
+
+  /* --- connection ------------------------------------------------------------------------------------------------ */
+
+  connect() {
+    const address = new URL("ws", location.href), token = new URL(location.href).searchParams.get("token");
+    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    address.search = token === null ? "" : `token=${encodeURIComponent(token)}`;
+    this.socket = new WebSocket(address);
+    this.socket.binaryType = "arraybuffer";
+    this.socket.addEventListener("open", () => this.begin());
+    this.socket.addEventListener("message", ({ data }) => {
+      if (typeof data === "string") this.take(JSON.parse(data));
+      else this.takeFrame(data);
+    });
+    this.socket.addEventListener("close", (event) => this.lost(event));
+  }
+
+  lost({ code, reason }) {
+    this.cut();
+    this.release(true);
+    this.handsFree = false;
+    this.serve("lost");
+    this.showTalking();
+    for (const id of ["talk", "hands-free", "file", "text", "send", "character", "voice"]) this.find(id).disabled = true;
+    const again = () => {
+      this.notice("");
+      this.connect();
+    };
+    if (code === 1008) {
+      this.notice(reason === "idle" ? "Nothing was said for a while, so the conversation has ended. " : `The server ended the conversation (${reason || code}). `, again);
+    } else {
+      this.notice("The connection is lost; trying again.");
+      setTimeout(again, Math.min(10000, 1000 * 2 ** this.retries++));
+    }
+  }
+
+  send(event) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(typeof event === "object" && !(event instanceof ArrayBuffer) ? JSON.stringify(event) : event);
+  }
+
+  sendSound(samples) {
+    const frame = new ArrayBuffer(HEAD_BYTES + 2 * samples.length), view = new DataView(frame);
+    view.setUint8(0, SOUND_IN);
+    samples.forEach((value, i) => view.setInt16(HEAD_BYTES + 2 * i, value, true));
+    this.send(frame);
+  }
+
+  /* Begins a conversation, with what was chosen. */
+  begin() {
+    this.cut();
+    this.answer = null;
+    this.send({ type: "start", version: 1, character: this.choices.character ?? null, voice: this.choices.voice ?? null });
+  }
+
+  take(event) {
+    const { answer } = this;
+    switch (event.type) {
+      case "ready": return this.ready(event);
+      case "state":
+        if (event.state === "hearing") this.cut();
+        if (event.state === "thinking") this.expect(event.turn);
+        if (event.state === "waiting") this.notice(event.ahead ? `All places are taken; ${event.ahead} others wait before you.` : "All places are taken; you are next.");
+        return this.serve(event.state);
+      case "error": return this.failed(event);
+    }
+    if (!answer || event.turn !== answer.number) return undefined;
+    if (event.type === "transcript") answer.user.textContent = event.text;
+    if (event.type === "text" && !answer.cut) this.say(event);
+    if (event.type === "end") {
+      answer.ended = true;
+      if (answer.user.textContent === "…") answer.user.textContent = "(a recording)";
+      if (!event.valid && !["cancelled", "failed"].includes(event.reason)) this.notice(`The answer was malformed: ${event.reason}`);
+      if (event.valid && this.voice.zero === null && answer.frames && !answer.cut) this.voice.zero = this.voice.context.currentTime;
+      if (event.valid && !answer.cut) this.keep(answer);
+      this.showLatency();
+    }
+    return undefined;
+  }
+
+  takeFrame(data) {
+    const view = new DataView(data), { answer } = this;
+    if (!answer || answer.cut || view.getUint32(1, true) !== answer.number) return;
+    const kind = view.getUint8(0), payload = data.slice(HEAD_BYTES);
+    if (kind === SOUND_OUT) {
+      answer.came("sound");
+      const samples = new Int16Array(payload), start = view.getFloat64(5, true);
+      answer.sounds.push({ samples, start });
+      this.voice.play(samples, start);
+    } else if (kind === JOINTS_OUT) {
+      answer.came("motion");
+      answer.add(new Float32Array(payload));
+    }
+    this.showLatency();
+  }
+
+  ready(event) {
+    this.retries = 0;
+    this.notice("");
+    this.info = event;
+    if (!this.voice || this.voice.context.sampleRate !== event.sampling_rate) this.voice = new Voice(event.sampling_rate);
+    this.name = event.characters[event.character] ?? "Character";
+    this.find("title").textContent = this.name;
+    document.title = `Talk to ${this.name}`;
+    this.fill("character", Object.entries(event.characters), event.character);
+    this.fill("voice", event.voices.map((voice) => [voice, voice]), event.voice);
+    for (const id of ["file", "text", "send"]) this.find(id).disabled = false;
+    this.find("talk").disabled = !navigator.mediaDevices;
+    this.find("hands-free").disabled = !navigator.mediaDevices || !event.hands_free;
+    if (!navigator.mediaDevices) this.notice("Browsers give the microphone to https and to this machine's own pages only; type instead.");
+    this.find("chat").replaceChildren();
+    this.kept = [];
+    this.find("subtitle").textContent = this.find("latency").textContent = "";
+  }
+
+  fill(id, entries, chosen) {
+    const select = this.find(id);
+    select.replaceChildren(...entries.map(([value, text]) => new Option(text, value, false, value === chosen)));
+    if (entries.length && (chosen === null || chosen === undefined)) select.prepend(new Option("–", "", false, true));
+    select.disabled = entries.length < 2;
+    select.closest("label").hidden = entries.length === 0;
+  }
+
+  failed({ code, message }) {
+    if (code === "history_full") this.begin();
+    this.notice(message);
+  }
+
+  /* --- what is said ---------------------------------------------------------------------------------------------- */
+
+  /* A turn has been sent; its answer comes. */
+  expect(number) {
+    this.voice.begin();
+    this.answer = new Answer(number, this.asked ?? performance.now());
+    this.asked = null;
+    this.answer.fps = this.info.fps;
+    this.answer.user = this.bubble("user", "You", this.typed ?? "…");
+    this.typed = null;
+    this.sentence = "";
+    this.find("subtitle").textContent = "";
+    this.notice("");
+  }
+
+  say({ text, sentence_end }) {
+    const { answer } = this;
+    answer.came("word");
+    answer.words ??= this.bubble("character", this.name, "");
+    answer.words.textContent += text;
+    this.sentence += text;
+    this.find("subtitle").textContent = this.sentence.trim();
+    if (sentence_end) this.sentence = "";
+    this.find("chat").scrollTop = this.find("chat").scrollHeight;
+    this.showLatency();
+  }
+
+  bubble(role, who, text) {
+    const node = element("li", `bubble ${role}`), words = element("span", "words", text);
+    node.append(element("span", "who", who), words);
+    this.find("chat").append(node);
+    this.find("chat").scrollTop = this.find("chat").scrollHeight;
+    return words;
+  }
+
+  /* Buttons to play an answer again and to save it; only the last ones are kept. */
+  keep(answer) {
+    answer.words ??= this.bubble("character", this.name, "");
+    answer.actions = element("span", "actions");
+    for (const [text, act] of [["Replay", () => this.replay(answer)], ["wav", () => this.save(answer, "wav")], ["npz", () => this.save(answer, "npz")]]) {
+      const button = element("button", "", text);
+      button.type = "button";
+      if (text !== "Replay") button.setAttribute("aria-label", `Save ${text === "wav" ? "the sound as wav" : "the joints as npz"}`);
+      button.addEventListener("click", act);
+      answer.actions.append(button);
+    }
+    answer.words.after(answer.actions);
+    this.find("chat").scrollTop = this.find("chat").scrollHeight;
+    this.kept.push(answer);
+    if (this.kept.length > MOST_KEPT) this.kept.shift().actions.remove();
+  }
+
+  replay(answer) {
+    if (["thinking", "speaking", "hearing"].includes(this.state) || this.talking) return;
+    this.cut();
+    this.voice.context.resume();
+    this.voice.begin();
+    this.answer = answer;
+    answer.cut = false;
+    this.find("subtitle").textContent = answer.words.textContent;
+    for (const { samples, start } of answer.sounds) this.voice.play(samples, start);
+    if (!answer.sounds.length) this.voice.zero = this.voice.context.currentTime;
+  }
+
+  save(answer, kind) {
+    const name = `${this.name.toLowerCase().replace(/\W+/g, "-")}-${answer.number}.${kind}`;
+    if (kind === "wav") {
+      const samples = new Int16Array(answer.sounds.reduce((sum, sound) => sum + sound.samples.length, 0));
+      answer.sounds.reduce((place, sound) => {
+        samples.set(sound.samples, place);
+        return place + sound.samples.length;
+      }, 0);
+      saveFile(wavFile(samples, this.info.sampling_rate), name);
+    } else {
+      const joints = npyBytes(answer.positions.subarray(0, SIZE * answer.frames), [answer.frames, SIZE / 3, 3]);
+      saveFile(npzFile({ joints, fps: npyBytes(Float64Array.of(answer.fps), []) }), name);
+    }
+  }
+
+  showLatency() {
+    const { firsts } = this.answer ?? { firsts: {} }, parts = Object.entries(firsts).map(([part, seconds]) => `first ${part} ${seconds.toFixed(2)} s`);
+    this.find("latency").textContent = parts.join(" · ");
+  }
+
+  notice(text, again) {
+    const node = this.find("notice");
+    node.hidden = !text;
+    node.textContent = text;
+    if (again) {
+      const button = element("button", "text-button", "Begin again");
+      button.type = "button";
+      button.addEventListener("click", again);
+      node.append(button);
+    }
+  }
+
+  /* Sends a typed turn. */
+  type(text) {
+    if (!text.trim()) return;
+    this.interrupt();
+    this.voice.context.resume();
+    this.asked = performance.now();
+    this.typed = text.trim();
+    this.send({ type: "text", text: this.typed });
+  }
+
+  /* Says a sound file. */
+  async sayFile(file) {
+    this.interrupt();
+    this.voice.context.resume();
+    try {
+      const decoder = new OfflineAudioContext(1, 1, MICROPHONE_RATE); // it decodes to its own rate
+      const sound = await decoder.decodeAudioData(await file.arrayBuffer());
+      const samples = Int16Array.from(sound.getChannelData(0), (value) => Math.round(Math.min(1, Math.max(-1, value)) * 32767));
+      for (let i = 0; i < samples.length; i += 8000) this.sendSound(samples.subarray(i, i + 8000));
+    } catch {
+      this.notice(`${file.name} is no sound that this browser can read; take a wav, mp3, ogg or m4a file.`);
+      return;
+    }
+    this.asked = performance.now();
+    this.send({ type: "audio_end" });
+  }
+
+  /* --- microphone ------------------------------------------------------------------------------------------------ */
+
+  press() {
+    if (this.talking || this.handsFree || this.find("talk").disabled) return;
+    this.talking = true;
+    this.pressed = performance.now();
+    this.heard = 0;
+    this.interrupt();
+    this.showTalking();
+    this.open();
+  }
+
+  async open() {
+    this.voice.context.resume();
+    try {
+      this.microphone ??= openMicrophone((samples) => this.hear(samples));
+      await this.microphone;
+    } catch (error) {
+      this.microphone = null;
+      this.release(true);
+      if (this.handsFree) this.listenAlways(false);
+      this.notice(`There is no microphone to be had (${error.message || error.name}); type instead, or allow it.`);
+    }
+  }
+
+  /* Hands-free: all sound goes to the server, which hears when somebody speaks. */
+  listenAlways(on) {
+    this.release(true);
+    this.handsFree = on;
+    this.heard = 0;
+    this.send({ type: "listen", hands_free: on });
+    this.showTalking();
+    if (on) this.open();
+  }
+
+  hear(samples) {
+    if (!this.talking && !this.handsFree) return;
+    this.sendSound(samples);
+    this.heard += samples.length;
+    const level = Math.sqrt(samples.reduce((sum, value) => sum + value * value, 0) / samples.length) / 32768;
+    this.find("meter").style.transform = `scaleX(${Math.min(1, 6 * level)})`;
+    if (this.talking && this.heard >= (this.info.turn_seconds - 0.1) * MICROPHONE_RATE) this.release(false);
+  }
+
+  /* The turn is over; with `drop` it is forgotten. */
+  release(drop) {
+    if (!this.talking) return;
+    this.talking = this.latched = false;
+    this.find("meter").style.transform = "";
+    this.showTalking();
+    if (drop || !this.heard) return this.send({ type: "interrupt" });
+    this.asked = performance.now();
+    return this.send({ type: "audio_end" });
+  }
+
+  /* A button or key comes up: a long press ends the turn, a short one leaves the microphone open. */
+  lift() {
+    if (!this.talking) return;
+    if (performance.now() - this.pressed > SHORT_PRESS) this.release(false);
+    else this.latched = true;
+    this.showTalking();
+  }
+
+  down() {
+    if (this.latched) this.release(false);
+    else this.press();
+  }
+
+  showTalking() {
+    this.find("talk").setAttribute("aria-pressed", String(this.talking));
+    this.find("hands-free").setAttribute("aria-pressed", String(this.handsFree));
+    this.find("hint").textContent = this.handsFree
+      ? "Speak whenever you like; the character stops when you interrupt it."
+      : "Hold the button or the space bar while you speak; a short click keeps listening until the next one. Escape stops the answer.";
+    this.find("talk").disabled = this.handsFree || !this.info || this.state === "lost" || !navigator.mediaDevices;
+    this.find("meter").style.transform = "";
+    this.find("talk-label").textContent = this.handsFree ? "Hands-free" : !this.talking ? "Hold to talk" : this.latched ? "Press to send" : "Listening …";
+    this.serve(this.state);
+  }
+
+  /* --- stopping -------------------------------------------------------------------------------------------------- */
+
+  busy() {
+    return ["thinking", "speaking"].includes(this.state) || this.playing();
+  }
+
+  playing() {
+    const { answer } = this, time = this.voice?.time() ?? null;
+    return Boolean(answer && !answer.cut && time !== null && (!answer.ended || time < Math.max(this.voice.end, answer.frames / answer.fps)));
+  }
+
+  /* Silence at once. */
+  cut() {
+    if (this.answer && this.busy()) {
+      this.answer.cut = true;
+      this.answer.words?.closest(".bubble").classList.add("cut");
+      this.find("subtitle").textContent = "";
+    }
+    this.voice?.stop();
+  }
+
+  interrupt() {
+    if (!this.busy()) return;
+    this.cut();
+    this.send({ type: "interrupt" });
+  }
+
+  serve(state) {
+    this.state = state;
+    const told = this.talking ? "hearing" : this.playing() ? "speaking" : state;
+    if (this.find("state").dataset.state !== told) {
+      this.find("state").dataset.state = told;
+      if (told === "listening") this.find("subtitle").textContent = "";
+      this.find("state").textContent = { hearing: "listening to you", listening: "ready", lost: "not connected", waiting: "waiting for a place" }[told] ?? told;
+    }
+    this.find("interrupt").disabled = !this.busy();
+  }
+
+  /* --- body ------------------------------------------------------------------------------------------------------ */
+
+  /* The pose between turns: it breathes and sways a little. */
+  resting(seconds) {
+    const pose = Float32Array.from(this.idle);
+    if (this.still) return pose;
+    const rise = 0.004 * Math.sin(seconds * 1.5), sway = 0.008 * Math.sin(seconds * 0.8);
+    for (let joint = 0; joint < SIZE / 3; joint++) {
+      const share = { 0: 0.1, 3: 0.3, 6: 0.55, 9: 0.85 }[joint] ?? (joint >= 12 ? 1 : 0);
+      pose[3 * joint] += sway * share;
+      pose[3 * joint + 1] += rise * share;
+    }
+    return pose;
+  }
+
+  pose(seconds) {
+    const { answer } = this, time = this.voice?.time() ?? null;
+    const moving = Boolean(answer && answer.frames && !answer.cut && time !== null && time >= 0 && (!answer.ended || time < answer.frames / answer.fps));
+    if (moving !== this.moving) {
+      this.moving = moving;
+      this.from = this.shown;
+      this.switched = seconds;
+    }
+    const target = moving ? poseAt(answer, time) : this.resting(seconds);
+    const passed = Math.min(1, Math.max(0, (seconds - this.switched) / BLEND)), share = passed * passed * (3 - 2 * passed);
+    return share < 1 ? target.map((value, i) => this.from[i] * (1 - share) + value * share) : target;
+  }
+
+  /* The camera stays with the body. */
+  follow(pose) {
+    const [view] = this.stage.track, slow = 0.06;
+    let wide = 0, low = Infinity, high = -Infinity;
+    for (let i = 0; i < SIZE; i += 3) {
+      wide = Math.max(wide, Math.hypot(pose[i] - pose[0], pose[i + 2] - pose[2]));
+      low = Math.min(low, pose[i + 1]);
+      high = Math.max(high, pose[i + 1]);
+    }
+    view.centre = [pose[0], (low + high) / 2, pose[2]].map((value, k) => view.centre[k] + slow * (value - view.centre[k]));
+    view.width += slow * (Math.max(0.7, 2 * wide) - view.width);
+    view.height += slow * (high - low - view.height);
+  }
+
+  tick(now) {
+    requestAnimationFrame(this.tick);
+    if (now - (this.drawn ?? 0) < 15) return; // 60 frames a second are enough
+    this.drawn = now;
+    this.shown = this.pose(now / 1000);
+    this.follow(this.shown);
+    const speaking = this.playing() && this.voice.time() < this.voice.end;
+    this.stage.draw(0, [{ role: "character", pose: this.shown, name: this.name ?? "", level: speaking ? this.voice.level() : null }]);
+    this.serve(this.state);
+  }
+
+  /* --- controls -------------------------------------------------------------------------------------------------- */
+
+  listen() {
+    const on = (id, event, act) => this.find(id).addEventListener(event, act);
+    on("talk", "pointerdown", (event) => {
+      if (event.button) return;
+      this.find("talk").setPointerCapture(event.pointerId);
+      this.down();
+    });
+    for (const name of ["pointerup", "pointercancel"]) on("talk", name, () => this.lift());
+    on("talk", "contextmenu", (event) => event.preventDefault());
+    on("talk", "click", (event) => { // of a key or a screen reader; a pointer's is told above
+      if (event.detail) return;
+      if (this.talking) return this.release(false);
+      this.press();
+      this.latched = this.talking;
+      return this.showTalking();
+    });
+    on("hands-free", "click", () => this.listenAlways(!this.handsFree));
+    on("interrupt", "click", () => this.interrupt());
+    on("reset-view", "click", () => this.view());
+    on("form", "submit", (event) => {
+      event.preventDefault();
+      this.type(this.find("text").value);
+      this.find("text").value = "";
+    });
+    on("file", "change", ({ target }) => {
+      if (target.files.length) this.sayFile(target.files[0]);
+      target.value = "";
+    });
+    for (const id of ["character", "voice"]) {
+      on(id, "change", ({ target }) => {
+        this.choices[id] = target.value || null;
+        if (id === "character") this.choices.voice = null; // it has one of its own
+        else this.choices.character = this.find("character").value || null;
+        this.begin();
+      });
+    }
+    this.listenToKeys();
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) return;
+      this.release(false);
+      if (this.handsFree) this.listenAlways(false);
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.stage.readColours());
+    const calm = matchMedia("(prefers-reduced-motion: reduce)");
+    const obey = () => { this.still = calm.matches; };
+    calm.addEventListener("change", obey);
+    obey();
+    this.stage.listen(() => {});
+  }
+
+  listenToKeys() {
+    const talks = ({ code, target }) => code === "Space" && (target.id === "talk" || !target.closest("button, a, input, select, textarea"));
+    document.addEventListener("keydown", (event) => {
+      if (event.code === "Escape") this.interrupt();
+      if (!talks(event)) return;
+      event.preventDefault();
+      if (!event.repeat) this.down();
+    });
+    document.addEventListener("keyup", (event) => {
+      if (!talks(event)) return;
+      event.preventDefault();
+      this.lift();
+    });
+  }
+}
+
+const live = new Live(decodeJoints(JSON.parse(document.getElementById("live-data").textContent).idle));
+
+/* For tests, and for the curious in the console. */
+window.solamiLive = {
+  state: () => ({ state: document.getElementById("state").dataset.state, turn: live.answer?.number ?? 0, frames: live.answer?.frames ?? 0,
+    ended: live.answer?.ended ?? false, moving: live.moving, time: live.voice?.time() ?? null, played: live.voice?.played ?? 0,
+    sources: live.voice?.sources.size ?? 0, gaps: live.voice?.gaps ?? 0, heard: live.heard ?? 0, joints: Array.from(live.shown) }),
+};
