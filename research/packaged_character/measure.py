@@ -71,6 +71,7 @@ def measure(args: MeasureArguments) -> dict:
     """All figures as `{"name": {"mean", "low", "high", "count"}}`, written to `args.output` as they come."""
     pipeline = SolamiPipeline.from_pretrained(args.checkpoint or character_folder(), asr=Transcriber())
     run, figures = Path(args.run), {}
+    torch.manual_seed(0)
     parts = {
         "turns": lambda: measure_turns(pipeline, run, args),
         "told": lambda: measure_told(pipeline, run),
@@ -313,7 +314,8 @@ def measure_tasks(pipeline: SolamiPipeline, run: Path) -> dict:
         ids = []
         for start in range(0, len(sources), BATCH):
             part = sources[start : start + BATCH]
-            ids += pipeline.run_task(phrasings(task)[0], part, target, max_new_tokens=100)
+            greedy = {"do_sample": False, "repetition_penalty": 1.0}
+            ids += pipeline.run_task(phrasings(task)[0], part, target, max_new_tokens=100, **greedy)
         return ids
 
     processor = pipeline.processor

@@ -17,6 +17,8 @@ from solami_hf.processing.files.text_files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 PROCESSOR_FILES = ("processor_config.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+# Without these, greedy answers go round in circles
+SAMPLING = {"do_sample": True, "temperature": 0.4, "top_p": 0.9, "repetition_penalty": 1.1}
 DIFFERENCE = 0.1  # of logits, that rounding to bfloat16 may make
 
 
@@ -32,6 +34,8 @@ def write_package(run: Path, output: Path) -> None:
         config.save_pretrained(folder)
         for name in PROCESSOR_FILES:
             shutil.copyfile(run / "checkpoint" / name, folder / name)
+        settings = read_json(folder / "generation_config.json") | SAMPLING
+        write_json(folder / "generation_config.json", settings)
         tokenizer = json.loads((run / "checkpoint" / "tokenizer.json").read_text(encoding="utf-8"))
         text = json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
         (folder / "tokenizer.json").write_text(text, encoding="utf-8")

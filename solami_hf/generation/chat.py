@@ -69,7 +69,9 @@ class ChatArguments(LoadingArguments):
     )
     system: str | None = field(default=None, metadata={"help": "A system prompt of your own instead."})
     voice: str | None = field(default=None, metadata={"help": "One of its voices; by default the character's."})
-    temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})
+    temperature: float | None = field(
+        default=None, metadata={"help": "0 answers greedily; by default as the checkpoint's generation config says."}
+    )
     top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
     max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
     seed: int = field(default=0, metadata={"help": "For sampling."})

@@ -68,18 +68,18 @@ class Decoding:
 
     Attributes:
         max_new_tokens: tokens of the longest.
-        temperature: 0 for greedy answers.
+        temperature: 0 for greedy answers; None for what the checkpoint's generation config says, else greedy.
         top_p: nucleus.
         batching: `padded` batches of `generate`, `continuous` batching, or `auto`: continuous on a GPU.
     """
 
     max_new_tokens: int = 600
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     top_p: float = 1.0
     batching: str = "auto"
 
     def __post_init__(self):
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
+        if (self.temperature or 0) < 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
             raise ValueError(
                 f"temperature is {self.temperature}, top_p {self.top_p} and max_new_tokens {self.max_new_tokens}; "
                 "expected 0 or more, above 0 up to 1, and at least 1"
@@ -90,6 +90,8 @@ class Decoding:
     @property
     def sampling(self) -> dict:
         """Keyword arguments of `generate`."""
+        if self.temperature is None:
+            return {}
         if self.temperature == 0:
             return {"do_sample": False}
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}

@@ -36,7 +36,9 @@ class ServeArguments(LoadingArguments):
     idle_seconds: float = field(default=600.0, metadata={"help": "A client that is silent for so long is let go."})
     turn_seconds: float = field(default=30.0, metadata={"help": "Longest sound of a turn."})
     history_turns: int = field(default=200, metadata={"help": "Longest conversation."})
-    temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})
+    temperature: float | None = field(
+        default=None, metadata={"help": "0 answers greedily; by default as the checkpoint's generation config says."}
+    )
     top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
     max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
     seed: int = field(default=0, metadata={"help": "For sampling."})
