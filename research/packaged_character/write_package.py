@@ -35,6 +35,7 @@ def write_package(run: Path, output: Path) -> None:
         for name in PROCESSOR_FILES:
             shutil.copyfile(run / "checkpoint" / name, folder / name)
         settings = read_json(folder / "generation_config.json") | SAMPLING
+        settings.pop("_from_model_config", None)
         write_json(folder / "generation_config.json", settings)
         tokenizer = json.loads((run / "checkpoint" / "tokenizer.json").read_text(encoding="utf-8"))
         text = json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))

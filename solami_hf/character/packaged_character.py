@@ -62,8 +62,10 @@ def character_folder(cache: str | Path | None = None) -> Path:
     if not (FOLDER / ADAPTER).is_dir():
         raise FileNotFoundError(f"{FOLDER} has no {ADAPTER}/; name a checkpoint, or install the package anew")
     source = base_model()
-    parts = [str(source), *(_digest(FOLDER / name) for name in (f"{ADAPTER}/adapter_model.safetensors", ROWS))]
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(source.encode())
+    for path in sorted(path for path in FOLDER.rglob("*") if path.suffix in (".safetensors", ".json", ".jinja")):
+        digest.update(path.read_bytes())
+    key = digest.hexdigest()[:12]
     output = Path(cache or Path(HF_HOME) / "solami_hf") / f"character-{key}"
     if not output.is_dir():
         logger.info("putting the packaged character together, once, in %s", output)
@@ -124,7 +126,3 @@ def adapted_model(source: str, character: Path) -> SolamiForCausalLM:
         weights[name] = embedding
     model.load_state_dict(weights)
     return PeftModel.from_pretrained(model, str(character / ADAPTER)).merge_and_unload().to(torch.bfloat16)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
