@@ -30,9 +30,9 @@ $(OLDEST): setup.py pyproject.toml $(VERSIONS)/oldest.txt
 demo: $(STAMP)
 	$(VENV)/bin/solami demo --out $(OUT)
 
-# A console: type, or name a sound file.
+# The packaged character in the browser; `solami chat --output runs/talk` is the same in a console.
 talk: $(STAMP)
-	$(VENV)/bin/solami chat --output runs/talk
+	$(VENV)/bin/solami serve
 
 test: $(STAMP)
 	$(VENV)/bin/pytest -n 2 --dist worksteal tests
