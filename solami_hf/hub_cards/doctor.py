@@ -144,7 +144,8 @@ def main(argv: list[str] | None = None) -> int:
 _SECONDS = 300
 # Modules of the classes that are saved with their code.
 _OURS = ("processing.processing_solami", "modeling.solami.modeling_solami", "modeling.motion_vq.modeling_motion_vq",
-         "modeling.speech_codec.modeling_speech_codec", "modeling.soundstorm.modeling_soundstorm")  # fmt: skip
+         "modeling.speech_codec.modeling_speech_codec", "modeling.soundstorm.modeling_soundstorm",
+         "modeling.talker.modeling_talker")  # fmt: skip
 # In a process of its own, which behaves as if solami_hf were not there.
 _LOAD = """
 import sys

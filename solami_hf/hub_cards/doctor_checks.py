@@ -159,17 +159,20 @@ def _statistics(codec, inside: str) -> Iterator[Finding]:
 
 def check_template(folder: Path) -> Iterator[Finding]:
     """The chat template gives the ids that the processor renders, and marks what is trained on."""
+    from ..processing.answers import FORMATS
     from ..processing.processing_solami import SolamiProcessor
 
     processor = SolamiProcessor.from_pretrained(folder)
     motion = {"body": [0, 1], "hand": [1, 0], "trans": [0]}
     motion = {name: codes for name, codes in motion.items() if name in processor.modalities}
-    user = [{"type": "motion", "motion": motion}, {"type": "audio", "audio": {"codes": [0, 1]}}]
-    answer = [{"type": "text", "text": "Hello there!"}] if processor.answer_format.startswith("text") else []
+    body, sound = {"type": "motion", "motion": motion}, {"type": "audio", "audio": {"codes": [0, 1]}}
+    words, (told, parts) = [{"type": "text", "text": "Hello there!"}], FORMATS[processor.answer_format]
+    user = [*(words if processor.hearing != "codes" else []), body, sound]
+    answer = [*(words if told else []), body, *([sound] if "speech" in parts else [])]
     messages = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": user},
-        {"role": "assistant", "content": [*answer, *user]},
+        {"role": "assistant", "content": answer},
         {"role": "user", "content": "And now?"},
     ]
     options = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
