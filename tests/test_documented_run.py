@@ -59,6 +59,7 @@ NOT_RUN = {
     "solami chat --checkpoint runs/demo/checkpoint --character ada --output runs/talk": "a console; see test_chat.py",
     "solami chat --output runs/talk": "needs the base's weights: tests/character/test_real_character.py",
     "transformers serve": "a server that does not end",
+    "solami serve": "a server that does not end: tests/generation/live",
     "accelerate launch": "several processes: tests/training/test_language_model_ranks.py",
     "torchrun": "several processes: tests/training/test_motion_vq_ranks.py",
     "trl sft": "tests/training/test_trl_command.py, and over HTTP tests/hub/test_share.py",

@@ -65,7 +65,9 @@ def character_folder(cache: str | Path | None = None) -> Path:
         raise FileNotFoundError(f"{FOLDER} has no {ADAPTER}/; name a checkpoint, or install the package anew")
     source = base_model()
     digest = hashlib.sha256(source.encode())
-    for path in sorted(path for path in FOLDER.rglob("*") if path.suffix in (".safetensors", ".json", ".jinja", ".md")):
+    for path in sorted(
+        path for path in FOLDER.rglob("*") if path.suffix in (".safetensors", ".json", ".jinja", ".md")
+    ):
         digest.update(path.read_bytes())
     key = digest.hexdigest()[:12]
     output = Path(cache or Path(HF_HOME) / "solami_hf") / f"character-{key}"
