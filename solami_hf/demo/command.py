@@ -85,7 +85,7 @@ class Demo:
         """Unscripted spoken turns to the packaged character, and their page."""
         from .first_talk import first_talk
 
-        if page := first_talk(self.out / "first_talk", self.corpus / "motion"):
+        if page := first_talk(self.out / "first_talk", self.corpus / "motion", self.seed):
             logger.info("  its page: %s (open it in a browser)", page)
 
     def motion_codec(self):

