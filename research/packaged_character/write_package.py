@@ -17,8 +17,14 @@ from solami_hf.processing.files.text_files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 PROCESSOR_FILES = ("processor_config.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
-# Without these, greedy answers go round in circles
-SAMPLING = {"do_sample": True, "temperature": 0.4, "top_p": 0.9, "repetition_penalty": 1.1}
+# Greedy answers go round in circles; what is left of that ends at the second twelve equal tokens
+SAMPLING = {
+    "do_sample": True,
+    "temperature": 0.4,
+    "top_p": 0.9,
+    "repetition_penalty": 1.1,
+    "no_repeat_ngram_size": 12,
+}
 DIFFERENCE = 0.1  # of logits, that rounding to bfloat16 may make
 
 
