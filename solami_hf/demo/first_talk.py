@@ -69,8 +69,10 @@ def first_talk(out: Path, corpus: Path, seed: int = 0) -> Path | None:
         entry = recorder.write(message, reply)
         name = characters[who]["name"]
         logger.info("  you: %s\n  %s: %s", words, name, reply.text)
-        scene = turn_scene(out / f"turn{number}.user.wav", words, name, message, reply, entry["audio"])
-        conversations.setdefault(who, []).append(scene)
+        shown = {"role": "user", "content": [*user, {"type": "text", "text": words}]}
+        scenes = conversations.setdefault(who, [])
+        title = f"Round {len(scenes) + 1}"
+        scenes.append(turn_scene(out / f"turn{number}.user.wav", title, name, shown, reply, entry["audio"]))
     return _write_page(out / "talk.html", conversations, characters)
 
 
