@@ -26,7 +26,7 @@ from solami_hf.modeling.talker.spoken_text import expand_text
 from solami_hf.processing.audio.packaged_speech import packaged_speech
 from solami_hf.processing.audio.speech_voices import check_voices, speak
 from solami_hf.processing.audio.waveforms import limit_loudness, read_audio
-from solami_hf.processing.files.atomic_write import atomic_write
+from solami_hf.processing.files.text_files import write_json
 
 from .speech_quality_figures import ratio
 
@@ -45,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     texts = [line.strip() for line in args.sentences.read_text(encoding="utf-8").splitlines() if line.strip()]
     talker = SolamiTalkerModel.from_pretrained(args.talker).eval()
     for figures in judge(talker, texts[: args.limit], args.voices):
-        with atomic_write(args.output) as temporary:
-            temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        write_json(args.output, figures)
         name, wer = list(figures["wer"].items())[-1]
         sys.stdout.write(f"{name}: {json.dumps(wer)}\n")
         sys.stdout.flush()

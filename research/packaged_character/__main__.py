@@ -80,14 +80,12 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
         (out / "data" / "prepared").touch()
 
     def start() -> None:
-        write_json(out / "characters.json", characters())
         formats = {"answer_format": "text_motion", "hearing": "transcript"}
         folders = {"motion_codec": out / "motion_codec", "characters": out / "characters.json"}
         init.init(init.InitArguments(str(out / "base"), **{k: str(v) for k, v in folders.items()},
                                      output=str(out / "start"), **formats))  # fmt: skip
 
     def written() -> None:
-        write_json(out / "characters_written.json", characters())
         command(
             synthesize,
             "written",
@@ -96,7 +94,7 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
             local_model=out / "base",
             encoder=args.encoder or _packaged_encoder(out / "encoder"),
             topics=HERE / "topics.txt",
-            characters=out / "characters_written.json",
+            characters=out / "characters.json",
         )()
 
     pretrained = {"model": out / "start", "data": out / "data", "output_dir": out / "pretrained"}
@@ -157,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
     (args,) = parse_arguments([MakeArguments], argv, PROGRAM, __doc__)
     out = Path(args.output)
-    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "characters.json", characters())
     for name, result, run in stages(args):
         if (out / result).exists():
             logger.info("%s is there", out / result)

@@ -31,7 +31,7 @@ from solami_hf.demo.demo_evaluation import word_error_rate
 from solami_hf.generation import DialogueSession, SolamiPipeline
 from solami_hf.generation.streaming import AudioPiece
 from solami_hf.metrics.asr import Transcriber
-from solami_hf.metrics.evaluation.figures import words_of
+from solami_hf.metrics.evaluation.figures import word_errors
 from solami_hf.metrics.evaluation.intervals import Ratio, difference, summarize
 from solami_hf.processing.audio.speech_voices import speak
 from solami_hf.processing.audio.waveforms import read_audio
@@ -234,12 +234,9 @@ def measure_voice(pipeline: SolamiPipeline, replies: list) -> dict:
     replies = [reply for reply in replies if reply.valid]
     for voice in ("heart", "rms"):
         said = listen([pipeline.processor.decode_speech(reply.speech, voice) for reply in replies])
-        wrong, words = [], []
-        for text, reply in zip(said, replies, strict=True):
-            count = len(words_of(reply.text))
-            wrong.append(word_error_rate([text], [reply.text]) / 100 * count)
-            words.append(count)
-        figures[f"voice_wer_{voice}"] = summarize([Ratio([str(i) for i in range(len(replies))], wrong, words)])
+        errors = word_errors(said, [reply.text for reply in replies])
+        items = [str(i) for i in range(len(replies))]
+        figures[f"voice_wer_{voice}"] = summarize([Ratio(items, errors[:, 0], errors[:, 1])])
     return figures
 
 

@@ -63,9 +63,10 @@ def first_talk(out: Path, corpus: Path, seed: int = 0) -> Path | None:
     for number, (who, sound, words, action) in enumerate(turns, 1):
         user = [{"type": "audio", "audio": sound}]
         user += [{"type": "motion", "motion": str(clips[action])}] if action else []
-        session = sessions.setdefault(who, DialogueSession(pipeline, character=who))
+        if who not in sessions:
+            sessions[who] = DialogueSession(pipeline, character=who)
         message = {"role": "user", "content": user}
-        reply = session.answer(message)
+        reply = sessions[who].answer(message)
         entry = recorder.write(message, reply)
         name = characters[who]["name"]
         logger.info("  you: %s\n  %s: %s", words, name, reply.text)

@@ -39,7 +39,7 @@ from ..processing.motion.body import joint_positions, standing_joints
 from ..processing.motion.motion_io import read_motion, write_motion
 from ..processing.rendering import raw_medium, sorted_blocks
 from ..report.page import Conversation, Performer, Scene, write_report
-from .folder.generate import LoadingArguments
+from .folder.generate import TalkingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ FARTHEST = 10.0
 
 
 @dataclass
-class ChatArguments(LoadingArguments):
+class ChatArguments(TalkingArguments):
     """Arguments of `solami chat`: the character and the turns."""
 
     output: str = field(
@@ -69,12 +69,6 @@ class ChatArguments(LoadingArguments):
     )
     system: str | None = field(default=None, metadata={"help": "A system prompt of your own instead."})
     voice: str | None = field(default=None, metadata={"help": "One of its voices; by default the character's."})
-    temperature: float | None = field(
-        default=None, metadata={"help": "0 answers greedily; by default as the checkpoint's generation config says."}
-    )
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
-    max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
-    seed: int = field(default=0, metadata={"help": "For sampling."})
     pages: bool = field(default=True, metadata={"help": "Write a page of each round."})
 
 
@@ -90,10 +84,9 @@ def _chat(args: ChatArguments) -> int:
 
     from .loading import fitting_threads
     from .session import DialogueSession
-    from .settings import Decoding
 
     users = None if args.turns is None else [user_message(word) for word in args.turns]
-    sampling = Decoding(args.max_new_tokens, args.temperature, args.top_p).sampling
+    sampling = args.sampling
     pipeline = args.load_pipeline(args.max_new_tokens)
     character = args.character
     if args.checkpoint is None and args.system is None:
@@ -263,8 +256,8 @@ def _say(session, recorder: Recorder, user: dict, out, generate_kwargs: dict) ->
     words, told = f"(malformed) {reply.answer.reason}", [took]
     if reply.valid:
         words = " ".join(reply.text.split()) or "(no words: this checkpoint answers without a transcript)"
-        speech, motion = len(reply.audio if reply.audio is not None else ()), len(reply.motion.poses)
-        speech, motion = speech / reply.sampling_rate, motion / reply.motion.fps
+        speech = 0.0 if reply.audio is None else len(reply.audio) / reply.sampling_rate
+        motion = len(reply.motion.poses) / reply.motion.fps
         told = [f"{speech:.1f} s of speech", f"{motion:.1f} s of motion", took]
     files = [entry[name] for name in ("audio", "motion", "page") if entry[name]]
     out.write(f"{recorder.name}: {words}\n  {', '.join(told)}\n" + (f"  {' '.join(files)}\n" if files else ""))

@@ -329,12 +329,16 @@ class SolamiPipeline:
             )
         return ids
 
-    def reply(self, answer: Answer, decode: bool, voice: str | None) -> Reply:
-        """An answer as a turn, with motion and waveform where it is valid and they are wanted."""
+    def reply(self, answer: Answer, decode: bool, voice: str | None, said: np.ndarray | None = None) -> Reply:
+        """An answer as a turn, with motion and waveform where it is valid and they are wanted.
+
+        Args:
+            said: speech codes of the talker, where it has said the answer already.
+        """
         text = self.processor.tokenizer.decode(answer.text_ids).strip() if answer.text_ids else ""
         rate = self.processor.speech_codec.config.sampling_rate
         motion = audio = None
-        speech = self.spoken(answer, text)
+        speech = self.spoken(answer, text) if said is None else said
         if decode and answer.valid:
             motion = self.processor.decode_motion({"body": answer.body, "hand": answer.hand})
             audio = self.processor.decode_speech(speech, voice) if len(speech) else None

@@ -115,6 +115,7 @@ class AnswerDecoder:
 
     Attributes:
         motions, sounds: what was given out so far.
+        said: speech codes (n,) of the talker, None before the words have ended and where there is no talker.
 
     Raises:
         ValueError: an unknown voice or format, or a negative look-ahead.
@@ -128,7 +129,8 @@ class AnswerDecoder:
         self._markers = {token: name for name, token in processor.markers.items()}
         self._words = _Words(processor.tokenizer)
         self._say = processor.say if answer_format == "text_motion" else None
-        self._said: list[int] = []  # codes of the talker that are not decoded yet
+        self.said: np.ndarray | None = None
+        self._unheard: list[int] = []  # codes of the talker that are not decoded yet
         self._motion, self._speech = MotionPieces(processor.motion_codec, lookahead), SpeechPieces(processor, voice)
         motion, speech, self._levels = (
             processor.motion_codec.config,
@@ -156,10 +158,11 @@ class AnswerDecoder:
         if was_in_text:
             yield from self._words.push(text, last=not self._in_text)
             if self._say is not None and not self._in_text:
-                self._said = self._say(self._words.text).tolist()
+                self.said = self._say(self._words.text)
+                self._unheard = self.said.tolist()
         if self._steps() >= self._least_motion or self._ended[self._motion_end]:
             yield from self._move(last=self._ended[self._motion_end])
-        if self._said:  # a piece at a time, so that the body does not wait for all of the sound
+        if self._unheard:  # a piece at a time, so that the body does not wait for all of the sound
             self._give_voice(self._least_speech[-1])
         if len(self._waiting["speech"]) >= self._least_speech[bool(self.sounds)] or self._ended["eosp"]:
             yield from self._speak(last=self._ended["eosp"])
@@ -169,7 +172,7 @@ class AnswerDecoder:
         if self._in_text:
             yield from self._words.push([], last=True)
         yield from self._move(last=True)
-        self._give_voice(len(self._said))
+        self._give_voice(len(self._unheard))
         yield from self._speak(last=True)
 
     @property
@@ -215,8 +218,8 @@ class AnswerDecoder:
 
     def _give_voice(self, count: int) -> None:
         """Hands the next of the talker's codes to the decoder."""
-        self._waiting["speech"] += self._said[:count]
-        self._said = self._said[count:]
+        self._waiting["speech"] += self._unheard[:count]
+        self._unheard = self._unheard[count:]
 
     def _steps(self) -> int:
         """Codes of motion whose parts are all there."""
@@ -368,7 +371,7 @@ def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Itera
         answer = pipeline.processor.parse_response(ids)
         if was_cancelled:
             answer.valid, answer.reason = False, "cancelled"
-        reply = pipeline.reply(answer, False, session.voice)
+        reply = pipeline.reply(answer, False, session.voice, decoder.said)
         if reply.valid:
             reply.motion, reply.audio = decoder.motion, decoder.audio
             keep(ids)

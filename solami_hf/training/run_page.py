@@ -8,7 +8,9 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import soundfile
+import torch
 
+from ..processing.audio.waveforms import limit_loudness
 from ..processing.files.text_files import write_text
 from ..report.page import Curve, MetricRow
 
@@ -29,6 +31,12 @@ _SOUNDS = """<main>
     {% endfor %}
   </section>
 """
+
+
+def decoded(codec, codes: torch.Tensor) -> np.ndarray:
+    """Samples of speech codes (1, levels, frames), their loudness bounded."""
+    values = codec.decode(codes.to(codec.device)).audio_values[0, 0].float().cpu().numpy()
+    return limit_loudness(np.nan_to_num(values), codec.config.sampling_rate)
 
 
 def curves_of_log(

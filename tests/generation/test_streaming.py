@@ -94,7 +94,12 @@ def test_streamed_and_whole_answers_are_one(tiny_model, tiny_processor, interlea
 class Speller(torch.nn.Module):
     """A talker that says a code for each letter, twenty times."""
 
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+
     def encode_text(self, text):
+        self.texts.append(text)
         return {"input_ids": torch.tensor([[ord(letter) % 32 for letter in text]])}
 
     def generate(self, input_ids):
@@ -110,8 +115,10 @@ def test_a_talker_says_the_words(tiny_model, tiny_processor):
     session = DialogueSession(pipeline, character="ada")
     twin = session.fork()
     *events, last = session.stream("hi")
+    assert pipeline.processor.talker.texts == [last.reply.text]  # said once
     whole = twin.answer("hi")
     assert last.reply.valid and last.reply.text == whole.text and not len(whole.answer.speech)
+    assert np.array_equal(last.reply.speech, whole.speech)
     assert len(whole.audio) == 320 * len(whole.speech) == 6400 * len(whole.text)
     np.testing.assert_allclose(last.reply.audio, whole.audio, atol=2e-6)
     kinds = [type(event) for event in events]

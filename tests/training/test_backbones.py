@@ -138,3 +138,27 @@ def test_bad_starts(tmp_path, tiny_codecs, capsys):
     assert f"no such motion_codec folder: {tmp_path}/gone" in said(motion_codec=tmp_path / "gone")
     assert "must map ids to characters" in said(characters=tmp_path / "bad.json")
     assert "is there already; name another output" in said(output=tmp_path / "motion")
+
+
+ROLES = "{'user': 'wave', 'assistant': 'hand'}"
+TURNS = f"{{% for m in messages %}}{{{{ {ROLES}[m.role] ~ ' bow' }}}}{{{{ m.content }}}}what{{% endfor %}}"
+
+
+@pytest.mark.parametrize("template", [TURNS, "{{ messages[-1].content }}", "{{ raise_exception('system first') }}"])
+def test_role_markers_begin_as_the_backbone_writes_its_turns(tiny_tokenizer, template):
+    """A template that cannot be asked, or forgets earlier turns, leaves them as they are."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tiny_tokenizer.chat_template = template
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tiny_tokenizer), tie_word_embeddings=True, **sizes))
+    old = model.get_input_embeddings().weight.detach().clone()
+    first, *user = tiny_tokenizer("whatwave bow")["input_ids"]
+    _, *answer = tiny_tokenizer("whathand bow")["input_ids"]
+    extended = extend_backbone(model, tiny_tokenizer, sizes={"body": 4, "hand": 4, "trans": 4, "speech": 8})
+    rows, markers = extended.get_input_embeddings().weight, extended.config.markers
+    mean = old.mean(0)
+    expected = {"eos": old[first], "eoh": old[first], "human": old[user].mean(0), "mmgpt": old[answer].mean(0)}
+    for name, row in expected.items():
+        torch.testing.assert_close(rows[markers[name]], row if template == TURNS else mean)

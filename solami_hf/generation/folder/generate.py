@@ -90,6 +90,25 @@ class LoadingArguments:
 
 
 @dataclass
+class TalkingArguments(LoadingArguments):
+    """A model, and how the answers of a session are drawn."""
+
+    temperature: float | None = field(
+        default=None, metadata={"help": "0 answers greedily; by default as the checkpoint's generation config says."}
+    )
+    top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
+    max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
+    seed: int = field(default=0, metadata={"help": "For sampling."})
+
+    @property
+    def sampling(self) -> dict:
+        """Keyword arguments of a session's answers; ValueError for numbers out of their range."""
+        from ..settings import Decoding
+
+        return Decoding(self.max_new_tokens, self.temperature, self.top_p).sampling
+
+
+@dataclass
 class GenerateArguments(LoadingArguments):
     """Arguments of `solami generate`."""
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from ...command_line import parse_arguments
-from ..folder.generate import LoadingArguments
+from ..folder.generate import TalkingArguments
 
 
 @dataclass
-class ServeArguments(LoadingArguments):
+class ServeArguments(TalkingArguments):
     """Arguments of `solami serve`: the character, who may talk to it, and how much."""
 
     host: str = field(
@@ -36,12 +36,6 @@ class ServeArguments(LoadingArguments):
     idle_seconds: float = field(default=600.0, metadata={"help": "A client that is silent for so long is let go."})
     turn_seconds: float = field(default=30.0, metadata={"help": "Longest sound of a turn."})
     history_turns: int = field(default=200, metadata={"help": "Longest conversation."})
-    temperature: float | None = field(
-        default=None, metadata={"help": "0 answers greedily; by default as the checkpoint's generation config says."}
-    )
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
-    max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
-    seed: int = field(default=0, metadata={"help": "For sampling."})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,11 +67,10 @@ def _service(args: ServeArguments):
     """The model, loaded once, and warm: the first client does not wait for the recogniser."""
     import torch
 
-    from ..settings import Decoding
     from .live_connection import LiveService
     from .live_protocol import Limits
 
-    sampling = Decoding(args.max_new_tokens, args.temperature, args.top_p).sampling
+    sampling = args.sampling
     limits = Limits(turn_seconds=args.turn_seconds, history_turns=args.history_turns, idle_seconds=args.idle_seconds)
     pipeline = args.load_pipeline(args.max_new_tokens)
     processor = pipeline.processor

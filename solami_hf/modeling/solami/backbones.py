@@ -59,9 +59,9 @@ def _keep_chat_habit(model: PreTrainedModel, tokenizer) -> None:
     user, answer = ({"role": role, "content": "word"} for role in ("user", "assistant"))
     try:
         written = tokenizer.apply_chat_template([user, answer, user, answer], tokenize=False)
-    except (jinja2.TemplateError, ValueError):  # a template of other roles or kinds of content
+        *_, before_answer, before_user, _, _ = written.split("word")
+    except (jinja2.TemplateError, ValueError):  # a template of other roles or contents, or one that forgets turns
         return
-    *_, before_answer, before_user, _, _ = written.split("word")
     markers, rows = model.config.markers, model.get_input_embeddings().weight
     heads = [rows] if model.get_output_embeddings().weight is rows else [rows, model.get_output_embeddings().weight]
     for text, end, begin in ((before_answer, "eoh", "mmgpt"), (before_user, "eos", "human")):

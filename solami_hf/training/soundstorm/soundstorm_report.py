@@ -7,10 +7,9 @@ import numpy as np
 import torch
 
 from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
-from ...processing.audio.waveforms import limit_loudness
 from ...report.page import MetricRow, write_report
 from ..held_out import evaluating, last_evaluation, last_step, spread
-from ..run_page import add_sounds, curves_of_log
+from ..run_page import add_sounds, curves_of_log, decoded
 from ..trackers import TrackedMedia
 from .soundstorm_data import SpeechCodes
 
@@ -97,7 +96,7 @@ def _clips(model: SolamiSoundStormModel, held_out: SpeechCodes, codec) -> list[t
         versions["Original"] = codes
         with evaluating(model):
             versions["From level 0 and the prompt"] = model.generate(codes[:, 0], prompt)
-            heard = {name: _decode(codec, part) for name, part in versions.items()}
+            heard = {name: decoded(codec, part) for name, part in versions.items()}
         clips.append((f"Clip {index + 1}, source {source + 1}", heard))
     return clips
 
@@ -105,9 +104,3 @@ def _clips(model: SolamiSoundStormModel, held_out: SpeechCodes, codec) -> list[t
 def _tensor(codes: np.ndarray, frames: int, device: torch.device) -> torch.Tensor:
     """(1, num_quantizers, at most `frames`)."""
     return torch.from_numpy(codes[None, :, :frames].astype(np.int64)).to(device)
-
-
-def _decode(codec, codes: torch.Tensor) -> np.ndarray:
-    """Samples of codes (1, num_quantizers, frames), their loudness bounded."""
-    values = codec.decode(codes.to(codec.device)).audio_values[0, 0].float().cpu().numpy()
-    return limit_loudness(np.nan_to_num(values), codec.config.sampling_rate)

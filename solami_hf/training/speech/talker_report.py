@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from ...modeling.talker.modeling_talker import SolamiTalkerModel
-from ...processing.audio.waveforms import limit_loudness
 from ...report.page import write_report
 from ..held_out import evaluating, last_evaluation, last_step, spread
-from ..run_page import add_sounds, curves_of_log, figures_of
+from ..run_page import add_sounds, curves_of_log, decoded, figures_of
 from ..trackers import TrackedMedia
 from .talker_data import SpokenClips
 
@@ -70,12 +69,6 @@ def _clips(model: SolamiTalkerModel, held_out: SpokenClips, codec) -> list[tuple
                 "Codes of the recording": torch.from_numpy(codes.astype(np.int64)),
                 "From text": spoken.codes[0],
             }
-            heard = {name: _decode(codec, part) for name, part in versions.items()}
+            heard = {name: decoded(codec, part[None, None]) for name, part in versions.items()}
         clips.append((held_out.texts[index], heard))
     return clips
-
-
-def _decode(codec, codes: torch.Tensor) -> np.ndarray:
-    """Samples of level 0 (frames,), their loudness bounded."""
-    values = codec.decode(codes[None, None].to(codec.device)).audio_values[0, 0].float().cpu().numpy()
-    return limit_loudness(np.nan_to_num(values), codec.config.sampling_rate)
