@@ -19,6 +19,7 @@ from transformers import (
 from solami_hf import cli
 from solami_hf.modeling.solami.backbones import extend_backbone
 from solami_hf.training import sft
+from solami_hf.training.language_model import language_model_training
 from solami_hf.training.language_model.adapters import add_adapters, load_merged, new_token_ids
 from solami_hf.training.language_model.language_model_training import load_model_and_processor
 from solami_hf.training.sft import SftArguments
@@ -113,10 +114,22 @@ def test_rows_of_a_head_that_is_no_embedding(tmp_path):
         assert torch.equal(before[name][:50], after[name][:50]) and not torch.equal(before[name], after[name])
 
 
-def test_frozen_weights_in_half_precision(start, tmp_path, options):
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_frozen_weights_in_half_precision(start, tmp_path, options, monkeypatch, capability):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    trained_in = []
+
+    def note(model, args):
+        trained_in.append((model.dtype, args.frozen_dtype))
+        return add_adapters(model, args)
+
+    monkeypatch.setattr(language_model_training, "add_adapters", note)
     with pytest.raises(ValueError, match="needs mixed precision; set bf16: true"):
         sft.main(options(start, tmp_path / "half", "--use_peft", "--frozen_dtype", "bfloat16"))
     sft.main(options(start, tmp_path / "half", "--use_peft", "--frozen_dtype", "bfloat16", "--bf16", "true"))
+    # A CPU that computes bfloat16 in software trains in float32, frozen weights too
+    wanted = (torch.bfloat16, "bfloat16") if capability == "AVX512" else (torch.float32, "float32")
+    assert trained_in == [wanted]
     adapter = load_file(tmp_path / "half" / "adapter" / "adapter_model.safetensors")
     assert {weight.dtype for weight in adapter.values()} == {torch.float32}
     before, after = weights(start), weights(tmp_path / "half")

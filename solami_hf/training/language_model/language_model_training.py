@@ -200,8 +200,10 @@ def _trainer(model, processor, args, training_args, rows, eval_datasets) -> Spli
         add_chunked_loss(model)
     if args.frozen_dtype != "float32" and not (training_args.bf16 or training_args.fp16):
         raise ValueError(f"frozen_dtype {args.frozen_dtype} needs mixed precision; set bf16: true too")
-    if args.frozen_dtype == "float32" and not args.bits:
+    if not args.bits:
         avoid_slow_bf16(training_args)
+    if args.frozen_dtype != "float32" and not (training_args.bf16 or training_args.fp16):
+        model, args.frozen_dtype = model.float(), "float32"
     set_seed(training_args.seed)  # Trainer does so after adapters are drawn
     padding_free = "flash" in model.config._attn_implementation
     if padding_free:  # samples that ranks get twice are left out row by row
