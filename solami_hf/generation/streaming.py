@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from ..modeling.solami.vocabulary import BRACKETS
+from ..modeling.talker.spoken_text import spoken_sentences
 from ..processing.answers import CHUNK_SECONDS, FORMATS, PARTS
 from ..processing.checkpoint_models import MIXED_PRECISION
 from ..processing.motion.smplx_motion import SmplxMotion
@@ -130,6 +131,7 @@ class AnswerDecoder:
         self._words = _Words(processor.tokenizer)
         self._say = processor.say if answer_format == "text_motion" else None
         self.said: np.ndarray | None = None
+        self._said: list[np.ndarray] = []  # the talker's codes of each sentence
         self._unheard: list[int] = []  # codes of the talker that are not decoded yet
         self._motion, self._speech = MotionPieces(processor.motion_codec, lookahead), SpeechPieces(processor, voice)
         motion, speech, self._levels = (
@@ -157,9 +159,8 @@ class AnswerDecoder:
             self._sort(token, text)
         if was_in_text:
             yield from self._words.push(text, last=not self._in_text)
-            if self._say is not None and not self._in_text:
-                self.said = self._say(self._words.text)
-                self._unheard = self.said.tolist()
+            if self._say is not None:
+                self._say_sentences(ended=not self._in_text)
         if self._steps() >= self._least_motion or self._ended[self._motion_end]:
             yield from self._move(last=self._ended[self._motion_end])
         if self._unheard:  # a piece at a time, so that the body does not wait for all of the sound
@@ -215,6 +216,15 @@ class AnswerDecoder:
                 self._ended[self._markers[token]] = True
         elif self._in_text:
             text.append(token)
+
+    def _say_sentences(self, ended: bool) -> None:
+        """Has the talker say the sentences that are complete."""
+        sentences = spoken_sentences(self._words.text, ended)
+        for sentence in sentences[len(self._said) :]:
+            self._said.append(self._say(sentence))
+            self._unheard += self._said[-1].tolist()
+        if ended:
+            self.said = np.concatenate(self._said or [self._say("")])
 
     def _give_voice(self, count: int) -> None:
         """Hands the next of the talker's codes to the decoder."""

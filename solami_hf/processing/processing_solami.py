@@ -354,7 +354,7 @@ class SolamiProcessor(ProcessorMixin):
         return acoustic, prompt
 
     def say(self, text: str) -> np.ndarray:
-        """Speech codes (n,) of words, as the talker says them; `decode_speech` makes sound of them in any voice.
+        """Speech codes (n,) of words, sentence by sentence; `decode_speech` makes sound of them in any voice.
 
         Raises:
             ValueError: the checkpoint has no talker.
@@ -364,9 +364,7 @@ class SolamiProcessor(ProcessorMixin):
                 f"answers in the format {self.answer_format!r} are said by a talker, and this processor has none; "
                 "train one with `solami train-talker`, and pass talker=... to SolamiProcessor"
             )
-        with torch.no_grad():
-            said = self.talker.generate(**self.talker.encode_text(text))
-        return said.codes[0][said.code_mask[0]].cpu().numpy()
+        return self.talker.say(text).cpu().numpy()
 
     # ---- characters
 

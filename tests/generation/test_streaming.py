@@ -20,6 +20,7 @@ from solami_hf.generation import (
     TextPiece,
 )
 from solami_hf.generation.streaming import AnswerDecoder
+from solami_hf.modeling.talker.modeling_talker import SolamiTalkerModel
 from solami_hf.processing.processing_solami import SolamiProcessor
 
 
@@ -106,6 +107,8 @@ class Speller(torch.nn.Module):
         codes = input_ids.repeat_interleave(20, 1)
         return SimpleNamespace(codes=codes, code_mask=torch.ones_like(codes, dtype=torch.bool))
 
+    say = SolamiTalkerModel.say
+
 
 def test_a_talker_says_the_words(tiny_model, tiny_processor):
     pipeline = make_pipeline(tiny_model, tiny_processor, False, "text_motion", seconds=1.2)
@@ -127,6 +130,23 @@ def test_a_talker_says_the_words(tiny_model, tiny_processor):
     assert session.context_ids == twin.context_ids
     again = pipeline([{"role": "user", "content": "hi"}, whole.message(), {"role": "user", "content": "and?"}])
     assert again.valid and len(again.speech)
+
+
+def test_a_talker_begins_before_the_words_end(tiny_model, tiny_processor):
+    processor = make_pipeline(tiny_model, tiny_processor, False, "text_motion").processor
+    processor._models.loaded["talker"] = Speller()
+    decoder = AnswerDecoder(processor, answer_format="text_motion")
+    words = processor.tokenizer.encode("hi there you. and you hi", add_special_tokens=False)
+    heard = [[type(event) for event in decoder.push([token])] for token in words]
+    first = next(number for number, kinds in enumerate(heard) if AudioPiece in kinds)
+    assert first < len(words) - 1 and decoder.said is None
+    assert processor.talker.texts == ["hi there you."]
+    list(decoder.push([processor.markers["eot"]]))
+    assert processor.talker.texts == ["hi there you.", "and you hi"]
+    whole = processor.say("hi there you. and you hi")
+    assert np.array_equal(decoder.said, whole)
+    list(decoder.finish())
+    assert len(decoder.audio) == 320 * len(whole)
 
 
 def test_short_answers(tiny_model, tiny_processor):

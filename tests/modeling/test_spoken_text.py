@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from solami_hf.modeling.talker.spoken_text import expand_text, spoken_text
+from solami_hf.modeling.talker.spoken_text import expand_text, spoken_sentences, spoken_text
 
 SPOKEN = {
     "Hello, World!": "hello, world!",
@@ -41,6 +41,28 @@ def test_spoken(written, spoken):
 @pytest.mark.parametrize("spoken", SPOKEN.values())
 def test_spoken_text_is_spoken_as_it_is(spoken):
     assert spoken_text(spoken) == spoken
+
+
+SENTENCES = {
+    "I am Ada. Nice to meet you": ["I am Ada.", "Nice to meet you"],
+    "Hi! I am Ada, a baker. “What about you?” Well...": ["Hi! I am Ada, a baker.", "“What about you?”", "Well..."],
+    "We met Dr. Smith and J. Doe, e.g. at 3.5 km. They  left": [
+        "We met Dr. Smith and J. Doe, e.g. at 3.5 km.",
+        "They left",
+    ],
+    "No. Yes. No.": ["No. Yes. No."],
+    "  ": [],
+}
+
+
+@pytest.mark.parametrize(("text", "sentences"), SENTENCES.items())
+def test_sentences(text, sentences):
+    assert spoken_sentences(text) == sentences
+    assert [part for sentence in sentences for part in spoken_sentences(sentence)] == sentences
+    for end in range(len(text)):  # what is said stays as it is when more is written
+        known = spoken_sentences(text[:end], ended=False)
+        assert known == sentences[: len(known)]
+    assert spoken_sentences(text, ended=False) == sentences[:-1]
 
 
 def test_capitals_stay_for_other_readers():

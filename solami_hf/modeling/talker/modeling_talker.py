@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput
 
 from ..remote_code import CarriesItsCode
 from .configuration_talker import SolamiTalkerConfig
-from .spoken_text import spoken_text
+from .spoken_text import spoken_sentences, spoken_text
 
 _SHORTEST = -2.3  # log of the least frames of a character that are predicted, a tenth of one
 _LONGEST = 5.0  # and of the most, 148
@@ -202,6 +202,16 @@ class SolamiTalkerModel(CarriesItsCode, PreTrainedModel):
         durations = whole_frames(frames, mask)
         logits, code_mask = self._decode(hidden, durations)
         return SolamiTalkerSpeech(logits.argmax(-1).masked_fill(~code_mask, 0), code_mask, durations)
+
+    def say(self, text: str) -> torch.LongTensor:
+        """Codes (frames,) of a text, its sentences (`spoken_sentences`) one after another.
+
+        Raises:
+            ImportError: the text has digits, and num2words is not installed.
+            ValueError: a sentence takes more than `config.max_frames`.
+        """
+        said = [self.generate(**self.encode_text(sentence)) for sentence in spoken_sentences(text) or [""]]
+        return torch.cat([sentence.codes[0][sentence.code_mask[0]] for sentence in said])
 
     def _decode(self, hidden: torch.Tensor, durations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores (batch, frames, codes) and mask (batch, frames) of encoded characters (batch, characters, size)."""

@@ -77,6 +77,9 @@ _PLAIN = {
     "…": ". ",
 }
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+_SENTENCE_END = re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s)""")
+_FEWEST_WORDS = 3
+"""Of a sentence that is said alone."""
 _LONGEST_NUMBER = 12  # digits; longer ones are said digit by digit
 
 
@@ -93,6 +96,30 @@ def spoken_text(text: str) -> str:
     text = re.sub(r"\s+(?=[.,?!:;])", "", re.sub(r"\s+", " ", text))
     text = re.sub(r"[.,?!:;]+(?=[.,?!:;])", "", re.sub(r"[.,:;]+(?=[?!])", "", text)) if text else text
     return text.lstrip(" .,?!:;-").strip()
+
+
+def spoken_sentences(text: str, ended: bool = True) -> list[str]:
+    """The parts of a text that are said one after another: its sentences, very short ones with the next.
+
+    A text that goes on has no other sentences than those that its beginning has, so that they can be said while it is
+    being written.
+
+    Args:
+        text: as it is written.
+        ended: whether all of it is there; else what white space does not follow yet is left out.
+    """
+    sentences, start = [], 0
+    for mark in _SENTENCE_END.finditer(text):
+        words = text[start : mark.end()].split()
+        if len(words) >= _FEWEST_WORDS and not _is_abbreviation(words[-1]):
+            sentences.append(" ".join(words))
+            start = mark.end()
+    rest = " ".join(text[start:].split())
+    return [*sentences, rest] if ended and rest else sentences
+
+
+def _is_abbreviation(word: str) -> bool:
+    return word.lower() in ABBREVIATIONS or bool(re.fullmatch(r"[A-Za-z]\.", word))
 
 
 def expand_text(text: str) -> str:
@@ -185,4 +212,4 @@ def _say(number: int, to: str = "cardinal") -> str:
     return num2words(number, to=to).replace(",", "")
 
 
-__all__ = ["expand_text", "spoken_text"]
+__all__ = ["expand_text", "spoken_sentences", "spoken_text"]
