@@ -70,6 +70,7 @@ NOT_RUN = {
     "solami push adapter": "over HTTP: tests/hub/test_share.py",
     "solami push dataset": "over HTTP: tests/hub/test_share.py",
     "solami push metric": "over HTTP: tests/hub/test_share.py",
+    "solami push space": "over HTTP: tests/hub/test_space.py",
     "solami convert motion-vq": "the original's checkpoints: tests/modeling/test_convert.py",
     "solami prepare chat --synthesize": "asks a server: tests/processing",
     "solami prepare chat my_dialogues": "as my_recordings",

@@ -273,4 +273,5 @@ CHECKS: dict[str, dict[str, Callable[[Path], Iterator[Finding]]]] = {
     "adapter": {"adapter": check_adapter},
     "dataset": {"data set": check_dataset},
     "metric": {"metric": check_metric},
+    "space": {},
 }

@@ -1,9 +1,11 @@
-"""`solami push KIND PATH OWNER/NAME`: a checkpoint, adapter, data set or metric to the Hub, in one commit.
+"""`solami push KIND PATH OWNER/NAME`: a checkpoint, adapter, data set, metric or Space to the Hub, in one commit.
 
     solami push checkpoint runs/sft org/solami --dry_run
     solami push adapter runs/lora org/solami-lora --base org/solami --tag v1
     solami push dataset data/tokens org/tokens --public
     solami push metric motion_fid org/motion_fid
+    solami push space org/solami org/talk --public                    # `solami serve` on it; its PATH is a Hub id
+    solami push space org/talk --package solami_hf-0.2.0-py3-none-any.whl        # with the packaged character
 
 New repositories are private unless `--public`. What is there already is not sent again, so a push that broke off is
 simply repeated, and one that changes nothing makes no commit. Before anything is sent the files are looked through for
@@ -25,11 +27,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..command_line import parse_arguments
-from ..processing.files.folder_or_hub import push_target, require_login
+from ..processing.files.folder_or_hub import hub_id, push_target, require_login
 from ..processing.files.output_folder import writing_to
 from ..processing.files.processes import is_first_process
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint
 from .repository_files import KINDS, Finding, files_of, kind_of, missing, refusals
+from .space_folder import PACKAGED, write_space
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +48,14 @@ _METRICS = "solami_hf.metrics"
 class PushArguments:
     """Arguments of `solami push`."""
 
-    kind: str = field(metadata={"help": "checkpoint, adapter, dataset or metric (also the first word)."})
-    path: str = field(metadata={"help": "Its folder, or the name of a metric (also the second word)."})
-    repo_id: str = field(metadata={"help": "OWNER/NAME on the Hub (also the third word)."})
+    kind: str = field(metadata={"help": "checkpoint, adapter, dataset, metric or space (also the first word)."})
+    path: str = field(
+        metadata={
+            "help": "Its folder, the name of a metric, or the Hub id of a Space's checkpoint, of which the packaged "
+            "character may be left out or called packaged (also the second word)."
+        }
+    )
+    repo_id: str | None = field(default=None, metadata={"help": "OWNER/NAME on the Hub (also the last word)."})
     public: bool = field(default=False, metadata={"help": "A repository that is made is public; else private."})
     revision: str = field(default="main", metadata={"help": "Branch to commit to; made when missing."})
     tag: str | None = field(default=None, metadata={"help": "Name of the commit, such as v1."})
@@ -56,6 +64,14 @@ class PushArguments:
     base: str | None = field(default=None, metadata={"help": "Hub id of an adapter's base, where it names a folder."})
     max_shard_size: str = field(default=MAX_SHARD_SIZE, metadata={"help": "Largest file of a checkpoint's weights."})
     dtype: str = field(default="auto", metadata={"help": "Of a checkpoint's weights; auto: as they are."})
+    package: str | None = field(
+        default=None,
+        metadata={"help": "Wheel of solami_hf to put into a Space, or its address; by default pip looks for it."},
+    )
+
+    def __post_init__(self):
+        if self.repo_id is None and self.kind == "space":
+            self.path, self.repo_id = PACKAGED, self.path
 
 
 @dataclass(frozen=True)
@@ -70,7 +86,7 @@ class Pushed:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `solami push`; returns the exit code."""
     (args,) = parse_arguments([PushArguments], argv, "solami push", words=["kind", "path", "repo_id"])
-    args.repo_id = push_target("repo_id", args.repo_id)
+    args.repo_id = push_target("repo_id", args.repo_id or "")
     with _staged(args) as folder:
         wrong = _look_through(folder, args.repo_id)
         if args.dry_run:
@@ -79,6 +95,8 @@ def main(argv: list[str] | None = None) -> int:
         if wrong:
             more = f" (and {len(wrong) - 1} more, see above)" if len(wrong) > 1 else ""
             raise ValueError(f"{args.path} is not pushed. {wrong[0]}{more}")
+        if args.kind == "space" and args.path != PACKAGED:
+            _require_checkpoint(args.path)
         done = push_folder(
             folder,
             args.repo_id,
@@ -95,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
 @contextmanager
 def _staged(args: PushArguments) -> Iterator[Path]:
     """The folder to push: of a data set its own, of the others a clean one that is gone afterwards."""
-    kinds = ("checkpoint", "adapter", "dataset", "metric")
+    kinds = ("checkpoint", "adapter", "dataset", "metric", "space")
     if args.kind not in kinds:
         raise ValueError(f"`kind` is {args.kind!r}, expected one of: {', '.join(kinds)}")
     path = Path(args.path)
@@ -110,6 +128,8 @@ def _staged(args: PushArguments) -> Iterator[Path]:
             export_adapter(path, staged, args.base, args.repo_id)
         elif args.kind == "metric":
             _stage_metric(args.path, staged)
+        elif args.kind == "space":
+            write_space(args.path, staged, args.repo_id, args.package)
         else:
             if kind_of(path) not in ("checkpoint", "codec"):
                 raise ValueError(f"{path} is a {kind_of(path)}; push it as one")
@@ -140,6 +160,15 @@ def _stage_metric(path: str, staged: Path) -> None:
         shutil.copytree(path, staged, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         raise FileNotFoundError(f"{path} is neither a metric of solami_hf nor a folder of one")
+
+
+def _require_checkpoint(name: str) -> None:
+    """ValueError where a Space would find nothing to run."""
+    from huggingface_hub import HfApi
+
+    found = HfApi().model_info(hub_id(name)).siblings or []
+    if not {"config.json", "adapter_config.json"} & {sibling.rfilename for sibling in found}:
+        raise ValueError(f"{name} holds neither a checkpoint (config.json) nor an adapter (adapter_config.json)")
 
 
 def _look_through(folder: Path, repo_id: str) -> list[Finding]:
@@ -186,7 +215,7 @@ def push_folder(
 
     api, folder = HfApi(), Path(folder)
     require_login(api, repo_id)
-    sdk = "gradio" if repo_type == "space" else None
+    sdk = None if repo_type != "space" else "docker" if (folder / "Dockerfile").is_file() else "gradio"
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, space_sdk=sdk)
     if revision != "main":
         api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)

@@ -19,7 +19,8 @@ from ..processing.files.text_files import text_of
 from ..processing.media_files import files_below
 
 # Kind -> the Hub's type of repository.
-KINDS = {"checkpoint": "model", "codec": "model", "adapter": "model", "dataset": "dataset", "metric": "space"}
+KINDS = {"checkpoint": "model", "codec": "model", "adapter": "model", "dataset": "dataset", "metric": "space",
+         "space": "space"}  # fmt: skip
 # `model_type` -> the folder inside a checkpoint.
 CODECS = {
     "solami_motion_vq": "motion_codec",
@@ -45,6 +46,7 @@ _NEEDED = {
         "adapter_model.safetensors": "PEFT's save_pretrained writes it; an adapter_model.bin is a pickle",
     },
     "dataset": {},
+    "space": {"Dockerfile": "`solami push space` writes it"},
     "metric": {
         "app.py": "solami_hf.metrics.metric_export writes it",
         "requirements.txt": "solami_hf.metrics.metric_export writes it",
@@ -66,7 +68,7 @@ class Finding:
 
 
 def kind_of(folder: str | Path) -> str:
-    """`checkpoint`, `codec`, `adapter`, `dataset` or `metric`, by what lies in a folder.
+    """`checkpoint`, `codec`, `adapter`, `dataset`, `space` or `metric`, by what lies in a folder.
 
     Raises:
         FileNotFoundError: no such folder. ValueError: it is none of these.
@@ -80,11 +82,13 @@ def kind_of(folder: str | Path) -> str:
         return "adapter"
     if any(name.endswith(".parquet") for name in files_of(folder)):
         return "dataset"
+    if (folder / "Dockerfile").is_file():
+        return "space"
     if (folder / "app.py").is_file() or (folder / f"{folder.name}.py").is_file():
         return "metric"
     raise ValueError(
-        f"{folder} holds neither a model (config.json), an adapter (adapter_config.json), a data set (*.parquet) nor "
-        "a metric (app.py)"
+        f"{folder} holds neither a model (config.json), an adapter (adapter_config.json), a data set (*.parquet), "
+        "a Space (Dockerfile) nor a metric (app.py)"
     )
 
 

@@ -28,7 +28,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; "
     "style-src 'unsafe-inline'; connect-src 'self'; media-src blob:; img-src data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "form-action 'none'; frame-ancestors ",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Permissions-Policy": "microphone=(self)",
@@ -42,7 +42,8 @@ class Access:
 
     Attributes:
         token: that has to be sent, as `?token=` or `Authorization: Bearer`; None asks for none.
-        origins: other sites whose pages may connect, such as "https://talk.example.org" of a proxy before this server.
+        origins: other sites whose pages may connect, or show this one in a frame, such as "https://talk.example.org"
+            of a proxy before this server.
     """
 
     token: str | None = None
@@ -79,7 +80,8 @@ def live_app(service: LiveService, access: Access | None = None) -> FastAPI:
         access: by default this machine's own browsers and programs.
     """
     access = access or Access()
-    page = live_page()
+    page, headers = live_page(), dict(HEADERS)
+    headers["Content-Security-Policy"] += " ".join(access.origins) or "'none'"
 
     @asynccontextmanager
     async def lifespan(app: FastAPI):
@@ -90,11 +92,11 @@ def live_app(service: LiveService, access: Access | None = None) -> FastAPI:
 
     def refused(request: Request) -> Response | None:
         refusal = _refusal(access, request)
-        return refusal and PlainTextResponse(refusal[1], refusal[0], HEADERS)
+        return refusal and PlainTextResponse(refusal[1], refusal[0], headers)
 
     @app.get("/")
     def root(request: Request) -> Response:
-        return refused(request) or HTMLResponse(page, headers=HEADERS)
+        return refused(request) or HTMLResponse(page, headers=headers)
 
     @app.get("/health")
     def health() -> Response:

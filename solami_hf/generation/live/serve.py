@@ -10,11 +10,15 @@ conversation is written to a disk. Browsers give a microphone to pages of this m
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from ...command_line import parse_arguments
 from ..folder.generate import TalkingArguments
+
+TOKEN = "SOLAMI_TOKEN"
+"""Environment variable with the token, which a list of processes does not show."""
 
 
 @dataclass
@@ -22,12 +26,20 @@ class ServeArguments(TalkingArguments):
     """Arguments of `solami serve`: the character, who may talk to it, and how much."""
 
     host: str = field(
-        default="127.0.0.1", metadata={"help": "Address to listen at; any but this machine's needs --token."}
+        default="127.0.0.1",
+        metadata={"help": "Address to listen at; any but this machine's needs --token or --public."},
     )
     port: int = field(default=8080, metadata={"help": "Port to listen at; 0 takes a free one."})
-    token: str | None = field(default=None, metadata={"help": "Word that clients have to send, as ?token=WORD."})
+    token: str | None = field(
+        default=None,
+        metadata={"help": "Word that clients have to send, as ?token=WORD; by default SOLAMI_TOKEN's, if it is set."},
+    )
+    public: bool = field(
+        default=False, metadata={"help": "Anyone may come in at the addresses of --origins where there is no token."}
+    )
     origins: list[str] = field(
-        default_factory=list, metadata={"help": "Other sites whose pages may connect, e.g. https://talk.example.org."}
+        default_factory=list,
+        metadata={"help": "Other sites that may connect or frame the page, as https://talk.example.org."},
     )
     character: str | None = field(default=None, metadata={"help": "The one to begin with; by default the first."})
     max_sessions: int = field(
@@ -47,13 +59,15 @@ def main(argv: list[str] | None = None) -> int:
     from ..loading import fitting_threads
     from .live_server import LOOPBACK, Access, LiveServer, live_app
 
-    if args.host not in LOOPBACK and not args.token:
+    token = args.token or os.environ.get(TOKEN) or None
+    if args.host not in LOOPBACK and not token and not (args.public and args.origins):
         raise ValueError(
-            f"host {args.host} lets other machines in; give --token, or leave --host out (behind a proxy too)"
+            f"host {args.host} lets other machines in; give --token, or leave --host out (behind a proxy too), or let "
+            "anyone in with --public and the address in --origins"
         )
     if not 0 <= args.port <= 65535:
         raise ValueError(f"port is {args.port}, expected 0 to 65535")
-    access = Access(args.token or None, tuple(args.origins))
+    access = Access(token, tuple(args.origins))
     service = _service(args)
     with fitting_threads(service.pipeline):
         try:

@@ -34,7 +34,10 @@ def test_page_health_and_metrics(serve, talk_to):
     client = serve()
     page = client.get("/")
     assert page.status_code == 200 and "solamiLive" in page.text and len(page.content) < 200_000
-    assert "default-src 'none'" in page.headers["content-security-policy"]
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and policy.endswith("; frame-ancestors 'none'")
+    framed = serve(access=Access(origins=("https://a.example", "https://b.example"))).get("/").headers
+    assert framed["content-security-policy"].endswith("; frame-ancestors https://a.example https://b.example")
     assert client.get("/health").json()["protocol"] == 1
     with talk_to(client) as talk:
         talk.send(type="text", text="hello")

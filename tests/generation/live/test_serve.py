@@ -10,6 +10,7 @@ import soundfile
 from solami_hf import cli
 from solami_hf.generation import DialogueSession
 from solami_hf.generation.live import serve as command
+from solami_hf.generation.live.live_server import Access, LiveServer
 from solami_hf.processing.motion.body import joint_positions
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "live_client.py"
@@ -39,6 +40,7 @@ def test_another_program_talks(listening, live_pipeline, tmp_path, capsys):
     ("words", "told"),
     [
         (["--host", "0.0.0.0"], "lets other machines in; give --token"),
+        (["--host", "0.0.0.0", "--public"], "with --public and the address in --origins"),
         (["--origins", "example.org"], "expected a scheme and a host"),
         (["--max_sessions", "0"], "max_sessions is 0"),
         (["--turn_seconds", "0"], "turn_seconds is 0"),
@@ -52,6 +54,22 @@ def test_bad_options_are_told(words, told, monkeypatch, capsys):
     monkeypatch.delenv("SOLAMI_DEBUG", raising=False)
     assert cli.main(["serve", str(MODEL), *words]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("token", [None, "kolibri"])
+def test_a_space_is_open_to_all_or_asks_for_its_secret(monkeypatch, token):
+    started = []
+    monkeypatch.setattr(LiveServer, "run", lambda server: started.append(server.access))
+    monkeypatch.delenv("SOLAMI_TOKEN", raising=False)
+    if token:
+        monkeypatch.setenv("SOLAMI_TOKEN", token)
+    site = "https://org-talk.hf.space"
+    assert cli.main(["serve", str(MODEL), "--host", "0.0.0.0", "--public", "--origins", site]) == 0
+    assert started == [Access(token, (site,))]
+    headers = {"host": "org-talk.hf.space", "origin": site}
+    assert (started[0].refusal(headers, {}) is None) == (token is None)
+    assert started[0].refusal(headers, {"token": "kolibri"}) is None
+    assert started[0].refusal({**headers, "origin": "https://evil.example"}, {"token": "kolibri"})[0] == 403
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch, capsys):
