@@ -17,6 +17,7 @@ from solami_hf.generation.live.live_protocol import sound_frame as to_frame
 
 PATIENCE = 300  # seconds that an answer may take
 PIECE = MICROPHONE_RATE // 10  # samples that a client sends at once
+PARTS = ("text", "sound", "motion", "end")  # of an answer
 AHEAD = 0.1  # seconds of sound that a client waits for before it plays
 
 
@@ -72,12 +73,11 @@ class Answer:
 
     def media(self) -> tuple[np.ndarray, np.ndarray]:
         """All sound (samples,) and motion (frames, ...)."""
-        return tuple(np.concatenate([piece[2] for piece in pieces]) for pieces in (self.sound, self.motion))
+        return tuple(np.concatenate([p[2] for p in pieces] or [np.zeros(0)]) for pieces in (self.sound, self.motion))
 
-    def has_gap(self) -> bool:
-        """Whether a piece of sound came after its time."""
-        began = self.sound[0][0] + AHEAD - self.sound[0][1]
-        return any(came > began + start for came, start, _ in self.sound)
+    def ahead(self) -> float:
+        """Seconds after the first piece of sound at which a player has to begin to have no gap."""
+        return max(came - start for came, start, _ in self.sound) - (self.sound[0][0] - self.sound[0][1])
 
 
 class Client:
@@ -147,7 +147,7 @@ class Client:
                 frame = {}
                 continue
             kind = frame["type"]
-            if frame["turn"] != self.turn:
+            if frame.get("turn", self.turn) != self.turn:
                 answer.wrong.append(f"{kind} of turn {frame['turn']} in {self.turn}")
             elif kind == "text":
                 answer.first.setdefault("text", now)
@@ -181,11 +181,11 @@ def figures(answers: list[Answer]) -> dict:
     """Latencies as {part: {median, p95}}, and shares of all answers."""
     found = {"answers": len(answers), "valid": sum(answer.end["valid"] for answer in answers)}
     found["wrong"] = [told for answer in answers for told in answer.wrong]
-    spoken = [answer for answer in answers if answer.sound]
-    found["without_gap"] = sum(not answer.has_gap() for answer in spoken) / len(spoken) if spoken else None
-    for part in ("text", "sound", "motion", "end"):
-        times = [answer.first[part] for answer in answers if part in answer.first]
-        if times:
-            median, high = np.percentile(times, [50, 95])
+    times = {part: [answer.first[part] for answer in answers if part in answer.first] for part in PARTS}
+    times["ahead"] = [answer.ahead() for answer in answers if answer.sound]
+    found["without_gap"] = round(float(np.mean([ahead <= AHEAD for ahead in times["ahead"] or [0]])), 3)
+    for part, values in times.items():
+        if values:
+            median, high = np.percentile(values, [50, 95])
             found[part] = {"median": round(float(median), 3), "p95": round(float(high), 3)}
     return found

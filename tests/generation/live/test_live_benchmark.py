@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.asyncio import server
 
 from benchmarks import live, live_clients
 from solami_hf.generation import DialogueSession
-from solami_hf.generation.live import live_connection
+from solami_hf.generation.live.live_protocol import MOTIONS, SOUND_OUT, motion_frame, sound_frame
 
 MODEL = Path(__file__).parents[2] / "fixtures" / "first_version" / "model"
 LINES = ["hello there", "thank you"]
@@ -41,39 +42,56 @@ def test_equal_answers(listening, live_pipeline):
     assert asyncio.run(live.equal(listening, other, {}, LINES, 1.0))["equal"] == 0
 
 
-@pytest.mark.parametrize(
-    ("part", "wrong"),
-    [("turn", "in 1"), ("start", "does not follow"), ("words", "came back as"), ("mixed", "of another conversation")],
-)
-def test_a_faulty_server_is_seen(listening, monkeypatch, part, wrong):
-    piece, sound_frame = live_connection.LiveConnection._piece, live_connection.sound_frame
+RIGHT = [
+    {"type": "transcript", "turn": 1, "text": "hello there"}, {"type": "text", "turn": 1, "text": "Hi."},
+    sound_frame(SOUND_OUT, 1, 0.0, np.zeros(1600)), sound_frame(SOUND_OUT, 1, 0.1, np.zeros(1600)),
+]  # fmt: skip
+FAULTY = {
+    "of turn 2 in 1": {"type": "text", "turn": 2, "text": "Hi."},
+    "kind 2 and turn 2 in 1": sound_frame(SOUND_OUT, 2, 0.2, np.zeros(1600)),
+    "kind 4 and turn 1 in 1": motion_frame(MOTIONS["params"], 1, 0.0, np.zeros((3, 159))),
+    "at 0.1900 s does not follow": sound_frame(SOUND_OUT, 1, 0.19, np.zeros(1600)),
+    "came back as 'hello'": {"type": "transcript", "turn": 1, "text": "hello"},
+    "the word kolibri of another": {"type": "text", "turn": 1, "text": "Kolibri!"},
+    "internal: it failed": {"type": "error", "turn": 1, "code": "internal", "message": "it failed"},
+}
 
-    def faulty(connection, number, event):
-        kind, frame = piece(connection, number, event)
-        if isinstance(frame, dict) and part in ("words", "mixed"):
-            frame = {"type": "transcript", "turn": number, "text": "kolibri"}
-        return kind, frame
 
-    def shifted(kind, turn, start, samples):
-        return sound_frame(kind, turn + (part == "turn"), start + 0.01 * (part == "start"), samples)
+@pytest.mark.parametrize("wrong", [None, *FAULTY])
+def test_a_faulty_server_is_seen(wrong):
+    state = {"type": "state", "state": "listening", "turn": 0}
+    end = {"type": "end", "turn": 1, "valid": True, "seconds": 0.2}
 
-    monkeypatch.setattr(live_connection.LiveConnection, "_piece", faulty)
-    monkeypatch.setattr(live_connection, "sound_frame", shifted)
+    async def speak(socket):
+        for number, frames in enumerate(
+            ([{"type": "ready", "sampling_rate": 16000, "fps": 30}, state], [*RIGHT, end])
+        ):
+            await socket.recv()
+            extra = [FAULTY[wrong]] if number and wrong else []
+            for frame in [*frames[:-1], *extra, frames[-1], *([{**state, "turn": 1}] if number else [])]:
+                await socket.send(frame if isinstance(frame, bytes) else json.dumps(frame))
 
     async def talk():
-        async with live.Client(listening, ("kolibri",)) as client:
-            await client.start()
-            await client.say("hello there")
-            return await client.answer()
+        async with server.serve(speak, "127.0.0.1", 0) as faulty:
+            port = faulty.sockets[0].getsockname()[1]
+            async with live.Client(f"http://127.0.0.1:{port}", ("kolibri",)) as client:
+                await client.start()
+                await client.say("hello there")
+                return await client.answer()
 
-    assert wrong in str(asyncio.run(talk()).wrong)
+    answer = asyncio.run(talk())
+    assert answer.media()[0].shape == (3200,) if not wrong else wrong in " ".join(answer.wrong)
+    assert len(answer.wrong) == (wrong is not None)
 
 
 def test_gaps():
     answer = live_clients.Answer(None, sound=[(1.0, 0.0, np.zeros(1600)), (1.19, 0.1, np.zeros(1600))])
-    assert not answer.has_gap()
+    assert answer.ahead() == pytest.approx(0.09)
     answer.sound.append((1.31, 0.2, np.zeros(1600)))
-    assert answer.has_gap()
+    assert answer.ahead() == pytest.approx(0.11)
+    answer.end, short = {"valid": True}, live_clients.Answer(None, end={"valid": False}, sound=answer.sound[:2])
+    found = live_clients.figures([answer, short])
+    assert (found["without_gap"], found["valid"]) == (0.5, 1) and found["ahead"]["median"] == pytest.approx(0.1)
 
 
 def test_faults(listening):
