@@ -33,7 +33,7 @@ import torch
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks.live_clients import Client, Server, figures, memory
-from solami_hf.command_line import run_command
+from solami_hf.command_line import parse_arguments, run_command
 from solami_hf.generation import DialogueSession
 from solami_hf.generation.live.live_protocol import MICROPHONE_RATE, MOTIONS, SOUND_IN
 from solami_hf.generation.live.live_protocol import sound_frame as to_frame
@@ -297,7 +297,7 @@ def main(argv: list[str] | None = None) -> int:
             elif part == "memory":
                 told[part] = asyncio.run(memory_over_turns(server.url, server.pid, lines, args.memory_turns))
             elif part == "equal":
-                told[part] = _equal(server, args, lines)
+                told[part] = _equal(server.url, words, lines, args.equal_seconds)
             else:
                 sound = next(
                     (turn for turn in spoken_turns(1) if not isinstance(turn, str)), np.zeros(MICROPHONE_RATE)
@@ -312,15 +312,15 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _equal(server: Server, args: argparse.Namespace, lines: list[str]) -> dict:
+def _equal(url: str, words: list[str], lines: list[str], seconds: float) -> dict:
     """The server's answers beside those of the same model in this process."""
-    serving = ServeArguments(checkpoint=args.checkpoint)
+    (serving,) = parse_arguments([ServeArguments], words, "solami serve", words=["checkpoint"])
     pipeline = serving.load_pipeline(serving.max_new_tokens)
     character = next(iter(pipeline.processor.characters), None)
     with fitting_threads(pipeline):
         torch.manual_seed(serving.seed)
         session = DialogueSession(pipeline, character)
-        return asyncio.run(equal(server.url, session, serving.sampling, lines, args.equal_seconds))
+        return asyncio.run(equal(url, session, serving.sampling, lines, seconds))
 
 
 if __name__ == "__main__":

@@ -183,7 +183,8 @@ def figures(answers: list[Answer]) -> dict:
     found["wrong"] = [told for answer in answers for told in answer.wrong]
     times = {part: [answer.first[part] for answer in answers if part in answer.first] for part in PARTS}
     times["ahead"] = [answer.ahead() for answer in answers if answer.sound]
-    found["without_gap"] = round(float(np.mean([ahead <= AHEAD for ahead in times["ahead"] or [0]])), 3)
+    gaps = [ahead > AHEAD for ahead in times["ahead"]]
+    found["without_gap"] = round(1 - sum(gaps) / len(gaps), 3) if gaps else None
     for part, values in times.items():
         if values:
             median, high = np.percentile(values, [50, 95])

@@ -104,7 +104,8 @@ def test_faults(listening):
 
 @pytest.mark.slow
 def test_all_of_it_with_a_server_of_its_own(capsys, caplog):
-    assert live.main(["--quick", "--checkpoint", str(MODEL), "--only", "latency", "equal", "faults"]) == 0
+    words = ["--quick", "--checkpoint", str(MODEL), "--serve", "max_new_tokens", "200"]
+    assert live.main([*words, "--only", "latency", "equal", "faults"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert list(told) == ["latency", "equal", "faults"]
     assert told["equal"]["equal"] == told["equal"]["answers"] and told["faults"]["error_after_kill_s"] < 5
