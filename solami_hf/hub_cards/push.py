@@ -5,7 +5,7 @@
     solami push dataset data/tokens org/tokens --public
     solami push metric motion_fid org/motion_fid
     solami push space org/solami org/talk --public                    # `solami serve` on it; its PATH is a Hub id
-    solami push space org/talk --package solami_hf-0.2.0-py3-none-any.whl        # with the packaged character
+    solami push space org/talk --package solami_hf-0.1.0-py3-none-any.whl        # with the packaged character
 
 New repositories are private unless `--public`. What is there already is not sent again, so a push that broke off is
 simply repeated, and one that changes nothing makes no commit. Before anything is sent the files are looked through for

@@ -88,7 +88,7 @@ def write_space(checkpoint: str, folder: str | Path, repo_id: str, package: str 
         checkpoint=None if packaged else known,
         base=_BASE,
     )  # fmt: skip
-    write_text(folder / "README.md", str(card))
+    write_text(folder / "README.md", f"{card}\n")
 
 
 __all__ = ["PACKAGED", "write_space"]
