@@ -84,14 +84,14 @@ def _aim_bones(joints: torch.Tensor) -> torch.Tensor:
             swing = shortest_turn(above @ rest[ends[0]], wanted[:, ends[0]])
             world[:, joint] = swing @ above
         elif ends:
-            world[:, joint] = _best_turn(rest[ends], wanted[:, ends])
+            world[:, joint] = best_turn(rest[ends], wanted[:, ends])
         else:
             world[:, joint] = above
         local[:, joint] = above.transpose(-1, -2) @ world[:, joint] if joint else world[:, joint]
     return local
 
 
-def _best_turn(rest: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def best_turn(rest: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Rotations (T, 3, 3) that bring directions (N, 3) nearest to (T, N, 3) (Kabsch, 1976)."""
     left, _, right = torch.linalg.svd(wanted.transpose(-1, -2) @ rest)
     sign = torch.ones(len(wanted), 3, dtype=rest.dtype)
