@@ -3,10 +3,11 @@
    docs/serving.md tells the messages. An answer's second 0 is a time of the audio clock (Voice.zero); the pose is the
    one of the moment that is heard. Where a piece comes too late, that time is moved, and voice and body wait together. */
 
-const SIZE = 165, HEAD_BYTES = 13, SOUND_IN = 1, SOUND_OUT = 2, JOINTS_OUT = 3;
+const SIZE = 165, HEAD_BYTES = 13, SOUND_IN = 1, SOUND_OUT = 2, JOINTS_OUT = 3, LANDMARKS_IN = 5, FILE_OUT = 7;
 const BLEND = 0.4; // seconds from the idle pose into a motion and back
 const SHORT_PRESS = 350; // ms: a press that is shorter keeps the microphone open until the next one
 const MOST_KEPT = 30; // answers that can be played again
+const RETRIES = [500, 8000]; // ms: the first and the longest wait before a lost connection is tried again
 
 /* One answer as it comes: its motion, its words, and when what came. */
 class Answer {
@@ -31,9 +32,12 @@ class Answer {
 }
 
 class Live {
-  constructor(idle) {
+  constructor(idle, camera) {
     this.find = (id) => document.getElementById(id);
     this.idle = idle;
+    this.gaze = new Gaze();
+    this.camera = camera ? new Camera(camera, this.find("seen"), (frames, seconds) => this.sendMarks(frames, seconds)) : null;
+    this.marks = 0;
     this.shown = Float32Array.from(idle);
     this.from = this.shown;
     this.switched = -1;
@@ -65,7 +69,7 @@ class Live {
     address.search = token === null ? "" : `token=${encodeURIComponent(token)}`;
     this.socket = new WebSocket(address);
     this.socket.binaryType = "arraybuffer";
-    this.socket.addEventListener("open", () => this.begin());
+    this.socket.addEventListener("open", () => this.begin(this.resume));
     this.socket.addEventListener("message", ({ data }) => {
       if (typeof data === "string") this.take(JSON.parse(data));
       else this.takeFrame(data);
@@ -79,16 +83,16 @@ class Live {
     this.handsFree = false;
     this.serve("lost");
     this.showTalking();
-    for (const id of ["talk", "hands-free", "file", "text", "send", "character", "voice"]) this.find(id).disabled = true;
-    const again = () => {
-      this.notice("");
-      this.connect();
-    };
+    for (const id of ["talk", "hands-free", "file", "text", "send", "character", "voice", "save-talk"]) this.find(id).disabled = true;
+    this.showRecordings([]);
     if (code === 1008) {
-      this.notice(reason === "idle" ? "Nothing was said for a while, so the conversation has ended. " : `The server ended the conversation (${reason || code}). `, again);
+      this.notice(reason === "idle" ? "Nothing was said for a while, so the conversation has ended. " : `The server ended the conversation (${reason || code}). `, () => {
+        this.notice("");
+        this.connect();
+      });
     } else {
-      this.notice("The connection is lost; trying again.");
-      setTimeout(again, Math.min(10000, 1000 * 2 ** this.retries++));
+      this.notice(code === 1001 ? "The server is being stopped; trying until it is back." : "The connection is lost; trying again.");
+      setTimeout(() => this.connect(), Math.min(RETRIES[1], RETRIES[0] * 2 ** this.retries++));
     }
   }
 
@@ -96,18 +100,26 @@ class Live {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(typeof event === "object" && !(event instanceof ArrayBuffer) ? JSON.stringify(event) : event);
   }
 
-  sendSound(samples) {
-    const frame = new ArrayBuffer(HEAD_BYTES + 2 * samples.length), view = new DataView(frame);
-    view.setUint8(0, SOUND_IN);
-    samples.forEach((value, i) => view.setInt16(HEAD_BYTES + 2 * i, value, true));
+  sendFrame(kind, values, seconds = 0) {
+    const frame = new ArrayBuffer(HEAD_BYTES + values.byteLength), view = new DataView(frame);
+    view.setUint8(0, kind);
+    view.setFloat64(5, seconds, true);
+    new Uint8Array(frame, HEAD_BYTES).set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     this.send(frame);
   }
 
-  /* Begins a conversation, with what was chosen. */
-  begin() {
+  sendMarks(frames, seconds) {
+    if (!this.talking && !this.handsFree) return;
+    this.marks += frames.length / MARKS;
+    this.sendFrame(LANDMARKS_IN, frames, seconds);
+  }
+
+  /* Begins a conversation, with what was chosen, or goes on with the one of an id. */
+  begin(resume = null) {
     this.cut();
     this.answer = null;
-    this.send({ type: "start", version: 1, character: this.choices.character ?? null, voice: this.choices.voice ?? null });
+    this.resuming = resume;
+    this.send({ type: "start", version: 1, character: this.choices.character ?? null, voice: this.choices.voice ?? null, ...(resume && { resume }) });
   }
 
   take(event) {
@@ -120,6 +132,9 @@ class Live {
         if (event.state === "waiting") this.notice(event.ahead ? `All places are taken; ${event.ahead} others wait before you.` : "All places are taken; you are next.");
         return this.serve(event.state);
       case "error": return this.failed(event);
+      case "file":
+        this.file = event;
+        return undefined;
     }
     if (!answer || event.turn !== answer.number) return undefined;
     if (event.type === "transcript") answer.user.textContent = event.text;
@@ -137,6 +152,10 @@ class Live {
 
   takeFrame(data) {
     const view = new DataView(data), { answer } = this;
+    if (view.getUint8(0) === FILE_OUT) {
+      saveFile(new Blob([data.slice(HEAD_BYTES)]), this.file.name);
+      return;
+    }
     if (!answer || answer.cut || view.getUint32(1, true) !== answer.number) return;
     const kind = view.getUint8(0), payload = data.slice(HEAD_BYTES);
     if (kind === SOUND_OUT) {
@@ -152,9 +171,11 @@ class Live {
   }
 
   ready(event) {
+    const { resuming: asked } = this;
     this.retries = 0;
-    this.notice("");
+    this.notice(event.resumed ? "The connection is back, and the talk goes on." : asked ? "The talk could not be continued; a new one has begun." : "");
     this.info = event;
+    this.resume = event.resume ?? null;
     if (!this.voice || this.voice.context.sampleRate !== event.sampling_rate) this.voice = new Voice(event.sampling_rate);
     this.name = event.characters[event.character] ?? "Character";
     this.find("title").textContent = this.name;
@@ -164,7 +185,12 @@ class Live {
     for (const id of ["file", "text", "send"]) this.find(id).disabled = false;
     this.find("talk").disabled = !navigator.mediaDevices;
     this.find("hands-free").disabled = !navigator.mediaDevices || !event.hands_free;
+    this.find("save-talk").hidden = !this.resume;
+    for (const id of ["camera", "camera-note"]) this.find(id).hidden = !this.camera || !this.resume || !navigator.mediaDevices;
+    this.showRecordings(event.recordings ?? []);
     if (!navigator.mediaDevices) this.notice("Browsers give the microphone to https and to this machine's own pages only; type instead.");
+    this.find("save-talk").disabled = !event.resumed || !this.kept?.length;
+    if (event.resumed) return;
     this.find("chat").replaceChildren();
     this.kept = [];
     this.find("subtitle").textContent = this.find("latency").textContent = "";
@@ -222,13 +248,12 @@ class Live {
   keep(answer) {
     answer.words ??= this.bubble("character", this.name, "");
     answer.actions = element("span", "actions");
-    for (const [text, act] of [["Replay", () => this.replay(answer)], ["wav", () => this.save(answer, "wav")], ["npz", () => this.save(answer, "npz")]]) {
-      const button = element("button", "", text);
-      button.type = "button";
-      if (text !== "Replay") button.setAttribute("aria-label", `Save ${text === "wav" ? "the sound as wav" : "the joints as npz"}`);
-      button.addEventListener("click", act);
-      answer.actions.append(button);
+    answer.actions.append(textButton("Replay", () => this.replay(answer)));
+    for (const format of this.resume ? ["wav", "npz", "bvh", "glb"] : ["wav", "npz"]) {
+      const act = () => (this.resume ? this.send({ type: "export", turn: answer.number, format }) : this.save(answer, format));
+      answer.actions.append(textButton(format, act, `Save the ${format === "wav" ? "sound" : "motion"} as ${format}`));
     }
+    this.find("save-talk").disabled = false;
     answer.words.after(answer.actions);
     this.find("chat").scrollTop = this.find("chat").scrollHeight;
     this.kept.push(answer);
@@ -236,8 +261,9 @@ class Live {
   }
 
   replay(answer) {
-    if (["thinking", "speaking", "hearing"].includes(this.state) || this.talking) return;
+    if (["thinking", "speaking", "hearing"].includes(this.state) || this.talking || this.reciting) return;
     this.cut();
+    answer.replayed = true;
     this.voice.context.resume();
     this.voice.begin();
     this.answer = answer;
@@ -271,12 +297,7 @@ class Live {
     const node = this.find("notice");
     node.hidden = !text;
     node.textContent = text;
-    if (again) {
-      const button = element("button", "text-button", "Begin again");
-      button.type = "button";
-      button.addEventListener("click", again);
-      node.append(button);
-    }
+    if (again) node.append(Object.assign(textButton(this.resume ? "Go on" : "Begin again", again), { className: "text-button" }));
   }
 
   /* Sends a typed turn. */
@@ -294,16 +315,63 @@ class Live {
     this.interrupt();
     this.voice.context.resume();
     try {
-      const decoder = new OfflineAudioContext(1, 1, MICROPHONE_RATE); // it decodes to its own rate
-      const sound = await decoder.decodeAudioData(await file.arrayBuffer());
-      const samples = Int16Array.from(sound.getChannelData(0), (value) => Math.round(Math.min(1, Math.max(-1, value)) * 32767));
-      for (let i = 0; i < samples.length; i += 8000) this.sendSound(samples.subarray(i, i + 8000));
+      this.sendWhole(await decodeSound(await file.arrayBuffer()));
     } catch {
       this.notice(`${file.name} is no sound that this browser can read; take a wav, mp3, ogg or m4a file.`);
       return;
     }
+    this.endSound();
+  }
+
+  /* Plays a recording that the server keeps, and says it. */
+  async recite(id) {
+    this.interrupt();
+    this.voice.context.resume();
+    const reciting = this.reciting = this.voice.context.createBufferSource(); // another turn takes its place
+    try {
+      const answer = await fetch(`recordings/${id}${location.search}`);
+      const sound = await decodeSound(await answer.arrayBuffer());
+      if (this.reciting !== reciting) return;
+      reciting.buffer = sound;
+      reciting.connect(this.voice.context.destination);
+      reciting.onended = () => {
+        this.reciting = null;
+        this.sendWhole(sound);
+        this.endSound();
+      };
+      reciting.start();
+    } catch {
+      this.reciting = null;
+      this.notice("This recording cannot be loaded.");
+    }
+  }
+
+  sendWhole(sound) {
+    const samples = Int16Array.from(sound.getChannelData(0), (value) => Math.round(Math.min(1, Math.max(-1, value)) * 32767));
+    for (let i = 0; i < samples.length; i += 8000) this.sendFrame(SOUND_IN, samples.subarray(i, i + 8000));
+  }
+
+  endSound() {
     this.asked = performance.now();
     this.send({ type: "audio_end" });
+  }
+
+  showRecordings(recordings) {
+    this.find("recordings").hidden = !recordings.length;
+    this.find("recordings").replaceChildren(...recordings.map(({ id, text }) => textButton(text, () => this.recite(id), `Say the recording: ${text}`)));
+  }
+
+  async switchCamera(on) {
+    this.find("camera").setAttribute("aria-pressed", String(on));
+    this.find("seen").hidden = !on;
+    if (!on) return this.camera.stop();
+    this.camera.failed = () => this.switchCamera(false);
+    try {
+      return await this.camera.start();
+    } catch (error) {
+      await this.switchCamera(false);
+      return this.notice(`The camera cannot be used (${error.message || error.name}).`);
+    }
   }
 
   /* --- microphone ------------------------------------------------------------------------------------------------ */
@@ -343,7 +411,7 @@ class Live {
 
   hear(samples) {
     if (!this.talking && !this.handsFree) return;
-    this.sendSound(samples);
+    this.sendFrame(SOUND_IN, samples);
     this.heard += samples.length;
     const level = Math.sqrt(samples.reduce((sum, value) => sum + value * value, 0) / samples.length) / 32768;
     this.find("meter").style.transform = `scaleX(${Math.min(1, 6 * level)})`;
@@ -357,8 +425,7 @@ class Live {
     this.find("meter").style.transform = "";
     this.showTalking();
     if (drop || !this.heard) return this.send({ type: "interrupt" });
-    this.asked = performance.now();
-    return this.send({ type: "audio_end" });
+    return this.endSound();
   }
 
   /* A button or key comes up: a long press ends the turn, a short one leaves the microphone open. */
@@ -380,6 +447,7 @@ class Live {
     this.find("hint").textContent = this.handsFree
       ? "Speak whenever you like; the character stops when you interrupt it."
       : "Hold the button or the space bar while you speak; a short click keeps listening until the next one. Escape stops the answer.";
+    for (const button of this.find("recordings").children) button.disabled = this.handsFree;
     this.find("talk").disabled = this.handsFree || !this.info || this.state === "lost" || !navigator.mediaDevices;
     this.find("meter").style.transform = "";
     this.find("talk-label").textContent = this.handsFree ? "Hands-free" : !this.talking ? "Hold to talk" : this.latched ? "Press to send" : "Listening …";
@@ -397,46 +465,51 @@ class Live {
     return Boolean(answer && !answer.cut && time !== null && (!answer.ended || time < Math.max(this.voice.end, answer.frames / answer.fps)));
   }
 
-  /* Silence at once. */
+  /* Silence at once; the server is told how much of the answer was heard. */
   cut() {
-    if (this.answer && this.busy()) {
-      this.answer.cut = true;
-      this.answer.words?.closest(".bubble").classList.add("cut");
+    const { answer } = this;
+    if (this.reciting) {
+      this.reciting.onended = null;
+      this.reciting.disconnect();
+      this.reciting = null;
+    }
+    if (answer && this.busy()) {
+      answer.cut = true;
+      answer.words?.closest(".bubble").classList.add("cut");
       this.find("subtitle").textContent = "";
+      const seconds = Math.max(0, Math.min(this.voice.time() ?? 0, this.voice.end || answer.frames / answer.fps));
+      if (this.resume && !answer.replayed) this.send({ type: "heard", turn: answer.number, seconds });
     }
     this.voice?.stop();
   }
 
   interrupt() {
-    if (!this.busy()) return;
+    if (!this.busy() && !this.reciting) return;
     this.cut();
     this.send({ type: "interrupt" });
   }
 
   serve(state) {
     this.state = state;
-    const told = this.talking ? "hearing" : this.playing() ? "speaking" : state;
+    const told = this.talking || this.reciting ? "hearing" : this.playing() ? "speaking" : state;
     if (this.find("state").dataset.state !== told) {
       this.find("state").dataset.state = told;
       if (told === "listening") this.find("subtitle").textContent = "";
       this.find("state").textContent = { hearing: "listening to you", listening: "ready", lost: "not connected", waiting: "waiting for a place" }[told] ?? told;
     }
-    this.find("interrupt").disabled = !this.busy();
+    this.find("interrupt").disabled = !this.busy() && !this.reciting;
   }
 
   /* --- body ------------------------------------------------------------------------------------------------------ */
 
-  /* The pose between turns: it breathes and sways a little. */
+  /* Who is looked at: the user's face where the camera knows it, else the eye of the stage's camera. */
+  partner() {
+    const { eye, right, up } = this.stage, face = this.camera?.face;
+    return face && eye ? add(add(eye, right, 3 * (0.5 - face.x)), up, 2 * (0.5 - face.y)) : eye;
+  }
+
   resting(seconds) {
-    const pose = Float32Array.from(this.idle);
-    if (this.still) return pose;
-    const rise = 0.004 * Math.sin(seconds * 1.5), sway = 0.008 * Math.sin(seconds * 0.8);
-    for (let joint = 0; joint < SIZE / 3; joint++) {
-      const share = { 0: 0.1, 3: 0.3, 6: 0.55, 9: 0.85 }[joint] ?? (joint >= 12 ? 1 : 0);
-      pose[3 * joint] += sway * share;
-      pose[3 * joint + 1] += rise * share;
-    }
-    return pose;
+    return this.gaze.look(restingPose(this.idle, seconds, this.still), this.partner(), seconds);
   }
 
   pose(seconds) {
@@ -496,6 +569,8 @@ class Live {
       return this.showTalking();
     });
     on("hands-free", "click", () => this.listenAlways(!this.handsFree));
+    on("camera", "click", () => this.switchCamera(!this.camera.on));
+    on("save-talk", "click", () => this.send({ type: "export", turn: 0, format: "html" }));
     on("interrupt", "click", () => this.interrupt());
     on("reset-view", "click", () => this.view());
     on("form", "submit", (event) => {
@@ -520,6 +595,7 @@ class Live {
       if (!document.hidden) return;
       this.release(false);
       if (this.handsFree) this.listenAlways(false);
+      if (this.camera?.on) this.switchCamera(false);
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.stage.readColours());
     const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -545,11 +621,20 @@ class Live {
   }
 }
 
-const live = new Live(decodeJoints(JSON.parse(document.getElementById("live-data").textContent).idle));
+function textButton(text, act, label = null) {
+  const button = element("button", "", text);
+  button.type = "button";
+  if (label) button.setAttribute("aria-label", label);
+  button.addEventListener("click", act);
+  return button;
+}
+
+const page = JSON.parse(document.getElementById("live-data").textContent);
+const live = new Live(decodeJoints(page.idle), page.camera);
 
 /* For tests, and for the curious in the console. */
 window.solamiLive = {
   state: () => ({ state: document.getElementById("state").dataset.state, turn: live.answer?.number ?? 0, frames: live.answer?.frames ?? 0,
     ended: live.answer?.ended ?? false, moving: live.moving, time: live.voice?.time() ?? null, played: live.voice?.played ?? 0,
-    sources: live.voice?.sources.size ?? 0, gaps: live.voice?.gaps ?? 0, heard: live.heard ?? 0, joints: Array.from(live.shown) }),
+    sources: live.voice?.sources.size ?? 0, gaps: live.voice?.gaps ?? 0, heard: live.heard ?? 0, marks: live.marks, looks: live.camera?.looks ?? 0, joints: Array.from(live.shown) }),
 };

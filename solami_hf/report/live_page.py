@@ -32,12 +32,13 @@ def idle_joints() -> np.ndarray:
     return joint_positions(SmplxMotion(place, poses))[0]
 
 
-def live_page() -> str:
-    """The page as HTML; everything is in it."""
-    names = ("style.css", "live.css", "figure.js", "stage.js", "live_sound.js", "live_files.js", "live.js")
+def live_page(camera: str | None = None) -> str:
+    """The page as HTML; everything is in it but the detector of bodies, which it loads from the address `camera`."""
+    scripts = ("figure.js", "stage.js", "live_sound.js", "live_camera.js", "live_files.js", "live_idle.js", "live.js")
+    names = ("style.css", "live.css", *scripts)
     assets = {name: asset(name) for name in names}
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(asset("live.html"))
-    return template.render(assets=assets, data={"idle": encode_joints(idle_joints()[None])})
+    return template.render(assets=assets, data={"idle": encode_joints(idle_joints()[None]), "camera": camera})
 
 
 __all__ = ["idle_joints", "live_page"]

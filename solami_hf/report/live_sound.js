@@ -34,6 +34,11 @@ const MICROPHONE = `class Microphone extends AudioWorkletProcessor {
 }
 registerProcessor("microphone", Microphone);`;
 
+/* Any sound file's bytes as an AudioBuffer at the microphone's rate. */
+function decodeSound(bytes) {
+  return new OfflineAudioContext(1, 1, MICROPHONE_RATE).decodeAudioData(bytes); // it decodes to its own rate
+}
+
 /* Opens the microphone; `hear(samples)` gets Int16Array pieces. */
 async function openMicrophone(hear) {
   const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 };
