@@ -13,14 +13,16 @@ import sys
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request, WebSocket
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from ... import __version__
 from ...report.live_page import live_page
+from .camera_files import FILES
 from .live_connection import LiveConnection, LiveService
 from .live_protocol import VERSION, Limits
 
@@ -72,15 +74,25 @@ class Access:
         return None
 
 
-def live_app(service: LiveService, access: Access | None = None) -> FastAPI:
+def camera_headers(camera: str | Path) -> dict[str, str]:
+    """`HEADERS` of a page that may load MediaPipe from this server, or from `CDN`, and run it."""
+    source = "'self'" if isinstance(camera, Path) else camera
+    policy = HEADERS["Content-Security-Policy"].replace("blob:;", f"blob: 'wasm-unsafe-eval' {source};", 1)
+    policy = policy.replace("connect-src 'self'", f"connect-src 'self' {source}")
+    return HEADERS | {"Content-Security-Policy": policy, "Permissions-Policy": "microphone=(self), camera=(self)"}
+
+
+def live_app(service: LiveService, access: Access | None = None, camera: str | Path | None = None) -> FastAPI:
     """The application, to be run by uvicorn or any other ASGI server.
 
     Args:
         service: the model, and what its clients may ask for.
         access: by default this machine's own browsers and programs.
+        camera: by which the page can see a body: the folder of MediaPipe's files, or the address of them.
     """
     access = access or Access()
-    page, headers = live_page(), dict(HEADERS)
+    page = live_page("camera/" if isinstance(camera, Path) else camera)
+    headers = camera_headers(camera) if camera else dict(HEADERS)
     headers["Content-Security-Policy"] += " ".join(access.origins) or "'none'"
 
     @asynccontextmanager
@@ -97,6 +109,15 @@ def live_app(service: LiveService, access: Access | None = None) -> FastAPI:
     @app.get("/")
     def root(request: Request) -> Response:
         return refused(request) or HTMLResponse(page, headers=headers)
+
+    if isinstance(camera, Path):
+
+        @app.get("/camera/{name}")
+        def camera_file(request: Request, name: str) -> Response:
+            cached = HEADERS | {"Cache-Control": "private, max-age=86400"}
+            unknown = PlainTextResponse("no such file", 404, HEADERS)
+            found = FileResponse(camera / name, media_type=FILES[name], headers=cached) if name in FILES else unknown
+            return refused(request) or found
 
     @app.get("/health")
     def health() -> Response:

@@ -42,6 +42,13 @@ class ServeArguments(TalkingArguments):
         metadata={"help": "Other sites that may connect or frame the page, as https://talk.example.org."},
     )
     character: str | None = field(default=None, metadata={"help": "The one to begin with; by default the first."})
+    camera: str = field(
+        default="off",
+        metadata={
+            "help": "Whether the page can see a body: off; local, by MediaPipe's files, which are loaded from npm "
+            "once (53 MB); or cdn, where each browser loads them from jsDelivr."
+        },
+    )
     max_sessions: int = field(
         default=4, metadata={"help": "Conversations at once; others wait for a place, in order."}
     )
@@ -57,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     if missing:
         raise ValueError(f"{' and '.join(missing)} missing; pip install 'solami_hf[serve]'")
     from ..loading import fitting_threads
+    from .camera_files import CDN, camera_folder
     from .live_server import LOOPBACK, Access, LiveServer, live_app
 
     token = args.token or os.environ.get(TOKEN) or None
@@ -67,11 +75,14 @@ def main(argv: list[str] | None = None) -> int:
         )
     if not 0 <= args.port <= 65535:
         raise ValueError(f"port is {args.port}, expected 0 to 65535")
+    if args.camera not in ("off", "local", "cdn"):
+        raise ValueError(f"camera is {args.camera!r}, expected off, local or cdn")
+    camera = camera_folder() if args.camera == "local" else CDN if args.camera == "cdn" else None
     access = Access(token, tuple(args.origins))
     service = _service(args)
     with fitting_threads(service.pipeline):
         try:
-            LiveServer(live_app(service, access), args.host, args.port, access).run()
+            LiveServer(live_app(service, access, camera), args.host, args.port, access).run()
         except KeyboardInterrupt:  # uvicorn raises it again when all is closed
             pass
     return 0

@@ -48,9 +48,9 @@ def serve(live_pipeline):
     """`serve(limits={...}, access=..., **settings)`: a client of an application of its own."""
     opened = []
 
-    def start(limits=None, access=None, **settings):
+    def start(limits=None, access=None, camera=None, **settings):
         service = LiveService(live_pipeline, "ada", Limits(**(limits or {})), **settings)
-        client = TestClient(live_app(service, access), base_url=ADDRESS)
+        client = TestClient(live_app(service, access, camera), base_url=ADDRESS)
         client.service = service
         opened.append(client.__enter__())
         return client
