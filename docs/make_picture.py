@@ -1,6 +1,7 @@
-"""Draws the README's moving picture: a round of a report page, frame by frame in a headless browser.
+"""Draws the README's pictures in a headless browser: a round of a report page, frame by frame, or the live page.
 
     python docs/make_picture.py runs/demo/report.html --output docs/character.webp
+    python docs/make_picture.py http://127.0.0.1:8080 --output docs/live.webp       # `solami serve` runs there
 
 Needs `pip install playwright pillow` and Debian's `chromium`.
 """
@@ -36,17 +37,43 @@ def frames(report: Path, conversation: int, fps: float, width: int) -> list[Imag
     return found
 
 
+def talk(address: str, words: str, width: int) -> list[Image.Image]:
+    """The live page while the character answers, scaled to `width` pixels."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme="light")
+        page.goto(address)
+        page.locator("#text:enabled").fill(words)
+        page.keyboard.press("Enter")
+        page.locator(".actions").wait_for(timeout=120_000)  # it is complete, and may be heard again
+        page.locator("#state[data-state=listening]").wait_for(timeout=60_000)
+        page.click("text=Replay")
+        page.locator("#state[data-state=speaking]").wait_for()
+        shots = []  # the moment with the highest hand
+        while page.get_attribute("#state", "data-state") == "speaking":
+            joints = page.evaluate("solamiLive.state().joints")
+            shots.append((max(joints[3 * wrist + 1] for wrist in (20, 21)), page.screenshot()))
+        shots = shots[:-1]  # at which it was over
+        image = Image.open(io.BytesIO(max(shots)[1])).convert("RGB")
+        browser.close()
+    return [image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)]
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("report", type=Path, help="A report page, for example runs/demo/report.html.")
+    parser.add_argument("page", help="A report page, for example runs/demo/report.html, or a live page's address.")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("character.webp"), help="The picture.")
+    parser.add_argument("--words", default="Hello! Nice to meet you.", help="What is said to the live page.")
     parser.add_argument("--conversation", type=int, default=0, help="Number of the conversation, from 0.")
     parser.add_argument("--fps", type=float, default=12, help="Frames a second.")
     parser.add_argument("--width", type=int, default=880, help="Pixels.")
     parser.add_argument("--quality", type=int, default=55, help="Of WebP, 0 to 100.")
     args = parser.parse_args()
-    first, *others = frames(args.report, args.conversation, args.fps, args.width)
+    if args.page.startswith("http"):
+        first, *others = talk(args.page, args.words, args.width)
+    else:
+        first, *others = frames(Path(args.page), args.conversation, args.fps, args.width)
     first.save(
         args.output, save_all=True, append_images=others, duration=round(1000 / args.fps), loop=0,
         quality=args.quality, method=6,

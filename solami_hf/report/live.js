@@ -269,6 +269,7 @@ class Live {
     this.answer = answer;
     answer.cut = false;
     this.find("subtitle").textContent = answer.words.textContent;
+    this.find("latency").textContent = "";
     for (const { samples, start } of answer.sounds) this.voice.play(samples, start);
     if (!answer.sounds.length) this.voice.zero = this.voice.context.currentTime;
   }
