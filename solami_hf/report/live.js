@@ -153,7 +153,7 @@ class Live {
   takeFrame(data) {
     const view = new DataView(data), { answer } = this;
     if (view.getUint8(0) === FILE_OUT) {
-      saveFile(new Blob([data.slice(HEAD_BYTES)]), this.file.name);
+      saveFile(new Blob([data.slice(HEAD_BYTES)]), this.fileName(this.file.turn || "talk", this.file.format));
       return;
     }
     if (!answer || answer.cut || view.getUint32(1, true) !== answer.number) return;
@@ -274,8 +274,12 @@ class Live {
     if (!answer.sounds.length) this.voice.zero = this.voice.context.currentTime;
   }
 
+  fileName(turn, format) {
+    return `${this.name.toLowerCase().replace(/\W+/g, "-")}-${turn}.${format}`;
+  }
+
   save(answer, kind) {
-    const name = `${this.name.toLowerCase().replace(/\W+/g, "-")}-${answer.number}.${kind}`;
+    const name = this.fileName(answer.number, kind);
     if (kind === "wav") {
       const samples = new Int16Array(answer.sounds.reduce((sum, sound) => sum + sound.samples.length, 0));
       answer.sounds.reduce((place, sound) => {

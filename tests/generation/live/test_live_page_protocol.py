@@ -106,8 +106,7 @@ class StandIn:
             await tell(type="end", turn=self.turn, valid=True, reason=None, seconds=2.0, timings={})
             await tell(type="state", state="listening", turn=self.turn)
         elif event["type"] == "export":
-            name = f"ada-{event['turn']}.{event['format']}"
-            await tell(type="file", turn=event["turn"], format=event["format"], name=name, bytes=4)
+            await tell(type="file", turn=event["turn"], format=event["format"], name="file", bytes=4)
             await socket.send_bytes(struct.pack("<BId", 7, event["turn"], 0.0) + b"file")
 
     def close(self, code):
@@ -205,7 +204,7 @@ def test_files_of_a_turn_and_of_the_talk(page, server, tmp_path):
     ask(page, "hello")
     until(page, "state.ended && state.state === 'listening'")
     for button, name in [(f".actions >> text={kind}", f"ada-1.{kind}") for kind in ("wav", "npz", "bvh", "glb")] + [
-        ("#save-talk", "ada-0.html")
+        ("#save-talk", "ada-talk.html")
     ]:
         with page.expect_download() as saved:
             page.click(button)
