@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch.nn.functional import pad
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, StaticCache
 
 LEAST_ROOM = 512
@@ -145,4 +146,22 @@ def shortened(cache: Cache, length: int) -> tuple[Cache, int]:
     return cache, length
 
 
-__all__ = ["GrowingLayer", "copied", "fitted", "growing", "moved", "shortened", "static_cache"]
+@torch.inference_mode()
+def joined(caches: list[Cache], width: int) -> DynamicCache:
+    """One cache of caches of a row each, padded on the left to `width` tokens; masked is what the padding holds."""
+
+    def padded(states: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat([pad(each, (0, 0, width - each.shape[-2], 0)) for each in states])
+
+    layers = zip(*(cache.layers for cache in caches), strict=True)
+    return DynamicCache([(padded([one.keys for one in of]), padded([one.values for one in of])) for of in layers])
+
+
+@torch.inference_mode()
+def row_of(cache: Cache, row: int, begin: int, end: int) -> DynamicCache:
+    """A cache of its own of the tokens from `begin` to `end` of a row."""
+    part = slice(row, row + 1), slice(None), slice(begin, end)
+    return DynamicCache([(layer.keys[part].clone(), layer.values[part].clone()) for layer in cache.layers])
+
+
+__all__ = ["GrowingLayer", "copied", "fitted", "growing", "joined", "moved", "row_of", "shortened", "static_cache"]

@@ -1,19 +1,25 @@
-"""Words of what a user says, recognised before a language model that reads words gets the turn.
+"""What each side heard of the other: a user's words, recognised, and the part of an answer that was interrupted.
 
 With `hearing="transcript"` or `"both"` a user's turn carries its transcript. Turns that have words already keep them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..processing.answers import FORMATS, is_reserved
 from ..processing.audio.recognition import SAMPLING_RATE
 from ..processing.audio.waveforms import read_audio
 from ..processing.processing_solami import MAX_SPEECH_SECONDS
 from ..processing.rendering import raw_medium, text_block
 
+CUT = "..."
+"""Ends the words of an answer that was interrupted."""
+CHARACTERS_PER_SECOND = 15.0
+"""Of speech whose length is not known yet."""
 Recogniser = Callable[[Sequence[np.ndarray]], list[str]]
 
 
@@ -62,3 +68,44 @@ def dialogues_in_words(dialogues: list, root, asr: Recogniser) -> None:
             continue
         for (turn, _), text in zip(named, asr(clips), strict=True):
             turn["text"] = text
+
+
+def heard_part(processor, ids: Sequence[int], said, seconds: float) -> list[int] | None:
+    """The ids of an answer as far as it was heard; None where that is no whole word, or nothing at all.
+
+    Words are heard in proportion to their letters: of all the sound where its length is known, else of what was made
+    of it so far, or of speech at `CHARACTERS_PER_SECOND` where that is more. A part that had begun keeps a code.
+
+    Args:
+        ids: of the answer, which may end anywhere.
+        said: speech codes (n,) of a talker, empty where there is none.
+        seconds: of the answer's sound, or without sound of its motion, that were played.
+    """
+    ids, levels = np.asarray(ids, dtype=np.int64), processor.speech_levels
+    spans = {name: (span["first_id"], span["size"]) for name, span in processor.modalities.items()}
+    codes = {name: ids[(ids >= first) & (ids < first + size)] - first for name, (first, size) in spans.items()}
+    text, media = "", is_reserved(ids, processor)
+    if has_text := FORMATS[processor.answer_format][0]:
+        text = processor.tokenizer.decode(ids[: np.argmax(media) if media.any() else len(ids)]).strip()
+    body_rate, speech_rate = processor.motion_codec.config.frame_rate, processor.speech_codec.config.frame_rate
+    speech = codes.get("speech", ids[:0])
+    moved, spoken = len(codes["body"]) / body_rate, (len(said) or len(speech)) / levels / speech_rate
+    ended = processor.markers["eos"] in ids
+    total = (spoken or moved) if ended or len(said) else max(spoken, moved, len(text) / CHARACTERS_PER_SECOND)
+    if seconds <= 0 or (ended and seconds >= total):
+        return ids.tolist() if seconds > 0 else None
+    content = []
+    if has_text:
+        ends = [word.end() for word in re.finditer(r"\S+", text) if word.end() * total <= len(text) * seconds + 1e-6]
+        text = text[: ends[-1]] + CUT if ends else ""
+        if not text or processor.renderer.texts([(text, False)])[0] is None:
+            return None
+        content.append({"type": "text", "text": text})
+    moving = {name: codes[name] for name in ("body", "hand") if name in codes}
+    steps = min(max(1, int(seconds * body_rate)), *map(len, moving.values()))
+    content.append({"type": "motion", "motion": {name: part[:steps] for name, part in moving.items()}})
+    if frames := min(max(1, int(seconds * speech_rate)), len(speech) // levels):
+        content.append({"type": "audio", "audio": {"codes": speech[: frames * levels]}})
+    if not (text or steps or frames):
+        return None
+    return processor.renderer.chat([{"role": "assistant", "content": content}])["input_ids"][1:].tolist()

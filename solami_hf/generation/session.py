@@ -29,6 +29,7 @@ from ..processing.files.atomic_write import atomic_write
 from ..processing.files.text_files import write_json
 from ..processing.fingerprints import codec_fingerprint, model_fingerprint
 from .cache import copied, fitted, moved, shortened
+from .hearing import heard_part
 from .loading import answering, input_device
 from .pipeline import Reply, SolamiPipeline, check_turn
 from .streaming import LOOKAHEAD, Event, stream_answer
@@ -56,6 +57,8 @@ class DialogueSession:
         system (`str`, *optional*): a system prompt of your own instead.
         voice (`str`, *optional*): one of the processor's voices, by default the character's.
         low_water (`float`): share of the context that is filled at most after rounds had to be dropped.
+        max_rounds (`int`, *optional*): rounds that are remembered; of more the oldest are forgotten, at first those
+            outside the context, then down to the low-water mark.
 
     Attributes:
         prefilled_tokens (`int`): tokens that were read for the last turn.
@@ -71,13 +74,14 @@ class DialogueSession:
         system: str | None = None,
         voice: str | None = None,
         low_water: float = 0.5,
+        max_rounds: int | None = None,
     ):
         if character is not None and system is not None:
             raise ValueError("give a character or a system prompt of your own, not both")
         if not 0 < low_water <= 1:
             raise ValueError(f"low_water is a share of the context in 0..1, got {low_water}")
         processor = pipeline.processor
-        self.pipeline, self.low_water = pipeline, low_water
+        self.pipeline, self.low_water, self.max_rounds = pipeline, low_water, max_rounds
         self.system = system if character is None else processor.character_system(character)
         begin = [{"role": "system", "content": self.system}] if self.system else []
         self.voice = voice or processor.voice_of(begin)
@@ -87,6 +91,7 @@ class DialogueSession:
         self._between = processor.renderer.text("\n").tolist()
         self._rounds: list[Round] = []
         self._first = 0  # round that the context begins with
+        self._given: tuple | None = None  # the last answer: rounds before it, its first one, round, a talker's codes
         self._cache, self._cached = DynamicCache(), []  # keys and values, and the ids that they belong to
         self.prefilled_tokens = 0
         self.cancelled, self._busy = threading.Event(), threading.Lock()
@@ -117,8 +122,7 @@ class DialogueSession:
             if not answer.valid and self.cancelled.is_set():
                 answer.reason = "cancelled"
             reply = self.pipeline.reply(answer, decode, self.voice)
-            if reply.valid:
-                keep(answer_ids)
+            keep(answer_ids, reply)
         return reply
 
     def stream(self, turn, lookahead: int = LOOKAHEAD, **generate_kwargs) -> Iterator[Event]:
@@ -150,9 +154,34 @@ class DialogueSession:
 
     # ---- history
 
+    def truncate_answer(self, seconds: float) -> bool:
+        """Makes what was heard of the last answer history: a valid one is shortened, a cancelled one enters.
+
+        Its words end with "...", motion and speech with the moment; see `hearing.heard_part`. Until the next turn it
+        may be called again, with more seconds too.
+
+        Args:
+            seconds: of the answer's sound, or without sound of its motion, that were played.
+
+        Returns:
+            True if the answer is history; False where nothing of it was heard, or no answer was given.
+
+        Raises:
+            RuntimeError: the session is answering.
+        """
+        with self._alone():
+            if self._given is None:
+                return False
+            number, first, given, said = self._given
+            ids = heard_part(self.pipeline.processor, given.answer_ids, said, seconds)
+            self._rounds[number:] = [] if ids is None else [Round(given.user, given.user_ids, ids)]
+            self._first = first
+            self._forget_other(self.context_ids)
+            return ids is not None
+
     @property
     def rounds(self) -> int:
-        """Rounds so far, those outside the context too."""
+        """Rounds that are remembered, those outside the context too."""
         return len(self._rounds)
 
     @property
@@ -162,7 +191,7 @@ class DialogueSession:
 
     @property
     def messages(self) -> list[dict]:
-        """The whole conversation as messages, media as codes."""
+        """The conversation as it is remembered, as messages, media as codes."""
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for past in self._rounds:
             answer = self.pipeline.processor.parse_response(past.answer_ids)
@@ -172,7 +201,7 @@ class DialogueSession:
     def reset(self) -> None:
         """Forgets the conversation; the system prompt stays read."""
         with self._alone():
-            self._rounds, self._first = [], 0
+            self._rounds, self._first, self._given = [], 0, None
             self._forget(len(self._system_ids))
 
     def fork(self) -> DialogueSession:
@@ -283,18 +312,29 @@ class DialogueSession:
 
     @contextmanager
     def begin_turn(self, turn, options: dict):
-        """A user's turn: gives the prompt, and what to call with a good answer's ids. Otherwise nothing changes."""
+        """A user's turn: gives the prompt, and what to call with the answer's ids and reply. A valid one is history;
+        otherwise nothing changes, and `truncate_answer` finds what was cancelled."""
         with self._alone():
             self.cancelled.clear()
+            self._given = None
             message, kept = self._user_message(turn), []
             user_ids = self._render([message], add_generation_prompt=True)
             first = self._first_fitting(len(user_ids), options["generation_config"].max_new_tokens)
             history = self._context(first)
 
-            def keep(answer_ids: list[int]) -> None:
-                self._rounds.append(Round(message, user_ids, answer_ids))
-                self._first = first
-                kept.append(True)
+            def keep(answer_ids: list[int], reply: Reply) -> None:
+                if not reply.valid and reply.answer.reason != "cancelled":
+                    return
+                given, begin = Round(message, user_ids, answer_ids), first
+                if self.max_rounds and len(self._rounds) >= self.max_rounds:
+                    del self._rounds[:begin]
+                    self._first, begin = max(0, self._first - begin), 0
+                talker = self.pipeline.processor.answer_format == "text_motion"
+                self._given = len(self._rounds), begin, given, reply.speech if talker else ()
+                if reply.valid:
+                    self._rounds.append(given)
+                    self._first = begin
+                    kept.append(True)
 
             try:
                 yield history + self._between * (len(self._rounds) > first) + user_ids, keep
@@ -337,7 +377,10 @@ class DialogueSession:
                 f"the turn has {turn} tokens and the system prompt {len(self._system_ids)}, more than the {limit} "
                 "that leave room for an answer; shorten it"
             )
-        first, total = self._first, len(self._system_ids) + turn + sum(sizes[self._first :])
+        first = self._first
+        if self.max_rounds and len(sizes) - first >= self.max_rounds:
+            first = len(sizes) - int(self.low_water * self.max_rounds)
+        total = len(self._system_ids) + turn + sum(sizes[first:])
         if total > limit:
             while first < len(sizes) and total > self.low_water * limit:
                 total -= sizes[first]
@@ -348,9 +391,7 @@ class DialogueSession:
         """An answer's ids; the cache then holds the prompt and the answer but for its last token, or less."""
         options = self.options(options)
         settings, beams = options["generation_config"], options["generation_config"].num_beams or 1
-        pairs = zip(self._cached, prompt[:-1], strict=False)
-        known = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._cached), len(prompt) - 1))
-        self._forget(known)
+        known = self._forget_other(prompt[:-1])
         if settings.use_cache:
             static = settings.cache_implementation == "static" and beams == 1
             tokens = len(prompt) + settings.max_new_tokens if static else 0
@@ -374,6 +415,23 @@ class DialogueSession:
         self._cached = (prompt + answer_ids)[: int(self._cache.get_seq_length())]
         return answer_ids
 
+    def prefill(self, prompt: list[int]) -> DynamicCache:
+        """Reads all of a prompt but its last token, for a batch of sessions; returns the cache."""
+        known = self._forget_other(prompt[:-1])
+        self._cache = fitted(self._cache, self.pipeline.model.config, 0)
+        self.prefilled_tokens = len(prompt) - known
+        try:
+            self._read(prompt[known:-1])
+        except BaseException:
+            self._forget(known)
+            raise
+        self._cached = prompt[:-1]
+        return self._cache
+
+    def adopt(self, cache: DynamicCache, ids: list[int]) -> None:
+        """Takes keys and values of these ids that were made elsewhere."""
+        self._cache, self._cached = cache, list(ids)
+
     @torch.inference_mode()
     def _read(self, ids: list[int]) -> None:
         if ids:
@@ -381,6 +439,13 @@ class DialogueSession:
             inputs = torch.tensor([ids], device=input_device(model))
             with answering(model):
                 model.base_model(input_ids=inputs, past_key_values=self._cache, use_cache=True)
+
+    def _forget_other(self, ids: list[int]) -> int:
+        """Shortens the cache to what it has in common with ids; returns its length."""
+        pairs = zip(self._cached, ids, strict=False)
+        known = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self._cached), len(ids)))
+        self._forget(known)
+        return known
 
     def _forget(self, length: int) -> None:
         """Shortens the cache to `length` tokens at most."""

@@ -91,7 +91,8 @@ class AnswerEnd:
 
     Attributes:
         reply (`Reply`): as `DialogueSession.answer` gives it, its media put together from the pieces. Not valid, and
-            without media, where the answer was cancelled or malformed; then it is not part of the history.
+            without media, where the answer was cancelled or malformed; then it is not part of the history, but
+            `DialogueSession.truncate_answer` makes what was heard of a cancelled one part of it.
         start (`float`): seconds that the answer lasts, as far as it was given.
     """
 
@@ -362,9 +363,9 @@ def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Itera
     options = session.options(generate_kwargs)
     if options["generation_config"].num_beams not in (None, 1) or "streamer" in options:
         raise ValueError("a stream has one beam, and a streamer of its own; session.answer() takes several beams")
-    pipeline, cancelled = session.pipeline, session.cancelled
+    cancelled = session.cancelled
     with session.begin_turn(turn, options) as (prompt, keep):
-        decoder = AnswerDecoder(pipeline.processor, session.voice, lookahead)
+        decoder = AnswerDecoder(session.pipeline.processor, session.voice, lookahead)
         stream = _EventStream(
             decoder, lambda streamer: session.generate_ids(prompt, {**options, "streamer": streamer}), cancelled
         )
@@ -377,15 +378,20 @@ def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Itera
         finally:  # also when nobody asks for more
             cancelled.set()
             stream.wait()
-        ids = stream.result
-        answer = pipeline.processor.parse_response(ids)
-        if was_cancelled:
-            answer.valid, answer.reason = False, "cancelled"
-        reply = pipeline.reply(answer, False, session.voice, decoder.said)
-        if reply.valid:
-            reply.motion, reply.audio = decoder.motion, decoder.audio
-            keep(ids)
-    yield AnswerEnd(reply, max(decoder.moved_seconds, decoder.heard_seconds))
+        end = answer_end(session, decoder, stream.result, was_cancelled, keep)
+    yield end
+
+
+def answer_end(session, decoder: AnswerDecoder, ids: list[int], was_cancelled: bool, keep) -> AnswerEnd:
+    """The last event of an answer's ids, of which `keep` of `DialogueSession.begin_turn` is told."""
+    answer = session.pipeline.processor.parse_response(ids)
+    if was_cancelled:
+        answer.valid, answer.reason = False, "cancelled"
+    reply = session.pipeline.reply(answer, False, session.voice, decoder.said)
+    if reply.valid:
+        reply.motion, reply.audio = decoder.motion, decoder.audio
+    keep(ids, reply)
+    return AnswerEnd(reply, max(decoder.moved_seconds, decoder.heard_seconds))
 
 
 __all__ = [
@@ -395,5 +401,6 @@ __all__ = [
     "Event",
     "MotionPiece",
     "TextPiece",
+    "answer_end",
     "stream_answer",
 ]
