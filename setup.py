@@ -82,8 +82,9 @@ EXTRAS = {
         *TRACK,
     ],
 }
-# Suffixes of what the package carries beside its modules: recipes, templates, the report page, cards, small weights.
-DATA_SUFFIXES = ("yaml", "json", "jinja", "txt", "html", "js", "css", "md", "safetensors", "npz", "sh")
+# Suffixes of what the package carries beside its modules: recipes, templates, the report page, cards, small weights,
+# recordings.
+DATA_SUFFIXES = ("yaml", "json", "jinja", "txt", "html", "js", "css", "md", "safetensors", "npz", "ogg", "sh")
 
 setup(
     name="solami_hf",
