@@ -339,7 +339,8 @@ def turn_scene(heard: Path, title: str, name: str, user: dict, reply, audio: str
 def _character(name: str, reply, audio: str | None) -> Performer:
     if reply.motion is None:
         return Performer(name, standing_joints()[None], 30.0, audio, reply.text)
-    return Performer(name, joint_positions(reply.motion), reply.motion.fps, audio, reply.text)
+    joints = np.clip(joint_positions(reply.motion), -30.0, 30.0)  # of one that walked too far to be shown
+    return Performer(name, joints, reply.motion.fps, audio, reply.text)
 
 
 def _user_joints(motion) -> tuple[np.ndarray, float]:

@@ -1,7 +1,7 @@
 """One client of `solami serve`: its messages in, a `DialogueSession`'s answers out.
 
-The event loop reads and sends; one worker thread, shared by all, answers turn after turn in the order in which they
-came. What an answer is made of waits in memory for a slow client, so that nobody else waits for it.
+The event loop reads and sends; a thread that all share answers (`live_answers`). What an answer is made of waits in
+memory for a slow client, so that nobody else waits for it.
 """
 
 from __future__ import annotations
@@ -9,34 +9,33 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
 
-from ...processing.motion.body import SMPLX_JOINT_NAMES, joint_positions
-from ...processing.rendering import sorted_blocks
+from ...processing.motion.body import SMPLX_JOINT_NAMES
 from ..pipeline import SolamiPipeline
 from ..session import DialogueSession
-from ..streaming import AnswerEnd, AudioPiece, TextPiece
+from .live_answers import AnswerWorker, LiveTurn, without_answer
+from .live_conversation import LiveConversation, LiveConversations
+from .live_files import recordings, turn_file
 from .live_metrics import LiveMetrics
 from .live_protocol import (
+    FILE_OUT,
+    HEAD,
     JOINTS_OUT,
-    MICROPHONE_RATE,
     MOTIONS,
-    SOUND_OUT,
+    SOUND_IN,
     VERSION,
     Limits,
     ProtocolError,
-    motion_frame,
+    parse_binary,
     parse_event,
-    parse_sound,
-    sound_frame,
 )
+from .user_turn import POSES_FPS, UserTurn
 from .voice_activity import SpeechDetector, can_detect, speech_detector
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ logger = logging.getLogger(__name__)
 INBOX = 16
 """Messages of a client that may wait; then it is not read from until there is room."""
 MOST_WAITING = 64
-POLICY, TOO_BIG, FAILED, TRY_LATER = 1008, 1009, 1011, 1013
+GOING_AWAY, POLICY, TOO_BIG, FAILED, TRY_LATER = 1001, 1008, 1009, 1011, 1013
 
 
 @dataclass
@@ -55,7 +54,9 @@ class LiveService:
         pipeline (`SolamiPipeline`): model, processor, and recogniser.
         character (`str`, *optional*): of clients that name none.
         limits (`Limits`): for each of them.
-        max_sessions (`int`): conversations at once; others wait for a place, in order.
+        max_sessions (`int`): conversations at once; others wait for a place, in order. As many are kept for clients
+            whose connection was lost.
+        batch (`int`): turns that are answered at once.
         sampling (`dict`): keyword arguments of `DialogueSession.stream`.
     """
 
@@ -65,32 +66,30 @@ class LiveService:
     max_sessions: int = 4
     sampling: dict = field(default_factory=dict)
     metrics: LiveMetrics = field(default_factory=LiveMetrics)
+    batch: int = 4
 
     def __post_init__(self):
-        if self.max_sessions < 1:
-            raise ValueError(f"max_sessions is {self.max_sessions}, expected 1 or more")
+        for name in ("max_sessions", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         self.places, self.waiting = asyncio.Semaphore(self.max_sessions), 0
-        # One thread: turns are answered one by one, first come, first served
-        self.worker = ThreadPoolExecutor(1, thread_name_prefix="turns")
+        self.worker = AnswerWorker(self.pipeline, self.sampling, self.batch)
+        self.conversations = LiveConversations(self.limits.resume_seconds, self.max_sessions)
+        self.connections: set[LiveConnection] = set()
+        self.closing = False
+
+    async def close(self, seconds: float = 10.0) -> None:
+        """Takes no more turns, lets answers that are being given end, for so long, and ends all connections."""
+        self.closing = True
+        answering = [c.answering for c in self.connections if c.answering is not None]
+        if answering:
+            await asyncio.wait(answering, timeout=seconds)
+        leaving = [connection.leave(_closing(GOING_AWAY)) for connection in self.connections]
+        await asyncio.gather(*leaving, return_exceptions=True)
 
 
-@dataclass
-class _Turn:
-    """A turn that is being answered."""
-
-    number: int
-    content: list[dict]
-    spoken: bool
-    begin: float = field(default_factory=time.perf_counter)
-    stopped: threading.Event = field(default_factory=threading.Event)
-    timings: dict = field(default_factory=dict)
-
-    def passed(self, part: str) -> bool:
-        """Notes the seconds to the first of its kind; True where it is the first."""
-        if part in self.timings:
-            return False
-        self.timings[part] = round(time.perf_counter() - self.begin, 4)
-        return True
+def _closing(close: int | None = None) -> ProtocolError:
+    return ProtocolError("closing", "the server is being stopped; connect again in a while", close)
 
 
 class LiveConnection:
@@ -103,42 +102,64 @@ class LiveConnection:
 
     def __init__(self, socket: WebSocket, service: LiveService):
         self.socket, self.service, self.limits = socket, service, service.limits
-        self.session: DialogueSession | None = None
-        self.motion_kind, self.turns, self.bad = JOINTS_OUT, 0, 0
+        self.conversation: LiveConversation | None = None
+        self.motion_kind, self.bad = JOINTS_OUT, 0
         self.detector: SpeechDetector | None = None
         self.answering: asyncio.Task | None = None
-        self._turn, self._work = None, None
-        self._sound: list[np.ndarray] = []
-        self._samples, self._overflowed = 0, False
+        self._turn: LiveTurn | None = None
+        self._user, self._body_fps = UserTurn(self.limits), POSES_FPS
         self._inbox: asyncio.Queue = asyncio.Queue(INBOX)
-        self._sending = asyncio.Lock()
+        self._sending, self._left = asyncio.Lock(), asyncio.Event()
+        self._leaving: ProtocolError | None = None
 
     async def run(self) -> None:
         """Talks until the client leaves, says nothing for too long, or breaks the rules."""
         self.service.metrics.add("connections")
-        reading, seated = asyncio.create_task(self._read()), False
+        self.service.connections.add(self)
+        self._reading, seated, ending = asyncio.create_task(self._read()), False, None
         try:
+            if self.service.closing:
+                raise _closing(GOING_AWAY)
             first = await self._next()
-            if not isinstance(first, str) or parse_event(first)["type"] != "start":
+            if not isinstance(first, str) or (start := parse_event(first))["type"] != "start":
                 raise ProtocolError("bad_message", "the first message must be start", POLICY)
-            await self._take_place(reading)
+            await self._take_over(start["resume"])  # it may hold the place that is needed
+            await self._take_place()
             seated = True
-            await self._start(parse_event(first))
+            await self._start(start)
             while True:
                 await self._take(await self._next())
         except ProtocolError as error:
-            await self._end(error)
+            ending = error
         except WebSocketDisconnect:
             pass
         except Exception:
             logger.exception("a connection failed")
-            await self._end(ProtocolError("internal", "the server failed; see its log", FAILED))
+            ending = ProtocolError("internal", "the server failed; see its log", FAILED)
         finally:
-            reading.cancel()
-            await self._stop()
-            if seated:
-                self.service.places.release()
-            self.service.metrics.add("connections", -1)
+            self._reading.cancel()
+            try:
+                await self._stop()
+            finally:  # also where the server cancels this
+                if self.conversation is not None:
+                    self.conversation.owner, self.conversation.lost = None, time.monotonic()
+                    self.service.conversations.forget_old()
+                if seated:
+                    self.service.places.release()
+                self.service.connections.discard(self)
+                self._left.set()
+                self.service.metrics.add("connections", -1)
+        if ending is not None:
+            await self._end(ending)
+
+    async def leave(self, error: ProtocolError) -> None:
+        """Ends the connection from outside; returns once its conversation is free, TimeoutError where it is not."""
+        self._leaving = error
+        self._reading.cancel()
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+        self._inbox.put_nowait(error)
+        await asyncio.wait_for(self._left.wait(), self.limits.send_seconds)
 
     # ---- messages in
 
@@ -160,12 +181,24 @@ class LiveConnection:
             raise ProtocolError("idle", told, POLICY) from None
         if message is None:
             raise WebSocketDisconnect
+        if isinstance(message, ProtocolError):
+            raise message
         if len(message) > self.limits.message_bytes:
             told = f"a message has {len(message)} bytes, at most {self.limits.message_bytes} are taken"
             raise ProtocolError("too_large", told, TOO_BIG)
         return message
 
-    async def _take_place(self, reading: asyncio.Task) -> None:
+    async def _take_over(self, resume: str | None) -> None:
+        """Ends the connection that has the conversation of an id; ids are known to their clients alone."""
+        known = self.service.conversations.get(resume)
+        if known is not None and known.owner not in (None, self):
+            told = "another connection goes on with this conversation"
+            try:
+                await known.owner.leave(ProtocolError("taken_over", told, POLICY))
+            except TimeoutError:  # it may wait for this one
+                raise ProtocolError("taken_over", "the connection that has it does not end", TRY_LATER) from None
+
+    async def _take_place(self) -> None:
         """Waits for one of the places, first come, first served."""
         service = self.service
         if service.places.locked():
@@ -176,9 +209,9 @@ class LiveConnection:
         service.metrics.add("waiting")
         place = asyncio.create_task(service.places.acquire())
         try:
-            await asyncio.wait({place, reading}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({place, self._reading}, return_when=asyncio.FIRST_COMPLETED)
             if not place.done():
-                raise WebSocketDisconnect
+                raise self._leaving or WebSocketDisconnect
         except BaseException:
             if not place.cancel():
                 service.places.release()
@@ -191,7 +224,11 @@ class LiveConnection:
         """Does what a message asks for; a bad one is told and forgotten, a few times."""
         try:
             if isinstance(message, bytes):
-                await self._hear(parse_sound(message))
+                kind, start, values = parse_binary(message)
+                if kind == SOUND_IN:
+                    await self._hear(values)
+                else:
+                    self._user.add_body(kind, start, values)
                 return
             event = parse_event(message)
             if event["type"] == "start":
@@ -199,8 +236,12 @@ class LiveConnection:
             elif event["type"] == "listen":
                 await self._listen(event["hands_free"])
             elif event["type"] == "interrupt":
-                self._clear_sound()
+                self._forget_turn()
                 await self._stop()
+            elif event["type"] == "heard":
+                await self._shorten(event["turn"], event["seconds"])
+            elif event["type"] == "export":
+                await self._export(event["turn"], event["format"])
             else:
                 await self._begin_turn(event.get("text"))
         except ProtocolError as error:
@@ -212,44 +253,70 @@ class LiveConnection:
                 raise ProtocolError("bad_messages", f"{self.bad} messages could not be used", POLICY) from None
 
     async def _start(self, event: dict) -> None:
-        """Begins a conversation, with the character and voice that were asked for."""
+        """Begins a conversation, with the character and voice that were asked for, or goes on with a lost one."""
         await self._stop()
-        self._clear_sound()
-        motion = event["motion"] or "joints"
+        motion, fps = event["motion"] or "joints", event["body_fps"] or POSES_FPS
         if motion not in MOTIONS:
             raise ProtocolError("unknown", f"motion is {motion[:40]!r}, expected one of {', '.join(MOTIONS)}")
-        pipeline, character = self.service.pipeline, event["character"] or self.service.character
-        try:
-            session = await asyncio.to_thread(DialogueSession, pipeline, character, None, event["voice"])
-        except ValueError as error:
-            raise ProtocolError("unknown", str(error)[:400], POLICY if self.session is None else None) from None
-        self.session, self.motion_kind = session, MOTIONS[motion]
+        if not 1 <= fps <= 120:
+            raise ProtocolError("bad_message", f"body_fps is {fps}, expected 1 to 120")
+        self._body_fps = fps
+        self._forget_turn()
+        pipeline, conversations = self.service.pipeline, self.service.conversations
+        await self._take_over(event["resume"])
+        conversations.forget_old()
+        conversation = conversations.get(event["resume"])
+        resumed = conversation is not None
+        if not resumed:
+            conversation = await self._begin(event["character"] or self.service.character, event["voice"])
+        if self.conversation not in (None, conversation):
+            conversations.pop(self.conversation.id, None)
+        conversation.owner, conversations[conversation.id] = self, conversation
+        self.conversation, self.motion_kind = conversation, MOTIONS[motion]
         processor = pipeline.processor
         characters = {name: known.get("name", name) for name, known in processor.characters.items()}
         await self._send(
             {
                 "type": "ready",
                 "version": VERSION,
+                "resume": conversation.id,
+                "resumed": resumed,
+                "turn": conversation.turns,
                 "characters": characters,
-                "character": character,
+                "character": conversation.character,
                 "voices": processor.voices.names,
-                "voice": session.voice,
+                "voice": conversation.session.voice,
                 "sampling_rate": processor.speech_codec.config.sampling_rate,
                 "fps": processor.motion_codec.config.fps,
                 "motion": motion,
                 "joints": SMPLX_JOINT_NAMES,
                 "hands_free": can_detect(),
+                "recordings": recordings(),
                 "turn_seconds": self.limits.turn_seconds,
                 "message_bytes": self.limits.message_bytes,
             }
         )
         await self._tell_state("listening")
 
+    async def _begin(self, character: str | None, voice: str | None) -> LiveConversation:
+        make = partial(DialogueSession, voice=voice, max_rounds=self.limits.history_turns)
+        try:
+            session = await asyncio.to_thread(make, self.service.pipeline, character)
+        except ValueError as error:
+            close = POLICY if self.conversation is None else None
+            raise ProtocolError("unknown", str(error)[:400], close) from None
+        return LiveConversation(session, character, self.turns)
+
+    @property
+    def turns(self) -> int:
+        """The number of the last turn."""
+        return 0 if self.conversation is None else self.conversation.turns
+
     async def _listen(self, hands_free: bool) -> None:
         """Whether turns begin and end by what is heard, or by what the client says."""
         if hands_free and not can_detect():
             raise ProtocolError("unavailable", "hands_free needs silero-vad: pip install 'solami_hf[serve]'")
-        self._clear_sound()
+        self._forget_turn()
         self.detector = await asyncio.to_thread(speech_detector) if hands_free else None
 
     async def _hear(self, samples: np.ndarray) -> None:
@@ -268,74 +335,82 @@ class LiveConnection:
     async def _keep(self, samples: np.ndarray) -> None:
         """Keeps sound until the turn ends; the first of it stops an answer."""
         await self._stop()
-        most = int(self.limits.turn_seconds * MICROPHONE_RATE)
-        if len(samples := samples[: most - self._samples]):
-            self._sound.append(samples)
-            self._samples += len(samples)
-        if self._samples >= most and not self._overflowed:
-            self._overflowed = True
-            told = f"a turn has at most {self.limits.turn_seconds:g} s of sound; what follows is not heard"
-            await self._tell(ProtocolError("too_long", told))
+        try:
+            self._user.add_sound(samples)
+        except ProtocolError as error:  # its own, no bad message
+            await self._tell(error)
 
     async def _begin_turn(self, text: str | None) -> None:
-        """A user's turn is complete: the sound that came, typed words, or both, which then are what was said."""
+        """A user's turn is complete: sound and movement that came, typed words, which then are what was said."""
         await self._stop()
-        content = [] if text is None else [{"type": "text", "text": text}]
-        if self._samples:
-            sound = np.concatenate(self._sound).astype(np.float32) / 32768
-            content.append({"type": "audio", "audio": {"array": sound, "sampling_rate": MICROPHONE_RATE}})
-        spoken = self._samples > 0 and text is None
-        self._clear_sound()
+        user = self._user
+        self._forget_turn()
         if text is not None and not 0 < len(text.strip()) <= self.limits.text_characters:
             told = f"a text has 1 to {self.limits.text_characters} characters, got {len(text.strip())}"
             raise ProtocolError("bad_turn", told)
-        if not content:
+        if text is None and not (user.samples or user.has_body):
             raise ProtocolError("bad_turn", "audio_end came without any sound before it")
-        if self.session.rounds >= self.limits.history_turns:
-            told = f"this conversation has {self.session.rounds} turns, the most; send start to begin another"
-            raise ProtocolError("history_full", told)
-        self.turns, self.bad = self.turns + 1, 0
-        self._turn = _Turn(self.turns, content, spoken)
+        if self.service.closing:
+            raise _closing()
+        self.bad, self.conversation.turns = 0, self.turns + 1
+        self._turn = LiveTurn(self.turns, self.conversation, user, text, self.motion_kind)
         self.answering = asyncio.create_task(self._answer(self._turn))
 
-    def _clear_sound(self) -> None:
-        self._sound, self._samples, self._overflowed = [], 0, False
+    def _forget_turn(self) -> None:
+        self._user = UserTurn(self.limits, self._body_fps)
 
     async def _stop(self) -> None:
-        """Stops the answer that is being given, if any, and waits until it has ended."""
+        """Stops the answer that is being given, if any, and waits until it has ended.
+
+        What was sent of it by now counts as heard, as far as there was time to play it."""
         if self.answering is None:
             return
         if not self.answering.done():
-            self._turn.stopped.set()
-            self.session.cancel()
-            if self._work is not None:
-                self._work.cancel()  # where it has not begun
+            self._turn.stop()
         await asyncio.wait({self.answering})
-        self.answering, self._work = None, None
+        self.answering = None
+
+    async def _shorten(self, turn: int, seconds: float) -> None:
+        """The client says how much of the last answer was played."""
+        if not turn or turn != self.turns:
+            raise ProtocolError("unknown", f"turn {turn} is not the last one, which is {self.turns}")
+        await self._stop()
+        self.conversation.heard = turn, seconds
+
+    async def _export(self, turn: int, format: str) -> None:
+        """Sends an answer, or the whole talk, as a file."""
+        try:
+            name, data = await asyncio.to_thread(turn_file, self.conversation, turn, format, self.service.pipeline)
+        except ProtocolError:
+            raise
+        except ValueError as error:
+            raise ProtocolError("unavailable", str(error)[:400]) from None
+        told = {"type": "file", "turn": turn, "format": format, "name": name, "bytes": len(data)}
+        await self._send(told)
+        await self._send(HEAD.pack(FILE_OUT, turn, 0.0) + data)
 
     # ---- answers out
 
-    async def _answer(self, turn: _Turn) -> None:
+    async def _answer(self, turn: LiveTurn) -> None:
         """Sends an answer as the worker thread makes it; whatever goes wrong is told, and the next turn can come."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue()
 
-        def give(piece: tuple | None) -> None:
+        def give(*piece) -> None:
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-        outcome, end = "failed", None
+        outcome, end, turn.give = "failed", None, give
         try:
             await self._tell_state("thinking")
-            self._work = work = self.service.worker.submit(self._generate, turn, give)
-            work.add_done_callback(lambda _: give(None))
-            while (piece := await pieces.get()) is not None:
+            turn.done.add_done_callback(lambda _: give())
+            self.service.worker.ask(turn)
+            while piece := await pieces.get():
                 if not turn.stopped.is_set():
                     await self._send_piece(turn, *piece)
-            end = _without_answer("cancelled") if work.cancelled() else work.result()
+            end = without_answer("cancelled") if turn.done.cancelled() else turn.done.result()
             outcome = "valid" if end["valid"] else "cancelled" if end["reason"] == "cancelled" else "malformed"
         except WebSocketDisconnect:
             outcome = "gone"
-            turn.stopped.set()
-            self.session.cancel()
+            turn.stop()
         except ProtocolError as error:
             await self._tell(error)
         except ValueError as error:
@@ -343,7 +418,7 @@ class LiveConnection:
         except Exception as error:
             logger.exception("an answer failed")
             await self._tell(ProtocolError("internal", f"the answer failed ({type(error).__name__})"))
-        end = end or _without_answer("failed")
+        end = end or without_answer("failed")
         turn.passed("total")
         self.service.metrics.add("turns_total", outcome=outcome)
         for part, seconds in turn.timings.items():
@@ -351,41 +426,11 @@ class LiveConnection:
         await self._send({"type": "end", "turn": turn.number, **end, "timings": turn.timings}, quiet=True)
         await self._tell_state("listening")
 
-    async def _send_piece(self, turn: _Turn, part: str, frame: dict | bytes) -> None:
+    async def _send_piece(self, turn: LiveTurn, part: str, frame: dict | bytes, end: float) -> None:
         if turn.passed(part) and part != "transcript" and sum(name.startswith("first") for name in turn.timings) == 1:
             await self._tell_state("speaking")
         await self._send(frame)
-
-    def _generate(self, turn: _Turn, give: Callable[[tuple], None]) -> dict:
-        """In the worker thread: gives pieces (part, frame); returns the fields of `end`."""
-        turn.passed("queued")
-        if turn.stopped.is_set():
-            return _without_answer("cancelled")
-        (message,) = self.service.pipeline.perceive([{"role": "user", "content": turn.content}])
-        texts = [block["text"] for block in sorted_blocks(message["content"]) if block["type"] == "text"]
-        words = " ".join(texts).strip()
-        if words:
-            give(("transcript", {"type": "transcript", "turn": turn.number, "text": words}))
-        elif turn.spoken and self.service.pipeline.processor.hearing != "codes":
-            raise ProtocolError("no_speech", "no words were understood; say it again")
-        if turn.stopped.is_set():
-            return _without_answer("cancelled")
-        for event in self.session.stream(message, **self.service.sampling):
-            if turn.stopped.is_set():
-                self.session.cancel()
-            if isinstance(event, AnswerEnd):
-                reply = event.reply
-                return {"valid": reply.valid, "reason": reply.answer.reason, "seconds": round(event.start, 4)}
-            give(self._piece(turn.number, event))
-
-    def _piece(self, number: int, event) -> tuple[str, dict | bytes]:
-        if isinstance(event, TextPiece):
-            told = {"type": "text", "turn": number, "text": event.text, "sentence_end": event.ends_sentence}
-            return "first_text", told
-        if isinstance(event, AudioPiece):
-            return "first_sound", sound_frame(SOUND_OUT, number, event.start, event.samples)
-        values = joint_positions(event.motion) if self.motion_kind == JOINTS_OUT else event.motion.to_params()
-        return "first_motion", motion_frame(self.motion_kind, number, event.start, values)
+        turn.played[part] = turn.played.get(part, (time.perf_counter(), 0.0))[0], end
 
     # ---- sending
 
@@ -403,8 +448,8 @@ class LiveConnection:
 
     async def _close(self, code: int, reason: str) -> None:
         try:
-            await self.socket.close(code, reason)
-        except (RuntimeError, WebSocketDisconnect):  # it is closed
+            await asyncio.wait_for(self.socket.close(code, reason), self.limits.send_seconds)
+        except (TimeoutError, RuntimeError, WebSocketDisconnect):  # it is closed
             pass
 
     async def _send(self, frame: dict | bytes, quiet: bool = False) -> None:
@@ -419,10 +464,6 @@ class LiveConnection:
                 await self._close(POLICY, "slow_reader")
             if not quiet:
                 raise WebSocketDisconnect from None
-
-
-def _without_answer(reason: str) -> dict:
-    return {"valid": False, "reason": reason, "seconds": 0.0}
 
 
 __all__ = ["LiveConnection", "LiveService"]

@@ -6,6 +6,7 @@ Events are JSON text frames with a `type`; sound and motion are binary frames, a
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 
@@ -16,17 +17,27 @@ MICROPHONE_RATE = 16_000
 """Hz of the sound that clients send."""
 HEAD = struct.Struct("<BId")
 """Kind, number of the turn, seconds into the answer at which the payload begins."""
-SOUND_IN, SOUND_OUT, JOINTS_OUT, PARAMS_OUT = 1, 2, 3, 4
+SOUND_IN, SOUND_OUT, JOINTS_OUT, PARAMS_OUT, LANDMARKS_IN, POSES_IN, FILE_OUT = range(1, 8)
 MOTIONS = {"joints": JOINTS_OUT, "params": PARAMS_OUT}
 """What a client may ask for in `start` -> kind of its frames."""
 # Type of a client's event -> its fields and their types; those of `start` may be left out, and its version is apart.
 _FIELDS = {
-    "start": {"character": str, "voice": str, "motion": str},
+    "start": {"character": str, "voice": str, "motion": str, "resume": str, "body_fps": float},
     "text": {"text": str},
     "audio_end": {},
     "listen": {"hands_free": bool},
     "interrupt": {},
+    "heard": {"turn": int, "seconds": float},
+    "export": {"turn": int, "format": str},
 }
+# Kind of a client's binary frame -> type and shape of its values, and what is told of another length
+_INCOMING = {
+    SOUND_IN: ("<i2", (), "16-bit samples has an even length"),
+    LANDMARKS_IN: ("<f4", (75, 4), "landmarks has 1200 bytes a frame"),
+    POSES_IN: ("<f4", (159,), "poses has 636 bytes a frame"),
+}
+LARGEST = 100.0
+"""Of metres and radians that come."""
 
 
 class ProtocolError(ValueError):
@@ -49,8 +60,9 @@ class Limits:
     Attributes:
         message_bytes: of a frame.
         text_characters: of a typed turn.
-        turn_seconds: of the sound of a turn.
-        history_turns: of one conversation.
+        turn_seconds: of the sound of a turn, and of what the body does.
+        history_turns: of one conversation that are remembered.
+        resume_seconds: that a conversation is kept for a client whose connection was lost.
         bad_messages: that are answered by an error; then the connection ends.
         idle_seconds: without any message; then it ends too.
         send_seconds: that a frame may wait for a client that does not read.
@@ -60,6 +72,7 @@ class Limits:
     text_characters: int = 2000
     turn_seconds: float = 30.0
     history_turns: int = 200
+    resume_seconds: float = 120.0
     bad_messages: int = 20
     idle_seconds: float = 600.0
     send_seconds: float = 20.0
@@ -95,24 +108,35 @@ def parse_event(text: str) -> dict:
         if name not in _FIELDS[kind]:
             raise ProtocolError("bad_message", f"{kind} has no field {name[:40]!r}, expected {list(_FIELDS[kind])}")
         wanted = _FIELDS[kind][name]
-        if not isinstance(value, wanted) and (kind != "start" or value is not None):
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        fits &= wanted is bool or not isinstance(value, bool)
+        if wanted is float and fits and not abs(value) < 1e9:
+            raise ProtocolError("bad_message", f"{name} of {kind} is {str(value)[:20]}, expected no such number")
+        if not fits and (kind != "start" or value is not None):
             told = f"{name} of {kind} is a {type(value).__name__}, expected a {wanted.__name__}"
             raise ProtocolError("bad_message", told)
     return {"type": kind, **fields}
 
 
-def parse_sound(data: bytes) -> np.ndarray:
-    """Samples (n,) int16 of a client's binary frame; its number and time are not looked at.
+def parse_binary(data: bytes) -> tuple[int, float, np.ndarray]:
+    """Kind, time and values of a client's binary frame: (n,) int16, or (frames, 75, 4) or (frames, 159) float32.
 
     Raises:
-        ProtocolError: another kind of frame, or one that is cut short.
+        ProtocolError: another kind of frame, one that is cut short, or values that no body has.
     """
-    if len(data) < HEAD.size or data[0] != SOUND_IN:
+    if len(data) < HEAD.size or data[0] not in _INCOMING:
         found = f"kind {data[0]} and {len(data)} bytes" if data else "no bytes"
-        raise ProtocolError("bad_message", f"a binary frame has kind {SOUND_IN} and {HEAD.size} bytes, got {found}")
-    if (len(data) - HEAD.size) % 2:
-        raise ProtocolError("bad_message", f"a payload of 16-bit samples has an even length, got {len(data) - 13}")
-    return np.frombuffer(data, dtype="<i2", offset=HEAD.size)
+        known = ", ".join(map(str, _INCOMING))
+        raise ProtocolError(
+            "bad_message", f"a binary frame has a kind of {known} and {HEAD.size} bytes or more, got {found}"
+        )
+    (kind, _, start), (dtype, shape, told) = HEAD.unpack_from(data), _INCOMING[data[0]]
+    if (len(data) - HEAD.size) % (np.dtype(dtype).itemsize * math.prod(shape)):
+        raise ProtocolError("bad_message", f"a payload of {told}, got {len(data) - HEAD.size}")
+    values = np.frombuffer(data, dtype=dtype, offset=HEAD.size).reshape(-1, *shape)
+    if kind != SOUND_IN and not (math.isfinite(start) and (np.abs(values) <= LARGEST).all()):
+        raise ProtocolError("bad_message", f"times are finite, metres and radians at most {LARGEST:g}; others came")
+    return kind, start, values
 
 
 def sound_frame(kind: int, turn: int, start: float, samples: np.ndarray) -> bytes:
@@ -136,4 +160,4 @@ def parse_frame(data: bytes) -> tuple[int, int, float, np.ndarray]:
     return kind, turn, start, np.frombuffer(data, dtype="<f4", offset=HEAD.size).reshape(shape)
 
 
-__all__ = ["Limits", "ProtocolError", "parse_event", "parse_frame", "parse_sound"]
+__all__ = ["Limits", "ProtocolError", "parse_binary", "parse_event", "parse_frame"]

@@ -24,6 +24,7 @@ from ... import __version__
 from ...report.live_page import live_page
 from .camera_files import FILES
 from .live_connection import LiveConnection, LiveService
+from .live_files import recording
 from .live_protocol import VERSION, Limits
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -98,9 +99,10 @@ def live_app(service: LiveService, access: Access | None = None, camera: str | P
     @asynccontextmanager
     async def lifespan(app: FastAPI):
         yield
-        await asyncio.to_thread(service.worker.shutdown, cancel_futures=True)
+        await asyncio.to_thread(service.worker.shutdown)
 
     app = FastAPI(title="solami_hf", version=__version__, openapi_url=None, lifespan=lifespan)
+    app.state.service = service
 
     def refused(request: Request) -> Response | None:
         refusal = _refusal(access, request)
@@ -122,6 +124,12 @@ def live_app(service: LiveService, access: Access | None = None, camera: str | P
     @app.get("/health")
     def health() -> Response:
         return JSONResponse({"status": "ok", "protocol": VERSION, "version": __version__})
+
+    @app.get("/recordings/{number}")
+    def sound(request: Request, number: int) -> Response:
+        found = recording(number)
+        told = PlainTextResponse(f"there is no recording {number}", 404, headers)
+        return refused(request) or (Response(found, headers=headers, media_type="audio/ogg") if found else told)
 
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
@@ -148,7 +156,7 @@ def _refusal(access: Access, request: Request | WebSocket) -> tuple[int, str] | 
 
 
 class LiveServer(uvicorn.Server):
-    """uvicorn, which says where the page is once it listens.
+    """uvicorn, which says where the page is once it listens, and ends in peace.
 
     Args:
         app: as `live_app` makes it.
@@ -172,6 +180,13 @@ class LiveServer(uvicorn.Server):
             )
         )
         self.access, self.address = access, ""
+
+    async def shutdown(self, sockets=None) -> None:
+        """Lets answers that are being given end; a second signal does not wait for them."""
+        closing = asyncio.create_task(self.config.app.state.service.close())
+        while not (closing.done() or self.force_exit):
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
 
     async def startup(self, sockets=None) -> None:
         """Begins to listen."""

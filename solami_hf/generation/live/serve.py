@@ -5,7 +5,7 @@
     solami serve CKPT --host 0.0.0.0 --token SECRET --origins https://talk.example.org      # behind a proxy with TLS
 
 Sound goes both ways, words and motion come back while they are made; docs/serving.md tells the protocol. Nothing of a
-conversation is written to a disk. Browsers give a microphone to pages of this machine, and else to https only.
+conversation is kept on a disk. Browsers give a microphone to pages of this machine, and else to https only.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ class ServeArguments(TalkingArguments):
     )
     idle_seconds: float = field(default=600.0, metadata={"help": "A client that is silent for so long is let go."})
     turn_seconds: float = field(default=30.0, metadata={"help": "Longest sound of a turn."})
-    history_turns: int = field(default=200, metadata={"help": "Longest conversation."})
+    history_turns: int = field(default=200, metadata={"help": "Turns of a conversation that are remembered."})
+    resume_seconds: float = field(
+        default=120.0, metadata={"help": "A conversation is kept for so long after its connection was lost."}
+    )
+    batch: int = field(default=4, metadata={"help": "Turns that are answered at once, in one batch."})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,7 +100,8 @@ def _service(args: ServeArguments):
     from .live_protocol import Limits
 
     sampling = args.sampling
-    limits = Limits(turn_seconds=args.turn_seconds, history_turns=args.history_turns, idle_seconds=args.idle_seconds)
+    names = ("turn_seconds", "history_turns", "idle_seconds", "resume_seconds")
+    limits = Limits(**{name: getattr(args, name) for name in names})
     pipeline = args.load_pipeline(args.max_new_tokens)
     processor = pipeline.processor
     if args.character is not None:
@@ -108,7 +113,7 @@ def _service(args: ServeArguments):
         except ImportError as error:
             raise ValueError(f"this checkpoint reads what is said as words: {error}") from None
     torch.manual_seed(args.seed)
-    return LiveService(pipeline, character, limits, args.max_sessions, sampling)
+    return LiveService(pipeline, character, limits, args.max_sessions, sampling, batch=args.batch)
 
 
 __all__ = ["ServeArguments", "main"]

@@ -4,7 +4,9 @@ import asyncio
 import json
 import random
 import struct
+import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -301,8 +303,8 @@ def test_sizes_are_bounded(serve, talk_to):
         assert talk.until("error")["code"] == "too_long"
         talk.send(type="audio_end")
         assert of(talk.answer(), "end")[0]["valid"] and not of(talk.before, "error")
-        talk.send(type="text", text="hello")
-        assert talk.until("error")["code"] == "history_full"
+        talk.send(type="text", text="hello")  # the first turn is forgotten
+        assert of(talk.answer(), "end")[0]["valid"]
         talk.send(type="start", character="max")
         assert talk.until("ready")["character"] == "max"
         talk.send(type="text", text="x" * 21)
@@ -411,24 +413,52 @@ def test_who_does_not_read_is_let_go(live_pipeline):
 
 def fuzzed(rng):
     """A message that no client should send."""
-    event = {"type": rng.choice(["start", "text", "audio_end", "listen", "interrupt", "state", "\ud800", None, 7, {}])}
-    for _ in range(rng.randrange(4)):
-        name = rng.choice(["text", "character", "voice", "motion", "version", "path", "turn", "hands_free", ""])
-        event[name] = rng.choice(["", "x" * 3000, "\ud800", "../../etc/passwd", None, -1, 1e308, [], {}, True, "hi\0"])
+    known = ["start", "text", "audio_end", "listen", "interrupt", "heard", "export"]
+    event = {"type": rng.choice([*known, "state", "\ud800", None, 7, {}])}
+    fields = {"heard": ["turn", "seconds"], "export": ["turn", "format"]}.get(str(event["type"]), [])
+    others = ["text", "character", "voice", "motion", "version", "path", "resume", "body_fps", "hands_free", ""]
+    bad = ["", "x" * 3000, "\ud800", "../../etc/passwd", "hi\0", None, True, [], {}, -1, 10**400, 1e308, float("nan")]
+    for name in [*fields, *rng.choices(others, k=rng.randrange(1 if fields else 4))]:
+        event[name] = rng.choice(bad)
     text = json.dumps(event)
-    match rng.randrange(4):
+    match rng.randrange(5):
         case 0:
             return rng.randbytes(rng.randrange(60))
         case 1:
             return bytes([1]) + rng.randbytes(rng.randrange(40))
         case 2:
             return text[: rng.randrange(len(text) + 1)]
+        case 3:
+            count = rng.choice([0, 4, 636, 1200, 1272])
+            payload = rng.choice([bytes(count), rng.randbytes(count), b"\xff" * count])
+            start = rng.choice([0.0, -1.0, 1e308, float("nan")])
+            return struct.pack("<BId", rng.choice([5, 6, 7]), 0, start) + payload
     return text
 
 
-def test_200_bad_messages(serve, talk_to, tmp_path):
+def test_200_bad_messages(serve, talk_to, live_pipeline, monkeypatch):
+    def landmarks_to_smplx(landmarks, fps):
+        raise ValueError("no body")
+
+    module = types.SimpleNamespace(landmarks_to_smplx=landmarks_to_smplx)
+    monkeypatch.setitem(sys.modules, "solami_hf.processing.motion.landmarks", module)
     client, rng, closed = serve(limits=dict(turn_seconds=0.1)), random.Random(0), []
-    messages = [fuzzed(rng) for _ in range(200)]
+    messages, twin = [fuzzed(rng) for _ in range(200)], DialogueSession(live_pipeline, "max")
+    with talk_to(client, character="max") as other:
+        for number in range(2):
+            send_all(client, talk_to, messages[number * 100 :][:100], closed)
+            other.send(type="text", text=f"hello {number}")  # who is unharmed
+            expected = twin.answer([{"type": "text", "text": f"hello {number}"}], decode=False).text
+            assert "".join(event["text"] for event in of(other.answer(), "text")) == expected
+    assert closed and set(closed) <= {(1008, "bad_messages"), (1002, "bad_version")}
+    with talk_to(client) as talk:
+        talk.send(type="text", text="hello")
+        assert of(talk.answer(), "end")[0]["valid"]
+    assert 'code="internal"' not in client.get("/metrics").text
+
+
+def send_all(client, talk_to, messages, closed):
+    """Sends messages on as many connections as it takes."""
     while messages:
         with talk_to(client) as talk:
             try:
@@ -440,8 +470,3 @@ def test_200_bad_messages(serve, talk_to, tmp_path):
                         assert talk.until("ready", character="max")
             except WebSocketDisconnect as error:
                 closed.append((error.code, error.reason))
-    assert closed and set(closed) <= {(1008, "bad_messages"), (1002, "bad_version")}
-    with talk_to(client) as talk:
-        talk.send(type="text", text="hello")
-        assert of(talk.answer(), "end")[0]["valid"]
-    assert 'code="internal"' not in client.get("/metrics").text
