@@ -9,6 +9,14 @@ const SHORT_PRESS = 350; // ms: a press that is shorter keeps the microphone ope
 const MOST_KEPT = 30; // answers that can be played again
 const RETRIES = [500, 8000]; // ms: the first and the longest wait before a lost connection is tried again
 
+function saveFile(blob, name) {
+  const link = element("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
 /* One answer as it comes: its motion, its words, and when what came. */
 class Answer {
   constructor(number, asked) {
@@ -249,8 +257,8 @@ class Live {
     answer.words ??= this.bubble("character", this.name, "");
     answer.actions = element("span", "actions");
     answer.actions.append(textButton("Replay", () => this.replay(answer)));
-    for (const format of this.resume ? ["wav", "npz", "bvh", "glb"] : ["wav", "npz"]) {
-      const act = () => (this.resume ? this.send({ type: "export", turn: answer.number, format }) : this.save(answer, format));
+    for (const format of ["wav", "npz", "bvh", "glb"]) {
+      const act = () => this.send({ type: "export", turn: answer.number, format });
       answer.actions.append(textButton(format, act, `Save the ${format === "wav" ? "sound" : "motion"} as ${format}`));
     }
     this.find("save-talk").disabled = false;
@@ -276,21 +284,6 @@ class Live {
 
   fileName(turn, format) {
     return `${this.name.toLowerCase().replace(/\W+/g, "-")}-${turn}.${format}`;
-  }
-
-  save(answer, kind) {
-    const name = this.fileName(answer.number, kind);
-    if (kind === "wav") {
-      const samples = new Int16Array(answer.sounds.reduce((sum, sound) => sum + sound.samples.length, 0));
-      answer.sounds.reduce((place, sound) => {
-        samples.set(sound.samples, place);
-        return place + sound.samples.length;
-      }, 0);
-      saveFile(wavFile(samples, this.info.sampling_rate), name);
-    } else {
-      const joints = npyBytes(answer.positions.subarray(0, SIZE * answer.frames), [answer.frames, SIZE / 3, 3]);
-      saveFile(npzFile({ joints, fps: npyBytes(Float64Array.of(answer.fps), []) }), name);
-    }
   }
 
   showLatency() {

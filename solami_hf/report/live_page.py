@@ -34,7 +34,7 @@ def idle_joints() -> np.ndarray:
 
 def live_page(camera: str | None = None) -> str:
     """The page as HTML; everything is in it but the detector of bodies, which it loads from the address `camera`."""
-    scripts = ("figure.js", "stage.js", "live_sound.js", "live_camera.js", "live_files.js", "live_idle.js", "live.js")
+    scripts = ("figure.js", "stage.js", "live_sound.js", "live_camera.js", "live_idle.js", "live.js")
     names = ("style.css", "live.css", *scripts)
     assets = {name: asset(name) for name in names}
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(asset("live.html"))
