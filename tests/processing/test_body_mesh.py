@@ -21,7 +21,7 @@ def motion():
 
 
 def joints_of_skin(vertices: np.ndarray, rest: np.ndarray, body_rest: np.ndarray) -> np.ndarray:
-    """Joints (T, 55, 3) that moved vertices tell: the 55 transforms that explain the skin best, without our kinematics."""
+    """Joints (T, 55, 3) that moved vertices tell: the transforms that explain them best, without our kinematics."""
     mesh = body_mesh()
     design = np.zeros((len(rest), 55, 4))
     points = np.concatenate([rest, np.ones((len(rest), 1))], axis=1)

@@ -76,7 +76,7 @@ def test_joints_are_smplx_and_rest_standing(written):
 
 
 def posed_as_a_viewer_does(written, motion, frame: int, weights=None) -> np.ndarray:
-    """Vertices (V, 3): morph targets, then joint matrix times inverse bind matrix, mixed by the weights of the skin."""
+    """Vertices (V, 3): morph targets, then joint matrices times inverse bind matrices, mixed by the skin."""
     _, document, arrays = written
     mesh = corners(document, arrays)
     bind = arrays[document["skins"][0]["inverseBindMatrices"]].reshape(55, 4, 4).transpose(0, 2, 1)

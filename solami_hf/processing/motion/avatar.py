@@ -1,9 +1,9 @@
 """A motion on somebody's avatar: any `.vrm` or `.glb` file with a person's skeleton.
 
 The bones are those that VRM's humanoid names (1.0 or 0.x), else joints that `retarget.match_joints` knows by name
-(Mixamo, VRoid, Unreal, ...). The avatar's rest pose may be any in which it stands upright: `retarget` lays our skeleton
-over it, and from then on each bone turns in the world as ours does. The middle of the hips moves as ours, scaled by the
-length of the legs and raised so that soles on the floor stay there.
+(Mixamo, VRoid, Unreal, ...). The avatar's rest pose may be any in which it stands upright: our skeleton is laid over
+it as `retarget` does, and from then on each bone turns in the world as ours. The middle of the hips moves as ours,
+scaled by the length of the legs and raised so that soles on the floor stay there.
 """
 
 import json
@@ -32,6 +32,7 @@ _OLD_PRESETS = {"a": "aa", "u": "ou", "e": "ee", "o": "oh", "blink_l": "blinkLef
 _OLD_PRESETS |= {"joy": "happy", "sorrow": "sad", "angry": "angry"}
 _HIPS = [_JOINT["left_hip"], _JOINT["right_hip"]]
 _UP = np.array([0.0, 1.0, 0.0])
+_FARTHEST = 1e6
 
 
 @dataclass
@@ -87,7 +88,8 @@ def read_avatar(path: str | Path) -> Avatar:
         for node in order:
             if parents[node] >= 0:
                 world[node] = world[parents[node]] @ local[node]
-        _check_scales(world)
+        if not np.abs(world).max() < _FARTHEST:
+            raise ValueError(f"its nodes lie or are scaled beyond {_FARTHEST:g}, expected metres.")
         avatar = Avatar(document, data, parents, order, local, world, {})
         avatar.joints = _humanoid(document, len(order)) or _named_joints(avatar)
         if how_upright(avatar.places(), avatar.joints, _UP) <= 0.7:
@@ -155,7 +157,7 @@ def _is_index(value: Any, count: int) -> bool:
 def _matrix(node: dict[str, Any], index: int) -> np.ndarray:
     def numbers(key: str, default: tuple[float, ...]) -> np.ndarray:
         values = np.array(node.get(key, default), dtype=np.float64)
-        if values.shape != (len(default),) or not np.abs(values).max() < 1e6:
+        if values.shape != (len(default),) or not np.abs(values).max() < _FARTHEST:
             raise ValueError(f"`{key}` of node {index} is {node[key]!r}, expected {len(default)} numbers.")
         return values
 
@@ -170,15 +172,10 @@ def _matrix(node: dict[str, Any], index: int) -> np.ndarray:
     return matrix
 
 
-def _check_scales(world: np.ndarray) -> None:
-    if not np.isfinite(world).all():
-        raise ValueError("its nodes are scaled beyond all bounds.")
-
-
 def _humanoid(document: dict[str, Any], count: int) -> dict[int, int]:
     """SMPL-X's joint -> node, as the extension of VRM 1.0 or 0.x tells; empty where the file has none."""
     extensions = document.get("extensions", {})
-    if "VRMC_vrm" in extensions:
+    if extensions.get("VRMC_vrm"):
         bones = extensions["VRMC_vrm"]["humanoid"]["humanBones"]
         named = {name: bone["node"] for name, bone in bones.items()}
     elif "VRM" in extensions:
@@ -189,7 +186,9 @@ def _humanoid(document: dict[str, Any], count: int) -> dict[int, int]:
         return {}
     wrong = {name: node for name, node in named.items() if not _is_index(node, count)}
     if wrong or len(set(named.values())) < len(named):
-        raise ValueError(f"its VRM humanoid names the nodes {wrong or named}, expected a node of its own for each bone.")
+        raise ValueError(
+            f"its VRM humanoid names the nodes {wrong or named}, expected a node of its own for each bone."
+        )
     joints = {joint: named[bone] for joint, bone in enumerate(JOINT_NAMES["vrm"]) if bone in named}
     missing = [JOINT_NAMES["vrm"][_JOINT[name]] for name in NEEDED_JOINTS if _JOINT[name] not in joints]
     if missing:
@@ -325,7 +324,9 @@ def _face_channels(document: dict[str, Any], face: np.ndarray) -> dict[tuple[int
     for node, told in enumerate(document["nodes"]):
         mesh = document["meshes"][told["mesh"]] if "mesh" in told else {"primitives": [{}]}
         count = len(mesh["primitives"][0].get("targets", ()))
-        names = mesh.get("extras", {}).get("targetNames", mesh["primitives"][0].get("extras", {}).get("targetNames", ()))
+        names = mesh.get("extras", {}).get(
+            "targetNames", mesh["primitives"][0].get("extras", {}).get("targetNames", ())
+        )
         weights = np.zeros((len(face), count), np.float32)
         known = {at: units[name.lower()] for at, name in enumerate(names[:count]) if name.lower() in units}
         for at, unit in known.items():

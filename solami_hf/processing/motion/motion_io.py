@@ -118,8 +118,8 @@ def write_motion(
     """Writes a motion in the format of the suffix, whole or not at all.
 
     Args:
-        path: ends in `.npz` (AMASS-style, y-up), `.bvh`, `.glb`, `.vrm` or `.vrma`; with a face also `.csv` (as Live Link
-            Face writes it) or `.json`, which hold the face alone.
+        path: ends in `.npz` (AMASS-style, y-up), `.bvh`, `.glb`, `.vrm` or `.vrma`; with a face also `.csv` (as Live
+            Link Face writes it) or `.json`, which hold the face alone.
         motion: T frames.
         face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`; `.bvh` leaves it out.
         names: of the joints in `.bvh` and `.glb`: "smplx", "mixamo", "unreal" or "vrm".

@@ -112,9 +112,10 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
     """Which joint of a skeleton is which of SMPL-X's: SMPL-X's index -> its index.
 
     Knows the names of SMPL-X, CMU's BVH files, HumanIK/MotionBuilder, Mixamo, LaFAN1, BEAT, Xsens, Bandai Namco,
-    Unity, Unreal, VRoid, Motive and DAZ (whose bones that only twist stay out): case, separators, a prefix that all names share ("mixamorig:"), and the way the side is written
-    do not matter. Where several joints make up one of SMPL-X's (LHipJoint and LeftUpLeg), the lowest one stands for
-    all: its rotation in the world holds theirs. Spines of any length are spread over SMPL-X's three.
+    Unity, Unreal, VRoid, VRM, Motive and DAZ (whose bones that only twist stay out): case, separators, a prefix that
+    all names share ("mixamorig:"), and the way the side is written do not matter. Where several joints make up one of
+    SMPL-X's (LHipJoint and LeftUpLeg), the lowest one stands for all: its rotation in the world holds theirs. Spines
+    of any length are spread over SMPL-X's three.
 
     Raises:
         ValueError: pelvis, a leg or an arm is missing; the message lists what was found.
@@ -122,7 +123,12 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
     depth = [0] * len(names)
     for joint, parent in enumerate(parents):
         depth[joint] = depth[parent] + 1 if parent >= 0 else 0
-    prefix = os.path.commonprefix([_OF_VROID.sub("", name) for name in names[1:] if name])  # "mixamorig:", "Bip01 ", "Character1_"
+    given, names = names, [_OF_VROID.sub("", name) for name in names]
+    prefix = os.path.commonprefix([name for name in names[1:] if name])  # "mixamorig:", "Bip01 ", "Character1_"
+    if any("thumbmetacarpal" in name.lower() for name in names):  # VRM 1.0's thumb begins a link before Unity's
+        links = {"Metacarpal": "Proximal", "Proximal": "Intermediate"}
+        thumb = re.compile("(?<=Thumb)(Metacarpal|Proximal)")
+        names = [thumb.sub(lambda found: links[found[0]], name) for name in names]
     claims: dict[str, list[int]] = {}
     for joint in sorted(range(len(names)), key=depth.__getitem__):  # upper joints first
         for target in _targets(names[joint], prefix):
@@ -135,7 +141,7 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
             claims[side + "foot"] = [claims[side + "ankle"].pop()]
     missing = [name for name in NEEDED_JOINTS if name not in claims]
     if missing:
-        found = ", ".join(name for name in names if name)
+        found = ", ".join(name for name in given if name)
         raise ValueError(f"the skeleton has no joint known as {', '.join(missing)}; its joints are {found}.")
     above_shoulder, joint = set(), claims["left_shoulder"][-1]
     while (joint := parents[joint]) >= 0:
@@ -149,7 +155,7 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
 
 def _targets(name: str, prefix: str) -> list[str]:
     """The SMPL-X joints that a name stands for; "spine" for any joint of the spine."""
-    name = _OF_VROID.sub("", name).removeprefix(prefix).rpartition(":")[2]
+    name = name.removeprefix(prefix).rpartition(":")[2]
     side = next((match for pattern in _SIDES if (match := pattern.fullmatch(name))), None)
     part = re.sub(r"[^a-z0-9]", "", (side["part"] if side else name).lower())
     if side is None:

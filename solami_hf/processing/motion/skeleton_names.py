@@ -3,13 +3,12 @@
 from .body import SMPLX_JOINT_NAMES
 
 _BODY = {
+    "smplx": "pelvis hip spine1 knee spine2 ankle spine3 foot neck collar head shoulder elbow wrist jaw eye_smplhf",
     "mixamo": "Hips UpLeg Spine Leg Spine1 Foot Spine2 ToeBase Neck Shoulder Head Arm ForeArm Hand Jaw Eye",
-    "unreal": "pelvis thigh spine_01 calf spine_02 foot spine_03 ball neck_01 clavicle head upperarm lowerarm hand jaw eye",
+    "unreal": "pelvis thigh spine_01 calf spine_02 foot spine_03 ball neck_01 clavicle head upperarm lowerarm hand "
+    "jaw eye",
     "vrm": "hips UpperLeg spine LowerLeg chest Foot upperChest Toes neck Shoulder head UpperArm LowerArm Hand jaw Eye",
 }
-_SMPLX_BODY = (
-    "pelvis hip spine1 knee spine2 ankle spine3 foot neck collar head shoulder elbow wrist jaw eye_smplhf".split()
-)
 _THUMB_OF_VRM = ("Metacarpal", "Proximal", "Distal")
 _FINGER_OF_VRM = ("Proximal", "Intermediate", "Distal")
 
@@ -26,7 +25,7 @@ def _name(kind: str, joint: str) -> str:
             return f"{side.title()}Hand{finger.title()}{number}"
         links = _THUMB_OF_VRM if finger == "thumb" else _FINGER_OF_VRM
         return f"{side}{'Little' if finger == 'pinky' else finger.title()}{links[int(number) - 1]}"
-    word = dict(zip(_SMPLX_BODY, _BODY[kind].split(), strict=True))[part]
+    word = dict(zip(_BODY["smplx"].split(), _BODY[kind].split(), strict=True))[part]
     if kind == "unreal":
         return f"{word}_{side[0]}" if side else word
     return (side if kind == "vrm" else side.title()) + word

@@ -267,8 +267,8 @@ def write_bvh(path: str | Path, motion: SmplxMotion, names: str = "smplx") -> No
     """Writes `motion` on the free body, in centimetres, whole or not at all.
 
     The root's channels are its position and rotation, the other 54 joints have rotations, all in the order z, x, y and
-    in degrees with 6 decimals. `names` is a kind of `skeleton_names.JOINT_NAMES`, another raises ValueError. BVH has no
-    place for betas and gender: they are lost.
+    in degrees with 6 decimals. `names` is a kind of `skeleton_names.JOINT_NAMES`, another raises ValueError. BVH has
+    no place for betas and gender: they are lost.
     """
     order, header = _hierarchy_text(joint_names(names))
     poses = Rotation.from_rotvec(motion.poses[:, order].reshape(-1, 3).astype(np.float64))

@@ -1,7 +1,7 @@
 """The face's curves as `.csv` in the layout of the app Live Link Face, and as `.json`.
 
-A CSV row is a timecode (hours:minutes:seconds:frame.milliframe), the number of columns that follow (61), the 52 units and
-nine angles in radians: yaw, pitch and roll of the head and of both eyes. JSON is
+A CSV row is a timecode (hours:minutes:seconds:frame.milliframe), the number of columns that follow (61), the 52 units
+and nine angles in radians: yaw, pitch and roll of the head and of both eyes. JSON is
 `{"fps": 30, "names": [52 names], "frames": [[52 numbers], ...]}`.
 """
 
@@ -98,7 +98,7 @@ def read_curves(path: str | Path) -> np.ndarray:
             raise ValueError("its times do not grow steadily.")
         wanted = np.arange(int((times[-1] - times[0]) * FACE_FPS + 1e-4) + 1) / FACE_FPS + times[0]
         return np.stack([np.interp(wanted, times, curve) for curve in face.T], axis=1).astype(np.float32)
-    except (ValueError, csv.Error, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, csv.Error, RecursionError) as error:
         raise ValueError(f"{path} holds no usable face: {error}") from error
 
 
@@ -131,7 +131,9 @@ def _read_csv(text: str) -> tuple[np.ndarray, np.ndarray]:
     for number, row in enumerate(rows[1:], start=2):
         time = _TIMECODE.fullmatch(row[0].strip())
         if time is None or len(row) != len(rows[0]):
-            raise ValueError(f"row {number} has {len(row)} values at {row[0]!r}, expected {len(rows[0])} and a timecode.")
+            raise ValueError(
+                f"row {number} has {len(row)} values at {row[0]!r}, expected {len(rows[0])} and a timecode."
+            )
         hours, minutes, seconds, frame = map(float, time.groups())
         frames.append((3600 * hours + 60 * minutes + seconds, frame))
         try:

@@ -1,8 +1,8 @@
 """glTF 2.0: a motion as a `.glb` file, for viewers and game engines.
 
-The file holds the free body's 55 joints as nodes, its mesh skinned to them with the 52 face units as morph targets, and
-one animation: the pelvis' translation and every joint's rotation at every frame, and the face's where there is one.
-Units are metres, y is up, as glTF has it. https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
+The file holds the free body's 55 joints as nodes, its mesh skinned to them with the 52 face units as morph targets,
+and one animation: the pelvis' translation and every joint's rotation at every frame, and the weights of a face. Units
+are metres, y is up, as glTF has it. https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 """
 
 import json
@@ -44,14 +44,14 @@ class GltfDocument:
     def add(
         self, values: np.ndarray, kind: str, target: int | None = None, bounds: bool = False, normalized: bool = False
     ) -> int:
-        """Appends `values` (N,) or (N, width): unsigned integers as they are, others as float32; gives the accessor."""
+        """Appends values (N,) or (N, width), unsigned integers as they are, others as float32; gives the accessor."""
         values = np.ascontiguousarray(values if values.dtype.kind == "u" else values.astype("<f4"))
         accessor = {"bufferView": self._view(values, target), "count": len(values), "type": kind}
         accessor["componentType"] = _COMPONENTS[values.dtype.str[1:]]
         return self._describe(accessor | ({"normalized": True} if normalized else {}), values if bounds else None)
 
     def add_sparse(self, rows: np.ndarray, values: np.ndarray, count: int) -> int:
-        """Appends vectors (count, 3) that are zero but for `rows` (n,), which are `values` (n, 3); gives the accessor."""
+        """Appends vectors (count, 3), zero but for `rows` (n,), which are `values` (n, 3); gives the accessor."""
         values = np.ascontiguousarray(values, "<f4")
         indices = {"bufferView": self._view(rows.astype("<u2"), None), "componentType": _COMPONENTS["u2"]}
         sparse = {"count": len(rows), "indices": indices, "values": {"bufferView": self._view(values, None)}}

@@ -35,7 +35,8 @@ _PRESETS: dict[str, dict[str, float]] = {
     "angry": dict.fromkeys(_both("browDown"), 0.9) | dict.fromkeys(_both("mouthPress"), 0.5),
     "sad": {"browInnerUp": 0.8} | dict.fromkeys(_both("mouthFrown"), 0.7),
     "relaxed": dict.fromkeys(_both("mouthSmile"), 0.3) | dict.fromkeys(_both("eyeBlink"), 0.25),
-    "surprised": {"browInnerUp": 0.8, "jawOpen": 0.25} | dict.fromkeys((*_both("browOuterUp"), *_both("eyeWide")), 0.8),
+    "surprised": {"browInnerUp": 0.8, "jawOpen": 0.25}
+    | dict.fromkeys((*_both("browOuterUp"), *_both("eyeWide")), 0.8),
     "blink": dict.fromkeys(_both("eyeBlink"), 1.0),
     "blinkLeft": {"eyeBlinkLeft": 1.0},
     "blinkRight": {"eyeBlinkRight": 1.0},
@@ -57,10 +58,12 @@ UNITS_OF_PRESETS: dict[str, tuple[str, ...]] = {
     "angry": _both("browDown"),
     "surprised": _both("browOuterUp"),
 }
-"""Presets that stand for face units on avatars without expressions of ARKit's names: their weight is the units' mean."""
+"""Presets that stand for face units on avatars without expressions of their names; the weight is the units' mean."""
 
 
-def write_vrm(path: str | Path, motion: SmplxMotion | None = None, face=None, betas=None, name: str = "solami") -> None:
+def write_vrm(
+    path: str | Path, motion: SmplxMotion | None = None, face=None, betas=None, name: str = "solami"
+) -> None:
     """Writes the free body as a VRM 1.0 avatar, whole or not at all.
 
     Args:
@@ -145,7 +148,11 @@ def write_vrma(path: str | Path, motion: SmplxMotion, face=None, presets: bool =
         "humanoid": {"humanBones": {bones[node]: {"node": node} for node in used}},
     }
     if face is not None:
-        curves = preset_curves(face_at(face, motion)) if presets else dict(zip(FACE_UNITS, face_at(face, motion).T))
+        curves = (
+            preset_curves(face_at(face, motion))
+            if presets
+            else dict(zip(FACE_UNITS, face_at(face, motion).T, strict=True))
+        )
         expressions = {}
         for name, curve in curves.items():
             expressions[name] = {"node": len(nodes)}

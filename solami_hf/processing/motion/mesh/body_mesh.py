@@ -1,4 +1,4 @@
-"""The free body's skin: a mesh on the 55 joints with shapes, the face's 52 units and colours; posed by linear blending.
+"""The free body's skin: a mesh on the 55 joints with shapes, 52 face units and colours, posed by linear blending.
 
 `README.md` beside it says where `body_mesh.npz` comes from, and what each of its arrays holds.
 """
@@ -55,8 +55,9 @@ class BodyMesh:
         values = np.zeros(0) if betas is None else np.asarray(betas, dtype=np.float64).reshape(-1)
         if len(values) > len(self.shape_names) or not (np.abs(values) <= _LARGEST_BETA).all():
             raise ValueError(
-                f"`betas` is {values.tolist()}, expected up to {len(self.shape_names)} numbers from -{_LARGEST_BETA:g} "
-                f"to {_LARGEST_BETA:g}: {', '.join(self.shape_names)}. SMPL-X's coefficients mean other shapes."
+                f"`betas` is {values.tolist()}, expected up to {len(self.shape_names)} numbers from "
+                f"-{_LARGEST_BETA:g} to {_LARGEST_BETA:g}: {', '.join(self.shape_names)}. "
+                "SMPL-X's coefficients mean other shapes."
             )
         if not values.any():
             return self.rest, free_body()
@@ -129,9 +130,8 @@ def skinned_vertices(motion: SmplxMotion, betas=None, face: np.ndarray | None = 
     rest, body = mesh.shaped(betas)
     joints = torch.from_numpy(body.rest)
     weights = torch.zeros(len(rest), len(joints))
-    weights.scatter_add_(
-        1, torch.from_numpy(mesh.joints.astype(np.int64)), torch.from_numpy(mesh.weights / np.float32(255))
-    )
+    shares = torch.from_numpy(mesh.weights / np.float32(255))
+    weights.scatter_add_(1, torch.from_numpy(mesh.joints.astype(np.int64)), shares)
     moved = None if face is None else face_at(face, motion)
     units = [mesh.units[name] for name in FACE_UNITS]
     out = np.empty((motion.num_frames, *rest.shape), dtype=np.float32)
