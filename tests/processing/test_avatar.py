@@ -169,6 +169,18 @@ def write_glb(path: Path, document, binary: bytes = b"") -> None:
     )
 
 
+def test_the_commands_of_the_documentation(tmp_path, bench, motion, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_motion("turn1.npz", motion, np.zeros((5, 52), np.float32))
+    write_bvh("walk.bvh", motion)
+    bench.make_avatar(Path("mine.vrm"), "vroid", vrm=True)
+    page = (Path(__file__).parents[2] / "docs" / "motion.md").read_text("utf-8")
+    lines = [line.split("#")[0].split() for line in page.splitlines() if line.startswith("solami convert motion ")]
+    assert len(lines) == 6
+    for line in lines:
+        assert cli.main(line[1:]) == 0 and Path(line[4]).stat().st_size > 0, line
+
+
 def test_the_command_moves_an_avatar(tmp_path, bench, motion):
     write_motion(tmp_path / "m.npz", motion)
     bench.make_avatar(tmp_path / "a.vrm", "vroid", vrm=True)
