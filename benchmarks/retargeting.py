@@ -3,7 +3,7 @@
 For each skeleton an avatar is made as a `.glb` file: bones with axes of their own, in an A-pose, limbs of other
 lengths, two of them in centimetres below a turned armature. The recording of `tests/data` and authored gestures are
 put on it. End effectors are wrists and ankles, as seen from shoulder and hip and divided by the limb's length: the
-error is the distance to ours. Foot skating is the metric's (mm/s), scaled to our size. The last line is the table as JSON.
+error is the distance to ours. Foot skating is the metric's (mm/s), scaled to our size. The last line is JSON.
 """
 
 import json
@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from solami_hf.demo.corpus.gestures import GESTURES, make_gesture
 from solami_hf.metrics.foot_skating.foot_skating import foot_steps
-from solami_hf.processing.motion.avatar import avatar_places, read_avatar, retarget_to_avatar, write_on_avatar
+from solami_hf.processing.motion.avatar import Avatar, AvatarMotion, read_avatar, retarget_to_avatar, write_on_avatar
 from solami_hf.processing.motion.body import (
     SMPLX_JOINT_NAMES,
     SMPLX_PARENTS,
@@ -140,6 +140,21 @@ def make_avatar(path: Path, kind: str, vrm: bool = False, down: float = 45.0) ->
         extension = {"specVersion": "1.0", "humanoid": {"humanBones": bones}}
         gltf.document |= {"extensionsUsed": ["VRMC_vrm"], "extensions": {"VRMC_vrm": extension}}
     gltf.write(path)
+
+
+def avatar_places(avatar: Avatar, moved: AvatarMotion) -> dict[int, np.ndarray]:
+    """SMPL-X's joint -> its places (T, 3) on the avatar, as a viewer of the file computes them."""
+    matrices: dict[int, np.ndarray] = {}
+    for node in avatar.chain:
+        local = np.tile(avatar.local[node], (len(moved.translation), 1, 1))
+        if node in moved.rotations:
+            sizes = np.linalg.norm(avatar.local[node, :3, :3], axis=0)
+            local[:, :3, :3] = Rotation.from_quat(moved.rotations[node]).as_matrix() * sizes
+        if node == moved.hips:
+            local[:, :3, 3] = moved.translation
+        parent = avatar.parents[node]
+        matrices[node] = matrices[parent] @ local if parent >= 0 else local
+    return {joint: matrices[node][:, :3, 3] for joint, node in avatar.joints.items()}
 
 
 def end_effectors(places: dict[int, np.ndarray]) -> np.ndarray:

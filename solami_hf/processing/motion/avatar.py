@@ -8,6 +8,8 @@ scaled by the length of the legs and raised so that soles on the floor stay ther
 
 import json
 import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,18 +44,18 @@ class Avatar:
     Attributes:
         document, data: the file's JSON, and its binary part.
         parents: of the nodes, -1 for those without.
-        order: the nodes, parents before children.
         local, world: (N, 4, 4) matrices at rest, to the parent's axes and to the world's.
         joints: SMPL-X's joint -> node.
+        chain: these nodes and all above them, parents before children.
     """
 
     document: dict[str, Any]
     data: bytes
     parents: list[int]
-    order: list[int]
     local: np.ndarray
     world: np.ndarray
     joints: dict[int, int]
+    chain: list[int]
 
     def places(self) -> np.ndarray:
         """(N, 3) places of the nodes at rest."""
@@ -80,8 +82,10 @@ def read_avatar(path: str | Path) -> Avatar:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no avatar file at {path}.")
-    try:
+    with _told_of(path):
         document, data = read_glb(path)
+        if any("uri" in buffer for buffer in document.get("buffers", ())) or len(document.get("buffers", ())) > 1:
+            raise ValueError("its data lie in other files, expected one whole .glb file.")
         parents, order = _tree(document)
         local = np.array([_matrix(node, index) for index, node in enumerate(document["nodes"])])
         world = local.copy()
@@ -90,12 +94,22 @@ def read_avatar(path: str | Path) -> Avatar:
                 world[node] = world[parents[node]] @ local[node]
         if not np.abs(world).max() < _FARTHEST:
             raise ValueError(f"its nodes lie or are scaled beyond {_FARTHEST:g}, expected metres.")
-        avatar = Avatar(document, data, parents, order, local, world, {})
-        avatar.joints = _humanoid(document, len(order)) or _named_joints(avatar)
+        joints = _humanoid(document, len(order)) or _named_joints(document, parents, order)
+        chain = _with_parents(joints.values(), parents, order)
+        if (np.linalg.det(local[chain, :3, :3]) <= 0).any():
+            raise ValueError("a bone is mirrored or flattened, expected scales above 0.")
+        avatar = Avatar(document, data, parents, local, world, joints, chain)
         if how_upright(avatar.places(), avatar.joints, _UP) <= 0.7:
             raise ValueError("its rest pose does not stand upright with straight legs, y up; expected a T- or A-pose.")
         leg_length(avatar.places(), avatar.joints)
         return avatar
+
+
+@contextmanager
+def _told_of(path: str | Path) -> Iterator[None]:
+    """Within the block an avatar's document is read: what is wrong in it is told with the file's name."""
+    try:
+        yield
     except ValueError as error:
         raise ValueError(f"{path} is no avatar that can be moved: {error}") from error
     except (KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as error:
@@ -196,22 +210,28 @@ def _humanoid(document: dict[str, Any], count: int) -> dict[int, int]:
     return joints
 
 
-def _named_joints(avatar: Avatar) -> dict[int, int]:
-    """SMPL-X's joint -> node, by the names of the joints of its skins."""
-    nodes = avatar.document["nodes"]
-    skinned = {joint for skin in avatar.document.get("skins", ()) for joint in skin["joints"]}
+def _with_parents(found: Iterable[int], parents: list[int], order: list[int]) -> list[int]:
+    """The nodes and all that are above them, in order."""
+    found = set(found)
+    for node in reversed(order):
+        if node in found:
+            found.add(parents[node])
+    return [node for node in order if node in found]
+
+
+def _named_joints(document: dict[str, Any], parents: list[int], order: list[int]) -> dict[int, int]:
+    """SMPL-X's joint -> node, by the names of the joints of the document's skins."""
+    nodes = document["nodes"]
+    skinned = {joint for skin in document.get("skins", ()) for joint in skin["joints"]}
     if not skinned:
         raise ValueError("it has no skin, expected a mesh with a skeleton.")
     wrong = [joint for joint in skinned if not _is_index(joint, len(nodes))]
     if wrong:
         raise ValueError(f"its skins name the joints {wrong}, but it has {len(nodes)} nodes.")
-    for node in reversed(avatar.order):  # and what is above them
-        if node in skinned and avatar.parents[node] >= 0:
-            skinned.add(avatar.parents[node])
-    used = [node for node in avatar.order if node in skinned]
+    used = _with_parents(skinned, parents, order)
     place = {node: index for index, node in enumerate(used)}
     names = [str(nodes[node].get("name", "")) for node in used]
-    matched = match_joints(names, [place.get(avatar.parents[node], -1) for node in used])
+    matched = match_joints(names, [place.get(parents[node], -1) for node in used])
     return {joint: used[index] for joint, index in matched.items()}
 
 
@@ -236,7 +256,7 @@ def retarget_to_avatar(avatar: Avatar, motion: SmplxMotion) -> AvatarMotion:
         turned.append(local if parent < 0 else turned[parent] * local)
     world: dict[int, Rotation] = {}
     rotations: dict[int, np.ndarray] = {}
-    for node in avatar.order:
+    for node in avatar.chain:
         parent = avatar.parents[node]
         above = world[parent] if parent >= 0 else Rotation.identity(count)
         if node in joint_of:
@@ -248,7 +268,9 @@ def retarget_to_avatar(avatar: Avatar, motion: SmplxMotion) -> AvatarMotion:
 
     hips, middle = nodes[0], rest[[nodes[joint] for joint in _HIPS]].mean(axis=0)
     ankles = [_JOINT["left_ankle"], _JOINT["right_ankle"]]
-    floor = _floor(avatar, scale)
+    lowest = float(min(rest[node, 1] for node in nodes.values()))
+    # most avatars stand on 0; else a sole lies as far below their lowest joint as below ours
+    floor = 0.0 if -0.02 < lowest / scale < 0.15 else lowest - scale * (ours[:, 1].min() + standing)
     raised = rest[[nodes[joint] for joint in ankles], 1].mean() - floor - scale * (ours[ankles, 1].mean() + standing)
     wanted = scale * joint_positions(motion)[:, _HIPS].mean(axis=1) + [0.0, raised, 0.0]
     from_middle = _turns_of(avatar.world[hips]).inv().apply(rest[hips] - middle)
@@ -258,28 +280,6 @@ def retarget_to_avatar(avatar: Avatar, motion: SmplxMotion) -> AvatarMotion:
         above = np.linalg.inv(avatar.world[parent])
         place = place @ above[:3, :3].T + above[:3, 3]
     return AvatarMotion(hips, place, rotations)
-
-
-def _floor(avatar: Avatar, scale: float) -> float:
-    """The floor's height under the resting avatar: 0, where most stand, else a sole below its lowest joint."""
-    lowest = min(avatar.places()[node, 1] for node in avatar.joints.values())
-    sole = scale * (rest_joints()[:, 1].min() + standing_height())
-    return 0.0 if -0.02 * scale <= lowest <= 0.15 * scale else float(lowest - sole)
-
-
-def avatar_places(avatar: Avatar, moved: AvatarMotion) -> dict[int, np.ndarray]:
-    """SMPL-X's joint -> its places (T, 3) on the avatar, as a viewer of the file computes them."""
-    matrices: dict[int, np.ndarray] = {}
-    for node in avatar.order:
-        local = np.tile(avatar.local[node], (len(moved.translation), 1, 1))
-        if node in moved.rotations:
-            sizes = np.linalg.norm(avatar.local[node, :3, :3], axis=0)
-            local[:, :3, :3] = Rotation.from_quat(moved.rotations[node]).as_matrix() * sizes
-        if node == moved.hips:
-            local[:, :3, 3] = moved.translation
-        parent = avatar.parents[node]
-        matrices[node] = matrices[parent] @ local if parent >= 0 else local
-    return {joint: matrices[node][:, :3, 3] for joint, node in avatar.joints.items()}
 
 
 def write_on_avatar(path: str | Path, avatar_file: str | Path, motion: SmplxMotion, face=None) -> None:
@@ -309,7 +309,9 @@ def write_on_avatar(path: str | Path, avatar_file: str | Path, motion: SmplxMoti
     channels = {(node, "rotation"): values for node, values in moved.rotations.items()}
     channels[moved.hips, "translation"] = moved.translation
     if face is not None:
-        channels |= _face_channels(avatar.document, face_at(face, motion))
+        curves = face_at(face, motion)
+        with _told_of(avatar_file):
+            channels |= _face_channels(avatar.document, curves)
     avatar.document.pop("animations", None)
     gltf = GltfDocument(avatar.document, avatar.data)
     gltf.animate(np.arange(motion.num_frames) / motion.fps, channels)

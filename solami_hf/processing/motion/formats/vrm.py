@@ -17,6 +17,8 @@ from ..smplx_motion import NUM_JOINTS, SmplxMotion
 from .gltf import BODY_NODE, GltfDocument, animate_figure, figure, joint_channels, joint_nodes
 
 _LICENCE = "https://creativecommons.org/publicdomain/zero/1.0/"
+_ALLOWED = [f"allow{what}Usage" for what in ("ExcessivelyViolent", "ExcessivelySexual", "PoliticalOrReligious")]
+_ALLOWED += ["allowAntisocialOrHateUsage", "allowRedistribution"]
 _EYES = ("leftEye", "rightEye")
 
 
@@ -82,11 +84,9 @@ def write_vrm(
     _, body = body_mesh().shaped(betas)
     at = dict(zip(SMPLX_JOINT_NAMES, body.rest, strict=True))
     eyes = (at["left_eye_smplhf"] + at["right_eye_smplhf"]) / 2 - at["head"]
-    ranges = {"inputMaxValue": 90.0, "outputScale": 25.0}
-    look = dict.fromkeys(("Inner", "Outer"), ranges)
+    sides = ("HorizontalInner", "HorizontalOuter", "VerticalDown", "VerticalUp")
+    ranges = {f"rangeMap{side}": {"inputMaxValue": 90.0, "outputScale": 25.0} for side in sides}
     presets = {preset: _expression(units) for preset, units in _PRESETS.items()}
-    for preset in ("blink", "blinkLeft", "blinkRight"):
-        presets[preset]["isBinary"] = False
     extension = {
         "specVersion": "1.0",
         "meta": {
@@ -96,25 +96,15 @@ def write_vrm(
             "licenseUrl": "https://vrm.dev/licenses/1.0/",
             "otherLicenseUrl": _LICENCE,
             "avatarPermission": "everyone",
-            "allowExcessivelyViolentUsage": True,
-            "allowExcessivelySexualUsage": True,
             "commercialUsage": "corporation",
-            "allowPoliticalOrReligiousUsage": True,
-            "allowAntisocialOrHateUsage": True,
             "creditNotation": "unnecessary",
-            "allowRedistribution": True,
             "modification": "allowModificationRedistribution",
+            **dict.fromkeys(_ALLOWED, True),
         },
         "humanoid": {"humanBones": {bone: {"node": node} for node, bone in enumerate(joint_names("vrm"))}},
         "expressions": {"preset": presets, "custom": {unit: _expression({unit: 1.0}) for unit in FACE_UNITS}},
         "firstPerson": {"meshAnnotations": [{"node": BODY_NODE, "type": "auto"}]},
-        "lookAt": {
-            "type": "bone",
-            "offsetFromHeadBone": eyes.tolist(),
-            **{f"rangeMapHorizontal{side}": value for side, value in look.items()},
-            "rangeMapVerticalDown": ranges,
-            "rangeMapVerticalUp": ranges,
-        },
+        "lookAt": {"type": "bone", "offsetFromHeadBone": eyes.tolist()} | ranges,
     }
     gltf.document |= {"extensionsUsed": ["VRMC_vrm"], "extensions": {"VRMC_vrm": extension}}
     gltf.write(path)
