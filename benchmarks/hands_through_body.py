@@ -43,10 +43,8 @@ def main() -> None:
                 counts += [1, inside[: len(HANDS)].any(), inside[len(HANDS) :].any()]
         total += counts
         table[name] = dict(zip(("frames", "joints_inside", "skin_inside"), counts.tolist(), strict=True))
-        print(
-            f"{name:16} {counts[0]:4} frames: joints inside in {counts[1]:3}, skin inside in {counts[2]:3}", flush=True
-        )
-    print(f"{'all':16} {total[0]:4} frames: joints inside in {total[1]:3}, skin inside in {total[2]:3}")
+        print(f"{name:16} {counts[0]:4} frames: joints inside in {counts[1]:3}, skin in {counts[2]:3}", flush=True)
+    print(f"{'all':16} {total[0]:4} frames: joints inside in {total[1]:3}, skin in {total[2]:3}")
     print(json.dumps(table))
 
 
