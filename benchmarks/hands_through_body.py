@@ -15,7 +15,7 @@ from solami_hf.processing.motion.mesh.body_mesh import body_mesh, skinned_vertic
 
 HANDS = (20, 21, *range(25, 55))
 ARMS = (13, 14, 16, 17, 18, 19)
-STEP, SEEDS = 6, (0, 1)
+STEP, SEEDS = 10, (0,)
 
 
 def winding(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def winding(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 def main() -> None:
     mesh = body_mesh()
     owner = mesh.joints[np.arange(len(mesh.rest)), mesh.weights.argmax(axis=1)]
-    hand = np.flatnonzero(np.isin(owner, HANDS))[::8]
+    hand = np.flatnonzero(np.isin(owner, HANDS))[::12]
     rest = mesh.faces[~np.isin(owner[mesh.faces], (*HANDS, *ARMS)).any(axis=1)]
     table, total = {}, np.zeros(3, int)
     for name in GESTURES:
@@ -39,7 +39,8 @@ def main() -> None:
             motion, _ = make_gesture(name, np.random.default_rng(seed))
             vertices, joints = skinned_vertices(motion)[::STEP], joint_positions(motion)[::STEP]
             for skin, bones in zip(vertices, joints, strict=True):
-                inside = winding(np.concatenate([bones[list(HANDS)], skin[hand]]), skin[rest]) > 0.5
+                points = np.concatenate([bones[list(HANDS)], skin[hand]]).astype(np.float32)
+                inside = winding(points, skin[rest]) > 0.5
                 counts += [1, inside[: len(HANDS)].any(), inside[len(HANDS) :].any()]
         total += counts
         table[name] = dict(zip(("frames", "joints_inside", "skin_inside"), counts.tolist(), strict=True))

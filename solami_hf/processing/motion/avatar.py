@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from .body import SMPLX_JOINT_NAMES, SMPLX_PARENTS, joint_positions, rest_joints, standing_height
 from .face import FACE_UNITS
-from .formats.gltf import GltfDocument, one_sign
+from .formats.gltf import GltfDocument, one_sign, with_suffix
 from .formats.vrm import UNITS_OF_PRESETS
 from .mesh.body_mesh import face_at
 from .retarget import NEEDED_JOINTS, how_upright, leg_length, match_joints, standing_turns
@@ -64,7 +64,7 @@ class Avatar:
 
 @dataclass
 class AvatarMotion:
-    """What `retarget_to_avatar` gives: the hips' node with its translations (T, 3), and rotations (T, 4) of nodes."""
+    """A motion as values of nodes: translations (T, 3) of the hips' node, and rotations (T, 4) by node."""
 
     hips: int
     translation: np.ndarray
@@ -286,19 +286,13 @@ def write_on_avatar(path: str | Path, avatar_file: str | Path, motion: SmplxMoti
     """Writes an avatar's file with a motion as its only animation, whole or not at all.
 
     Args:
-        path: ends in `.glb` or `.vrm`, as the avatar does.
-        avatar_file: see `read_avatar`.
-        motion: T frames.
         face: (frames, 52) at 30 frames a second. It moves morph targets of ARKit's names, or else, in a VRM, those of
             the preset expressions; ignored where the avatar has neither.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_avatar`; another suffix; a face of another form.
+        FileNotFoundError, ValueError: as `read_avatar`; a suffix other than `.glb` and `.vrm`; a face of another form.
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".glb", ".vrm"):
-        raise ValueError(f"`path` is {path}, expected a name that ends in .glb or .vrm.")
-    avatar = read_avatar(avatar_file)
+    path, avatar = with_suffix(path, ".glb", ".vrm"), read_avatar(avatar_file)
     moved = retarget_to_avatar(avatar, motion)
     for node in (moved.hips, *moved.rotations):  # what is animated must not be told by a matrix
         told = avatar.document["nodes"][node]

@@ -140,29 +140,22 @@ def write_motion(
     if names != "smplx" and (suffix not in (".bvh", ".glb") or avatar is not None):
         raise ValueError(f"`names` is {names!r}, which is for .bvh and .glb files without an avatar; got {path}.")
     if suffix == ".npz":
-        write_npz(path, motion, face)
-    elif suffix == ".bvh":
-        from .formats.bvh import write_bvh
+        return write_npz(path, motion, face)
+    from .avatar import has_units, read_avatar, write_on_avatar
+    from .formats.bvh import write_bvh
+    from .formats.face_curves import write_curves
+    from .formats.gltf import write_gltf
+    from .formats.vrm import write_vrm, write_vrma
 
+    if suffix == ".bvh":
         write_bvh(path, motion, names)
     elif suffix in FACE_ALONE:
-        from .formats.face_curves import write_curves
-
         write_curves(path, face, motion)
     elif suffix == ".vrma":
-        from .avatar import has_units, read_avatar
-        from .formats.vrm import write_vrma
-
         write_vrma(path, motion, face, presets=avatar is not None and not has_units(read_avatar(avatar)))
     elif avatar is not None:
-        from .avatar import write_on_avatar
-
         write_on_avatar(path, avatar, motion, face)
     elif suffix == ".vrm":
-        from .formats.vrm import write_vrm
-
         write_vrm(path, motion, face)
     else:
-        from .formats.gltf import write_gltf
-
         write_gltf(path, motion, face, names)

@@ -19,6 +19,7 @@ from ...files.text_files import text_of
 from ..body import SMPLX_JOINT_NAMES
 from ..face import FACE_FPS, FACE_UNITS, UNIT_INDEX, checked_face
 from ..smplx_motion import MAX_FRAMES, SmplxMotion, check_fps, resample_motion
+from .gltf import with_suffix
 
 _SUFFIXES = (".csv", ".json")
 MAX_BYTES = 256 << 20
@@ -35,16 +36,13 @@ def write_curves(path: str | Path, face, motion: SmplxMotion | None = None) -> N
     """Writes a face as `.csv` or `.json`, whole or not at all.
 
     Args:
-        path: its suffix says the format.
         face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`.
         motion: tells a CSV the turns of the head, relative to the body's root, and of the eyes; without it they are 0.
 
     Raises:
         ValueError: another suffix, or a face of another form.
     """
-    path, face = Path(path), checked_face(face)
-    if path.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(_SUFFIXES)}.")
+    path, face = with_suffix(path, *_SUFFIXES), checked_face(face)
     with atomic_write(path) as temporary, open(temporary, "w", encoding="ascii", newline="") as file:
         if path.suffix.lower() == ".json":
             frames = [[round(float(value), 6) for value in row] for row in face]
@@ -81,9 +79,7 @@ def read_curves(path: str | Path) -> np.ndarray:
         ValueError: another suffix, a file that is neither, a unit that is missing, or a value outside 0 to 1. The
             message names the file.
     """
-    path = Path(path)
-    if path.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"{path} is no file of a face, expected a name that ends in {', '.join(_SUFFIXES)}.")
+    path = with_suffix(path, *_SUFFIXES)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of a face at {path}.")
     try:

@@ -92,24 +92,27 @@ class GltfDocument:
 
 
 def write_gltf(path: str | Path, motion: SmplxMotion, face=None, names: str = "smplx", betas=None) -> None:
-    """Writes `motion` on the free body as a binary glTF file, whole or not at all.
+    """Writes `motion` on the free body as a binary glTF file, whole or not at all; its own betas are not kept.
 
     Args:
-        path: ends in `.glb`.
-        motion: its own betas and gender are not kept.
         face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`; the morph targets' weights.
         names: of the joints' nodes, a kind of `skeleton_names.JOINT_NAMES`.
         betas: the shape, see `BodyMesh.shaped`.
 
     Raises:
-        ValueError: another suffix, or a face, names or betas of another form.
+        ValueError: a suffix other than `.glb`, or a face, names or betas of another form.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".glb":
-        raise ValueError(f"`path` is {path}, expected a name that ends in .glb (the binary form of glTF).")
+    path = with_suffix(path, ".glb")
     gltf = figure(names, betas)
     animate_figure(gltf, motion, face)
     gltf.write(path)
+
+
+def with_suffix(path: str | Path, *suffixes: str) -> Path:
+    """The path; ValueError where its name ends in none of the suffixes."""
+    if Path(path).suffix.lower() not in suffixes:
+        raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(suffixes)}.")
+    return Path(path)
 
 
 def figure(names: str = "smplx", betas=None) -> GltfDocument:

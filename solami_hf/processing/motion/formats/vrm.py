@@ -14,7 +14,7 @@ from ..face import FACE_UNITS
 from ..mesh.body_mesh import body_mesh, face_at
 from ..skeleton_names import joint_names
 from ..smplx_motion import NUM_JOINTS, SmplxMotion
-from .gltf import BODY_NODE, GltfDocument, animate_figure, figure, joint_channels, joint_nodes
+from .gltf import BODY_NODE, GltfDocument, animate_figure, figure, joint_channels, joint_nodes, with_suffix
 
 _LICENCE = "https://creativecommons.org/publicdomain/zero/1.0/"
 _ALLOWED = [f"allow{what}Usage" for what in ("ExcessivelyViolent", "ExcessivelySexual", "PoliticalOrReligious")]
@@ -68,16 +68,10 @@ def write_vrm(
 ) -> None:
     """Writes the free body as a VRM 1.0 avatar, whole or not at all.
 
-    Args:
-        path: ends in `.vrm`.
-        motion, face: an animation that the file holds beside the avatar, as in `gltf.write_gltf`.
-        betas: the shape, see `BodyMesh.shaped`.
-        name: the avatar's.
-
-    Raises:
-        ValueError: another suffix, or a face or betas of another form.
+    `motion` and `face` are an animation that the file holds beside the avatar; errors and arguments as those of
+    `gltf.write_gltf`, `name` is the avatar's.
     """
-    path = _checked(path, ".vrm")
+    path = with_suffix(path, ".vrm")
     gltf = figure("vrm", betas)
     if motion is not None:
         animate_figure(gltf, motion, face)
@@ -119,15 +113,13 @@ def write_vrma(path: str | Path, motion: SmplxMotion, face=None, presets: bool =
     """Writes a motion as VRM Animation 1.0, whole or not at all; eyes are left to the avatar's look-at.
 
     Args:
-        path: ends in `.vrma`.
-        motion: as in `gltf.write_gltf`.
         face: (frames, 52); each unit is the custom expression of its name, which `write_vrm`'s avatars have.
         presets: write VRM's presets instead, which all avatars have, from the units that are near to them.
 
     Raises:
-        ValueError: another suffix, or a face of another form.
+        ValueError: a suffix other than `.vrma`, or a face of another form.
     """
-    path = _checked(path, ".vrma")
+    path = with_suffix(path, ".vrma")
     body, bones = free_body(), joint_names("vrm")
     gltf = GltfDocument()
     nodes = joint_nodes(body, np.array([0.0, -body.sole, 0.0]), "vrm")
@@ -163,10 +155,3 @@ def preset_curves(face: np.ndarray) -> dict[str, np.ndarray]:
     """Weights (T,) of VRM's presets that are nearest to a face (T, 52)."""
     index = {unit: at for at, unit in enumerate(FACE_UNITS)}
     return {name: face[:, [index[unit] for unit in units]].mean(axis=1) for name, units in UNITS_OF_PRESETS.items()}
-
-
-def _checked(path: str | Path, suffix: str) -> Path:
-    path = Path(path)
-    if path.suffix.lower() != suffix:
-        raise ValueError(f"`path` is {path}, expected a name that ends in {suffix}.")
-    return path
