@@ -73,6 +73,7 @@ EXTRAS = {
         "import-linter>=2",
         "num2words>=0.5.12",
         "playwright>=1.40",
+        "pygltflib>=1.16,<2",
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.9",

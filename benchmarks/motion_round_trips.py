@@ -24,7 +24,7 @@ from solami_hf.processing.motion.retarget import match_joints, retarget
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 RECORDING = Path(__file__).parents[1] / "tests" / "data" / "cmu_01_01.bvh"
-_GLTF_TYPES = {5121: "<u1", 5126: "<f4"}
+_GLTF_TYPES = {5121: "<u1", 5123: "<u2", 5126: "<f4"}
 _GLTF_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
@@ -47,11 +47,20 @@ def read_glb(path: Path) -> tuple[dict, list[np.ndarray]]:
     size = struct.unpack_from("<I", data, 12)[0]
     document, binary = json.loads(data[20 : 20 + size]), data[28 + size :]
     arrays = []
+
+    def stored(told: dict, count: int, kind: int, width: int) -> np.ndarray:
+        start = document["bufferViews"][told["bufferView"]]["byteOffset"]
+        return np.frombuffer(binary, _GLTF_TYPES[kind], count * width, start).reshape(count, width)
+
     for accessor in document["accessors"]:
-        view, width = document["bufferViews"][accessor["bufferView"]], _GLTF_WIDTHS[accessor["type"]]
-        kind = _GLTF_TYPES[accessor["componentType"]]
-        values = np.frombuffer(binary, kind, accessor["count"] * width, view["byteOffset"])
-        arrays.append(values.reshape(accessor["count"], width))
+        count, kind, width = accessor["count"], accessor["componentType"], _GLTF_WIDTHS[accessor["type"]]
+        if "sparse" in accessor:
+            sparse, values = accessor["sparse"], np.zeros((count, width))
+            rows = stored(sparse["indices"], sparse["count"], sparse["indices"]["componentType"], 1)[:, 0]
+            values[rows] = stored(sparse["values"], sparse["count"], kind, width)
+        else:
+            values = stored(accessor, count, kind, width)
+        arrays.append(values)
     return document, arrays
 
 

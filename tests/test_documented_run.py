@@ -71,6 +71,8 @@ NOT_RUN = {
     "solami push dataset": "over HTTP: tests/hub/test_share.py",
     "solami push metric": "over HTTP: tests/hub/test_share.py",
     "solami push space": "over HTTP: tests/hub/test_space.py",
+    "solami convert motion turn1": "tests/processing/test_avatar.py",
+    "solami convert motion walk": "tests/processing/test_avatar.py",
     "solami convert motion-vq": "the original's checkpoints: tests/modeling/test_convert.py",
     "solami prepare chat --synthesize": "asks a server: tests/processing",
     "solami prepare chat my_dialogues": "as my_recordings",

@@ -28,19 +28,19 @@ LIMBS = {
 FINGERS = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
+def unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def _straight_arm(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def straight_arm(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Lays the arm along +x with the palm down and the four fingers straight; lengths stay as they are."""
     out = {"collar": left["collar"], "shoulder": left["shoulder"]}
     along = np.array([1.0, 0.0, 0.0])
     out["elbow"] = out["shoulder"] + along * np.linalg.norm(left["elbow"] - left["shoulder"])
     out["wrist"] = out["elbow"] + along * np.linalg.norm(left["wrist"] - left["elbow"])
-    x = _unit(left["middle1"] - left["wrist"])
+    x = unit(left["middle1"] - left["wrist"])
     across = left["index1"] - left["pinky1"]
-    z = _unit(across - x * (across @ x))
+    z = unit(across - x * (across @ x))
     to_rest = np.stack([x, np.cross(z, x), z])  # rows: hand axes in the anny pose, so `to_rest @ v` gives rest axes
     for finger in FINGERS:
         for i in (1, 2, 3):
@@ -53,7 +53,7 @@ def _straight_arm(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
-def _straight_leg(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def straight_leg(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Lets the leg hang straight down from the hip and points the foot forward."""
     down = np.array([0.0, -1.0, 0.0])
     out = {"hip": left["hip"]}
@@ -69,7 +69,7 @@ def build() -> tuple[list[str], list[list[float]], float]:
     import anny
     import torch
 
-    from ..motion.body import SMPLX_JOINT_NAMES
+    from solami_hf.processing.motion.body import SMPLX_JOINT_NAMES
 
     model = anny.Anny()
     pose = torch.eye(4)[None, None].repeat(1, model.bone_count, 1, 1)
@@ -82,7 +82,7 @@ def build() -> tuple[list[str], list[list[float]], float]:
     left = {name: heads[f"{bone}.L"] for name, bone in LIMBS.items()}
     left |= {f"{f}{i}": heads[f"finger{n}-{i}.L"] for f, n in FINGERS.items() for i in (1, 2, 3)}
     sole_below_ankle = sole - left["ankle"][1]
-    moved = left | _straight_arm(left) | _straight_leg(left)
+    moved = left | straight_arm(left) | straight_leg(left)
     joints = {name: heads[bone] * [0, 1, 1] for name, bone in SPINE.items()}
     joints["pelvis"] = np.array([0.0, heads["spine04"][1], moved["hip"][2]])
     for name, place in moved.items():

@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -70,6 +71,9 @@ class ChatArguments(TalkingArguments):
     system: str | None = field(default=None, metadata={"help": "A system prompt of your own instead."})
     voice: str | None = field(default=None, metadata={"help": "One of its voices; by default the character's."})
     pages: bool = field(default=True, metadata={"help": "Write a page of each round."})
+    format: Literal["npz", "bvh", "glb", "vrm", "vrma"] = field(
+        default="npz", metadata={"help": "Format of the motions; all but bvh hold the face too."}
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,7 +97,7 @@ def _chat(args: ChatArguments) -> int:
         character = character or next(iter(pipeline.processor.characters))
     session = DialogueSession(pipeline, character, args.system, args.voice)
     known = pipeline.processor.characters.get(character, {})
-    recorder = Recorder(args.output, known.get("name", "Character"), args.pages)
+    recorder = Recorder(args.output, known.get("name", "Character"), args.pages, args.format)
     torch.manual_seed(args.seed)
     with fitting_threads(pipeline):
         if users is None:
@@ -151,13 +155,14 @@ class Recorder:
         output: folder for `turn{n}.wav`, `turn{n}.npz`, `turn{n}.html` and `chat.json`.
         name: the character's, for the pages.
         pages: write the pages.
+        file_format: of the motions, one of `motion_io.WRITTEN_SUFFIXES` without its dot.
 
     Attributes:
         rounds: `{"text", "valid", "audio", "motion", "page"}` of each; paths are None where the answer was malformed.
     """
 
-    def __init__(self, output: str | Path, name: str = "Character", pages: bool = True):
-        self.output, self.name, self.pages = Path(output), name, pages
+    def __init__(self, output: str | Path, name: str = "Character", pages: bool = True, file_format="npz"):
+        self.output, self.name, self.pages, self.suffix = Path(output), name, pages, f".{file_format}"
         self.output.mkdir(parents=True, exist_ok=True)
         self.rounds: list[dict] = []
 
@@ -166,8 +171,8 @@ class Recorder:
         number = len(self.rounds) + 1
         stem, paths = self.output / f"turn{number}", {"audio": None, "motion": None, "page": None}
         if reply.valid:
-            paths["motion"] = f"{stem}.npz"
-            write_motion(paths["motion"], reply.motion)
+            paths["motion"] = f"{stem}{self.suffix}"
+            write_motion(paths["motion"], reply.motion, getattr(reply, "face", None))
             if reply.audio is not None:  # a talker says nothing where there is nothing to be said
                 paths["audio"] = f"{stem}.wav"
                 write_audio(paths["audio"], reply.audio, reply.sampling_rate)

@@ -2,12 +2,13 @@
 
     solami convert motion-vq --body body.pth --hand hand.pth --transform transform.pth --mean mean.npy --std std.npy \\
         [--transform_mean 0 --transform_std 1] [--set body_activation=gelu ...] --output DIR
-    solami convert motion IN OUT [--fps 30] [--up_axis z]
+    solami convert motion IN OUT [--fps 30] [--up_axis z] [--face FACE.csv] [--names mixamo] [--avatar THEIRS.vrm]
     solami convert lm CHECKPOINT --to llama --output DIR [--dtype bfloat16]
 
 `motion-vq` writes a folder for `AutoModel.from_pretrained`. Sizes are read from the tensors; `--set` says what they
-cannot tell. `motion` takes one file (.npz, .npy, .bvh or .txt) and the file to write (.npz, .bvh or .glb), or two
-folders and `--format`; there, files that cannot be read are listed and left out, and the exit code is 1. `lm` writes
+cannot tell. `motion` takes one file (.npz, .npy, .bvh or .txt) and the file to write (.npz, .bvh, .glb, .vrm, .vrma;
+.csv or .json for the face alone), or two folders and `--format`; there, files that cannot be read are listed and left
+out, and the exit code is 1. `--avatar` lets somebody's .vrm or .glb move, `--face` takes curves of a file. `lm` writes
 a language model with its tokenizer and chat template as a stock Llama, for vLLM
 (`solami_hf.generation.serving.vllm_grammar`) and `transformers serve`; the codecs stay where they are.
 """
@@ -26,7 +27,9 @@ from ..command_line import parse_arguments, take_kind
 from .files.atomic_write import atomic_model
 from .files.output_folder import atomic_folder, writing_to
 from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
-from .motion.motion_io import WRITTEN_SUFFIXES, read_motion, write_motion
+from .motion.face import read_face
+from .motion.formats.face_curves import read_curves, write_curves
+from .motion.motion_io import FACE_ALONE, WRITTEN_SUFFIXES, read_motion, write_motion
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +60,16 @@ class ConvertMotionArguments:
     output: str = field(metadata={"help": "File or folder to write (also accepted as the second word)."})
     fps: float = field(default=30.0, metadata={"help": "Frames a second to write; 0 keeps those of each file."})
     up_axis: str | None = field(default=None, metadata={"help": "y or z, for .npz files that say otherwise."})
-    format: str = field(default="npz", metadata={"help": "Format of the files of a folder: npz, bvh or glb."})
+    format: str = field(
+        default="npz", metadata={"help": "Format of the files of a folder: npz, bvh, glb, vrm or vrma."}
+    )
+    face: str | None = field(
+        default=None, metadata={"help": "Curves of the face, .csv or .json, instead of those in an .npz."}
+    )
+    names: Literal["smplx", "mixamo", "unreal", "vrm"] = field(
+        default="smplx", metadata={"help": "Names of the joints in .bvh and .glb."}
+    )
+    avatar: str | None = field(default=None, metadata={"help": ".vrm or .glb of a person who is to move."})
 
 
 @dataclass
@@ -82,7 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     program = f"solami convert {kind or '{motion-vq,motion,lm}'}"
     (args,) = parse_arguments([kinds[kind]] if kind else [], argv, program, __doc__, words=words)
     if kind == "motion":
-        bad = convert_motion(args.source, args.output, args.fps or None, args.up_axis, args.format)
+        more = {"face": args.face, "names": args.names, "avatar": args.avatar}
+        bad = convert_motion(args.source, args.output, args.fps or None, args.up_axis, args.format, **more)
         return 1 if bad else 0
     (convert_lm if kind == "lm" else convert_motion_vq_folder)(args)
     return 0
@@ -166,6 +179,9 @@ def convert_motion(
     fps: float | None = 30.0,
     up_axis: str | None = None,
     file_format: str = "npz",
+    face: str | Path | None = None,
+    names: str = "smplx",
+    avatar: str | Path | None = None,
 ) -> dict[Path, str]:
     """Writes one motion file as another, or those of a folder and of the folders in it.
 
@@ -173,7 +189,10 @@ def convert_motion(
         source: a file, or a folder.
         output: a file whose suffix says the format, or a folder, which gets the names and subfolders of `source`.
         fps, up_axis: see `motion_files.read_motion`.
-        file_format: "npz", "bvh" or "glb", for a folder.
+        file_format: "npz", "bvh", "glb", "vrm" or "vrma", for a folder.
+        face: a .csv or .json file with the curves of a face, for one motion, in place of those that an `.npz` holds.
+            `source` may be such a file too, and `output` another; or `output` gets the face of an `.npz` alone.
+        names, avatar: see `write_motion`.
 
     Returns:
         the files of a folder that could not be converted, with the reason; empty when all could.
@@ -184,11 +203,18 @@ def convert_motion(
     """
     source, output = Path(source), Path(output)
     if not source.is_dir():
-        if output.suffix.lower() not in WRITTEN_SUFFIXES:  # told before a long file is read
-            raise ValueError(f"`output` is {output}, expected a file name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
-        write_motion(output, read_motion(source, fps, up_axis))
+        known = (*WRITTEN_SUFFIXES, *FACE_ALONE)
+        if output.suffix.lower() not in known:  # told before a long file is read
+            raise ValueError(f"`output` is {output}, expected a file name that ends in {', '.join(known)}.")
+        if {source.suffix.lower(), output.suffix.lower()} <= set(FACE_ALONE):
+            write_curves(output, read_curves(source))
+        else:
+            motion = read_motion(source, fps, up_axis)
+            write_motion(output, motion, _face_of(source) if face is None else read_curves(face), names, avatar)
         logger.info("wrote %s", output)
         return {}
+    if face is not None:
+        raise ValueError(f"`face` is {face}, which is for one motion; `source` is the folder {source}.")
     targets, bad = _plan(source, output, file_format)
     with writing_to(output):
         for path, target in tqdm(targets.items(), desc="convert", unit="file", disable=None):
@@ -198,13 +224,17 @@ def convert_motion(
                 bad[path] = str(error)
                 continue
             try:
-                write_motion(target, motion)
+                write_motion(target, motion, _face_of(path), names, avatar)
             except ValueError as error:  # a disk that is full is no fault of the file
                 bad[path] = str(error)
     for path, reason in bad.items():
         logger.warning("left out %s: %s", path.relative_to(source), reason)
     logger.info("converted %d of %d files to %s", len(targets.keys() - bad), len(targets.keys() | bad), output)
     return bad
+
+
+def _face_of(path: Path):
+    return read_face(path) if path.suffix.lower() == ".npz" else None
 
 
 def _plan(source: Path, output: Path, file_format: str) -> tuple[dict[Path, Path], dict[Path, str]]:

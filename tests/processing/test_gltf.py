@@ -14,7 +14,9 @@ from solami_hf.processing.motion.body import (
     rest_joints,
     standing_height,
 )
+from solami_hf.processing.motion.face import FACE_UNITS
 from solami_hf.processing.motion.formats.gltf import write_gltf
+from solami_hf.processing.motion.mesh.body_mesh import face_at, skinned_vertices
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "motion_round_trips.py"
@@ -73,12 +75,12 @@ def test_joints_are_smplx_and_rest_standing(written):
     np.testing.assert_allclose(places, rest_joints() + [0, standing_height(), 0], atol=1e-6)
 
 
-def test_the_skin_follows_the_joints(written, motion):
-    """Every bone's tip, posed as glTF says (joint matrix times inverse bind matrix), lies where the next joint is."""
+def posed_as_a_viewer_does(written, motion, frame: int, weights=None) -> np.ndarray:
+    """Vertices (V, 3): morph targets, then joint matrices times inverse bind matrices, mixed by the skin."""
     _, document, arrays = written
     mesh = corners(document, arrays)
     bind = arrays[document["skins"][0]["inverseBindMatrices"]].reshape(55, 4, 4).transpose(0, 2, 1)
-    places, frame = joint_positions(motion), 5
+    places = joint_positions(motion)
     turned, posed = [], []
     for joint, parent in enumerate(SMPLX_PARENTS):
         local = Rotation.from_rotvec(motion.poses[frame, joint])
@@ -86,22 +88,56 @@ def test_the_skin_follows_the_joints(written, motion):
         matrix = np.eye(4)
         matrix[:3, :3], matrix[:3, 3] = turned[joint].as_matrix(), places[frame, joint]
         posed.append(matrix @ bind[joint])
-    points = np.concatenate([mesh["POSITION"], np.ones((len(mesh["POSITION"]), 1))], axis=1)
-    moved = np.einsum("vij,vj->vi", np.array(posed)[mesh["JOINTS_0"][:, 0]], points)[:, :3]
-    for joint in [4, 7, 9, 12, 18, 20, 30, 54]:
-        own = mesh["JOINTS_0"][:, 0] == SMPLX_PARENTS[joint]
-        assert np.linalg.norm(moved[own] - places[frame, joint], axis=-1).min() < 1e-5
+    points = mesh["POSITION"].astype(float)
+    if weights is not None:
+        for weight, target in zip(weights, document["meshes"][0]["primitives"][0]["targets"], strict=True):
+            points = points + weight * arrays[target["POSITION"]]
+    points = np.concatenate([points, np.ones((len(points), 1))], axis=1)
+    mixed = np.einsum("vk,vkij->vij", mesh["WEIGHTS_0"] / 255, np.array(posed)[mesh["JOINTS_0"]])
+    return np.einsum("vij,vj->vi", mixed, points)[:, :3]
+
+
+def test_the_skin_follows_the_joints(written, motion):
+    """Posed as glTF says, the file's mesh lies where `skinned_vertices` puts it."""
+    moved = posed_as_a_viewer_does(written, motion, 5)
+    assert np.abs(moved - skinned_vertices(motion)[5]).max() < 1e-5
+
+
+def test_the_face_moves_morph_targets(tmp_path, motion, reader):
+    face = np.random.default_rng(2).random((11, 52), np.float32)
+    write_gltf(tmp_path / "a.glb", motion, face)
+    document, arrays = reader.read_glb(tmp_path / "a.glb")
+    assert document["meshes"][0]["extras"]["targetNames"] == list(FACE_UNITS)
+    (channel,) = [c for c in document["animations"][0]["channels"] if c["target"]["path"] == "weights"]
+    assert channel["target"]["node"] == 55 and document["nodes"][55]["mesh"] == 0
+    weights = arrays[document["animations"][0]["samplers"][channel["sampler"]]["output"]].reshape(9, 52)
+    assert np.allclose(weights, face_at(face, motion))  # 30 a second, at the motion's 25
+    moved = posed_as_a_viewer_does((None, document, arrays), motion, 5, weights[5])
+    assert np.abs(moved - skinned_vertices(motion, face=face)[5]).max() < 1e-5
+
+
+def test_other_names_of_joints(tmp_path, motion, reader):
+    write_gltf(tmp_path / "a.glb", motion, names="mixamo")
+    document, _ = reader.read_glb(tmp_path / "a.glb")
+    assert [document["nodes"][joint]["name"] for joint in (0, 1, 20, 42)] == [
+        "mixamorig:Hips", "mixamorig:LeftUpLeg", "mixamorig:LeftHand", "mixamorig:RightHandIndex3",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="names"):
+        write_gltf(tmp_path / "a.glb", motion, names="rigify")
 
 
 def test_faces_look_outwards(written):
-    mesh = corners(written[1], written[2])
-    bones = mesh["POSITION"].reshape(-1, 8, 3, 3)  # eight faces a bone
-    outwards = bones.mean(axis=2) - bones.mean(axis=(1, 2))[:, None]
-    normals = mesh["NORMAL"].reshape(-1, 8, 3, 3)[:, :, 0]
+    _, document, arrays = written
+    mesh = corners(document, arrays)
+    triangles = arrays[document["meshes"][0]["primitives"][0]["indices"]].reshape(-1, 3)
+    points = mesh["POSITION"].astype(float)[triangles]
+    assert 0.04 < np.linalg.det(points).sum() / 6 < 0.1  # the volume, negative where faces look inwards
+    flat = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
+    normals = mesh["NORMAL"].astype(float)
     np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-5)
-    assert (outwards * normals).sum(axis=-1).min() > 0
+    assert ((flat * normals[triangles].sum(axis=1)).sum(axis=1) > 0).mean() > 0.98
     assert mesh["POSITION"][:, 1].min() == pytest.approx(0, abs=0.01)  # stands on its soles
-    assert (mesh["WEIGHTS_0"].sum(axis=1) == 1).all()
+    assert (mesh["WEIGHTS_0"].sum(axis=1, dtype=int) == 255).all()
 
 
 def test_neighbouring_rotations_have_one_sign(tmp_path, reader):

@@ -70,6 +70,25 @@ CONVENTIONS = {
         "thigh_l=hip calf_l=knee foot_l=ankle ball_l=foot",
         "clavicle_l=collar upperarm_l=shoulder lowerarm_l=elbow hand_l=wrist thumb_01_l=thumb1 thumb_02_l=thumb2",
     ),
+    "vroid": (
+        "J_Bip_C_Hips=pelvis J_Bip_C_Spine=spine1 J_Bip_C_Chest=spine2 J_Bip_C_UpperChest=spine3 J_Bip_C_Neck=neck "
+        "J_Bip_C_Head=head J_Sec_Hair1_01=-",
+        "J_Bip_L_UpperLeg=hip J_Bip_L_LowerLeg=knee J_Bip_L_Foot=ankle J_Bip_L_ToeBase=foot",
+        "J_Bip_L_Shoulder=collar J_Bip_L_UpperArm=shoulder J_Bip_L_LowerArm=elbow J_Bip_L_Hand=wrist "
+        "J_Bip_L_Little1=pinky1 J_Bip_L_Little2=pinky2",
+    ),
+    "motive": (
+        "Hip=pelvis Ab=spine1 Chest=spine3 Neck=neck Head=head",
+        "LThigh=hip LShin=knee LFoot=ankle LToe=foot",
+        "LShoulder=collar LUArm=shoulder LFArm=elbow LHand=wrist LIndex1=index1",
+    ),
+    "daz": (
+        "hip=- pelvis=pelvis abdomenLower=spine1 abdomenUpper=- chestLower=spine2 chestUpper=spine3 neckLower=- "
+        "neckUpper=neck head=head lowerJaw=jaw",
+        "lThighBend=hip lThighTwist=- lShin=knee lFoot=ankle lMetatarsals=- lToe=foot lBigToe=-",
+        "lCollar=collar lShldrBend=shoulder lShldrTwist=- lForearmBend=elbow lForearmTwist=- lHand=wrist lCarpal1=- "
+        "lIndex1=index1 lIndex2=index2",
+    ),
     "no collars, no toes": (
         "hip=pelvis chest=spine1 head=head",
         "l_thigh=hip l_shin=knee l_foot=ankle",
@@ -84,6 +103,8 @@ def mirrored(name: str) -> str:
     for left, right in (("Left", "Right"), ("left", "right")):
         if left in name:
             return name.replace(left, right)
+    if name.startswith("J_Bip_L_"):
+        return name.replace("_L_", "_R_")
     if name.endswith(("_L", "_l")):
         return name[:-1] + name[-1].translate(_MIRRORED)
     return name[0].translate(_MIRRORED) + name[1:]

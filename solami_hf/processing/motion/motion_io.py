@@ -7,7 +7,8 @@
 | `.txt` | `deepmimic` | DeepMimic's JSON |
 | `.bvh` | `bvh` | motion capture of any skeleton whose joints have known names |
 
-Written are `.npz`, `.bvh` and `.glb` (for viewers).
+Written are `.npz`, `.bvh`, `.glb` (skin, face and animation), `.vrm` (an avatar), `.vrma` (an animation for any VRM
+avatar), and a face's curves as `.csv` and `.json`.
 """
 
 import os
@@ -26,7 +27,9 @@ from .smplx_motion import SmplxMotion, check_fps, resample_motion
 __all__ = ["read_motion", "read_motions", "resample_motion", "write_motion"]
 
 
-WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb")
+WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb", ".vrm", ".vrma")
+FACE_ALONE = (".csv", ".json")
+"""Suffixes of files that hold a face's curves and nothing else."""
 
 
 def read_motion(
@@ -105,19 +108,54 @@ def _read(path: Path, fps: float | None, up_axis: str | None, pelvis_offset: np.
     return motion if pelvis_offset is None else replace(motion, pelvis_offset=pelvis_offset)
 
 
-def write_motion(path: str | Path, motion: SmplxMotion) -> None:
-    """Writes `motion` as `.npz` (AMASS-style, y-up), `.bvh` or `.glb`; ValueError for another suffix."""
+def write_motion(
+    path: str | Path,
+    motion: SmplxMotion,
+    face: np.ndarray | None = None,
+    names: str = "smplx",
+    avatar: str | Path | None = None,
+) -> None:
+    """Writes a motion in the format of the suffix, whole or not at all.
+
+    Args:
+        path: ends in `.npz` (AMASS-style, y-up), `.bvh`, `.glb`, `.vrm` or `.vrma`; with a face also `.csv` (as Live
+            Link Face writes it) or `.json`, which hold the face alone.
+        motion: T frames.
+        face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`; `.bvh` leaves it out.
+        names: of the joints in `.bvh` and `.glb`: "smplx", "mixamo", "unreal" or "vrm".
+        avatar: a `.vrm` or `.glb` file of a person. A `.glb` or `.vrm` is then this avatar with the motion, see
+            `avatar.write_on_avatar`; the face of a `.vrma` is told by expressions that it has.
+
+    Raises:
+        FileNotFoundError: there is no such avatar.
+        ValueError: another suffix; a face, names or an avatar that are of another form, or that the format has no
+            place for.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in WRITTEN_SUFFIXES:
+    if suffix not in WRITTEN_SUFFIXES and (face is None or suffix not in FACE_ALONE):
         raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
+    if avatar is not None and suffix not in (".glb", ".vrm", ".vrma"):
+        raise ValueError(f"`path` is {path}, expected .glb, .vrm or .vrma where an avatar is given.")
+    if names != "smplx" and (suffix not in (".bvh", ".glb") or avatar is not None):
+        raise ValueError(f"`names` is {names!r}, which is for .bvh and .glb files without an avatar; got {path}.")
     if suffix == ".npz":
-        write_npz(path, motion)
-    elif suffix == ".bvh":
-        from .formats.bvh import write_bvh
+        return write_npz(path, motion, face)
+    from .avatar import has_units, read_avatar, write_on_avatar
+    from .formats.bvh import write_bvh
+    from .formats.face_curves import write_curves
+    from .formats.gltf import write_gltf
+    from .formats.vrm import write_vrm, write_vrma
 
-        write_bvh(path, motion)
+    if suffix == ".bvh":
+        write_bvh(path, motion, names)
+    elif suffix in FACE_ALONE:
+        write_curves(path, face, motion)
+    elif suffix == ".vrma":
+        write_vrma(path, motion, face, presets=avatar is not None and not has_units(read_avatar(avatar)))
+    elif avatar is not None:
+        write_on_avatar(path, avatar, motion, face)
+    elif suffix == ".vrm":
+        write_vrm(path, motion, face)
     else:
-        from .formats.gltf import write_gltf
-
-        write_gltf(path, motion)
+        write_gltf(path, motion, face, names)

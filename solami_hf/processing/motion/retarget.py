@@ -30,22 +30,23 @@ _MIDDLE_SPELLINGS = {
     "pelvis": "pelvis hips hip root",
     "neck": "neck neck1 neck2 neck01 neck02 neckupper necklower",
     "head": "head",
-    "jaw": "jaw",
+    "jaw": "jaw lowerjaw",
 }
 _SIDE_SPELLINGS = {
-    "eye_smplhf": "eye eyesmplhf",
+    "eye_smplhf": "eye eyesmplhf faceeye",
     "collar": "collar clavicle",
-    "shoulder": "shoulder arm uparm upperarm shldr",
-    "elbow": "elbow forearm lowarm lowerarm arm1",
+    "shoulder": "shoulder arm uarm uparm upperarm shldr shldrbend",
+    "elbow": "elbow forearm farm lowarm lowerarm arm1 forearmbend",
     "wrist": "wrist hand",
-    "hip": "hip hipjoint thigh upleg upperleg",
+    "hip": "hip hipjoint thigh thighbend upleg upperleg",
     "knee": "knee leg lowleg lowerleg shin calf",
     "ankle": "ankle foot",
     "foot": "toe toes toe0 toebase ball",
     "index1 middle1 ring1 pinky1": "fingers",
     "thumb1": "thumb",
 }
-_SPINE = re.compile(r"(lowerback|back|waist|abdomen|ab|torso|spine|chest|upperchest)\d*")
+_SPINE = re.compile(r"(lowerback|back|waist|(?:abdomen|chest)(?:lower|upper)?|ab|torso|spine|upperchest)\d*")
+_OF_VROID = re.compile(r"^J_(?:Bip|Adj)_(?:C_)?")
 _FINGER = re.compile(r"(?:hand)?(index|middle|mid|ring|pinky|little|thumb)(?:finger)?0*([123])|hand([imrpt])([123])")
 _FINGERS = ("index", "middle", "ring", "pinky", "thumb")
 _FINGER_NAMES = {"mid": "middle", "little": "pinky", **{name[0]: name for name in _FINGERS}}
@@ -56,7 +57,7 @@ _SIDES = (
     re.compile(r"(?P<part>.+)[ _.-]+(?P<side>[lr])", re.IGNORECASE),  # UpperArm_L
     re.compile(r"(?P<side>[LRlr])(?P<part>[A-Z].*)"),  # LHipJoint, lThigh
 )
-_NEEDED = (
+NEEDED_JOINTS = (
     "pelvis",
     *(f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist") for side in _BOTH),
 )
@@ -111,9 +112,10 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
     """Which joint of a skeleton is which of SMPL-X's: SMPL-X's index -> its index.
 
     Knows the names of SMPL-X, CMU's BVH files, HumanIK/MotionBuilder, Mixamo, LaFAN1, BEAT, Xsens, Bandai Namco,
-    Unity and Unreal: case, separators, a prefix that all names share ("mixamorig:"), and the way the side is written
-    do not matter. Where several joints make up one of SMPL-X's (LHipJoint and LeftUpLeg), the lowest one stands for
-    all: its rotation in the world holds theirs. Spines of any length are spread over SMPL-X's three.
+    Unity, Unreal, VRoid, VRM, Motive and DAZ (whose bones that only twist stay out): case, separators, a prefix that
+    all names share ("mixamorig:"), and the way the side is written do not matter. Where several joints make up one of
+    SMPL-X's (LHipJoint and LeftUpLeg), the lowest one stands for all: its rotation in the world holds theirs. Spines
+    of any length are spread over SMPL-X's three.
 
     Raises:
         ValueError: pelvis, a leg or an arm is missing; the message lists what was found.
@@ -121,7 +123,12 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
     depth = [0] * len(names)
     for joint, parent in enumerate(parents):
         depth[joint] = depth[parent] + 1 if parent >= 0 else 0
+    given, names = names, [_OF_VROID.sub("", name) for name in names]
     prefix = os.path.commonprefix([name for name in names[1:] if name])  # "mixamorig:", "Bip01 ", "Character1_"
+    if any("thumbmetacarpal" in name.lower() for name in names):  # VRM 1.0's thumb begins a link before Unity's
+        links = {"Metacarpal": "Proximal", "Proximal": "Intermediate"}
+        thumb = re.compile("(?<=Thumb)(Metacarpal|Proximal)")
+        names = [thumb.sub(lambda found: links[found[0]], name) for name in names]
     claims: dict[str, list[int]] = {}
     for joint in sorted(range(len(names)), key=depth.__getitem__):  # upper joints first
         for target in _targets(names[joint], prefix):
@@ -132,9 +139,9 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
             claims[side + "collar"] = [claims[side + "shoulder"].pop(0)]
         if len(claims.get(side + "ankle", ())) > 1 and side + "foot" not in claims:
             claims[side + "foot"] = [claims[side + "ankle"].pop()]
-    missing = [name for name in _NEEDED if name not in claims]
+    missing = [name for name in NEEDED_JOINTS if name not in claims]
     if missing:
-        found = ", ".join(name for name in names if name)
+        found = ", ".join(name for name in given if name)
         raise ValueError(f"the skeleton has no joint known as {', '.join(missing)}; its joints are {found}.")
     above_shoulder, joint = set(), claims["left_shoulder"][-1]
     while (joint := parents[joint]) >= 0:
@@ -183,7 +190,7 @@ def retarget(source: SkeletonMotion, up_axis: str | None = None) -> SmplxMotion:
     rest = source.rest_places()
     frame, up = _reference(rest, places, joints, up_axis)
     points = rest if frame is None else places[frame]
-    stance = _stance(points, joints, up)
+    stance = standing_turns(points, joints, up)
     to_world = _shortest_turn({"y": np.eye(3)[1], "z": np.eye(3)[2], None: up}[up_axis], np.eye(3)[1])
 
     turned: list[Rotation] = []
@@ -200,13 +207,13 @@ def retarget(source: SkeletonMotion, up_axis: str | None = None) -> SmplxMotion:
 
     hips = [joints[_JOINT["left_hip"]], joints[_JOINT["right_hip"]]]
     ours = rest_joints()
-    scale = _leg_length(ours, {joint: joint for joint in range(NUM_JOINTS)}) / _leg_length(rest, joints)
+    scale = leg_length(ours, {joint: joint for joint in range(NUM_JOINTS)}) / leg_length(rest, joints)
     hips_to_pelvis = -(ours[_JOINT["left_hip"]] + ours[_JOINT["right_hip"]]) / 2
     transl = scale * to_world.apply(places[:, hips].mean(axis=1)) + turned[0].apply(hips_to_pelvis)
     return SmplxMotion(transl=transl, poses=poses, fps=source.fps)
 
 
-def _leg_length(points: np.ndarray, joints: dict[int, int]) -> float:
+def leg_length(points: np.ndarray, joints: dict[int, int]) -> float:
     """Mean length of both legs from hip to ankle."""
     limbs = [(f"{side}_{a}", f"{side}_{b}") for a, b in (("hip", "knee"), ("knee", "ankle")) for side in _BOTH]
     length = float(sum(np.linalg.norm(_vector(points, joints, *limb)) / 2 for limb in limbs))
@@ -229,7 +236,7 @@ def _trunk(points: np.ndarray, joints: dict[int, int]) -> np.ndarray:
     return _unit(sides[0] + sides[1])
 
 
-def _uprightness(points: np.ndarray, joints: dict[int, int], up: np.ndarray) -> np.ndarray:
+def how_upright(points: np.ndarray, joints: dict[int, int], up: np.ndarray) -> np.ndarray:
     """The smallest cosine (...) between `up` and trunk, thighs and shins: 1 stands straight."""
     limbs = [(f"{side}_{a}", f"{side}_{b}") for side in _BOTH for a, b in (("knee", "hip"), ("ankle", "knee"))]
     cosines = [_unit(_vector(points, joints, *limb)) @ up for limb in limbs]
@@ -241,10 +248,10 @@ def _reference(
 ) -> tuple[int | None, np.ndarray]:
     """The frame of the reference pose (`None` is the rest pose) and the axis (3,) that points upwards in it."""
     up = _nearest_axis(_trunk(rest, joints))
-    if _uprightness(rest, joints, up) > _STANDING_COSINE:
+    if how_upright(rest, joints, up) > _STANDING_COSINE:
         return None, up
     up = np.eye(3)["xyz".index(up_axis)] if up_axis else _nearest_axis(_trunk(places, joints).mean(axis=0))
-    uprightness = _uprightness(places, joints, up)
+    uprightness = how_upright(places, joints, up)
     frame = int(uprightness.argmax())
     if uprightness[frame] <= _STANDING_COSINE:
         raise ValueError(
@@ -269,7 +276,7 @@ def _shortest_turn(start: np.ndarray, end: np.ndarray) -> Rotation:
     return Rotation.from_rotvec(_unit(axis) * np.arctan2(sine, cosine))
 
 
-def _stance(points: np.ndarray, joints: dict[int, int], up: np.ndarray) -> list[Rotation]:
+def standing_turns(points: np.ndarray, joints: dict[int, int], up: np.ndarray) -> list[Rotation]:
     """World rotations of SMPL-X's 55 joints when its body takes the reference pose (J, 3)."""
     left = _across(_vector(points, joints, "right_hip", "left_hip"), up)
     if np.linalg.norm(left) < 1e-9:

@@ -1,8 +1,8 @@
 """BVH, the text format of motion capture: a skeleton with channels, then one row of numbers a frame.
 
 Reading takes any human skeleton whose joints `retarget.match_joints` knows, in any unit: the length of the legs tells
-the size. Writing gives the free body's 55 joints under SMPL-X's names, in centimetres, as most programs and data sets
-have them; where a unit is taken for a metre (Blender), import with scale 0.01.
+the size. Writing gives the free body's 55 joints under SMPL-X's, Mixamo's, Unreal's or VRM's names, in centimetres, as
+most programs and data sets have them; where a unit is taken for a metre (Blender), import with scale 0.01.
 """
 
 import io
@@ -19,6 +19,7 @@ from ...files.atomic_write import atomic_write
 from ...files.text_files import text_of
 from ..body import SMPLX_JOINT_NAMES, SMPLX_PARENTS, rest_joints, standing_height
 from ..retarget import SkeletonMotion, retarget
+from ..skeleton_names import joint_names
 from ..smplx_motion import MAX_FRAMES, NUM_JOINTS, SmplxMotion
 
 logger = logging.getLogger(__name__)
@@ -262,13 +263,14 @@ def end_offsets() -> dict[int, np.ndarray]:
     return ends
 
 
-def write_bvh(path: str | Path, motion: SmplxMotion) -> None:
+def write_bvh(path: str | Path, motion: SmplxMotion, names: str = "smplx") -> None:
     """Writes `motion` on the free body, in centimetres, whole or not at all.
 
     The root's channels are its position and rotation, the other 54 joints have rotations, all in the order z, x, y and
-    in degrees with 6 decimals. BVH has no place for betas and gender: they are lost.
+    in degrees with 6 decimals. `names` is a kind of `skeleton_names.JOINT_NAMES`, another raises ValueError. BVH has
+    no place for betas and gender: they are lost.
     """
-    order, header = _hierarchy_text()
+    order, header = _hierarchy_text(joint_names(names))
     poses = Rotation.from_rotvec(motion.poses[:, order].reshape(-1, 3).astype(np.float64))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Gimbal lock", UserWarning)  # one angle is free, 0 is as good as any
@@ -281,7 +283,7 @@ def write_bvh(path: str | Path, motion: SmplxMotion) -> None:
         np.savetxt(file, np.concatenate([pelvis, angles], axis=1), fmt="%.6f")
 
 
-def _hierarchy_text() -> tuple[list[int], str]:
+def _hierarchy_text(names: tuple[str, ...]) -> tuple[list[int], str]:
     """SMPL-X's joints in the order of the channels, and the HIERARCHY section."""
     rest, ends = rest_joints(), end_offsets()
     rotations = " ".join(f"{axis}rotation" for axis in _WRITTEN_ORDER)
@@ -296,7 +298,7 @@ def _hierarchy_text() -> tuple[list[int], str]:
             inside += ["End Site", "{", f"  OFFSET {_numbers(ends[joint])}", "}"]
         for child in (child for child, parent in enumerate(SMPLX_PARENTS) if parent == joint):
             inside += lines_of(child)
-        head = f"{'JOINT' if joint else 'ROOT'} {SMPLX_JOINT_NAMES[joint]}"
+        head = f"{'JOINT' if joint else 'ROOT'} {names[joint]}"
         return [head, "{", *(f"  {line}" for line in inside), "}"]
 
     return order, "\n".join(["HIERARCHY", *lines_of(0)]) + "\n"

@@ -1,8 +1,8 @@
 """glTF 2.0: a motion as a `.glb` file, for viewers and game engines.
 
-The file holds the free body's 55 joints as nodes under SMPL-X's names, a mesh of one octahedron a bone skinned to it,
-and one animation: the pelvis' translation and every joint's rotation at every frame. Units are metres, y is up, as
-glTF has it. https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
+The file holds the free body's 55 joints as nodes, its mesh skinned to them with the 52 face units as morph targets,
+and one animation: the pelvis' translation and every joint's rotation at every frame, and the weights of a face. Units
+are metres, y is up, as glTF has it. https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 """
 
 import json
@@ -14,132 +14,168 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ...files.atomic_write import atomic_write
-from ..body import SMPLX_JOINT_NAMES, SMPLX_PARENTS, standing_joints
+from ..body import SMPLX_PARENTS, Body
+from ..face import FACE_UNITS
+from ..mesh.body_mesh import body_mesh, face_at
+from ..skeleton_names import joint_names
 from ..smplx_motion import NUM_JOINTS, SmplxMotion
-from .bvh import end_offsets
 
-_FLOAT, _UNSIGNED_BYTE = 5126, 5121
-_ARRAY_BUFFER = 34962
-_HEAD = SMPLX_JOINT_NAMES.index("head")
-_FACE = (22, 23, 24)  # jaw and eyes, drawn as part of the head
-_CROWN = (0.0, 0.15, 0.0)  # metres from the head's joint to the top of the skull
-
-# an octahedron along the first axis: start, a ring of four at a fifth of its length, end; faces seen from outside
-_CORNERS = np.array([[0, 0, 0], [0.2, 1, 0], [0.2, 0, 1], [0.2, -1, 0], [0.2, 0, -1], [1, 0, 0]])
-_FACES = np.array([[0, 2, 1], [0, 3, 2], [0, 4, 3], [0, 1, 4], [5, 1, 2], [5, 2, 3], [5, 3, 4], [5, 4, 1]])
-_THICKNESS, _THINNEST, _THICKEST = 0.2, 0.004, 0.05  # radius: share of the length, and metres
+_COMPONENTS = {"f4": 5126, "u1": 5121, "u2": 5123, "u4": 5125}
+_ARRAY_BUFFER, _ELEMENT_BUFFER = 34962, 34963
+BODY_NODE = NUM_JOINTS
+"""Index of the mesh's node: those before it are the joints."""
 
 
-class _Buffer:
-    """The binary part of the file, with the bufferViews and accessors that describe it."""
+class GltfDocument:
+    """A glTF document and its buffer, to which arrays are added; `write` makes a `.glb` file of both."""
 
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.views: list[dict[str, int]] = []
-        self.accessors: list[dict[str, Any]] = []
+    def __init__(self, document: dict[str, Any] | None = None, data: bytes = b"") -> None:
+        self.document = document or {"asset": {"version": "2.0", "generator": "solami_hf"}, "scene": 0}
+        self.data = bytearray(data)
 
-    def add(self, values: np.ndarray, kind: str, target: int | None = None, bounds: bool = False) -> int:
-        """Appends `values` (N,) or (N, width) as float32, or as they are if they are uint8; gives the accessor."""
-        values = values if values.dtype == np.uint8 else values.astype("<f4")
+    def _view(self, values: np.ndarray, target: int | None) -> int:
+        self.data += b"\0" * (-len(self.data) % 4)
         view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": values.nbytes}
-        self.views.append(view if target is None else view | {"target": target})
-        component = _UNSIGNED_BYTE if values.dtype == np.uint8 else _FLOAT
-        accessor = {"bufferView": len(self.views) - 1, "componentType": component, "count": len(values), "type": kind}
-        if bounds:
-            rows = values.reshape(len(values), -1)
+        self.data += values.tobytes()
+        views = self.document.setdefault("bufferViews", [])
+        views.append(view if target is None else view | {"target": target})
+        return len(views) - 1
+
+    def add(
+        self, values: np.ndarray, kind: str, target: int | None = None, bounds: bool = False, normalized: bool = False
+    ) -> int:
+        """Appends values (N,) or (N, width), unsigned integers as they are, others as float32; gives the accessor."""
+        values = np.ascontiguousarray(values if values.dtype.kind == "u" else values.astype("<f4"))
+        accessor = {"bufferView": self._view(values, target), "count": len(values), "type": kind}
+        accessor["componentType"] = _COMPONENTS[values.dtype.str[1:]]
+        return self._describe(accessor | ({"normalized": True} if normalized else {}), values if bounds else None)
+
+    def add_sparse(self, rows: np.ndarray, values: np.ndarray, count: int) -> int:
+        """Appends vectors (count, 3), zero but for `rows` (n,), which are `values` (n, 3); gives the accessor."""
+        values = np.ascontiguousarray(values, "<f4")
+        indices = {"bufferView": self._view(rows.astype("<u2"), None), "componentType": _COMPONENTS["u2"]}
+        sparse = {"count": len(rows), "indices": indices, "values": {"bufferView": self._view(values, None)}}
+        accessor = {"componentType": _COMPONENTS["f4"], "count": count, "type": "VEC3", "sparse": sparse}
+        return self._describe(accessor, np.concatenate([values, np.zeros((1, 3), "<f4")]))
+
+    def _describe(self, accessor: dict[str, Any], bounded: np.ndarray | None) -> int:
+        if bounded is not None:
+            rows = bounded.reshape(len(bounded), -1)
             accessor |= {"min": rows.min(axis=0).tolist(), "max": rows.max(axis=0).tolist()}
-        self.accessors.append(accessor)
-        self.data += values.tobytes()  # every value takes 4 bytes, or 4 of them together: always aligned
-        return len(self.accessors) - 1
+        accessors = self.document.setdefault("accessors", [])
+        accessors.append(accessor)
+        return len(accessors) - 1
+
+    def animate(self, times: np.ndarray, channels: dict[tuple[int, str], np.ndarray], name: str = "motion") -> None:
+        """Appends an animation: (node, path) -> values at `times` (T,) seconds; glTF's paths."""
+        seconds = self.add(np.asarray(times), "SCALAR", bounds=True)
+        samplers, targets = [], []
+        for (node, path), values in channels.items():
+            kind = {"translation": "VEC3", "rotation": "VEC4", "weights": "SCALAR"}[path]
+            values = values.reshape(-1) if path == "weights" else values
+            targets.append({"sampler": len(samplers), "target": {"node": node, "path": path}})
+            samplers.append({"input": seconds, "output": self.add(values, kind)})
+        animation = {"name": name, "samplers": samplers, "channels": targets}
+        self.document.setdefault("animations", []).append(animation)
+
+    def write(self, path: str | Path) -> None:
+        """Writes the binary form, whole or not at all."""
+        self.data += b"\0" * (-len(self.data) % 4)
+        if self.data:
+            self.document["buffers"] = [{"byteLength": len(self.data)}]
+        text = json.dumps(self.document, separators=(",", ":"), allow_nan=False).encode()
+        text += b" " * (-len(text) % 4)
+        binary = struct.pack("<I4s", len(self.data), b"BIN\0") + self.data if self.data else b""
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
+            file.write(struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + len(binary)))
+            file.write(struct.pack("<I4s", len(text), b"JSON") + text + binary)
 
 
-def write_gltf(path: str | Path, motion: SmplxMotion) -> None:
-    """Writes `motion` on the free body as a binary glTF file, whole or not at all.
+def write_gltf(path: str | Path, motion: SmplxMotion, face=None, names: str = "smplx", betas=None) -> None:
+    """Writes `motion` on the free body as a binary glTF file, whole or not at all; its own betas are not kept.
 
-    Betas and gender are not kept: the free body has one shape. ValueError where the name does not end in `.glb`.
+    Args:
+        face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`; the morph targets' weights.
+        names: of the joints' nodes, a kind of `skeleton_names.JOINT_NAMES`.
+        betas: the shape, see `BodyMesh.shaped`.
+
+    Raises:
+        ValueError: a suffix other than `.glb`, or a face, names or betas of another form.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".glb":
-        raise ValueError(f"`path` is {path}, expected a name that ends in .glb (the binary form of glTF).")
-    buffer = _Buffer()
-    places = standing_joints()
-    document = {
-        "asset": {"version": "2.0", "generator": "solami_hf"},
-        "scene": 0,
-        "scenes": [{"nodes": [0, NUM_JOINTS]}],
-        "nodes": [*_joint_nodes(places), {"name": "body", "mesh": 0, "skin": 0}],
-        "skins": [{"joints": list(range(NUM_JOINTS)), "skeleton": 0, "inverseBindMatrices": _bind(buffer, places)}],
-        "meshes": [{"name": "bones", "primitives": [{"attributes": _bones(buffer, places), "material": 0}]}],
-        "materials": [
-            {"name": "bone", "pbrMetallicRoughness": {"baseColorFactor": [0.8, 0.62, 0.4, 1.0], "metallicFactor": 0.0}}
-        ],
-        "animations": [_animation(buffer, motion)],
-        "bufferViews": buffer.views,
-        "accessors": buffer.accessors,
-        "buffers": [{"byteLength": len(buffer.data)}],
+    path = with_suffix(path, ".glb")
+    gltf = figure(names, betas)
+    animate_figure(gltf, motion, face)
+    gltf.write(path)
+
+
+def with_suffix(path: str | Path, *suffixes: str) -> Path:
+    """The path; ValueError where its name ends in none of the suffixes."""
+    if Path(path).suffix.lower() not in suffixes:
+        raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(suffixes)}.")
+    return Path(path)
+
+
+def figure(names: str = "smplx", betas=None) -> GltfDocument:
+    """The free body in its rest pose, standing on the floor: nodes of joints, then the node of the skinned mesh."""
+    gltf, mesh = GltfDocument(), body_mesh()
+    vertices, body = mesh.shaped(betas)
+    standing = np.array([0.0, -body.sole, 0.0])
+    vertices = vertices + standing.astype(np.float32)
+    linear = (np.arange(256) / 255.0) ** 2.2  # colours of vertices are linear in glTF
+    colours = np.round(255 * np.pad(linear[mesh.colours], ((0, 0), (0, 1)), constant_values=1)).astype(np.uint8)
+    weights, joints = mesh.weights, np.where(mesh.weights > 0, mesh.joints, 0).astype(np.uint8)
+    attributes = {
+        "POSITION": gltf.add(vertices, "VEC3", _ARRAY_BUFFER, bounds=True),
+        "NORMAL": gltf.add(mesh.normals(vertices), "VEC3", _ARRAY_BUFFER),
+        "COLOR_0": gltf.add(colours, "VEC4", _ARRAY_BUFFER, normalized=True),
+        "JOINTS_0": gltf.add(joints, "VEC4", _ARRAY_BUFFER),
+        "WEIGHTS_0": gltf.add(weights, "VEC4", _ARRAY_BUFFER, normalized=True),
     }
-    text = json.dumps(document, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        file.write(struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(buffer.data)))
-        file.write(struct.pack("<I4s", len(text), b"JSON") + text)
-        file.write(struct.pack("<I4s", len(buffer.data), b"BIN\0") + buffer.data)
+    indices = gltf.add(mesh.faces.reshape(-1).astype("<u2"), "SCALAR", _ELEMENT_BUFFER)
+    targets = [{"POSITION": gltf.add_sparse(*mesh.units[name], len(vertices))} for name in FACE_UNITS]
+    primitive = {"attributes": attributes, "indices": indices, "material": 0, "targets": targets}
+    material = {"name": "body", "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.8}}
+    bind = np.tile(np.eye(4), (NUM_JOINTS, 1, 1))  # into each joint's own axes, columns first
+    bind[:, 3, :3] = -(body.rest + standing)
+    skin = {"joints": list(range(NUM_JOINTS)), "skeleton": 0}
+    skin["inverseBindMatrices"] = gltf.add(bind.reshape(NUM_JOINTS, 16), "MAT4")
+    gltf.document |= {
+        "scenes": [{"nodes": [0, BODY_NODE]}],
+        "nodes": [*joint_nodes(body, standing, names), {"name": "body", "mesh": 0, "skin": 0}],
+        "skins": [skin],
+        "meshes": [{"name": "body", "primitives": [primitive], "extras": {"targetNames": list(FACE_UNITS)}}],
+        "materials": [material],
+    }
+    return gltf
 
 
-def _joint_nodes(places: np.ndarray) -> list[dict[str, Any]]:
+def joint_nodes(body: Body, pelvis: np.ndarray, names: str) -> list[dict[str, Any]]:
+    """The 55 joints as nodes, none of them turned, the first at `pelvis` (3,)."""
     nodes = []
-    for joint, parent in enumerate(SMPLX_PARENTS):
-        offset = places[joint] - places[parent] if parent >= 0 else places[joint]
-        node = {"name": SMPLX_JOINT_NAMES[joint], "translation": offset.tolist()}
+    for joint, (name, parent) in enumerate(zip(joint_names(names), SMPLX_PARENTS, strict=True)):
+        offset = body.rest[joint] - body.rest[parent] if parent >= 0 else pelvis
         children = [child for child, above in enumerate(SMPLX_PARENTS) if above == joint]
-        nodes.append(node | {"children": children} if children else node)
+        nodes.append({"name": name, "translation": offset.tolist()} | ({"children": children} if children else {}))
     return nodes
 
 
-def _bind(buffer: _Buffer, places: np.ndarray) -> int:
-    """Inverse bind matrices, from the rest pose into each joint's own axes: 55, columns first."""
-    matrices = np.tile(np.eye(4), (NUM_JOINTS, 1, 1))
-    matrices[:, 3, :3] = -places
-    return buffer.add(matrices.reshape(NUM_JOINTS, 16), "MAT4")
+def animate_figure(gltf: GltfDocument, motion: SmplxMotion, face=None) -> None:
+    """Appends a motion, and the face's, to a document whose first nodes are `joint_nodes`."""
+    channels = joint_channels(motion)
+    if face is not None:
+        channels[BODY_NODE, "weights"] = face_at(face, motion)
+    gltf.animate(np.arange(motion.num_frames) / motion.fps, channels)
 
 
-def _bones(buffer: _Buffer, places: np.ndarray) -> dict[str, int]:
-    """An octahedron from each joint to each of its children and to its end, moved by the joint it begins at."""
-    bones = [(parent, places[j] - places[parent]) for j, parent in enumerate(SMPLX_PARENTS) if j and j not in _FACE]
-    bones += [(joint, end) for joint, end in end_offsets().items() if joint not in _FACE] + [(_HEAD, np.array(_CROWN))]
-    joints = np.array([joint for joint, _ in bones])
-    along = np.array([end for _, end in bones])
-    length = np.linalg.norm(along, axis=1, keepdims=True)
-    radius = np.clip(_THICKNESS * length, _THINNEST, _THICKEST)
-    # any two directions across the bone; the axis that is least along it gives the first
-    across = np.cross(along, np.eye(3)[np.abs(along).argmin(axis=1)])
-    across *= radius / np.linalg.norm(across, axis=1, keepdims=True)
-    third = np.cross(along, across) / length
-    corners = places[joints][:, None] + np.einsum("ca,bax->bcx", _CORNERS, np.stack([along, across, third], axis=1))
-    triangles = corners[:, _FACES].reshape(-1, 3, 3)  # corners are not shared, so that faces are flat
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    vertices = len(triangles) * 3
-    moved_by = np.zeros((vertices, 4), dtype=np.uint8)
-    moved_by[:, 0] = np.repeat(joints, vertices // len(bones))
-    return {
-        "POSITION": buffer.add(triangles.reshape(-1, 3), "VEC3", _ARRAY_BUFFER, bounds=True),
-        "NORMAL": buffer.add(np.repeat(normals, 3, axis=0), "VEC3", _ARRAY_BUFFER),
-        "JOINTS_0": buffer.add(moved_by, "VEC4", _ARRAY_BUFFER),
-        "WEIGHTS_0": buffer.add(np.tile([1.0, 0.0, 0.0, 0.0], (vertices, 1)), "VEC4", _ARRAY_BUFFER),
-    }
-
-
-def _animation(buffer: _Buffer, motion: SmplxMotion) -> dict[str, Any]:
-    times = buffer.add(np.arange(motion.num_frames) / motion.fps, "SCALAR", bounds=True)
+def joint_channels(motion: SmplxMotion) -> dict[tuple[int, str], np.ndarray]:
+    """The pelvis' translation (T, 3), and each joint's rotations (T, 4), x, y, z, w."""
     rotations = Rotation.from_rotvec(motion.poses.reshape(-1, 3).astype(np.float64)).as_quat()
-    rotations = rotations.reshape(motion.num_frames, NUM_JOINTS, 4)
-    # q and -q turn alike, but a viewer that mixes them component by component needs neighbours of one sign
+    rotations = one_sign(rotations.reshape(motion.num_frames, NUM_JOINTS, 4))
+    channels = {(0, "translation"): motion.pelvis}
+    return channels | {(joint, "rotation"): rotations[:, joint] for joint in range(NUM_JOINTS)}
+
+
+def one_sign(rotations: np.ndarray) -> np.ndarray:
+    """Quaternions (T, ..., 4) in which neighbours have one sign: viewers mix them component by component."""
     flips = np.where((rotations[1:] * rotations[:-1]).sum(axis=-1) < 0, -1.0, 1.0)
-    rotations[1:] *= flips.cumprod(axis=0)[..., None]
-    samplers = [{"input": times, "output": buffer.add(motion.to_params()[:, :3], "VEC3")}]
-    channels = [{"sampler": 0, "target": {"node": 0, "path": "translation"}}]
-    for joint in range(NUM_JOINTS):
-        channels.append({"sampler": len(samplers), "target": {"node": joint, "path": "rotation"}})
-        samplers.append({"input": times, "output": buffer.add(rotations[:, joint], "VEC4")})
-    return {"name": "motion", "samplers": samplers, "channels": channels}
+    return np.concatenate([rotations[:1], rotations[1:] * flips.cumprod(axis=0)[..., None]])
