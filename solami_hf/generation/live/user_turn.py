@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...processing.motion.landmarks import landmarks_to_smplx
 from ...processing.motion.smplx_motion import SmplxMotion
 from .live_protocol import LANDMARKS_IN, MICROPHONE_RATE, Limits, ProtocolError
 
@@ -58,10 +59,17 @@ class UserTurn:
         self._times, self._frames = self._times[-most:], self._frames[-most:]
 
     def content(self, text: str | None) -> list[dict]:
-        """The turn as content blocks, with words where they are known; ValueError for a body that cannot be read."""
+        """The turn as content blocks, with words where they are known.
+
+        A body that cannot be read is left out; where there is nothing else, ValueError.
+        """
         content = [] if text is None else [{"type": "text", "text": text}]
         if self.has_body:
-            content.append({"type": "motion", "motion": self._motion()})
+            try:
+                content.append({"type": "motion", "motion": self._motion()})
+            except ValueError:
+                if not self.samples and text is None:
+                    raise
         if self.samples:
             sound = np.concatenate(self._sound).astype(np.float32) / 32768
             content.append({"type": "audio", "audio": {"array": sound, "sampling_rate": MICROPHONE_RATE}})
@@ -76,8 +84,6 @@ class UserTurn:
         frames = self._frames[np.maximum(found, 0)]
         if self._kind != LANDMARKS_IN:
             return SmplxMotion.from_params(frames, POSES_FPS)
-        from ...processing.motion.landmarks import landmarks_to_smplx
-
         return landmarks_to_smplx(frames, self._fps)
 
 

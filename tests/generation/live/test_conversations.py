@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from solami_hf.generation import DialogueSession
-from solami_hf.generation.live import live_answers, live_conversation
+from solami_hf.generation.live import live_answers, live_conversation, user_turn
 from solami_hf.generation.live.live_protocol import LANDMARKS_IN, POSES_IN, Limits, ProtocolError
 from solami_hf.generation.live.user_turn import UserTurn
 from solami_hf.processing.motion.motion_io import read_motion
@@ -410,9 +410,7 @@ def test_landmarks_become_a_motion(serve, talk_to, live_pipeline, monkeypatch):
         seen.append((landmarks, fps))
         return SmplxMotion.from_params(poses(30))
 
-    module = type(sys)("solami_hf.processing.motion.landmarks")
-    module.landmarks_to_smplx = landmarks_to_smplx
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(user_turn, "landmarks_to_smplx", landmarks_to_smplx)
     client = serve()
     with talk_to(client, body_fps=10) as talk:
         points = np.arange(20, dtype=np.float32)[:, None, None] * np.ones((75, 4), np.float32) / 10
@@ -427,6 +425,16 @@ def test_landmarks_become_a_motion(serve, talk_to, live_pipeline, monkeypatch):
         with talk_to(client) as talk:
             talk.send(type="start", body_fps=fps)
             assert talk.until("error")["code"] == "bad_message"
+
+
+def test_a_body_that_nobody_sees_is_left_out():
+    turn = UserTurn(Limits())
+    turn.add_body(LANDMARKS_IN, 0.0, np.zeros((30, 75, 4), np.float32))
+    with pytest.raises(ValueError, match="shoulders are never seen"):
+        turn.content(None)
+    assert turn.content("hello") == [{"type": "text", "text": "hello"}]
+    turn.add_sound(np.zeros(8000, np.int16))
+    assert [block["type"] for block in turn.content(None)] == ["audio"]
 
 
 def test_a_turn_in_parts():
