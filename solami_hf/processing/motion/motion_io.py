@@ -105,14 +105,18 @@ def _read(path: Path, fps: float | None, up_axis: str | None, pelvis_offset: np.
     return motion if pelvis_offset is None else replace(motion, pelvis_offset=pelvis_offset)
 
 
-def write_motion(path: str | Path, motion: SmplxMotion) -> None:
-    """Writes `motion` as `.npz` (AMASS-style, y-up), `.bvh` or `.glb`; ValueError for another suffix."""
+def write_motion(path: str | Path, motion: SmplxMotion, face: np.ndarray | None = None) -> None:
+    """Writes `motion` as `.npz` (AMASS-style, y-up), `.bvh` or `.glb`; ValueError for another suffix.
+
+    Args:
+        face: curves (frames, 52) at 30 fps, which `.npz` holds as `face` beside the motion; others leave it out.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in WRITTEN_SUFFIXES:
         raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
     if suffix == ".npz":
-        write_npz(path, motion)
+        write_npz(path, motion, face)
     elif suffix == ".bvh":
         from .formats.bvh import write_bvh
 

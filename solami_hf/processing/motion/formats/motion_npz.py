@@ -140,8 +140,9 @@ def read_smplx(motion: SmplxMotion | str | os.PathLike, fps: float) -> SmplxMoti
         return resample_motion(read_npz(path), fps)
 
 
-def write_npz(path: str | Path, motion: SmplxMotion) -> None:
-    """Writes `motion` AMASS-style, with `up_axis="y"` and `pelvis_offset`, whole or not at all."""
+def write_npz(path: str | Path, motion: SmplxMotion, face: np.ndarray | None = None) -> None:
+    """Writes `motion` AMASS-style, with `up_axis="y"` and `pelvis_offset`, and a face's curves (frames, 52) as `face`,
+    whole or not at all."""
     arrays = {
         "trans": motion.transl,
         "poses": motion.poses.reshape(motion.num_frames, -1),
@@ -152,6 +153,8 @@ def write_npz(path: str | Path, motion: SmplxMotion) -> None:
     }
     if motion.betas is not None:
         arrays["betas"] = motion.betas
+    if face is not None:
+        arrays["face"] = face
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
