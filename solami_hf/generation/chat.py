@@ -13,7 +13,8 @@ A turn is any of a sound file, a motion file and words. In the console a line is
     /save FOLDER     keeps it on the disk                 /load FOLDER takes one from there
     /help, /quit
 
-OUTPUT gets turn1.wav, turn1.npz (with `face`, curves of 52 units), turn1.html, ... and chat.json with all rounds, written after each answer.
+OUTPUT gets turn1.wav, turn1.npz, turn1.html, ... and chat.json with all rounds, written after each answer. The npz has
+the face's 52 curves as `face` beside the motion.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ class DialogueSession:
             generate_kwargs: as in `answer`, one beam.
 
         Yields:
-            `TextPiece`, `MotionPiece`, `FacePiece`, `AudioPiece`, in the end `AnswerEnd`, see `streaming`. Codes are those of
-            `answer`; what motion and sound differ by is told in `streaming_media`.
+            `TextPiece`, `MotionPiece`, `FacePiece`, `AudioPiece`, in the end `AnswerEnd`, see `streaming`. Codes are
+            those of `answer`; what motion and sound differ by is told in `streaming_media`.
 
         Raises:
             ValueError, RuntimeError: as `answer`; several beams.

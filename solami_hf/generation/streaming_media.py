@@ -130,7 +130,7 @@ class SpeechPieces:
 
 
 class FacePieces:
-    """A face, piece by piece: lips from the codes of speech, or from its sound, eyes and brows seeded by the user's turn.
+    """A face, piece by piece: lips from codes of speech or from its sound, eyes and brows seeded by the user's turn.
 
     Args:
         processor (`SolamiProcessor`): its codecs.

@@ -37,7 +37,7 @@ class SolamiLipsConfig(PreTrainedConfig):
     hidden_size: int = 96
     num_layers: int = 4
     kernel_size: int = 3
-    lookahead: int = 3
+    lookahead: int = 5
     codebook_size: int = 1024
     frame_rate: float = 50.0
     sampling_rate: int = 16000

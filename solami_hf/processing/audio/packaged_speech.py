@@ -13,7 +13,7 @@ from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from ..voices import Voices
 
-FOLDER = Path(__file__).with_name("speech")
+FOLDER, LIPS = (Path(__file__).with_name(name) for name in ("speech", "lips"))
 
 
 def packaged_speech() -> dict:
@@ -28,7 +28,7 @@ def packaged_speech() -> dict:
 
 def packaged_lips() -> SolamiLipsModel:
     """The lips that read the packaged codec's codes, and any sound."""
-    return SolamiLipsModel.from_pretrained(FOLDER / "lips", dtype=torch.float32).eval()
+    return SolamiLipsModel.from_pretrained(LIPS, dtype=torch.float32).eval()
 
 
 __all__ = ["packaged_lips", "packaged_speech"]

@@ -1,7 +1,7 @@
-"""Eyes, lids and brows of a face, and a head that turns: what a mouth does not tell, seeded, so that a face can be made again.
+"""Eyes, lids and brows of a face, and a head that turns: seeded, so that a face can be made again.
 
-Blinks come about every 4 s and take 0.25 s, the eyes jump by a few degrees every 0.3 to 2 s, and brows rise now and then
-while one speaks. Where the user's head is known, eyes and head turn to it.
+Blinks come about every 4 s and take 0.25 s, the eyes jump by a few degrees every 0.3 to 2 s, and brows rise now and
+then while one speaks. Where the user's head is known, eyes and head turn to it.
 """
 
 import numpy as np

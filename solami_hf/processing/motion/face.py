@@ -1,8 +1,8 @@
 """The face: 52 curves named as ARKit's blend shapes, at the rate of a motion.
 
 A face is an array (frames, 52) float32 of coefficients from 0 (at rest) to 1 (fully moved), at `FACE_FPS` frames a
-second, its columns in the order of `FACE_UNITS`. "Left" and "Right" are the character's own, as in Apple's documentation
-of `ARFaceAnchor.BlendShapeLocation`. In files it is the array `face` of a motion's `.npz`.
+second, its columns in the order of `FACE_UNITS`. "Left" and "Right" are the character's own, as in Apple's
+documentation of `ARFaceAnchor.BlendShapeLocation`. In files it is the array `face` of a motion's `.npz`.
 """
 
 from pathlib import Path

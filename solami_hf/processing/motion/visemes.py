@@ -1,9 +1,9 @@
 """Sounds to shapes of the mouth (visemes), and these to the curves of a face.
 
-The table was written for this package from what phonetics says of lips, jaw and tongue in English (P. Ladefoged, A Course
-in Phonetics). How neighbours colour each other is told by dominance, after Cohen and Massaro 1993, "Modeling
-coarticulation in synthetic visual speech": what needs the lips (m, b, p; f, v; rounded vowels) keeps them in shape, what
-needs the tongue alone (t, k, n) takes the shape around it.
+The table was written for this package from what phonetics says of lips, jaw and tongue in English (P. Ladefoged, A
+Course in Phonetics). How neighbours colour each other is told by dominance, after Cohen and Massaro 1993,
+"Modeling coarticulation in synthetic visual speech": what needs the lips (m, b, p; f, v; rounded vowels) keeps them in
+shape, what needs the tongue alone (t, k, n) takes the shape around it.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ PHONE_VISEMES: dict[str, tuple[str, ...]] = {
 # Viseme -> dominance, and the curves; a name without a side is for both.
 _SHAPES = {
     "rest": (0.6, {}),
-    "bilabial": (8.0, {"mouthPress": 0.35, "mouthRollLower": 0.25, "mouthRollUpper": 0.2}),
+    "bilabial": (20.0, {"mouthPress": 0.35, "mouthRollLower": 0.25, "mouthRollUpper": 0.2}),
     "labiodental": (5.0, {"jawOpen": 0.06, "mouthRollLower": 0.45, "mouthUpperUp": 0.2, "mouthShrugLower": 0.1}),
     "dental": (1.2, {"jawOpen": 0.15, "mouthLowerDown": 0.15, "mouthUpperUp": 0.1, "tongueOut": 0.15}),
     "alveolar": (0.5, {"jawOpen": 0.13, "mouthLowerDown": 0.15, "mouthUpperUp": 0.1}),
@@ -97,7 +97,7 @@ def curve_places(frames: np.ndarray, frame_rate: float) -> np.ndarray:
 
 
 def curves_at_fps(curves: np.ndarray, frame_rate: float, frames: np.ndarray, first: int = 0) -> np.ndarray:
-    """Curves (frames, 52) at `FACE_FPS`, between those of the rate of visemes; `first` is the number of their first."""
+    """Curves (n, 52) of face frames (n,), between those of the rate of visemes, of which `first` is the first."""
     places = np.clip(curve_places(frames, frame_rate) - first, 0, len(curves) - 1)
     below = np.floor(places).astype(int)
     share = (places - below)[:, None].astype(np.float32)

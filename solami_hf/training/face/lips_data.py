@@ -1,8 +1,8 @@
 """Training data of the lips: codes, log-mels and visemes of sentences whose phones have known times.
 
-The voices of flite tell theirs. Those of other voices and of recordings are found from their text: a network learns from
-flite's voices to read visemes off the log-mel spectrogram, looking both ways, and `torchaudio.functional.forced_align`
-finds the most probable times of the visemes that flite would say.
+The voices of flite tell theirs. Those of other voices and of recordings are found from their text: a network learns
+from flite's voices to read visemes off the log-mel spectrogram, looking both ways, the most probable times of the
+visemes that flite would say are taken, and once more with what was found.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchaudio
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
@@ -33,7 +32,8 @@ SENTENCES = 7620
 """Of seed 0; the packaged codec was made from these, and the first `HELD_OUT` were kept from it."""
 HELD_OUT = 120
 _ALIGNER_LOOKAHEAD = 12
-_BLANK_COST = 30.0  # nats that a frame of CTC's blank costs
+_LEAST_FRAMES = 2  # of a viseme that is aligned, where there is room
+_ROUNDS = 2  # of learning to align; the second learns from what the first has aligned, too
 
 
 @dataclass
@@ -62,7 +62,7 @@ class SpokenFrames:
 class LipsWindows(Dataset):
     """Windows of clips, at random; window `index` is the same in every run with the same seed.
 
-    Some codes are others, as a talker is wrong at times, and the spectrogram is louder or quieter, over noise.
+    Some codes are others, as a talker is wrong at times, and the spectrogram louder, brighter or darker, over noise.
     """
 
     def __init__(self, frames: SpokenFrames, window: int, count: int, codebook_size: int, seed: int):
@@ -79,8 +79,9 @@ class LipsWindows(Dataset):
         start = int(rng.integers(len(self.frames.codes) - self.window))
         place = slice(start, start + self.window)
         codes = self.frames.codes[place].astype(np.int64)
-        codes = np.where(rng.random(self.window) < 0.05, rng.integers(self.codebook_size, size=self.window), codes)
+        codes = np.where(rng.random(self.window) < 0.1, rng.integers(self.codebook_size, size=self.window), codes)
         mels = self.frames.mels[place].astype(np.float32) + rng.uniform(-0.6, 0.6)
+        mels = mels + rng.uniform(-0.4, 0.4) * np.linspace(-1, 1, mels.shape[1])
         mels = np.logaddexp(4 * mels, rng.uniform(-10, 0)) / 4
         labels = self.frames.visemes[place].astype(np.int64)
         return {name: torch.from_numpy(value) for name, value in
@@ -148,12 +149,14 @@ def _framed(clips: list[tuple], codec, config: SolamiLipsConfig, steps: int, see
             codes = codec.encode(values[None].to(codec.device), num_quantizers=1).audio_codes[0, 0].cpu().numpy()
         values = torch.nn.functional.pad(values, (0, len(codes) * lips.hop_length - len(wave)))
         mels = lips.log_mels(values)[0].numpy().astype(np.float16)
-        rows.append([voice, kept, codes.astype(np.int16), mels, frame_visemes(phones, len(codes), config.frame_rate), own,
-                     phones])  # fmt: skip
-    if not all(row[5] for row in rows):
-        taught = [row for row in rows if row[5]] or _teachers(rows, config, lips)
-        aligner = train_aligner([row[3] for row in taught], [row[4] for row in taught], config, steps, seed)
-        for row in (row for row in rows if not row[5]):
+        visemes = frame_visemes(phones, len(codes), config.frame_rate)
+        rows.append([voice, kept, codes.astype(np.int16), mels, visemes, own, phones])
+    unknown = [row for row in rows if not row[5]]
+    taught = [row for row in rows if row[5]] or _teachers(config, lips)
+    for turn in range(_ROUNDS if unknown else 0):
+        learnt = taught + unknown * (turn > 0)
+        aligner = train_aligner([row[3] for row in learnt], [row[4] for row in learnt], config, steps, seed)
+        for row in unknown:
             row[4] = aligned(aligner, row[3], row[6])
     parts = []
     for kept, path in zip((False, True), paths, strict=True):
@@ -170,7 +173,7 @@ def _framed(clips: list[tuple], codec, config: SolamiLipsConfig, steps: int, see
     return tuple(parts)
 
 
-def _teachers(rows: list, config: SolamiLipsConfig, lips: SolamiLipsModel) -> list:
+def _teachers(config: SolamiLipsConfig, lips: SolamiLipsModel) -> list:
     """Clips of flite's voices to learn aligning from, where none of the clips tells its times."""
     found = []
     for i, text in enumerate(sentences(240, 1)):
@@ -211,12 +214,26 @@ def aligned(aligner: SolamiLipsModel, mels: np.ndarray, phones: list[tuple[str, 
     order = order[np.flatnonzero(np.diff(order, prepend=-1))]
     if len(order) > count:
         raise ValueError(f"a clip of {count} frames is too short for its {len(order)} visemes; is its text right?")
-    scores = aligner(mels=torch.from_numpy(mels.astype(np.float32))[None]).logits.log_softmax(-1)
-    scores = torch.nn.functional.pad(scores, (1, 0), value=-_BLANK_COST)
-    way, _ = torchaudio.functional.forced_align(scores, torch.from_numpy(order[None] + 1), blank=0)
-    visemes = way[0].numpy() - 1
-    places = np.maximum.accumulate(np.where(visemes >= 0, np.arange(count), 0))
-    return np.maximum(visemes[places], 0)
+    scores = aligner(mels=torch.from_numpy(mels.astype(np.float32))[None]).logits.log_softmax(-1)[0].numpy()
+    states = np.repeat(order, max(1, min(_LEAST_FRAMES, count // len(order))))
+    return states[best_way(scores[:, states])]
+
+
+def best_way(scores: np.ndarray) -> np.ndarray:
+    """The state (frames,) of each frame that scores (frames, states) best in sum, each state in its order and at least
+    for a frame."""
+    frames, states = scores.shape
+    best, came = np.full(states, -np.inf), np.zeros((frames, states), bool)
+    best[0] = scores[0, 0]
+    for frame in range(1, frames):
+        before = np.concatenate([[-np.inf], best[:-1]])
+        came[frame] = before > best
+        best = np.maximum(before, best) + scores[frame]
+    way = np.zeros(frames, int)
+    way[-1] = states - 1
+    for frame in range(frames - 1, 0, -1):
+        way[frame - 1] = way[frame] - came[frame, way[frame]]
+    return way
 
 
 __all__ = ["LipsWindows", "SpokenFrames", "aligned", "lips_data", "phones_of", "train_aligner"]

@@ -52,7 +52,7 @@ class LipsArguments:
     window_frames: int = field(default=200, metadata={"help": "Frames of codes in a window."})
     hidden_size: int = field(default=96, metadata={"help": "Width."})
     num_layers: int = field(default=4, metadata={"help": "Causal convolutions, each of twice the dilation before."})
-    lookahead: int = field(default=3, metadata={"help": "Frames that are heard before a shape is told."})
+    lookahead: int = field(default=5, metadata={"help": "Frames that are heard before a shape is told."})
     averaging_decay: float = field(
         default=0.0, metadata={"help": "Decay of running averages of the weights, which are kept; 0 for none."}
     )
@@ -92,8 +92,8 @@ def evaluate_lips(model: SolamiLipsModel, clips: SpokenFrames) -> dict[str, floa
     for index in range(len(clips.ends)):
         place, device = clips.clip(index), model.device
         labels = torch.from_numpy(clips.visemes[place].astype("int64"))[None].to(device)
-        given = {"codes": {"codes": torch.from_numpy(clips.codes[place].astype("int64"))[None].to(device)},
-                 "sound": {"mels": torch.from_numpy(clips.mels[place].astype("float32"))[None].to(device)}}  # fmt: skip
+        codes, mels = torch.from_numpy(clips.codes[place].astype("int64")), torch.from_numpy(clips.mels[place])
+        given = {"codes": {"codes": codes[None].to(device)}, "sound": {"mels": mels[None].float().to(device)}}
         for name, inputs in given.items():
             with evaluating(model):
                 output = model(**inputs, labels=labels)
@@ -105,8 +105,8 @@ def evaluate_lips(model: SolamiLipsModel, clips: SpokenFrames) -> dict[str, floa
 def train_lips(args: LipsArguments, training_args: TrainingArguments) -> dict[str, float]:
     """Speaks, encodes, trains, evaluates and saves the lips.
 
-    `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json`, the clips
-    as `lips_train.npz` and `lips_held_out.npz`, and checkpoints, from which a second call goes on.
+    `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json`, the
+    clips as `lips_train.npz` and `lips_held_out.npz`, and checkpoints, from which a second call goes on.
 
     Returns:
         the final evaluation, see `evaluate_lips`; empty where nothing is held out.
