@@ -32,7 +32,13 @@ from solami_hf.processing.files.text_files import write_json
 from solami_hf.processing.motion.face import FACE_FPS
 from solami_hf.processing.motion.visemes import curves_at_fps, face_of_phones, mouth_opening, viseme_curves
 from solami_hf.training.face.lips_data import (
-    HELD_OUT, SENTENCES, aligned, frame_visemes, phones_of, spoken, train_aligner,
+    HELD_OUT,
+    SENTENCES,
+    aligned,
+    frame_visemes,
+    phones_of,
+    spoken,
+    train_aligner,
 )  # fmt: skip
 
 CLOSED = 0.05

@@ -28,9 +28,9 @@ from ..modeling.face.configuration_lips import VISEMES
 from ..modeling.face.modeling_lips import LipsStream, SolamiLipsModel
 from ..modeling.motion_vq.streaming_motion_vq import LOOKAHEAD, MotionVQDecoderStream
 from ..modeling.solami.vocabulary import split_levels
+from ..modeling.speech_codec.codec_interface import codec_fingerprint
 from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from ..modeling.speech_codec.streaming_speech_codec import SpeechCodecDecoderStream
-from ..modeling.speech_codec.codec_interface import codec_fingerprint
 from ..processing.audio.packaged_speech import packaged_lips
 from ..processing.audio.waveforms import LOUDEST, LOUDNESS_SECONDS, resample
 from ..processing.checkpoint_models import in_own_precision
