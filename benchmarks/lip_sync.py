@@ -2,9 +2,9 @@
 
     python -m benchmarks.lip_sync --sentences 30 --output lip_sync.json
 
-Held-out sentences (the last of the 120 that codec and lips never heard; settings were chosen by the first 30) are spoken by the packaged voices. flite's voices tell
-when each phone ends; for `heart` that is found by aligning (`solami_hf.training.face.lips_data`), and how far such an
-alignment is off is measured on flite's voices. Rows:
+Held-out sentences (the last of the 120 that codec and lips never heard; settings were chosen by the first 30) are
+spoken by the packaged voices. flite's voices tell when each phone ends; for `heart` that is found by aligning
+(`solami_hf.training.face.lips_data`), and how far such an alignment is off is measured on flite's voices. Rows:
 
 | row | what |
 |---|---|

@@ -13,9 +13,11 @@ from solami_hf.modeling.face.modeling_lips import SolamiLipsModel
 from solami_hf.training.face import lips_data, train_lips
 from solami_hf.training.face.lips_data import LipsWindows, SpokenFrames, aligned, best_way, train_aligner
 
-RUN = ["--use_cpu", "true", "--report_to", "none", "--disable_tqdm", "true", "--per_device_train_batch_size", "4",
-       "--window_frames", "30", "--hidden_size", "16", "--num_layers", "3", "--learning_rate", "0.02", "--save_steps",
-       "60", "--averaging_decay", "0.5", "--remove_unused_columns", "false"]  # fmt: skip
+RUN = (
+    "--use_cpu true --report_to none --disable_tqdm true --per_device_train_batch_size 4 --window_frames 30 "
+    "--hidden_size 16 --num_layers 3 --learning_rate 0.01 --save_steps 60 --averaging_decay 0.5 "
+    "--remove_unused_columns false --lr_scheduler_type constant"
+).split()
 
 
 def clips(count=6, seed=0):

@@ -40,7 +40,7 @@ PHONE_VISEMES: dict[str, tuple[str, ...]] = {
 # Viseme -> dominance, and the curves; a name without a side is for both.
 _SHAPES = {
     "rest": (0.6, {}),
-    "bilabial": (24.0, {"mouthPress": 0.35, "mouthRollLower": 0.25, "mouthRollUpper": 0.2}),
+    "bilabial": (32.0, {"mouthPress": 0.35, "mouthRollLower": 0.25, "mouthRollUpper": 0.2}),
     "labiodental": (5.0, {"jawOpen": 0.06, "mouthRollLower": 0.45, "mouthUpperUp": 0.2, "mouthShrugLower": 0.1}),
     "dental": (1.2, {"jawOpen": 0.15, "mouthLowerDown": 0.15, "mouthUpperUp": 0.1, "tongueOut": 0.15}),
     "alveolar": (0.5, {"jawOpen": 0.13, "mouthLowerDown": 0.15, "mouthUpperUp": 0.1}),
