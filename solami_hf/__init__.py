@@ -16,6 +16,8 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from .modeling.face.configuration_lips import SolamiLipsConfig
+from .modeling.face.modeling_lips import SolamiLipsModel
 from .modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
 from .modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from .modeling.solami.configuration_solami import SolamiConfig
@@ -35,6 +37,8 @@ __all__ = [
     "SmplxMotion",
     "SolamiConfig",
     "SolamiForCausalLM",
+    "SolamiLipsConfig",
+    "SolamiLipsModel",
     "SolamiModel",
     "SolamiMotionVQConfig",
     "SolamiMotionVQModel",
@@ -54,6 +58,7 @@ for _config, _model in (
     (SolamiSpeechCodecConfig, SolamiSpeechCodecModel),
     (SolamiSoundStormConfig, SolamiSoundStormModel),
     (SolamiTalkerConfig, SolamiTalkerModel),
+    (SolamiLipsConfig, SolamiLipsModel),
 ):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)

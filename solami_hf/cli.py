@@ -20,6 +20,7 @@ COMMANDS = {
     "train-speech-codec": ("training.speech.train_speech_codec:main", "train the speech codec"),
     "train-soundstorm": ("training.soundstorm.train_soundstorm:main", "train the acoustic model on a codec's codes"),
     "train-talker": ("training.speech.train_talker:main", "train the talker, text to the codes of speech"),
+    "train-lips": ("training.face.train_lips:main", "train the lips, codes or sound to shapes of the mouth"),
     "pretrain": ("training.pretrain:main", "align motion, speech and text on six tasks"),
     "sft": ("training.sft:main", "tune on multi-turn conversations with characters"),
     "merge": ("training.merge:main", "a LoRA adapter and its base to one folder"),

@@ -79,6 +79,8 @@ NOT_RUN = {
     "solami train-speech-codec": "minutes: tests/training/test_speech_codec.py",
     "solami train-soundstorm": "minutes: tests/training/test_soundstorm.py",
     "solami train-talker": "minutes: tests/training/test_talker.py",
+    "solami train-lips": "minutes: tests/training/test_lips.py",
+    "python -m benchmarks.lip_sync": "minutes, and needs flite: tests/generation/test_face_pieces.py",
     "python -m benchmarks.speech_quality": "minutes: tests/benchmarks/test_speech_quality.py",
     "python -m benchmarks.talker_quality": "minutes: tests/benchmarks/test_talker_quality.py",
 }

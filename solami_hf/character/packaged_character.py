@@ -24,6 +24,7 @@ from ..modeling.solami.backbones import gguf_file, read_gguf
 from ..modeling.solami.configuration_solami import SolamiConfig
 from ..modeling.solami.modeling_solami import SolamiForCausalLM
 from ..processing.audio.packaged_speech import FOLDER as SPEECH
+from ..processing.audio.packaged_speech import LIPS
 from ..processing.files.output_folder import atomic_folder
 from ..processing.processing_solami import SolamiProcessor
 
@@ -88,6 +89,7 @@ def write_checkpoint(source: str, character: Path, output: Path) -> None:
     with TemporaryDirectory() as parts:
         for folder in (SPEECH, character):
             shutil.copytree(folder, parts, ignore=shutil.ignore_patterns(*_OWN), dirs_exist_ok=True)
+        shutil.copytree(LIPS, Path(parts) / "lips", ignore=shutil.ignore_patterns(*_OWN))
         for packed in character.glob(f"*/{PACKED}"):
             weights = unpack(load_file(packed))
             save_file(weights, Path(parts) / packed.parent.name / "model.safetensors", metadata={"format": "pt"})

@@ -7,7 +7,9 @@ _NAMES = {
     "parse_answer": "solami_hf.processing.answers",
     "AnswerGrammar": "solami_hf.generation.grammar",
     "DialogueSession": "solami_hf.generation.session",
-    **dict.fromkeys(("TextPiece", "MotionPiece", "AudioPiece", "AnswerEnd"), "solami_hf.generation.streaming"),
+    **dict.fromkeys(
+        ("TextPiece", "MotionPiece", "FacePiece", "AudioPiece", "AnswerEnd"), "solami_hf.generation.streaming"
+    ),
     "SolamiPipeline": "solami_hf.generation.pipeline",
     "Reply": "solami_hf.generation.pipeline",
 }

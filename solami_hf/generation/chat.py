@@ -13,7 +13,8 @@ A turn is any of a sound file, a motion file and words. In the console a line is
     /save FOLDER     keeps it on the disk                 /load FOLDER takes one from there
     /help, /quit
 
-OUTPUT gets turn1.wav, turn1.npz, turn1.html, ... and chat.json with all rounds, written after each answer.
+OUTPUT gets turn1.wav, turn1.npz, turn1.html, ... and chat.json with all rounds, written after each answer. The npz has
+the face's 52 curves as `face` beside the motion.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class Recorder:
         stem, paths = self.output / f"turn{number}", {"audio": None, "motion": None, "page": None}
         if reply.valid:
             paths["motion"] = f"{stem}{self.suffix}"
-            write_motion(paths["motion"], reply.motion, getattr(reply, "face", None))
+            write_motion(paths["motion"], reply.motion, reply.face)
             if reply.audio is not None:  # a talker says nothing where there is nothing to be said
                 paths["audio"] = f"{stem}.wav"
                 write_audio(paths["audio"], reply.audio, reply.sampling_rate)

@@ -25,6 +25,7 @@ from .grammar import AnswerGrammar, grammar_of
 from .hearing import with_words
 from .loading import answering, input_device, load_model, processor_source
 from .settings import generate_options
+from .streaming_media import FacePieces, lips_of
 
 TASK_FORMATS = {"text": "text", "motion": "motion", "audio": "speech"}
 """Type of a task's target -> format of its answer."""
@@ -43,6 +44,7 @@ class Reply:
         answer (`Answer`): its codes, and what was wrong with an invalid one.
         speech (`np.ndarray` of shape `(n,)`): the codes of its sound: the answer's own, or the talker's where the
             format is `text_motion`.
+        face (`np.ndarray` of shape `(frames, 52)` | None): curves 0..1 at 30 fps, see `processing.motion.face`.
     """
 
     text: str
@@ -52,6 +54,7 @@ class Reply:
     valid: bool
     answer: Answer
     speech: np.ndarray
+    face: np.ndarray | None = None
 
     def message(self) -> dict:
         """The turn as an assistant message for the history, its media as codes."""
@@ -73,11 +76,12 @@ class SolamiPipeline:
         asr (*optional*): recognises the user's speech where the checkpoint reads words (`hearing`): a Hub id, a
             folder, a loaded recogniser of transformers or faster-whisper, or a function from clips (T,) at 16 kHz to
             texts; by default the Whisper tiny.en that `solami_hf[eval]` installs.
+        face (`bool`): give answers a face, and where the user's place is known turn eyes and head to it.
     """
 
-    def __init__(self, model, processor, max_new_tokens: int | None = None, asr=None):
+    def __init__(self, model, processor, max_new_tokens: int | None = None, asr=None, face: bool = True):
         require_layout(model.config)
-        self.model, self.processor = model.eval(), processor
+        self.model, self.processor, self.face = model.eval(), processor, face
         self._asr = asr
         self.max_new_tokens = max_new_tokens or model.generation_config.max_new_tokens or 600
 
@@ -93,6 +97,7 @@ class SolamiPipeline:
         codec_device=None,
         codec_dtype: torch.dtype | None = None,
         asr=None,
+        face: bool = True,
         **kwargs,
     ) -> SolamiPipeline:
         """Loads a checkpoint, or an adapter on the model that it was trained on; by default the packaged character.
@@ -101,7 +106,7 @@ class SolamiPipeline:
             path: folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`). None: the packaged
                 character, see `solami_hf.character`.
             dtype: of the language model; `torch_dtype` is the same.
-            max_new_tokens, asr: see above.
+            max_new_tokens, asr, face: see above.
             quantization, base, merge: see `loading.load_model`.
             codec_device, codec_dtype: of codecs and acoustic model; by default the language model's first device, and
                 float32.
@@ -115,7 +120,7 @@ class SolamiPipeline:
         source, hub = processor_source(path, base, **kwargs)
         processor = SolamiProcessor.from_pretrained(source, **hub)
         model = load_model(path, dtype=dtype, quantization=quantization, base=base, merge=merge, **kwargs)
-        pipeline = cls(model, processor, max_new_tokens, asr)
+        pipeline = cls(model, processor, max_new_tokens, asr, face)
         processor.place_codecs(input_device(model) if codec_device is None else codec_device, codec_dtype)
         for codec in (processor.motion_codec, processor.speech_codec):  # fail now, not in the first answer
             codec.eval()
@@ -161,15 +166,23 @@ class SolamiPipeline:
             self.processor.voices.prompt(name, self.processor.speech_codec)
         options = self.options(generate_kwargs)
         longest = options["generation_config"].max_new_tokens
-        prompts = [self.chat_prompt(messages, longest) for messages in self.processor.encode_media(conversations)]
+        conversations = self.processor.encode_media(conversations)
+        prompts = [self.chat_prompt(messages, longest) for messages in conversations]
         ids = self.generate_prompts(prompts, **options)
         answers = [self.processor.parse_response(row) for row in ids]
-        return [self.reply(answer, decode, voice) for answer, voice in zip(answers, voices, strict=True)]
+        users = [messages[-1] for messages in conversations]
+        turns = zip(answers, voices, users, strict=True)
+        return [self.reply(answer, decode, voice, user) for answer, voice, user in turns]
 
     @cached_property
     def asr(self):
         """The recogniser of the user's speech, from clips (T,) at 16 kHz to texts; loaded on first use."""
         return as_recogniser(self._asr)
+
+    @cached_property
+    def lips(self) -> tuple:
+        """See `streaming_media.lips_of`; loaded on first use."""
+        return lips_of(self.processor)
 
     def perceive(self, messages: list[dict]) -> list[dict]:
         """Messages as the processor takes them: motion files are read, and speech is recognised where words are read.
@@ -329,20 +342,29 @@ class SolamiPipeline:
             )
         return ids
 
-    def reply(self, answer: Answer, decode: bool, voice: str | None, said: np.ndarray | None = None) -> Reply:
+    def face_pieces(self, user: dict | None = None) -> FacePieces | None:
+        """The maker of an answer's face, None where it has none."""
+        return FacePieces(self.processor, self.lips, user) if self.face else None
+
+    def reply(
+        self, answer: Answer, decode: bool, voice: str | None, user: dict | None = None, said: np.ndarray | None = None
+    ) -> Reply:
         """An answer as a turn, with motion and waveform where it is valid and they are wanted.
 
         Args:
+            user: the turn that is answered, its media as codes, for the face.
             said: speech codes of the talker, where it has said the answer already.
         """
         text = self.processor.tokenizer.decode(answer.text_ids).strip() if answer.text_ids else ""
         rate = self.processor.speech_codec.config.sampling_rate
-        motion = audio = None
+        motion = audio = face = None
         speech = self.spoken(answer, text) if said is None else said
         if decode and answer.valid:
             motion = self.processor.decode_motion({"body": answer.body, "hand": answer.hand})
             audio = self.processor.decode_speech(speech, voice) if len(speech) else None
-        return Reply(text, motion, audio, rate, answer.valid, answer, speech)
+            if (pieces := self.face_pieces(user)) is not None:
+                motion, face = pieces.whole(motion, speech, audio)
+        return Reply(text, motion, audio, rate, answer.valid, answer, speech, face)
 
     def spoken(self, answer: Answer, text: str, answer_format: str | None = None) -> np.ndarray:
         """The speech codes (n,) of an answer: its own, or the talker's where its format leaves words to a talker.

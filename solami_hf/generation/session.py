@@ -116,12 +116,12 @@ class DialogueSession:
             RuntimeError: another thread is using this session.
         """
         options = self.options(generate_kwargs)
-        with self.begin_turn(turn, options) as (prompt, keep):
+        with self.begin_turn(turn, options) as (prompt, user, keep):
             answer_ids = self.generate_ids(prompt, options)
             answer = self.pipeline.processor.parse_response(answer_ids)
             if not answer.valid and self.cancelled.is_set():
                 answer.reason = "cancelled"
-            reply = self.pipeline.reply(answer, decode, self.voice)
+            reply = self.pipeline.reply(answer, decode, self.voice, user)
             keep(answer_ids, reply)
         return reply
 
@@ -140,8 +140,8 @@ class DialogueSession:
             generate_kwargs: as in `answer`, one beam.
 
         Yields:
-            `TextPiece`, `MotionPiece`, `AudioPiece`, in the end `AnswerEnd`, see `streaming`. Codes are those of
-            `answer`; what motion and sound differ by is told in `streaming_media`.
+            `TextPiece`, `MotionPiece`, `FacePiece`, `AudioPiece`, in the end `AnswerEnd`, see `streaming`. Codes are
+            those of `answer`; what motion and sound differ by is told in `streaming_media`.
 
         Raises:
             ValueError, RuntimeError: as `answer`; several beams.
@@ -312,7 +312,7 @@ class DialogueSession:
 
     @contextmanager
     def begin_turn(self, turn, options: dict):
-        """A user's turn: gives the prompt, and what to call with the answer's ids and reply. A valid one is history;
+        """A user's turn: gives the prompt, the message, and what to call with ids and reply. A valid one is history;
         otherwise nothing changes, and `truncate_answer` finds what was cancelled."""
         with self._alone():
             self.cancelled.clear()
@@ -337,7 +337,7 @@ class DialogueSession:
                     kept.append(True)
 
             try:
-                yield history + self._between * (len(self._rounds) > first) + user_ids, keep
+                yield history + self._between * (len(self._rounds) > first) + user_ids, message, keep
             finally:
                 if not kept:
                     self._forget(len(history))

@@ -5,6 +5,8 @@
             show(event.text)                                  # event.ends_sentence: a sentence is complete
         elif isinstance(event, MotionPiece):
             move(event.motion, at=event.start)
+        elif isinstance(event, FacePiece):
+            show_face(event.face, at=event.start)             # with the sound that it belongs to, or before
         elif isinstance(event, AudioPiece):
             play(event.samples, at=event.start)
     reply = event.reply                                       # AnswerEnd: the whole answer, valid or not
@@ -31,9 +33,10 @@ from ..modeling.solami.vocabulary import BRACKETS
 from ..modeling.talker.spoken_text import spoken_sentences
 from ..processing.answers import CHUNK_SECONDS, FORMATS, PARTS
 from ..processing.checkpoint_models import MIXED_PRECISION
+from ..processing.motion.face import FACE_FPS
 from ..processing.motion.smplx_motion import SmplxMotion
 from .pipeline import Reply
-from .streaming_media import LOOKAHEAD, MotionPieces, SpeechPieces
+from .streaming_media import LOOKAHEAD, FacePieces, MotionPieces, SpeechPieces
 
 FIRST_SPEECH_SECONDS = 0.2
 """Length of what is decoded together at first; then it is as long as a chunk of an interleaved answer."""
@@ -71,6 +74,19 @@ class MotionPiece:
 
 
 @dataclass(frozen=True)
+class FacePiece:
+    """The next frames of the face.
+
+    Attributes:
+        face (`np.ndarray` of shape `(frames, 52)`): curves 0..1 at 30 fps, see `processing.motion.face`.
+        start (`float`): seconds into the answer at which its first frame is due.
+    """
+
+    face: np.ndarray
+    start: float
+
+
+@dataclass(frozen=True)
 class AudioPiece:
     """The next sound of the voice.
 
@@ -100,7 +116,7 @@ class AnswerEnd:
     start: float
 
 
-Event = TextPiece | MotionPiece | AudioPiece | AnswerEnd
+Event = TextPiece | MotionPiece | FacePiece | AudioPiece | AnswerEnd
 
 
 class AnswerDecoder:
@@ -114,16 +130,18 @@ class AnswerDecoder:
         voice: as in `SolamiProcessor.decode_speech`.
         lookahead: codes of motion to wait for, see `MotionVQDecoderStream`.
         answer_format: one of `answers.FORMATS`, by default the processor's.
+        face: makes the face, or None for none.
 
     Attributes:
-        motions, sounds: what was given out so far.
+        motions, sounds, faces: what was given out so far.
         said: speech codes (n,) of the talker, None before the words have ended and where there is no talker.
 
     Raises:
         ValueError: an unknown voice or format, or a negative look-ahead.
     """
 
-    def __init__(self, processor, voice: str | None = None, lookahead: int = LOOKAHEAD, answer_format=None):
+    def __init__(self, processor, voice: str | None = None, lookahead: int = LOOKAHEAD, answer_format=None,
+                 face: FacePieces | None = None):  # fmt: skip
         answer_format = answer_format or processor.answer_format
         if answer_format not in FORMATS:
             raise ValueError(f"answer_format must be one of {sorted(FORMATS)}, got {answer_format!r}")
@@ -152,6 +170,8 @@ class AnswerDecoder:
         self._speech_codes, self._ended = 0, {self._motion_end: False, "eosp": False}
         self.motions: list[SmplxMotion] = []
         self.sounds: list[np.ndarray] = []
+        self.faces: list[np.ndarray] = []
+        self._face = face
 
     def push(self, ids: list[int]) -> Iterator[Event]:
         """Pieces that the next ids make known; media are decoded as the events are asked for."""
@@ -176,6 +196,8 @@ class AnswerDecoder:
         yield from self._move(last=True)
         self._give_voice(len(self._unheard))
         yield from self._speak(last=True)
+        if self._face is not None:
+            yield from self._show(self._face.finish(max(self.moved_seconds, self.heard_seconds)))
 
     @property
     def motion(self) -> SmplxMotion | None:
@@ -250,18 +272,27 @@ class AnswerDecoder:
             self._motion = None
         for motion in pieces:
             if motion is not None:
+                motion = motion if self._face is None else self._face.move(motion)
                 start = self.moved_seconds
                 self.motions.append(motion)
                 yield MotionPiece(motion, start)
 
-    def _speak(self, last: bool) -> Iterator[AudioPiece]:
+    def _show(self, face: np.ndarray) -> Iterator[FacePiece]:
+        if len(face):
+            self.faces.append(face)
+            yield FacePiece(face, (sum(map(len, self.faces)) - len(face)) / FACE_FPS)
+
+    def _speak(self, last: bool) -> Iterator[FacePiece | AudioPiece]:
         stream, whole = self._speech, len(self._waiting["speech"]) // self._levels * self._levels
         if stream is None:
             return
-        pieces = [stream.push(self._take("speech", whole))]
+        codes = self._take("speech", whole)
+        pieces = [stream.push(codes)]
         if last:
             pieces.append(stream.finish())
             self._speech = None
+        if self._face is not None:
+            yield from self._show(self._face.push(codes, np.concatenate(pieces)))
         for samples in pieces:
             if len(samples):
                 start = self.heard_seconds
@@ -363,9 +394,9 @@ def stream_answer(session, turn, lookahead: int, generate_kwargs: dict) -> Itera
     options = session.options(generate_kwargs)
     if options["generation_config"].num_beams not in (None, 1) or "streamer" in options:
         raise ValueError("a stream has one beam, and a streamer of its own; session.answer() takes several beams")
-    cancelled = session.cancelled
-    with session.begin_turn(turn, options) as (prompt, keep):
-        decoder = AnswerDecoder(session.pipeline.processor, session.voice, lookahead)
+    pipeline, cancelled = session.pipeline, session.cancelled
+    with session.begin_turn(turn, options) as (prompt, user, keep):
+        decoder = AnswerDecoder(pipeline.processor, session.voice, lookahead, face=pipeline.face_pieces(user))
         stream = _EventStream(
             decoder, lambda streamer: session.generate_ids(prompt, {**options, "streamer": streamer}), cancelled
         )
@@ -387,9 +418,10 @@ def answer_end(session, decoder: AnswerDecoder, ids: list[int], was_cancelled: b
     answer = session.pipeline.processor.parse_response(ids)
     if was_cancelled:
         answer.valid, answer.reason = False, "cancelled"
-    reply = session.pipeline.reply(answer, False, session.voice, decoder.said)
+    reply = session.pipeline.reply(answer, False, session.voice, said=decoder.said)
     if reply.valid:
         reply.motion, reply.audio = decoder.motion, decoder.audio
+        reply.face = np.concatenate(decoder.faces) if decoder.faces else None
     keep(ids, reply)
     return AnswerEnd(reply, max(decoder.moved_seconds, decoder.heard_seconds))
 
@@ -399,6 +431,7 @@ __all__ = [
     "AnswerEnd",
     "AudioPiece",
     "Event",
+    "FacePiece",
     "MotionPiece",
     "TextPiece",
     "answer_end",

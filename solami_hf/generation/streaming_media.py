@@ -11,23 +11,34 @@ for what these see ahead:
 | codecs of transformers | 0.25 s, behind 2 s that are decoded again | what lies further ahead or back than that |
 | acoustic model before the codec | up to 1 s of level 0: 0.8 s filled at once, 0.2 s ahead | codes of levels 1 to 7 |
 
+| face | 0.1 s of codes, or of sound where the lips cannot read the codes | eyes that follow a body not known yet |
+
 The acoustic model sees the voice's prompt and the last 3 s that it filled, so the voice goes on; the sentence's end it
 cannot see. Sound too loud to play is turned down from there on; all at once it would be turned down as a whole.
 """
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import torch
 
+from ..modeling.face.configuration_lips import VISEMES
+from ..modeling.face.modeling_lips import LipsStream, SolamiLipsModel
 from ..modeling.motion_vq.streaming_motion_vq import LOOKAHEAD, MotionVQDecoderStream
 from ..modeling.solami.vocabulary import split_levels
+from ..modeling.speech_codec.codec_interface import codec_fingerprint
 from ..modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from ..modeling.speech_codec.streaming_speech_codec import SpeechCodecDecoderStream
-from ..processing.audio.waveforms import LOUDEST, LOUDNESS_SECONDS
+from ..processing.audio.packaged_speech import packaged_lips
+from ..processing.audio.waveforms import LOUDEST, LOUDNESS_SECONDS, resample
 from ..processing.checkpoint_models import in_own_precision
+from ..processing.motion.expression import Expression, user_head
+from ..processing.motion.face import FACE_FPS, FACE_UNITS
 from ..processing.motion.features import features_to_smplx
 from ..processing.motion.smplx_motion import SmplxMotion
+from ..processing.motion.visemes import curve_places, curves_at_fps, reach, viseme_curves
 
 FILLED_SECONDS, FILLED_AHEAD_SECONDS, FILLED_BEHIND_SECONDS = 0.8, 0.2, 3.0
 OVERLAP_AHEAD_SECONDS, OVERLAP_BEHIND_SECONDS = 0.25, 2.0
@@ -116,6 +127,98 @@ class SpeechPieces:
         if not values:
             return np.zeros(0, np.float32)
         return self._loudness.limit(torch.cat(values, dim=-1)[0, 0].float().cpu().numpy())
+
+
+class FacePieces:
+    """A face, piece by piece: lips from codes of speech or from its sound, eyes and brows seeded by the user's turn.
+
+    Args:
+        processor (`SolamiProcessor`): its codecs.
+        lips: as `lips_of` gives them.
+        user: the turn that is answered, its media as codes; where it has a place, eyes and head turn to it.
+        turn_head: turn the head as well as the eyes.
+    """
+
+    def __init__(
+        self, processor, lips: tuple[SolamiLipsModel, bool], user: dict | None = None, turn_head: bool = True
+    ):
+        self._lips, self.reads_codes = lips
+        self._config, self._rate = processor.speech_codec.config, self._lips.config.frame_rate
+        self._turn_head, self._stream = turn_head, LipsStream(self._lips)
+        told = zlib.crc32(repr(sorted(user.items()) if user else "").encode())
+        self._expression = Expression(told, _place_of(processor, user))
+        self._visemes = np.zeros((0, len(self._lips.config.visemes)), np.float32)
+        self.frames = 0  # given out
+
+    def whole(self, motion: SmplxMotion, codes=(), sound: np.ndarray | None = None) -> tuple[SmplxMotion, np.ndarray]:
+        """The motion of an answer with its head turned, and its face (frames, 52)."""
+        motion, sound = self.move(motion), np.zeros(0, np.float32) if sound is None else sound
+        seconds = max(motion.duration, len(sound) / self._config.sampling_rate)
+        return motion, np.concatenate([self.push(codes, sound), self.finish(seconds)])
+
+    def move(self, motion: SmplxMotion) -> SmplxMotion:
+        """Takes the next frames of the body, and gives them with the head turned."""
+        return self._expression.move(motion, self._turn_head)
+
+    @in_own_precision
+    def push(self, codes=(), samples=()) -> np.ndarray:
+        """The frames (n, 52) that are known with the next speech codes (n,), whole frames, and the next sound (n,)."""
+        config = self._config
+        if self.reads_codes and len(codes):
+            self._read(self._stream.push(codes=split_levels(codes, config.lm_levels, config.codebook_size)[0].copy()))
+        elif not self.reads_codes and len(samples):
+            samples = resample(np.asarray(samples, np.float32), config.sampling_rate, self._lips.config.sampling_rate)
+            self._read(self._stream.push(samples=samples))
+        known = len(self._visemes) - 1 - reach(self._rate)
+        ready = int(np.floor((known + 0.5) * FACE_FPS / self._rate)) + 1 if known >= 0 else 0
+        return self._frames(max(ready, self.frames))
+
+    @in_own_precision
+    def finish(self, seconds: float) -> np.ndarray:
+        """The rest, when no more will come and the answer lasts so long; behind its speech the mouth rests."""
+        if len(self._visemes) or self._stream.started:
+            self._read(self._stream.finish())
+        frames = int(np.ceil(seconds * FACE_FPS - 1e-6))
+        resting = int(np.ceil(curve_places(frames, self._rate))) + reach(self._rate) + 1 - len(self._visemes)
+        rest = np.eye(1, self._visemes.shape[1], dtype=np.float32)
+        self._visemes = np.concatenate([self._visemes, rest.repeat(max(0, resting), 0)])
+        return self._frames(max(frames, self.frames))
+
+    def _read(self, visemes: torch.Tensor) -> None:
+        self._visemes = np.concatenate([self._visemes, visemes.float().numpy()])
+
+    def _frames(self, end: int) -> np.ndarray:
+        """The frames up to `end` that were not given out."""
+        frames = np.arange(self.frames, end)
+        if not len(frames):
+            return np.zeros((0, len(FACE_UNITS)), np.float32)
+        near = reach(self._rate)
+        first = max(0, int(curve_places(frames[0], self._rate)) - near)
+        skipped = near if first else 0
+        curves = viseme_curves(self._visemes[first:], self._rate)[skipped:]
+        face = curves_at_fps(curves, self._rate, frames, first + skipped)
+        places = np.clip(np.rint(curve_places(frames, self._rate)).astype(int), 0, len(self._visemes) - 1)
+        speaking = 1 - self._visemes[places, VISEMES.index("rest")]
+        self.frames = end
+        return np.clip(face + self._expression.curves(frames[0], len(frames), speaking), 0, 1)
+
+
+def lips_of(processor) -> tuple[SolamiLipsModel, bool]:
+    """The processor's lips, or the packaged ones, and whether they read its codes; else they hear the sound."""
+    lips = processor.lips or packaged_lips()
+    return lips, lips.config.codec_fingerprint == codec_fingerprint(processor.speech_codec)
+
+
+def _place_of(processor, user: dict | None) -> np.ndarray | None:
+    """Where the head of a user is whose turn says where they stand, (3,)."""
+    content = [] if user is None or isinstance(user["content"], str) else user["content"]
+    trans = next((block["motion"].get("trans") for block in content if block.get("type") == "motion"), None)
+    if trans is None or not len(trans):
+        return None
+    codec = processor.motion_codec
+    with torch.no_grad():
+        place = codec.decode_transform(torch.as_tensor([int(trans[0])], device=codec.device))[0, 2:]
+    return user_head(place.float().cpu().numpy())
 
 
 class _FilledLevels:
@@ -211,4 +314,4 @@ class _FallingLoudness:
         return np.clip(values * gains, -1, 1).astype(np.float32)
 
 
-__all__ = ["MotionPieces", "SpeechPieces"]
+__all__ = ["FacePieces", "MotionPieces", "SpeechPieces", "lips_of"]

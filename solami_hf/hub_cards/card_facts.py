@@ -177,6 +177,18 @@ def _talker(folder: Path, _) -> dict:
     return {"modalities": rows, "facts": facts}
 
 
+def _lips(folder: Path, _) -> dict:
+    from ..modeling.face.configuration_lips import SolamiLipsConfig
+
+    config = SolamiLipsConfig.from_pretrained(folder)
+    rows = [
+        ("reads", "level 0 of speech", "codes", config.frame_rate, config.codebook_size),
+        ("reads", "sound", f"{config.num_mels} log-mels at {config.sampling_rate} Hz", config.frame_rate, ""),
+        ("writes", "visemes", "probabilities", config.frame_rate, len(config.visemes)),
+    ]
+    return {"modalities": rows, "facts": {"layers, width": f"{config.num_layers}, {config.hidden_size}"}}
+
+
 def _adapter(config: Mapping) -> dict:
     base, targets = config.get("base_model_name_or_path"), config.get("target_modules")
     facts = {
@@ -197,4 +209,5 @@ _READERS = {
     "speech_codec": _speech_codec,
     "acoustic_model": _acoustic_model,
     "talker": _talker,
+    "lips": _lips,
 }

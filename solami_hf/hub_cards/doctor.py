@@ -145,7 +145,7 @@ _SECONDS = 300
 # Modules of the classes that are saved with their code.
 _OURS = ("processing.processing_solami", "modeling.solami.modeling_solami", "modeling.motion_vq.modeling_motion_vq",
          "modeling.speech_codec.modeling_speech_codec", "modeling.soundstorm.modeling_soundstorm",
-         "modeling.talker.modeling_talker")  # fmt: skip
+         "modeling.talker.modeling_talker", "modeling.face.modeling_lips")  # fmt: skip
 # In a process of its own, which behaves as if solami_hf were not there.
 _LOAD = """
 import sys

@@ -27,6 +27,7 @@ CODECS = {
     "solami_speech_codec": "speech_codec",
     "solami_soundstorm": "acoustic_model",
     "solami_talker": "talker",
+    "solami_lips": "lips",
 }
 _SKIPPED_FOLDERS = ("__pycache__", ".shards", ".cache", ".git", ".ipynb_checkpoints")
 _HOW_TO_COMPLETE = "save model and processor into one folder, or push the folder of a finished run"

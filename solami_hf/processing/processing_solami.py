@@ -71,6 +71,7 @@ class SolamiProcessor(ProcessorMixin):
         frame_rates (`dict`, *optional*): codes a second of `speech` (all levels counted), `body` and `hand`; by
             default those of the codecs, and the paper's for one that is not given.
         talker (`SolamiTalkerModel`, *optional*): says the words of answers whose format has no speech codes.
+        lips (`SolamiLipsModel`, *optional*): reads off speech what the mouth does.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class SolamiProcessor(ProcessorMixin):
         frame_rates=None,
         hearing="codes",
         talker=None,
+        lips=None,
     ):
         if hearing not in HEARING:
             raise ValueError(f"hearing must be one of {HEARING}, got {hearing!r}")
@@ -103,7 +105,7 @@ class SolamiProcessor(ProcessorMixin):
             speech_codec = load(speech_codec, lm_levels=speech_levels)
             speech_levels = speech_codec.config.lm_levels
         self.speech_levels, self.interleaved = speech_levels or 1, interleaved
-        given = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model, talker), strict=True))
+        given = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model, talker, lips), strict=True))
         self._models = CheckpointModels(given, voices, self.speech_levels)
         self.frame_rates = frame_rates or self._rates()
         self.modalities, self.markers = extend_tokenizer(tokenizer, self._sizes(tokenizer))
@@ -112,12 +114,12 @@ class SolamiProcessor(ProcessorMixin):
         self._first_template = self.chat_template  # of which the renderer writes the ids
 
     def __getattr__(self, name: str):
-        """`motion_codec`, `speech_codec`, `acoustic_model`, `talker` and `voices`, loaded on first use.
+        """`motion_codec`, `speech_codec`, `acoustic_model`, `talker`, `lips` and `voices`, loaded on first use.
 
         Not properties: transformers wants no argument of `__init__` to be an attribute of the class as well.
 
         Raises:
-            ValueError: the checkpoint has no such codec. (Without an acoustic model or a talker, that is None.)
+            ValueError: the checkpoint has no such codec. (Without one of the optional ones, that is None.)
         """
         if name == "voices":
             return self._models.voices

@@ -129,13 +129,15 @@ def _write_media(pipeline, answer: Answer, row: dict, voice: str | None, writer:
     begin = time.perf_counter()
     motion = processor.decode_motion({"body": answer.body, "hand": answer.hand}) if len(answer.body) else None
     audio = processor.decode_speech(answer.speech, voice) if len(answer.speech) else None
-    seconds = time.perf_counter() - begin
+    seconds, face = time.perf_counter() - begin, None
+    if motion is not None and (pieces := pipeline.face_pieces()) is not None:
+        face = pieces.whole(motion, answer.speech, audio)[1]
     for name, value, suffix in (("motion", motion, ".npz"), ("audio", audio, ".wav")):
         if value is None:
             continue
         path = writer.media_path(row, suffix)
         if name == "motion":
-            write_motion(writer.folder / path, value)
+            write_motion(writer.folder / path, value, face)
         else:
             write_audio(writer.folder / path, value, processor.speech_codec.config.sampling_rate)
         written[name] = path.as_posix()

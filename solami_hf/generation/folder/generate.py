@@ -72,6 +72,8 @@ class LoadingArguments:
         },
     )
 
+    face: bool = field(default=True, metadata={"help": "Give answers a face; it stands in the npz of their motion."})
+
     def load_pipeline(self, max_new_tokens: int):
         """The `SolamiPipeline`; FileNotFoundError and ValueError as `SolamiPipeline.from_pretrained`."""
         from ..pipeline import SolamiPipeline
@@ -85,6 +87,7 @@ class LoadingArguments:
             base=self.base,
             merge=self.merge_adapter,
             asr=self.asr,
+            face=self.face,
             **placed,
         )
 

@@ -24,7 +24,7 @@ from ...processing.motion.body import joint_positions
 from ...processing.rendering import sorted_blocks
 from ..cache import joined, row_of
 from ..pipeline import SolamiPipeline
-from ..streaming import AnswerDecoder, AnswerEnd, AudioPiece, TextPiece, answer_end
+from ..streaming import AnswerDecoder, AnswerEnd, AudioPiece, FacePiece, TextPiece, answer_end
 from .live_conversation import LiveConversation
 from .live_protocol import JOINTS_OUT, SOUND_OUT, ProtocolError, motion_frame, sound_frame
 from .user_turn import UserTurn
@@ -95,7 +95,7 @@ class LiveTurn:
         elif isinstance(event, AudioPiece):
             end = event.start + len(event.samples) / event.sampling_rate
             self.give("first_sound", sound_frame(SOUND_OUT, number, event.start, event.samples), end)
-        else:
+        elif not isinstance(event, FacePiece):  # the protocol has no frame of it yet
             values = joint_positions(event.motion) if self.motion_kind == JOINTS_OUT else event.motion.to_params()
             frame = motion_frame(self.motion_kind, number, event.start, values)
             self.give("first_motion", frame, event.start + event.motion.duration)
@@ -167,9 +167,10 @@ def without_answer(reason: str) -> dict:
 class _Row:
     """A turn in a batch, of which `is_over` says whether it has ended."""
 
-    def __init__(self, turn: LiveTurn, prompt: list[int], keep: Callable):
+    def __init__(self, turn: LiveTurn, prompt: list[int], user: dict, keep: Callable):
         self.turn, self.prompt, self.keep, self.session = turn, prompt, keep, turn.conversation.session
-        self.decoder = AnswerDecoder(self.session.pipeline.processor, self.session.voice)
+        pipeline = self.session.pipeline
+        self.decoder = AnswerDecoder(pipeline.processor, self.session.voice, face=pipeline.face_pieces(user))
         self.cache, self.ids, self.is_over = self.session.prefill(prompt), [], False
 
     def push(self, token: int, last: bool) -> None:

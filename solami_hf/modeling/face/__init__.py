@@ -1,0 +1,1 @@
+"""The lips: what a mouth does while speech is heard."""

@@ -1,0 +1,153 @@
+"""Trains the lips, speech codes or sound to visemes: `solami train-lips --config recipe.yaml --output_dir DIR`.
+
+    solami train-lips --config lips_small.yaml --processor checkpoint/ --output_dir lips/
+
+Offline voices speak sentences (flite's tell when each phone ends, of others that is found, see `lips_data`), and the
+processor's codec encodes them. With `--data` recordings with words take part. The recipe is `recipes/lips_small.yaml`
+(0.4M weights, minutes on one CPU core).
+"""
+
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from ...command_line import parse_arguments, run_command
+from ...modeling.face.configuration_lips import SolamiLipsConfig
+from ...modeling.face.modeling_lips import SolamiLipsModel
+from ...modeling.speech_codec.codec_interface import codec_fingerprint
+from ...processing.audio.packaged_speech import packaged_speech
+from ...processing.files.folder_or_hub import with_sources
+from ...processing.files.output_folder import writing_to
+from ...processing.processing_solami import SolamiProcessor
+from ..held_out import evaluating
+from ..trainer import ResumableTrainer
+from .lips_data import LipsWindows, SpokenFrames, lips_data
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class LipsArguments:
+    """Training data, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
+
+    processor: str | None = field(
+        default=None, metadata={"help": "Folder or hub id whose speech codec is read; by default the packaged one."}
+    )
+    voices: list[str] = field(
+        default_factory=lambda: ["heart", "slt", "rms", "awb"],
+        metadata={"help": "Who speaks: any of heart, slt, rms, awb, kal16."},
+    )
+    sentences: int = field(default=250, metadata={"help": "Of each voice."})
+    held_out: int = field(default=30, metadata={"help": "Further sentences of each voice to measure by."})
+    data: str | None = field(
+        default=None, metadata={"help": "Folder of recordings with words (manifest.jsonl), to hear beside the voices."}
+    )
+    alignment_steps: int = field(
+        default=400, metadata={"help": "Of learning when phones end, for voices that do not tell."}
+    )
+    window_frames: int = field(default=200, metadata={"help": "Frames of codes in a window."})
+    hidden_size: int = field(default=96, metadata={"help": "Width."})
+    num_layers: int = field(default=4, metadata={"help": "Causal convolutions, each of twice the dilation before."})
+    lookahead: int = field(default=5, metadata={"help": "Frames that are heard before a shape is told."})
+    averaging_decay: float = field(
+        default=0.0, metadata={"help": "Decay of running averages of the weights, which are kept; 0 for none."}
+    )
+    half: bool = field(default=False, metadata={"help": "Write the weights as fp16; they load as float32."})
+
+
+class LipsTrainer(ResumableTrainer):
+    """Half of a batch is read off codes, half off sound.
+
+    Args:
+        held_out: clips to measure by, or None.
+    """
+
+    def __init__(self, *args, held_out: SpokenFrames | None, **kwargs):
+        self.held_out = held_out
+        super().__init__(*args, **kwargs)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The mean of both losses."""
+        half = -(-len(inputs["codes"]) // 2)
+        outputs = [model(codes=inputs["codes"][:half], labels=inputs["labels"][:half])]
+        if half < len(inputs["codes"]):
+            outputs.append(model(mels=inputs["mels"][half:], labels=inputs["labels"][half:]))
+        for name, output in zip(("codes", "sound"), outputs, strict=False):
+            self.parts[f"accuracy_{name}"].append(output.accuracy.detach())
+        loss = sum(output.loss for output in outputs) / len(outputs)
+        return (loss, outputs[0]) if return_outputs else loss
+
+    def measure(self) -> dict[str, float]:
+        """See `evaluate_lips`."""
+        return evaluate_lips(self.model, self.held_out) if self.held_out is not None else {}
+
+
+def evaluate_lips(model: SolamiLipsModel, clips: SpokenFrames) -> dict[str, float]:
+    """`loss` in nats and `accuracy` of held-out clips' frames, off codes and off sound."""
+    figures = dict.fromkeys(("loss_codes", "loss_sound", "accuracy_codes", "accuracy_sound"), 0.0)
+    for index in range(len(clips.ends)):
+        place, device = clips.clip(index), model.device
+        labels = torch.from_numpy(clips.visemes[place].astype("int64"))[None].to(device)
+        codes, mels = torch.from_numpy(clips.codes[place].astype("int64")), torch.from_numpy(clips.mels[place])
+        given = {"codes": {"codes": codes[None].to(device)}, "sound": {"mels": mels[None].float().to(device)}}
+        for name, inputs in given.items():
+            with evaluating(model):
+                output = model(**inputs, labels=labels)
+            for what in ("loss", "accuracy"):
+                figures[f"{what}_{name}"] += float(output[what]) * labels.shape[1] / len(clips.codes)
+    return figures | {"loss": (figures["loss_codes"] + figures["loss_sound"]) / 2}
+
+
+def train_lips(args: LipsArguments, training_args: TrainingArguments) -> dict[str, float]:
+    """Speaks, encodes, trains, evaluates and saves the lips.
+
+    `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json`, the
+    clips as `lips_train.npz` and `lips_held_out.npz`, and checkpoints, from which a second call goes on.
+
+    Returns:
+        the final evaluation, see `evaluate_lips`; empty where nothing is held out.
+
+    Raises:
+        FileNotFoundError, ValueError: see `lips_data`; a processor without a speech codec.
+    """
+    set_seed(training_args.seed)
+    args = with_sources(args, "processor", "data")
+    processor = SolamiProcessor.from_pretrained(args.processor) if args.processor else None
+    codec = (packaged_speech()["speech_codec"] if processor is None else processor.speech_codec).to(
+        training_args.device
+    )
+    config = SolamiLipsConfig(
+        hidden_size=args.hidden_size, num_layers=args.num_layers, lookahead=args.lookahead,
+        codebook_size=codec.config.codebook_size, frame_rate=float(codec.config.frame_rate),
+        sampling_rate=codec.config.sampling_rate, codec_fingerprint=codec_fingerprint(codec),
+    )  # fmt: skip
+    cache = Path(training_args.output_dir)
+    cache.mkdir(parents=True, exist_ok=True)
+    with training_args.main_process_first(desc="speaking"):
+        train, held_out = lips_data(codec, config, args.voices, args.sentences, args.held_out, args.data,
+                                    args.alignment_steps, cache, training_args.seed)  # fmt: skip
+    size = training_args.train_batch_size * training_args.world_size
+    windows = max(size, len(train.codes) // args.window_frames)
+    trainer = LipsTrainer(
+        model=SolamiLipsModel(config), args=training_args, averaging_decay=args.averaging_decay,
+        train_dataset=LipsWindows(train, args.window_frames, windows, config.codebook_size, training_args.seed),
+        held_out=held_out if len(held_out.codes) else None, eval_dataset=[],
+    )  # fmt: skip
+    trainer.train_or_resume()
+    return trainer.finish(args, training_args.output_dir, half=args.half)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the command."""
+    args, training_args = parse_arguments([LipsArguments, TrainingArguments], argv, "solami train-lips")
+    with writing_to(training_args.output_dir):
+        metrics = train_lips(args, training_args)
+    logger.info("Wrote %s: %s", training_args.output_dir, metrics)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("solami train-lips", main))
