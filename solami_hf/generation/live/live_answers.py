@@ -21,12 +21,13 @@ from transformers import StoppingCriteria
 
 from ...processing.batching import pad_left
 from ...processing.motion.body import joint_positions
+from ...processing.motion.face import FACE_FPS
 from ...processing.rendering import sorted_blocks
 from ..cache import joined, row_of
 from ..pipeline import SolamiPipeline
 from ..streaming import AnswerDecoder, AnswerEnd, AudioPiece, FacePiece, TextPiece, answer_end
 from .live_conversation import LiveConversation
-from .live_protocol import JOINTS_OUT, SOUND_OUT, ProtocolError, motion_frame, sound_frame
+from .live_protocol import FACE_OUT, JOINTS_OUT, SOUND_OUT, ProtocolError, motion_frame, sound_frame
 from .user_turn import UserTurn
 
 
@@ -38,6 +39,7 @@ class LiveTurn:
         number, conversation, user: whose turn it is, and what came of it.
         text: what was typed, if anything was.
         motion_kind: of the frames.
+        face: whether those of the face are wanted.
         give: called in the worker thread with a part of the answer: its name, the frame, and seconds at its end.
         stopped: nothing more of it is wanted.
         done: the fields of `end`, or an error.
@@ -50,6 +52,7 @@ class LiveTurn:
     user: UserTurn
     text: str | None
     motion_kind: int
+    face: bool = False
     give: Callable | None = None
     begin: float = field(default_factory=time.perf_counter)
     stopped: Event = field(default_factory=Event)
@@ -95,7 +98,11 @@ class LiveTurn:
         elif isinstance(event, AudioPiece):
             end = event.start + len(event.samples) / event.sampling_rate
             self.give("first_sound", sound_frame(SOUND_OUT, number, event.start, event.samples), end)
-        elif not isinstance(event, FacePiece):  # the protocol has no frame of it yet
+        elif isinstance(event, FacePiece):
+            if self.face:
+                end = event.start + len(event.face) / FACE_FPS
+                self.give("first_face", motion_frame(FACE_OUT, number, event.start, event.face), end)
+        else:
             values = joint_positions(event.motion) if self.motion_kind == JOINTS_OUT else event.motion.to_params()
             frame = motion_frame(self.motion_kind, number, event.start, values)
             self.give("first_motion", frame, event.start + event.motion.duration)

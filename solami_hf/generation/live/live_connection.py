@@ -103,7 +103,7 @@ class LiveConnection:
     def __init__(self, socket: WebSocket, service: LiveService):
         self.socket, self.service, self.limits = socket, service, service.limits
         self.conversation: LiveConversation | None = None
-        self.motion_kind, self.bad = JOINTS_OUT, 0
+        self.motion_kind, self.face, self.bad = JOINTS_OUT, False, 0
         self.detector: SpeechDetector | None = None
         self.answering: asyncio.Task | None = None
         self._turn: LiveTurn | None = None
@@ -272,7 +272,7 @@ class LiveConnection:
         if self.conversation not in (None, conversation):
             conversations.pop(self.conversation.id, None)
         conversation.owner, conversations[conversation.id] = self, conversation
-        self.conversation, self.motion_kind = conversation, MOTIONS[motion]
+        self.conversation, self.motion_kind, self.face = conversation, MOTIONS[motion], bool(event["face"])
         processor = pipeline.processor
         characters = {name: known.get("name", name) for name, known in processor.characters.items()}
         await self._send(
@@ -353,7 +353,7 @@ class LiveConnection:
         if self.service.closing:
             raise _closing()
         self.bad, self.conversation.turns = 0, self.turns + 1
-        self._turn = LiveTurn(self.turns, self.conversation, user, text, self.motion_kind)
+        self._turn = LiveTurn(self.turns, self.conversation, user, text, self.motion_kind, self.face)
         self.answering = asyncio.create_task(self._answer(self._turn))
 
     def _forget_turn(self) -> None:

@@ -43,7 +43,7 @@ def turn_file(conversation: LiveConversation, number: int, format: str, pipeline
         elif format == "wav":
             write_audio(path, medium, reply.sampling_rate)
         else:
-            write_motion(path, medium)
+            write_motion(path, medium, reply.face)
         return name, path.read_bytes()
 
 

@@ -17,12 +17,12 @@ MICROPHONE_RATE = 16_000
 """Hz of the sound that clients send."""
 HEAD = struct.Struct("<BId")
 """Kind, number of the turn, seconds into the answer at which the payload begins."""
-SOUND_IN, SOUND_OUT, JOINTS_OUT, PARAMS_OUT, LANDMARKS_IN, POSES_IN, FILE_OUT = range(1, 8)
+SOUND_IN, SOUND_OUT, JOINTS_OUT, PARAMS_OUT, LANDMARKS_IN, POSES_IN, FILE_OUT, FACE_OUT = range(1, 9)
 MOTIONS = {"joints": JOINTS_OUT, "params": PARAMS_OUT}
 """What a client may ask for in `start` -> kind of its frames."""
 # Type of a client's event -> its fields and their types; those of `start` may be left out, and its version is apart.
 _FIELDS = {
-    "start": {"character": str, "voice": str, "motion": str, "resume": str, "body_fps": float},
+    "start": {"character": str, "voice": str, "motion": str, "resume": str, "body_fps": float, "face": bool},
     "text": {"text": str},
     "audio_end": {},
     "listen": {"hands_free": bool},
@@ -147,16 +147,16 @@ def sound_frame(kind: int, turn: int, start: float, samples: np.ndarray) -> byte
 
 
 def motion_frame(kind: int, turn: int, start: float, values: np.ndarray) -> bytes:
-    """A binary frame of motion: joints (frames, 55, 3) in metres, or parameters (frames, 159)."""
+    """A binary frame of motion: joints (frames, 55, 3) in metres, parameters (frames, 159), or a face (frames, 52)."""
     return HEAD.pack(kind, turn, start) + np.asarray(values).astype("<f4").tobytes()
 
 
 def parse_frame(data: bytes) -> tuple[int, int, float, np.ndarray]:
-    """Kind, turn, seconds and values of a server's binary frame: (n,) int16, (frames, 55, 3) or (frames, 159)."""
+    """Kind, turn, seconds and values of a server's binary frame: (n,) int16, (frames, 55, 3), (frames, 159 or 52)."""
     kind, turn, start = HEAD.unpack_from(data)
     if kind == SOUND_OUT:
         return kind, turn, start, np.frombuffer(data, dtype="<i2", offset=HEAD.size)
-    shape = {JOINTS_OUT: (-1, 55, 3), PARAMS_OUT: (-1, 159)}[kind]
+    shape = {JOINTS_OUT: (-1, 55, 3), PARAMS_OUT: (-1, 159), FACE_OUT: (-1, 52)}[kind]
     return kind, turn, start, np.frombuffer(data, dtype="<f4", offset=HEAD.size).reshape(shape)
 
 

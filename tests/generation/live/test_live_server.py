@@ -14,7 +14,7 @@ import torch
 from fastapi import WebSocketDisconnect
 from starlette.testclient import WebSocketDenialResponse
 
-from solami_hf.generation import AnswerEnd, AudioPiece, DialogueSession, MotionPiece, TextPiece
+from solami_hf.generation import AnswerEnd, AudioPiece, DialogueSession, FacePiece, MotionPiece, TextPiece
 from solami_hf.generation.live import live_connection
 from solami_hf.generation.live.live_protocol import Limits
 from solami_hf.generation.live.live_server import Access
@@ -53,7 +53,7 @@ def test_page_health_and_metrics(serve, talk_to):
 @pytest.mark.parametrize(("motion", "sampling"), [("params", {}), ("joints", {"do_sample": True, "top_k": 20})])
 def test_pieces_are_those_of_the_session(serve, talk_to, live_pipeline, motion, sampling):
     client, twin = serve(sampling=sampling), DialogueSession(live_pipeline, "max")
-    with talk_to(client, character="max", motion=motion) as talk:
+    with talk_to(client, character="max", motion=motion, face=motion == "params") as talk:
         assert talk.info["characters"] == {"ada": "Ada", "max": "Max"} and talk.info["character"] == "max"
         assert (talk.info["sampling_rate"], talk.info["fps"], len(talk.info["joints"])) == (16000, 30, 55)
         for number in (1, 2):
@@ -76,12 +76,18 @@ def test_pieces_are_those_of_the_session(serve, talk_to, live_pipeline, motion, 
                 expected = joint_positions(event.motion) if motion == "joints" else event.motion.to_params()
                 np.testing.assert_allclose(np.frombuffer(frame[3], "<f4").reshape(shape), expected, atol=1e-6)
                 assert frame[1:3] == (number, event.start)
+            faces = [event for event in events if isinstance(event, FacePiece)] if motion == "params" else []
+            assert len(of(frames, 8)) == len(faces) and (motion == "joints" or faces)
+            for frame, event in zip(of(frames, 8), faces, strict=True):
+                np.testing.assert_allclose(np.frombuffer(frame[3], "<f4").reshape(-1, 52), event.face, atol=1e-6)
+                assert frame[1:3] == (number, event.start)
             states = [event["state"] for event in of(frames, "state")]
             assert states == ["thinking", "speaking"] and of(frames, "transcript")[0]["text"] == f"hello {number}"
             (end,) = of(frames, "end")
             assert end["valid"] and end["seconds"] == pytest.approx(1.2)
             assert end["timings"].keys() == {
                 "queued", "transcript", "first_text", "first_sound", "first_motion", "total",
+                *(["first_face"] if faces else []),
             }  # fmt: skip
 
 
