@@ -18,6 +18,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from .modeling.face.configuration_lips import SolamiLipsConfig
 from .modeling.face.modeling_lips import SolamiLipsModel
+from .modeling.motion_evaluator.configuration_motion_evaluator import SolamiMotionEvaluatorConfig
+from .modeling.motion_evaluator.modeling_motion_evaluator import SolamiMotionEvaluatorModel
 from .modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
 from .modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from .modeling.solami.configuration_solami import SolamiConfig
@@ -40,6 +42,8 @@ __all__ = [
     "SolamiLipsConfig",
     "SolamiLipsModel",
     "SolamiModel",
+    "SolamiMotionEvaluatorConfig",
+    "SolamiMotionEvaluatorModel",
     "SolamiMotionVQConfig",
     "SolamiMotionVQModel",
     "SolamiPipeline",
@@ -54,6 +58,7 @@ __all__ = [
 
 for _config, _model in (
     (SolamiConfig, SolamiModel),
+    (SolamiMotionEvaluatorConfig, SolamiMotionEvaluatorModel),
     (SolamiMotionVQConfig, SolamiMotionVQModel),
     (SolamiSpeechCodecConfig, SolamiSpeechCodecModel),
     (SolamiSoundStormConfig, SolamiSoundStormModel),

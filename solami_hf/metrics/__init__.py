@@ -5,6 +5,7 @@ from pathlib import Path
 NAMES = (
     *("motion_fid", "motion_diversity", "motion_multimodality", "motion_mpjpe", "rotation_error", "foot_skating"),
     *("motion_caption", "speech_wer", "speaker_similarity", "answer_validity", "dialogue_judge", "lip_sync"),
+    *("motion_retrieval", "frechet_gesture", "gesture_diversity", "beat_alignment", "response_timing"),
 )
 
 

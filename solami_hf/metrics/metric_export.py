@@ -2,7 +2,7 @@
 
 `evaluate.load("org/motion_fid")` downloads the module and those siblings that it names in relative imports, nothing
 else. The folders here share their maths through `from solami_hf.metrics.motion_math import ...`; the export copies
-what is shared, and what that takes of `processing.audio`, beside the module and makes these imports relative.
+what is shared, and what that takes of the rooms below, beside the module and makes these imports relative.
 """
 
 import ast
@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 SHARED = Path(__file__).parent
 _SHARED_IMPORT = re.compile(r"^from solami_hf\.metrics\.(\w+) import ", re.MULTILINE)
-_AUDIO_IMPORT = re.compile(r"^from \.\.processing\.audio\.(\w+) import ", re.MULTILINE)
+_BELOW = ("processing.audio", "modeling.motion_evaluator")
+_BELOW_IMPORT = re.compile(rf"^from \.\.(?:{'|'.join(map(re.escape, _BELOW))})\.(\w+) import ", re.MULTILINE)
 # A Space cannot install it (see speaker.py), and does without it.
 _NOT_REQUIRED = {"resemblyzer"}
 
@@ -81,8 +82,9 @@ def _add_with_siblings(name: str, shared: dict[str, str]) -> None:
     """Adds the text of a shared module and of all those that it imports, by name."""
     if name in shared:
         return
-    folder = SHARED if (SHARED / f"{name}.py").is_file() else SHARED.parent / "processing" / "audio"
-    shared[name] = _AUDIO_IMPORT.sub(r"from .\1 import ", (folder / f"{name}.py").read_text(encoding="utf-8"))
+    folders = [SHARED, *(SHARED.parent.joinpath(*room.split(".")) for room in _BELOW)]
+    path = next(path for folder in folders if (path := folder / f"{name}.py").is_file())
+    shared[name] = _BELOW_IMPORT.sub(r"from .\1 import ", path.read_text(encoding="utf-8"))
     for level, module, _ in _imports(shared[name]):
         if level == 1 and module:
             _add_with_siblings(module, shared)

@@ -44,6 +44,12 @@ def check_mode(mode: str) -> None:
         raise ValueError(f"`mode` is {mode!r}, expected 'corrected' or 'upstream'")
 
 
+def check_corrected(mode: str) -> None:
+    """Raises ValueError unless `mode` is "corrected", for a metric that the original does not have."""
+    if mode != "corrected":
+        raise ValueError(f"`mode` is {mode!r}, expected 'corrected': the original has no such metric")
+
+
 def check_fps(fps: float | Sequence[float], reference_fps: float | Sequence[float] | None = None) -> float:
     """The one rate (frames a second) that all motions have; each may be one number, or one for every motion.
 
@@ -123,6 +129,17 @@ def checked_pairs(
         if prediction is not None:
             prediction = check_joints(prediction, f"predictions[{i}]", min_frames, what)
             yield prediction[: len(reference)], reference[: len(prediction)], len(reference)
+
+
+def both_sides(
+    predictions: Sequence[Any], references: Sequence[Any], mode: str, fps: Any, reference_fps: Any = None
+) -> tuple[list[np.ndarray], list[np.ndarray], float]:
+    """The predictions that are there, all references, and their rate; ValueError for what the checks above refuse."""
+    check_corrected(mode)
+    fps = check_fps(fps, reference_fps)
+    check_counts(predictions, references)
+    made = list(checked_motions(predictions, "predictions", missing=True))
+    return made, list(checked_motions(references, "references")), fps
 
 
 def counts(predictions: Sequence[Any], mode: str) -> dict[str, Any]:

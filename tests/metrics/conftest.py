@@ -20,6 +20,28 @@ def load(tmp_path_factory):
     return loader
 
 
+class KnownMotions:
+    """An evaluator that reads a text as the place of one of its motions, and embeds poses and how they vary."""
+
+    ground_truth = {"beats_shuffled": True}
+
+    def __init__(self, motions):
+        self.motions = list(motions)
+
+    def embed_motions(self, motions, fps=30.0):
+        rows = [np.concatenate([m.mean(axis=0).ravel(), 3 * m.std(axis=0).ravel()]) for m in map(np.asarray, motions)]
+        return np.stack([row / np.linalg.norm(row) for row in rows])
+
+    def embed_texts(self, texts):
+        return self.embed_motions([self.motions[int(text)] for text in texts])
+
+
+@pytest.fixture(scope="session")
+def known_motions():
+    """The class of a stand-in for a trained evaluator."""
+    return KnownMotions
+
+
 @pytest.fixture
 def motions():
     """Three random walks of different lengths, (T, 55, 3)."""

@@ -16,18 +16,33 @@ SOUND = [np.random.default_rng(i).normal(size=9000).astype(np.float32) * 0.1 for
 SPEECH = {"sampling_rate": 16000}
 
 
+CLICKS = np.zeros(16000, np.float32)
+CLICKS.reshape(8, 2000)[1:, :300] = 0.3  # every eighth of a second
+
+
 @pytest.fixture
-def inputs(motions, tiny_xvector):
+def inputs(motions, tiny_xvector, known_motions):
     """Inputs and options by module; the first prediction is missing."""
     real = [motion - motion[:, [10], :] for motion in (*motions, motions[0][:8])]
     made = [None, real[0], real[3] + 0.01, real[1]]
     captions = ["a person walks", "a man jumps high", "she waves", "he kicks with the left leg"]
     joints = {"predictions": made, "references": real}
-    given = {name: (joints, {}) for name in ("motion_fid", "motion_diversity", "motion_mpjpe", "rotation_error")}
+    paired = ("motion_fid", "motion_diversity", "motion_mpjpe", "rotation_error", "gesture_diversity")
+    given = {name: (joints, {}) for name in paired}
+    evaluator = {"evaluator": known_motions(real)}
+    beating = [None, *(np.cos(np.arange(40) * k / 5)[:, None, None] * np.ones((55, 3)) for k in (1, 2, 3))]
+    spoken = [[[4.5, 7.0]], [[1.0, 1.5], [4.2, 6.0]], [[5.0, 6.5]], [[2.0, 2.4], [4.4, 9.0]]]
     return {
         **given,
         "motion_multimodality": ({**joints, "prompts": ["a", "a", "b", "b"]}, {}),
         "foot_skating": ({"predictions": made}, {}),
+        "motion_retrieval": ({**joints, "texts": ["0", "1", "2", "3"]}, evaluator),
+        "frechet_gesture": (joints, evaluator),
+        "beat_alignment": ({"predictions": beating, "references": [CLICKS[i * 300 :] for i in range(4)]}, {}),
+        "response_timing": (
+            {"predictions": [None, *spoken[1:]], "references": spoken, "partners": [[[0.0, 4.0]]] * 4},
+            {},
+        ),
         "motion_caption": ({"predictions": [None, *captions[:3]], "references": captions}, {}),
         "speech_wer": ({"predictions": [None, *captions[:3]], "references": captions}, {}),
         "speaker_similarity": ({"predictions": [None, *SOUND[1:]], "references": SOUND}, {"model_id": tiny_xvector}),

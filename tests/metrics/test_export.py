@@ -29,18 +29,39 @@ sys.meta_path.insert(0, Blocked())
 rng = np.random.default_rng(0)
 motions = [np.cumsum(rng.normal(size=(12, 55, 3)), axis=0) * 0.01 for _ in range(4)]
 motions = [motion - motion[:, [10]] for motion in motions]
+clicks = np.zeros(16000, np.float32)
+clicks.reshape(8, 2000)[1:, :300] = 0.3
+
+class Evaluator:
+    ground_truth = {"beats_shuffled": True}
+
+    def embed_motions(self, some, fps=30.0):
+        rows = [np.asarray(m).mean(axis=0).ravel() for m in some]
+        return np.stack([row / np.linalg.norm(row) for row in rows])
+
+    def embed_texts(self, texts):
+        return self.embed_motions([motions[int(text)] for text in texts])
+
 texts = ["a person walks", "a man jumps high", "she waves", "he kicks"]
 results = {}
 for folder in map(pathlib.Path, sys.argv[2:]):
     name = folder.name
+    options = {}
     if name == "speaker_similarity":
         results[name] = [evaluate.load(str(folder)).name]
         continue
     text = name in ("speech_wer", "motion_caption")
     given = texts if text else [True] * 4 if name == "answer_validity" else motions
+    if name in ("motion_retrieval", "frechet_gesture"):
+        options = {"evaluator": Evaluator()}
+    other = [clicks] * 4 if name == "beat_alignment" else given
+    if name == "response_timing":
+        given = other = [[(1.0, 1.5), (4.2, 6.0)]] * 4
     more = {"prompts": ["a", "a", "b", "b"]} if name == "motion_multimodality" else {}
+    more |= {"texts": list("0123")} if name == "motion_retrieval" else {}
+    more |= {"partners": [[(0.0, 4.0)]] * 4} if name == "response_timing" else {}
     metric = evaluate.load(str(folder), cache_dir=sys.argv[1])
-    results[name] = metric.compute(predictions=given, references=given, **more)
+    results[name] = metric.compute(predictions=given, references=other, **more, **options)
 print(json.dumps(results))
 """
 
@@ -91,6 +112,8 @@ def test_exported_folders_work_without_the_package(folders, tmp_path):
     assert set(results) == set(quick)
     assert results["motion_fid"]["fid"] == pytest.approx(0, abs=1e-3)
     assert results["motion_mpjpe"]["mpjpe"] == 0 and results["answer_validity"]["valid"] == 1
+    assert results["motion_retrieval"]["r_precision_1"] == 1 and results["response_timing"]["backchannel_f1"] == 1
+    assert results["frechet_gesture"]["fgd"] == pytest.approx(0, abs=1e-6) and results["beat_alignment"]["num_beats"]
     assert results["foot_skating"]["foot_skating"] > 0 and results["motion_multimodality"]["multimodality"] > 1
 
 

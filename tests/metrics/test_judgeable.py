@@ -5,7 +5,10 @@ import pytest
 
 from solami_hf.metrics import NAMES
 
-PAIRED = ("motion_fid", "motion_diversity", "motion_mpjpe", "rotation_error")
+from .conftest import KnownMotions
+
+EMBEDDED = ("motion_retrieval", "frechet_gesture")
+PAIRED = ("motion_fid", "motion_diversity", "motion_mpjpe", "rotation_error", "gesture_diversity", *EMBEDDED)
 MOTION = (*PAIRED, "foot_skating", "motion_multimodality")
 
 
@@ -13,6 +16,10 @@ def compute(module, predictions, references, **options):
     """With what each module takes besides."""
     if module.name == "motion_multimodality":
         options = {"prompts": ["walk"] * len(predictions), **options}
+    if module.name in EMBEDDED:
+        options = {"evaluator": KnownMotions(references or []), **options}
+    if module.name == "motion_retrieval":
+        options = {"texts": [str(i) for i in range(len(predictions))], **options}
     return module.compute(predictions=predictions, references=references, **options)
 
 
@@ -92,7 +99,7 @@ def test_rates_that_are_no_numbers(load, standing, rate):
         load("motion_fid").compute(predictions=standing, references=standing, fps=rate)
 
 
-@pytest.mark.parametrize("name", ["motion_fid", "motion_diversity", "motion_multimodality"])
+@pytest.mark.parametrize("name", ["motion_fid", "motion_diversity", "motion_multimodality", "gesture_diversity"])
 def test_a_single_motion_has_no_distribution(load, standing, name):
     with pytest.raises(ValueError, match="got 1 .*expected at least 2"):
         compute(load(name), standing[:1], standing[:1])
@@ -104,7 +111,7 @@ def test_prompts_without_company(load, standing):
 
 
 def test_upstream_where_the_original_has_nothing(load, standing):
-    for name in ("foot_skating", "motion_multimodality"):
+    for name in ("foot_skating", "motion_multimodality", "gesture_diversity", *EMBEDDED):
         with pytest.raises(ValueError, match="the original has no such metric"):
             compute(load(name), standing, standing, mode="upstream")
 

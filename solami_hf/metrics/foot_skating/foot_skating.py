@@ -4,7 +4,7 @@ import numbers
 
 import numpy as np
 from solami_hf.metrics.metric_base import JOINTS, DirectMetric
-from solami_hf.metrics.motion_math import FPS, check_fps, checked_motions, counts
+from solami_hf.metrics.motion_math import FPS, check_corrected, check_fps, checked_motions, counts
 
 FEET = (10, 11)  # the joints at the ball of the left and right foot
 CONTACT_HEIGHT = 0.05
@@ -47,8 +47,7 @@ class FootSkating(DirectMetric):
     columns = {"predictions": JOINTS}
 
     def _compute(self, predictions, mode="corrected", fps=FPS, floor=0.0):
-        if mode != "corrected":
-            raise ValueError(f"`mode` is {mode!r}, expected 'corrected': the original has no such metric")
+        check_corrected(mode)
         fps = check_fps(fps)
         if not isinstance(floor, numbers.Real) or not np.isfinite(floor):
             raise ValueError(f"`floor` is {floor!r}, expected its height in metres")

@@ -7,6 +7,7 @@ import numpy as np
 from solami_hf.metrics.metric_base import JOINTS, DirectMetric
 from solami_hf.metrics.motion_math import (
     FPS,
+    check_corrected,
     check_counts,
     check_fps,
     checked_motions,
@@ -54,8 +55,7 @@ class MotionMultimodality(DirectMetric):
     columns = {"predictions": JOINTS, "references": JOINTS, "prompts": datasets.Value("string")}
 
     def _compute(self, predictions, references, prompts, mode="corrected", fps=FPS, reference_fps=None):
-        if mode != "corrected":
-            raise ValueError(f"`mode` is {mode!r}, expected 'corrected': the original has no such metric")
+        check_corrected(mode)
         fps = check_fps(fps, reference_fps)
         check_counts(predictions, references)
         for i, prompt in enumerate(prompts):

@@ -1,0 +1,1 @@
+"""The text-motion evaluator: motions and captions to embeddings that can be compared."""

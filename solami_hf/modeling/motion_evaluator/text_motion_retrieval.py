@@ -1,0 +1,64 @@
+"""How well embeddings of texts find those of their motions: R-precision (Guo et al., CVPR 2022), beside chance."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+GALLERY = 32
+_DRAWS = 1000
+
+
+def distances(texts: np.ndarray, motions: np.ndarray) -> np.ndarray:
+    """Euclidean distances (N, M) of embeddings (N, D) and (M, D)."""
+    squared = (texts**2).sum(1)[:, None] + (motions**2).sum(1) - 2 * texts @ motions.T
+    return np.sqrt(np.clip(squared, 0, None))
+
+
+def chances_to_find(
+    texts: np.ndarray, motions: np.ndarray, labels: Sequence[Hashable], most: int = 3, gallery: int = GALLERY
+) -> np.ndarray:
+    """Chance (N, most) that a text's own motion is among its 1, 2, ... nearest of a gallery.
+
+    A gallery is the text's own motion and `gallery` - 1 others at random, all others where there are fewer. The chance
+    over all such galleries is hypergeometric, so nothing is drawn. Motions with the same label do not compete, and
+    one at the same distance counts as nearer, so that embeddings that are all alike find nothing.
+
+    Args:
+        texts, motions: (N, D) embeddings of pairs.
+        labels: (N,) of the motions, e.g. their captions.
+
+    Raises:
+        ValueError: a motion has no other to compete with.
+    """
+    from scipy.stats import hypergeom
+
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    index = np.array([numbers[label] for label in labels])
+    rivals = index[:, None] != index
+    count = rivals.sum(axis=1)
+    if not count.all():
+        raise ValueError(f"all {len(index)} motions have the same text, expected at least 2 different ones")
+    gap = distances(texts, motions)
+    nearer = (rivals & (gap <= np.diag(gap)[:, None] + 1e-9)).sum(axis=1)
+    drawn = np.minimum(count, gallery - 1)
+    return np.stack([hypergeom.cdf(rank, count, nearer, drawn) for rank in range(most)], axis=1)
+
+
+def shuffled_order(labels: Sequence[Hashable]) -> np.ndarray:
+    """Places (N,) of other items, a rotation in which as few as possible keep their own label."""
+    index = np.arange(len(labels))
+    kept = [sum(a == labels[i] for i, a in zip(np.roll(index, n), labels, strict=True)) for n in index[1:]]
+    return np.roll(index, 1 + int(np.argmin(kept))) if kept else index
+
+
+def with_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of the values (N,) and its 95 % bootstrap interval over them."""
+    drawn = np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))
+    low, high = np.percentile(values[drawn].mean(axis=1), (2.5, 97.5))
+    return float(values.mean()), float(low), float(high)
+
+
+def beats(truth: np.ndarray, shuffled: np.ndarray) -> bool:
+    """True if the chances (N,) of real pairs are above those of shuffled ones, by two standard errors at least."""
+    gain = truth - shuffled
+    return bool(gain.mean() > 0 and gain.mean() >= 2 * gain.std() / np.sqrt(len(gain)))
