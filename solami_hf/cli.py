@@ -21,6 +21,7 @@ COMMANDS = {
     "train-soundstorm": ("training.soundstorm.train_soundstorm:main", "train the acoustic model on a codec's codes"),
     "train-talker": ("training.speech.train_talker:main", "train the talker, text to the codes of speech"),
     "train-lips": ("training.face.train_lips:main", "train the lips, codes or sound to shapes of the mouth"),
+    "train-evaluator": ("training.train_evaluator:main", "train the text-motion evaluator that metrics score with"),
     "pretrain": ("training.pretrain:main", "align motion, speech and text on six tasks"),
     "sft": ("training.sft:main", "tune on multi-turn conversations with characters"),
     "merge": ("training.merge:main", "a LoRA adapter and its base to one folder"),

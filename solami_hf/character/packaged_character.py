@@ -20,6 +20,8 @@ from huggingface_hub.constants import HF_HOME
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from ..modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
+from ..modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ..modeling.solami.backbones import gguf_file, read_gguf
 from ..modeling.solami.configuration_solami import SolamiConfig
 from ..modeling.solami.modeling_solami import SolamiForCausalLM
@@ -78,6 +80,14 @@ def character_folder(cache: str | Path | None = None) -> Path:
         with atomic_folder(output) as folder:
             write_checkpoint(source, FOLDER, folder)
     return output
+
+
+def packaged_motion_codec() -> SolamiMotionVQModel:
+    """The packaged character's motion codec, which needs no base."""
+    folder = FOLDER / "motion_codec"
+    model = SolamiMotionVQModel(SolamiMotionVQConfig.from_pretrained(folder))
+    model.load_state_dict(unpack(load_file(folder / PACKED)))
+    return model.eval()
 
 
 def write_checkpoint(source: str, character: Path, output: Path) -> None:

@@ -2,7 +2,7 @@
 
     solami push checkpoint runs/sft org/solami --dry_run
     solami push adapter runs/lora org/solami-lora --base org/solami --tag v1
-    solami push dataset data/tokens org/tokens --public
+    solami push dataset data/tokens org/tokens --public --preview runs/sft
     solami push metric motion_fid org/motion_fid
     solami push space org/solami org/talk --public                    # `solami serve` on it; its PATH is a Hub id
     solami push space org/talk --package solami_hf-0.1.0-py3-none-any.whl        # with the packaged character
@@ -30,6 +30,7 @@ from ..command_line import parse_arguments
 from ..processing.files.folder_or_hub import hub_id, push_target, require_login
 from ..processing.files.output_folder import writing_to
 from ..processing.files.processes import is_first_process
+from .eval_entries import write_eval_entries
 from .export import MAX_SHARD_SIZE, export_adapter, export_checkpoint
 from .repository_files import KINDS, Finding, files_of, kind_of, missing, refusals
 from .space_folder import PACKAGED, write_space
@@ -67,6 +68,13 @@ class PushArguments:
     package: str | None = field(
         default=None,
         metadata={"help": "Wheel of solami_hf to put into a Space, or its address; by default pip looks for it."},
+    )
+    results_dataset: str | None = field(
+        default=None, metadata={"help": "Hub id of what the card's figures were measured on, where it names a folder."}
+    )
+    preview: str | None = field(
+        default=None,
+        metadata={"help": "Checkpoint with a data set's codecs: adds ten rows to listen to and look at, `preview/`."},
     )
 
     def __post_init__(self):
@@ -123,6 +131,10 @@ def _staged(args: PushArguments) -> Iterator[Path]:
         if args.kind == "dataset":
             if kind_of(path) != "dataset":
                 raise ValueError(f"{path} is a {kind_of(path)}, no data set of `solami prepare`")
+            if args.preview:
+                from .dataset_preview import write_preview
+
+                write_preview(path, args.preview)
             staged = path
         elif args.kind == "adapter":
             export_adapter(path, staged, args.base, args.repo_id)
@@ -134,6 +146,8 @@ def _staged(args: PushArguments) -> Iterator[Path]:
             if kind_of(path) not in ("checkpoint", "codec"):
                 raise ValueError(f"{path} is a {kind_of(path)}; push it as one")
             export_checkpoint(path, staged, args.repo_id, args.max_shard_size, args.dtype)
+        if args.kind in ("checkpoint", "adapter"):
+            write_eval_entries(staged, args.results_dataset)
         yield staged
 
 

@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard
 
 from ...hub_cards.cards import with_results
+from ...processing.files.folder_or_hub import hub_id
 from ...processing.files.text_files import write_text
 from .media import VIEWS
 
@@ -230,7 +231,7 @@ def eval_results(evaluation: dict) -> list[EvalResult]:
         EvalResult(
             task_type="text-generation",
             task_name=TASKS[evaluation["task"]],
-            dataset_type="custom",
+            dataset_type=hub_id(str(run.get("input") or "")) or "custom",
             dataset_config=evaluation["task"],  # the Hub takes results of one configuration for one task
             dataset_name=data,
             dataset_split=run.get("split"),

@@ -123,7 +123,7 @@ def write_rendered(
             os.replace(new / f"{i:05d}", folder / config / f"{split}-{i:05d}-of-{len(sizes):05d}.parquet")
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    _name_in_card(folder, config, codecs or {})
+    name_in_card(folder, config, codecs or {})
     logger.info("%d %s rows of %s in %d files in %s", sum(sizes), split, config, len(sizes), folder)
     return sum(sizes)
 
@@ -158,7 +158,7 @@ def _write_file(path: Path, groups: Iterator[pa.Table]) -> int:
     return rows
 
 
-def _name_in_card(folder: Path, config: str, codecs: dict[str, str]) -> None:
+def name_in_card(folder: Path, config: str, codecs: dict[str, str]) -> None:
     """Adds the config and its splits to the header of the folder's card, which is made when there is none."""
     path = folder / "README.md"
     card = DatasetCard.load(path) if path.is_file() else DatasetCard(card_text(_CARD, tags=TAGS))
@@ -176,4 +176,4 @@ _CARD = """# Rendered samples for SOLAMI
 nothing with another tokenizer.
 """
 
-__all__ = ["RENDERED", "RENDERED_CONFIGS", "render_chat_dataset", "write_rendered"]
+__all__ = ["RENDERED", "RENDERED_CONFIGS", "name_in_card", "render_chat_dataset", "write_rendered"]
