@@ -198,13 +198,15 @@ def text_side(args: EvaluatorArguments, captions: list[str]):
     if args.text_encoder:
         model = AutoModel.from_pretrained(args.text_encoder, dtype=torch.float32)
         return model.config, AutoTokenizer.from_pretrained(args.text_encoder), model
-    from tokenizers import BertWordPieceTokenizer
+    from tokenizers import BertWordPieceTokenizer, Tokenizer
 
     words = BertWordPieceTokenizer()
     words.train_from_iterator(captions, vocab_size=4000, min_frequency=1, show_progress=False)
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=128, **names)
-    config = SolamiMotionEvaluatorConfig(initializer_range=0.02).text_config
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(words.to_str()), model_max_length=128, **names
+    )
+    config = SolamiMotionEvaluatorConfig().text_config
     return AutoConfig.for_model(**{**config.to_dict(), "vocab_size": len(tokenizer)}), tokenizer, None
 
 

@@ -1,4 +1,4 @@
-"""The text-motion evaluator: what its networks ignore, its training to the end, its measure, and what metrics refuse."""
+"""The text-motion evaluator: its networks, its training to the end, its measure, and what metrics refuse."""
 
 import json
 
@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, TrainingArguments
 
 from solami_hf import SolamiMotionEvaluatorConfig, SolamiMotionEvaluatorModel
+from solami_hf.metrics import frechet_gesture, motion_retrieval
 from solami_hf.metrics.evaluator_features import Evaluator, load_evaluator
 from solami_hf.modeling.motion_evaluator.text_motion_retrieval import beats, chances_to_find, shuffled_order
 from solami_hf.training.train_evaluator import EvaluatorArguments, train_evaluator
@@ -118,7 +119,7 @@ def test_a_stopped_run_goes_on_to_the_same_measure(trained, corpus, tmp_path):
     assert run(corpus, tmp_path)["eval_r_precision_1"] == pytest.approx(trained[1]["eval_r_precision_1"])
 
 
-def test_metrics_score_with_it_and_fall_with_noise(trained, load, corpus):
+def test_metrics_score_with_it_and_fall_with_noise(trained, corpus):
     from solami_hf.training.train_evaluator import Pairs
 
     pairs = Pairs.read(str(corpus), "validation", "action")
@@ -127,22 +128,21 @@ def test_metrics_score_with_it_and_fall_with_noise(trained, load, corpus):
     retrieval, fgd, rng = [], [], np.random.default_rng(0)
     for sigma in (0.0, 0.05, 0.5):
         made = [motion + rng.normal(size=motion.shape) * sigma for motion in real]
-        retrieval.append(
-            load("motion_retrieval").compute(predictions=made, texts=texts, labels=pairs.labels, gallery=4, **fixed)
-        )
-        fgd.append(load("frechet_gesture").compute(predictions=made, **fixed)["fgd"])
+        retrieval.append(motion_retrieval(predictions=made, texts=texts, labels=pairs.labels, gallery=4, **fixed))
+        fgd.append(frechet_gesture(predictions=made, **fixed)["fgd"])
     assert retrieval[0]["r_precision_1"] == retrieval[0]["reference_r_precision_1"] > 0.8
     assert retrieval[0]["r_precision_1"] > retrieval[-1]["r_precision_1"]
     for values in (fgd, [row["fid"] for row in retrieval]):
         assert values[0] == pytest.approx(0, abs=1e-6) and values[0] < values[1] < values[2]
     with pytest.raises(ValueError, match="no better than with shuffled ones"):
         wrong = [texts[i] for i in shuffled_order(pairs.labels)]
-        load("motion_retrieval").compute(predictions=real, texts=wrong, labels=pairs.labels, **fixed)
+        motion_retrieval(predictions=real, texts=wrong, labels=pairs.labels, **fixed)
 
 
-def test_evaluators_that_cannot_judge_are_refused(trained, tmp_path, load, motions):
+def test_evaluators_that_cannot_judge_are_refused(trained, tmp_path):
+    motions = [np.zeros((9, 55, 3))] * 2
     with pytest.raises(ValueError, match="`evaluator` is missing: a folder of `solami train-evaluator`"):
-        load("frechet_gesture").compute(predictions=motions, references=motions)
+        frechet_gesture(predictions=motions, references=motions)
     model = AutoModel.from_pretrained(trained[0])
     for truth, told in (
         (None, "was never measured"),
@@ -152,9 +152,7 @@ def test_evaluators_that_cannot_judge_are_refused(trained, tmp_path, load, motio
         model.save_pretrained(tmp_path / told[:3])
         AutoTokenizer.from_pretrained(trained[0]).save_pretrained(tmp_path / told[:3])
         with pytest.raises(ValueError, match=told):
-            load("frechet_gesture").compute(
-                predictions=motions, references=motions, evaluator=str(tmp_path / told[:3])
-            )
+            frechet_gesture(predictions=motions, references=motions, evaluator=str(tmp_path / told[:3]))
     assert isinstance(load_evaluator(str(trained[0])), Evaluator)
 
 

@@ -22,10 +22,12 @@ processes: `accelerate launch --num_processes 2 -m solami_hf.metrics.evaluation 
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ...command_line import parse_arguments
+from ...hub_cards.hub_jobs import JobArguments, job_line
 from ...processing.files.text_files import write_json, write_text
 from ...processing.files.output_folder import writing_to
 from ...processing.files.processes import is_first_process
@@ -93,8 +95,12 @@ class EvaluateArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the command; returns the exit code."""
-    words = ["kind", "results..."]
-    (args,) = parse_arguments([EvaluateArguments], argv, "solami evaluate", __doc__, words=words)
+    words, argv = ["kind", "results..."], sys.argv[1:] if argv is None else list(argv)
+    args, job = parse_arguments([EvaluateArguments, JobArguments], argv, "solami evaluate", __doc__, words=words)
+    if job.job:
+        job.job_package = "solami_hf[eval]" if job.job_package == "solami_hf" else job.job_package
+        sys.stdout.write(f"{job_line('solami evaluate', argv, job, 'output')}\n")
+        return 0
     output = run(args)
     if is_first_process():
         logger.info("wrote %s, .md and .json", output / "evaluation.html")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...command_line import parse_arguments
+from ...hub_cards.hub_jobs import JobArguments, job_line
 from ...processing.files.output_folder import writing_to
 from ...processing.files.text_files import read_json, read_yaml
 from .chunked_loss import beyond_the_head
@@ -265,10 +266,15 @@ def plan_command(argv: list[str], arguments_class, prog: str) -> int:
 
 
 def plan_or_train(argv: list[str] | None, arguments_class: type, train: Callable, name: str) -> int:
-    """Runs `solami pretrain` or `solami sft` by `train(args, training_args)`; returns the exit code."""
+    """Runs `solami pretrain` or `solami sft` by `train(args, training_args)`, or with `--plan` or `--job` prints what
+    it takes or the line that runs it on the Hub; returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if "--plan" in argv:
         return plan_command(argv, arguments_class, name)
+    if any(word.split("=")[0] == "--job" for word in argv):
+        *_, job = parse_arguments([arguments_class, PlannedTrainingArguments, JobArguments], argv, name)
+        sys.stdout.write(f"{job_line(name, argv, job, 'output_dir')}\n")
+        return 0
     args, training_args = parse_arguments([arguments_class, LanguageModelTrainingArguments], argv, name)
     with writing_to(training_args.output_dir):
         train(args, training_args)

@@ -1,0 +1,76 @@
+"""`--job` prints a line that the installed `hf` takes, with what is on this machine mounted."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from solami_hf import cli
+
+HF = Path(sys.executable).with_name("hf")
+JOB = ["--job", "a10g-small", "--job_bucket", "org/runs"]
+
+
+def line_of(words, capsys) -> list[str]:
+    assert cli.main(words) == 0
+    return shlex.split(capsys.readouterr().out)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("tokens", "results"):
+        Path(name).mkdir()
+    Path("recipe.yaml").write_text("max_steps: 5\n")
+    return tmp_path
+
+
+def test_training_and_evaluation(here, capsys):
+    sft = ["sft", "--config", "recipe.yaml", "--model", "org/model", "--data", "tokens", "--output_dir", "runs/mine"]
+    line = line_of([*sft, *JOB, "--job_timeout=2h"], capsys)
+    assert line[:9] == ["hf", "jobs", "run", "--flavor", "a10g-small", "--timeout", "2h", "--secrets", "HF_TOKEN"]
+    mounts = [line[i + 1] for i, word in enumerate(line) if word == "-v"]
+    assert mounts == [f"{here}:/inputs/0:ro", f"{here}/tokens:/inputs/1:ro", "hf://buckets/org/runs:/outputs:rw"]
+    assert line[-4:-1] == ["python:3.11", "bash", "-c"]
+    assert line[-1] == (
+        "pip install solami_hf && solami sft --config /inputs/0/recipe.yaml --model org/model --data /inputs/1 "
+        "--output_dir /outputs/mine"
+    )
+    line = line_of(["evaluate", "chat", "results", "--seed", "3", *JOB], capsys)
+    assert line[-1] == (
+        "pip install 'solami_hf[eval]' && solami evaluate chat /inputs/0 --seed 3 --output /outputs/evaluate"
+    )
+    pretrain = [
+        "pretrain",
+        "--model",
+        "org/model",
+        "--data",
+        "org/tokens",
+        "--max_steps=5",
+        "--output_dir=out/b",
+        *JOB,
+    ]
+    assert line_of(pretrain, capsys)[-1].endswith("--data org/tokens --max_steps=5 --output_dir /outputs/b")
+
+
+def test_the_installed_hf_takes_the_line(here, capsys):
+    line = line_of(["evaluate", "chat", "results", *JOB], capsys)
+    settings = {**os.environ, "HF_TOKEN": "hf_none", "HF_HOME": str(here / "home"), "NO_COLOR": "1"}
+    line.insert(3, "--dry-run")
+    done = subprocess.run([HF, *line[1:]], capture_output=True, text=True, env=settings, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = " ".join(re.sub(r"\x1b\[\d+m", "", done.stdout).split())
+    assert "flavor a10g-small" in told and "hf://buckets/org/runs:/outputs:rw" in told and "not submitted" in told
+    line.insert(3, "--no-such-option")
+    assert subprocess.run([HF, *line[1:]], capture_output=True, env=settings, timeout=120).returncode != 0
+
+
+def test_what_a_job_cannot_do_without(here, capsys):
+    assert cli.main(["evaluate", "chat", "results", "--job", "a10g-small"]) == 2
+    assert "`job_bucket` is missing: a job's disk is gone when it ends" in capsys.readouterr().err
+    assert cli.main(["sft", "--model", "m", "--data", "d", "--output_dir", "o", "--jobs_bucket", "x", *JOB]) == 2
+    assert "--jobs_bucket" in capsys.readouterr().err  # the rest of the line is looked at too
