@@ -116,6 +116,7 @@ OUTPUTS = [
     ["train-soundstorm", "--data", "none", "--output_dir"],
     ["train-talker", "--data", "none", "--output_dir"],
     ["train-lips", "--processor", "none", "--output_dir"],
+    ["train-evaluator", "--data", "none", "--output_dir"],
     ["pretrain", "--model", "./none", "--data", "none", "--max_steps", "1", "--bf16", "false", "--output_dir"],
     ["sft", "--model", "./none", "--data", "none", "--bf16", "false", "--output_dir"],
     ["merge", "ADAPTER", "--output"],

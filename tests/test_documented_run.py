@@ -46,6 +46,7 @@ RUN = {
     "solami export": ("", "out/solami/README.md"),
     "solami push checkpoint my_character org/solami --dry_run": ("", None),
     "solami doctor": ("", None),
+    "solami sft --model my_model": ("", None),
     "solami train-motion-vq": (f"{SHORT} {CODEC} --output_dir my_motion_codec", "my_motion_codec/report.html"),
 }
 # Words that name what is on the Hub -> what this test has instead.
@@ -68,6 +69,7 @@ NOT_RUN = {
     "solami evaluate chat": "asks a server: tests/metrics/evaluation",
     "solami push checkpoint my_character org/solami --tag": "over HTTP: tests/hub/test_share.py",
     "solami push adapter": "over HTTP: tests/hub/test_share.py",
+    "solami train-evaluator": "minutes: tests/training/test_train_evaluator.py",
     "solami push dataset": "over HTTP: tests/hub/test_share.py",
     "solami push metric": "over HTTP: tests/hub/test_share.py",
     "solami push space": "over HTTP: tests/hub/test_space.py",

@@ -61,12 +61,16 @@ def test_the_installed_hf_takes_the_line(here, capsys):
     line = line_of(["evaluate", "chat", "results", *JOB], capsys)
     settings = {**os.environ, "HF_TOKEN": "hf_none", "HF_HOME": str(here / "home"), "NO_COLOR": "1"}
     line.insert(3, "--dry-run")
-    done = subprocess.run([HF, *line[1:]], capture_output=True, text=True, env=settings, timeout=120)
-    assert done.returncode == 0, done.stderr
-    told = " ".join(re.sub(r"\x1b\[\d+m", "", done.stdout).split())
-    assert "flavor a10g-small" in told and "hf://buckets/org/runs:/outputs:rw" in told and "not submitted" in told
-    line.insert(3, "--no-such-option")
-    assert subprocess.run([HF, *line[1:]], capture_output=True, env=settings, timeout=120).returncode != 0
+    told = [
+        subprocess.run([HF, *words], capture_output=True, text=True, env=settings, timeout=120, check=True).stdout
+        for words in (line[1:], ["jobs", "run", "--help"])
+    ]
+    plan, manual = (" ".join(re.sub(r"\x1b\[\d+m", "", text).split()) for text in told)
+    # An option that it does not know would be taken for the image.
+    assert "image python:3.11 command bash -c" in plan and "flavor a10g-small timeout 6h" in plan
+    assert "hf://buckets/org/runs:/outputs:rw" in plan and "not submitted" in plan
+    for option in ("--flavor", "--timeout", "--secrets", "--volume", "a10g-small"):
+        assert option in manual
 
 
 def test_what_a_job_cannot_do_without(here, capsys):
