@@ -19,7 +19,7 @@ from scipy.stats import kendalltau
 from solami_hf.character.packaged_character import packaged_motion_codec
 from solami_hf.metrics import frechet_gesture, motion_retrieval
 from solami_hf.metrics.evaluator_features import load_evaluator
-from solami_hf.modeling.motion_evaluator.text_motion_retrieval import shuffled_order
+from solami_hf.modeling.motion_evaluator.evaluator_scores import shuffled_order
 from solami_hf.training.train_evaluator import Pairs
 
 FIGURES = ("r_precision_1", "mm_dist", "fid", "fgd")

@@ -15,36 +15,34 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast, TrainingArguments, set_seed
+from transformers import AutoModel, AutoTokenizer, TrainingArguments, set_seed
 
 from ..character.packaged_character import packaged_motion_codec
 from ..command_line import parse_arguments, run_command
 from ..modeling.motion_evaluator.configuration_motion_evaluator import SolamiMotionEvaluatorConfig
+from ..modeling.motion_evaluator.evaluator_scores import (
+    Evaluator,
+    beats,
+    chances_to_find,
+    shuffled_order,
+    with_interval,
+)
 from ..modeling.motion_evaluator.modeling_motion_evaluator import SolamiMotionEvaluatorModel, motion_values
-from ..modeling.motion_evaluator.text_motion_retrieval import beats, chances_to_find, shuffled_order, with_interval
 from ..modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ..processing.batching import pad_right
 from ..processing.datasets.manifests import read_manifest
 from ..processing.files.folder_or_hub import with_sources
 from ..processing.files.output_folder import writing_to
 from ..processing.motion.features import features_to_joints
-from ..report.page import MetricRow, write_report
-from .held_out import evaluating, evaluation_split, last_evaluation, last_step
+from .held_out import evaluating, evaluation_split
 from .motion_vq.motion_vq_data import read_clips
 from .motion_vq.motion_vq_evaluation import reconstruct
-from .run_page import curves_of_log
 from .trainer import ResumableTrainer, avoid_slow_bf16
 
 logger = logging.getLogger(__name__)
 JITTER = 0.02  # metres on every joint and frame
 STD_FLOOR = 0.01  # metres; a joint that hardly moves must not decide
 SHORTEST_SHARE = 0.6  # of a clip, that training sees at a time
-ROWS = {
-    "": "real motions, their captions",
-    "shuffled_": "real motions, others' captions",
-    "jittered_": "real motions with 2 cm of noise on every joint",
-    "round_trip_": "real motions through a motion codec and back",
-}
 
 
 @dataclass
@@ -52,9 +50,8 @@ class EvaluatorArguments:
     """Training data, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
 
     data: str = field(default="", metadata={"help": "Folder with manifest.jsonl: {id, motion, text, split?}."})
-    text_encoder: str | None = field(
-        default=None,
-        metadata={"help": "Folder or hub id of a sentence encoder, kept as it is; unset, a small one is trained."},
+    text_encoder: str = field(
+        default="sentence-transformers/all-MiniLM-L6-v2", metadata={"help": "Folder or hub id of a sentence encoder."}
     )
     motion_codec: str | None = field(
         default=None, metadata={"help": "Folder or hub id of the round trip's codec; the packaged one when unset."}
@@ -94,7 +91,7 @@ class Pairs:
 class CaptionedWindows(Dataset):
     """A caption and a part of each motion, drawn by the item's number and the seed alone."""
 
-    def __init__(self, pairs: Pairs, sentences: dict[str, dict[str, torch.Tensor]], seed: int):
+    def __init__(self, pairs: Pairs, sentences: dict[str, torch.Tensor], seed: int):
         self.pairs, self.sentences, self.seed = pairs, sentences, seed
         self.numbers = {text: number for number, text in enumerate(sentences)}
 
@@ -107,80 +104,53 @@ class CaptionedWindows(Dataset):
         frames = max(3, round(len(joints) * rng.uniform(SHORTEST_SHARE, 1)))
         start = int(rng.integers(max(0, len(joints) - frames) + 1))
         text = captions[int(rng.integers(len(captions)))]
-        return {"joints": joints[start : start + frames], "caption": self.numbers[text], **self.sentences[text]}
+        return {"joints": joints[start : start + frames], "number": self.numbers[text], "text": self.sentences[text]}
 
 
 def collate(items: list[dict]) -> dict[str, torch.Tensor]:
     """Padded batch of `CaptionedWindows`."""
     batch = dict(zip(("joints", "padding_mask"), pad_right([item["joints"] for item in items]), strict=True))
-    batch["caption_ids"] = torch.tensor([item["caption"] for item in items])
-    if "sentence_embeds" in items[0]:
-        return batch | {"sentence_embeds": torch.stack([item["sentence_embeds"] for item in items])}
-    ids, mask = pad_right([item["input_ids"] for item in items])
-    return batch | {"input_ids": ids, "attention_mask": mask.long()}
+    batch["caption_ids"] = torch.tensor([item["number"] for item in items])
+    return batch | {"sentence_embeds": torch.stack([item["text"] for item in items])}
 
 
 class EvaluatorTrainer(ResumableTrainer):
-    """Measures retrieval of what is held out, beside shuffled captions, jittered motions and the codec's."""
+    """Measures retrieval of what is held out, see `measure_evaluator`."""
 
-    def __init__(self, *args, held_out: Pairs, sentences: dict, **kwargs):
-        self.held_out, self.sentences = held_out, sentences
+    def __init__(self, *args, held_out: Pairs, tokenizer, **kwargs):
+        self.held_out, self.tokenizer = held_out, tokenizer
         super().__init__(*args, **kwargs)
 
     def measure(self) -> dict[str, float]:
-        """See `evaluate_evaluator`."""
-        return evaluate_evaluator(self.model, self.held_out, self.sentences) if self.held_out.joints else {}
-
-    def write_page(self, media=None) -> None:
-        """Curves and the rows of the last evaluation."""
-        log, rows = self.history(), []
-        found = last_evaluation(log, "eval_r_precision_1")
-        for row, meaning in ROWS.items() if found else ():
-            for rank in (1, 2, 3):
-                value = f"{100 * found[f'eval_{row}r_precision_{rank}']:.1f}"
-                rows.append(MetricRow(f"R-precision {rank}, %", value, meaning=meaning, group=meaning))
-        charts = {"Loss": ("nats", "loss"), "R-precision 1": ("share", *(f"eval_{row}r_precision_1" for row in ROWS))}
-        write_report(
-            f"{self.args.output_dir}/report.html",
-            title="Text-motion evaluator",
-            lead=f"After {last_step(log)} steps; {found.get('eval_motions', 0)} held-out motions, 32 to choose from.",
-            curves=curves_of_log(log, charts),
-            metrics=rows,
-        )
+        """See `measure_evaluator`; empty where nothing is held out."""
+        if not self.held_out.joints:
+            return {}
+        with evaluating(self.model):
+            return measure_evaluator(Evaluator(self.model, self.tokenizer), self.held_out)
 
 
-def evaluate_evaluator(model: SolamiMotionEvaluatorModel, pairs: Pairs, sentences: dict) -> dict[str, float]:
-    """R-precision 1, 2, 3 of whole motions and the first caption of each, for each of `ROWS`.
+def measure_evaluator(evaluator: Evaluator, pairs: Pairs) -> dict[str, float]:
+    """R-precision 1, 2, 3 of whole motions and the first caption of each.
 
     Returns:
-        `r_precision_1`, ... (see `chances_to_find`), `low`, `high` (95 % interval of the first over motions), the same
-        names with the beginnings of `ROWS`, `beats_shuffled` (1 or 0), and `motions`, their number.
+        `r_precision_1`, ... (see `chances_to_find`), `low`, `high` (95 % interval of the first over motions); the same
+        with `shuffled_` before them, of others' captions; `jittered_`, of motions with 2 cm of noise on every joint;
+        `round_trip_`, of motions through the codec and back; `beats_shuffled` (1 or 0), and `motions`, their number.
     """
     rng = torch.Generator().manual_seed(0)
     jittered = [joints + JITTER * torch.randn(joints.shape, generator=rng) for joints in pairs.joints]
-    texts = [sentences[captions[0]] for captions in pairs.captions]
-    with evaluating(model):
-        said = [model.encode_text(**{k: v[None].to(model.device) for k, v in text.items()}) for text in texts]
-        rows = {"": pairs.joints, "jittered_": jittered, "round_trip_": pairs.round_trip}
-        moved = {name: embedded(model, motions) for name, motions in rows.items()}
-    said, order = torch.cat(said).double().cpu().numpy(), shuffled_order(pairs.labels)
+    rows = {"": pairs.joints, "jittered_": jittered, "round_trip_": pairs.round_trip}
+    moved = {name: evaluator.embed_motions(motions) for name, motions in rows.items()}
+    said = evaluator.embed_texts([captions[0] for captions in pairs.captions])
     found = {name: chances_to_find(said, motions, pairs.labels) for name, motions in moved.items()}
-    found["shuffled_"] = chances_to_find(said[order], moved[""], pairs.labels)
-    results = {"beats_shuffled": float(beats(found[""][:, 0], found["shuffled_"][:, 0])), "motions": len(texts)}
+    found["shuffled_"] = chances_to_find(said[shuffled_order(pairs.labels)], moved[""], pairs.labels)
+    results = {"beats_shuffled": float(beats(found[""][:, 0], found["shuffled_"][:, 0])), "motions": len(said)}
     for name, chances in found.items():
         first, low, high = with_interval(chances[:, 0])
         second, third = chances[:, 1:].mean(axis=0).tolist()
         values = {"r_precision_1": first, "low": low, "high": high, "r_precision_2": second, "r_precision_3": third}
         results |= {f"{name}{key}": value for key, value in values.items()}
     return results
-
-
-def embedded(model: SolamiMotionEvaluatorModel, motions: list[torch.Tensor]) -> np.ndarray:
-    """Embeddings (N, D) float64 of motions (T, 55, 3)."""
-    rows = []
-    for start in range(0, len(motions), 32):
-        rows.append(model.encode_motion(*(part.to(model.device) for part in pad_right(motions[start : start + 32]))))
-    return torch.cat(rows).double().cpu().numpy()
 
 
 def round_trip(codec: SolamiMotionVQModel, features: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -193,27 +163,10 @@ def round_trip(codec: SolamiMotionVQModel, features: list[torch.Tensor]) -> list
     return found
 
 
-def text_side(args: EvaluatorArguments, captions: list[str]):
-    """Configuration, tokenizer and, where it is given, weights of the sentence encoder."""
-    if args.text_encoder:
-        model = AutoModel.from_pretrained(args.text_encoder, dtype=torch.float32)
-        return model.config, AutoTokenizer.from_pretrained(args.text_encoder), model
-    from tokenizers import BertWordPieceTokenizer, Tokenizer
-
-    words = BertWordPieceTokenizer()
-    words.train_from_iterator(captions, vocab_size=4000, min_frequency=1, show_progress=False)
-    names = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(words.to_str()), model_max_length=128, **names
-    )
-    config = SolamiMotionEvaluatorConfig().text_config
-    return AutoConfig.for_model(**{**config.to_dict(), "vocab_size": len(tokenizer)}), tokenizer, None
-
-
 def train_evaluator(args: EvaluatorArguments, training_args: TrainingArguments) -> dict[str, float]:
     """Trains, measures and saves the evaluator; a second call goes on from the last checkpoint.
 
-    `training_args.output_dir` gets the model with its tokenizer, `history.json` and `report.html`. The configuration's
+    `training_args.output_dir` gets the model with its tokenizer, and `history.json`. The configuration's
     `ground_truth` is the last measure; metrics refuse a model that does not beat shuffled captions.
 
     Returns:
@@ -247,40 +200,35 @@ def make_trainer(args: EvaluatorArguments, training_args: TrainingArguments) -> 
     split = evaluation_split({row["split"] for row in read_manifest(args.data)}, training_args, args.data)
     codec = packaged_motion_codec() if args.motion_codec is None else AutoModel.from_pretrained(args.motion_codec)
     held_out = Pairs.read(args.data, split, args.label, codec) if split else Pairs()
-    text_config, tokenizer, text_model = text_side(args, [text for some in train.captions for text in some])
+    tokenizer = AutoTokenizer.from_pretrained(args.text_encoder)
+    text_model = AutoModel.from_pretrained(args.text_encoder, dtype=torch.float32)
     sizes = {name: getattr(args, name) for name in ("hidden_size", "num_hidden_layers", "embedding_size", "dropout")}
-    config = SolamiMotionEvaluatorConfig(text_config=text_config.to_dict(), train_text=text_model is None, **sizes)
-    model = SolamiMotionEvaluatorModel(config)
-    if text_model is not None:
-        model.text_model.load_state_dict(text_model.state_dict())
+    model = SolamiMotionEvaluatorModel(SolamiMotionEvaluatorConfig(text_config=text_model.config.to_dict(), **sizes))
+    model.text_model.load_state_dict(text_model.state_dict())
     values = torch.cat([motion_values(joints[None])[0] for joints in train.joints]).double()
     model.set_statistics(values.mean(0).float(), values.std(0, correction=0).clamp_min(STD_FLOOR).float())
     model.to(training_args.device)
-    sentences = _sentences(model, tokenizer, [some for pairs in (train, held_out) for some in pairs.captions])
+    sentences = _sentences(model, tokenizer, train.captions)
     logger.info("training on %d motions, measuring on %d", len(train.joints), len(held_out.joints))
-    trainer = EvaluatorTrainer(
+    return EvaluatorTrainer(
         model=model,
         args=training_args,
         train_dataset=CaptionedWindows(train, sentences, training_args.seed),
         eval_dataset=[],  # never iterated: `measure` takes whole motions
         data_collator=collate,
         held_out=held_out,
-        sentences=sentences,
+        tokenizer=tokenizer,
     )
-    trainer.tokenizer = tokenizer
-    return trainer
 
 
-def _sentences(model: SolamiMotionEvaluatorModel, tokenizer, captions: list[list[str]]) -> dict[str, dict]:
-    """Ids of every caption, or what a sentence encoder that does not learn makes of them, which stays the same."""
+def _sentences(model: SolamiMotionEvaluatorModel, tokenizer, captions: list[list[str]]) -> dict[str, torch.Tensor]:
+    """What the sentence encoder, which does not learn, makes of every caption."""
     texts = sorted({text for some in captions for text in some}, key=lambda text: (len(text), text))
     ids = [torch.tensor(row) for row in tokenizer(texts, truncation=True)["input_ids"]]
-    if model.config.train_text:
-        return {text: {"input_ids": row} for text, row in zip(texts, ids, strict=True)}
     with evaluating(model):
         parts = [pad_right(ids[start : start + 64]) for start in range(0, len(ids), 64)]
         rows = [model.encode_sentence(*(side.to(model.device) for side in part)).cpu() for part in parts]
-    return {text: {"sentence_embeds": row} for text, row in zip(texts, torch.cat(rows), strict=True)}
+    return dict(zip(texts, torch.cat(rows), strict=True))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,8 +14,7 @@ class SolamiMotionEvaluatorConfig(PreTrainedConfig):
     """Sizes of a [`SolamiMotionEvaluatorModel`].
 
     Args:
-        text_config (`PreTrainedConfig` or `dict`): of the encoder of captions; None is a BERT of two small layers.
-        train_text (`bool`): whether that encoder learns; else only what follows it does.
+        text_config (`PreTrainedConfig` or `dict`): of the sentence encoder, which does not learn; None is BERT's.
         hidden_size (`int`): width of the motion encoder.
         num_hidden_layers (`int`): its layers with attention, over every fourth frame.
         num_attention_heads (`int`): attention heads of such a layer.
@@ -35,7 +34,6 @@ class SolamiMotionEvaluatorConfig(PreTrainedConfig):
     sub_configs = {"text_config": AutoConfig}
 
     text_config: dict | PreTrainedConfig | None = None
-    train_text: bool = True
     hidden_size: int = 128
     num_hidden_layers: int = 2
     num_attention_heads: int = 4
@@ -56,11 +54,8 @@ class SolamiMotionEvaluatorConfig(PreTrainedConfig):
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected at least 0 and below 1")
-        if self.text_config is None:
-            sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
-            self.text_config = {"model_type": "bert", "vocab_size": 4000, "max_position_embeddings": 128, **sizes}
-        if isinstance(self.text_config, dict):
-            self.text_config = AutoConfig.for_model(**self.text_config)
+        if not isinstance(self.text_config, PreTrainedConfig):
+            self.text_config = AutoConfig.for_model(**(self.text_config or {"model_type": "bert"}))
         super().__post_init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
 
 

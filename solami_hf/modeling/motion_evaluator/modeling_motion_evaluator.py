@@ -62,7 +62,7 @@ class SolamiMotionEvaluatorModel(CarriesItsCode, PreTrainedModel):
         self.text_head = nn.Sequential(nn.Linear(width, size), nn.GELU(), nn.Linear(size, config.embedding_size))
         self.log_scale = nn.Parameter(torch.empty(()))
         self.post_init()
-        self.text_model.requires_grad_(config.train_text)
+        self.text_model.requires_grad_(False)
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -73,10 +73,9 @@ class SolamiMotionEvaluatorModel(CarriesItsCode, PreTrainedModel):
             init.constant_(self.log_scale, 2.66)  # 1 / 0.07, as in CLIP
 
     def train(self, mode: bool = True):
-        """As in torch; a sentence encoder that does not learn stays in evaluation mode."""
+        """As in torch; the sentence encoder does not learn and stays in evaluation mode."""
         super().train(mode)
-        if not self.config.train_text:
-            self.text_model.eval()
+        self.text_model.eval()
         return self
 
     def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
