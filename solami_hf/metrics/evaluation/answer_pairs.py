@@ -31,7 +31,8 @@ class Medium:
         kind: "motion" or "audio".
         path: the file.
         codes: body and hand codes (of a bound motion codec no hand's), or speech codes; used without `path`.
-        codec: folder or Hub id with the codecs that `codes` belong to.
+        codec: folder or Hub id with the codecs that `codes` belong to, or that the answers were made with.
+        round_trip: whether it goes through that codec and back.
         noise: seed of the noise that is put on it (`media.load`), None for none.
     """
 
@@ -40,6 +41,7 @@ class Medium:
     codes: tuple = ()
     codec: str = ""
     noise: int | None = None
+    round_trip: bool = False
 
     @cached_property
     def identity(self) -> str:
@@ -49,7 +51,8 @@ class Medium:
         else:
             status = self.path.stat()
             content = [str(self.path.resolve()), status.st_size, status.st_mtime_ns]
-        return content_hash([self.kind, content, self.noise if self.noise is None else [self.noise, NOISE]])
+        through = [self.codec] if self.round_trip else []
+        return content_hash([self.kind, content, self.noise if self.noise is None else [self.noise, NOISE], *through])
 
     @property
     def name(self) -> str:
@@ -171,7 +174,7 @@ class Results:
         if kind not in PARTS[self.task]:
             return None
         if name := row[f"{prefix}{kind}"]:
-            return Medium(kind, self._file(folder, name))
+            return Medium(kind, self._file(folder, name), codec=self._codec)
         body, hand, speech = (tuple(row[f"{prefix}{name}"] or ()) for name in ("body", "hand", "speech"))
         codes = speech if kind == "audio" else (body, hand) if body else ()
         return Medium(kind, codes=codes, codec=self._codec) if codes else None

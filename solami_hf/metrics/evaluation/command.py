@@ -1,9 +1,10 @@
 """`solami evaluate pretrain|chat RESULTS...`
 
 Measures what `solami generate` wrote. For every figure: mean and standard deviation over the repetitions (seeds), 95 %
-bootstrap interval over the items, and how many answers it stands on. Beside the answers stand three rows that are
+bootstrap interval over the items, and how many answers it stands on. Beside the answers stand four rows that are
 measured in the same way, so that a good and a bad figure can be told apart: references against other references
-(halves), references with a little noise (jittered), and the answers under other names (shuffled). For chat also the
+(halves), references with a little noise (jittered), references through the checkpoint's motion codec and back, where it
+is a folder (round_trip), and the answers under other names (shuffled). For chat also the
 controls that the results hold (other_audio, other_motion, no_history, own_history), with a listening and a watching
 score: right answers minus right answers to another user's sound or motion.
 

@@ -1,10 +1,11 @@
 """Motions and sounds of answers and references, ready to be measured, and the sanity rows beside the answers: halves
-of the references against each other, jittered ones, shuffled ones."""
+of the references against each other, jittered ones, ones that went through the codec, shuffled ones."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -37,6 +38,9 @@ def motion_of(medium: Medium) -> SmplxMotion:
         body, hand = medium.codes
         motion = _processor(medium.codec).decode_motion({"body": np.array(body), "hand": np.array(hand)})
     motion = read_motion(motion)
+    if medium.round_trip:
+        codec = _processor(medium.codec)
+        motion = codec.decode_motion(codec.encode_motion([motion])[0])
     params = canonicalize(torch.from_numpy(motion.to_params())).numpy()
     if medium.noise is not None:
         size = np.full(params.shape[1], NOISE["radians"])
@@ -91,6 +95,7 @@ VIEWS = {
     "answers": "the model's answers",
     "halves": "references against other references: one half of them as answers, the other as references",
     "jittered": "references with a little noise: nearly perfect answers",
+    "round_trip": "references through the model's motion codec and back: the best that its codes can say",
     "shuffled": "the model's answers, each under another's name: they fit nothing",
 }
 
@@ -102,8 +107,19 @@ def views_of(answers: list[Pair], repetition: int, seed: int) -> dict[str, list[
         "answers": answers,
         "halves": _halves(answers, rng),
         "jittered": _jittered(answers, int(rng.integers(2**31)), rng),
+        **({"round_trip": through} if (through := _round_trip(answers)) else {}),
         "shuffled": _shuffled(answers, rng),
     }
+
+
+def _round_trip(answers: list[Pair]) -> list[Pair]:
+    """References that are files, through the codec of the answers' checkpoint; none where that is not at hand."""
+    real = [(pair, pair.reference_motion) for pair in answers if pair.reference_motion and pair.reference_motion.path]
+    return [
+        replace(pair, valid=True, motion=replace(motion, round_trip=True), audio=None, text=None)
+        for pair, motion in real
+        if Path(motion.codec, "processor_config.json").is_file()
+    ]
 
 
 def _halves(answers: list[Pair], rng: np.random.Generator) -> list[Pair]:

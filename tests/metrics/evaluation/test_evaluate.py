@@ -396,3 +396,22 @@ def test_results_are_found_from_any_folder(t2m, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path / "data")
     assert given.reference_motion.path.is_file() and given.motion.path.is_file()
     assert other.motion.codec == str(tmp_path / "data")
+
+
+def test_references_that_went_through_the_codec_stand_beside_the_answers(t2m, tmp_path, tiny_processor):
+    from solami_hf.metrics.evaluation import media
+
+    (before,) = measured("pretrain", t2m)
+    assert "round_trip" not in before["views"]  # models/tiny is not at hand
+    tiny_processor.motion_codec.set_statistics(0.1, 1.5, 0.1, 1.5)
+    tiny_processor.save_pretrained(tmp_path / "tiny")
+    run = json.loads((t2m / "run.json").read_text()) | {"checkpoint": str(tmp_path / "tiny")}
+    (t2m / "run.json").write_text(json.dumps(run))
+    (found,) = measured("pretrain", t2m)
+    row = found["views"]["round_trip"]
+    assert list(found["views"]) == ["answers", "halves", "jittered", "round_trip", "shuffled"]
+    assert row["mpjpe"]["count"] == 16 and row["valid"]["mean"] == 1
+    assert row["mpjpe"]["mean"] > found["views"]["jittered"]["mpjpe"]["mean"]  # its weights are random
+    assert found["views"]["answers"]["mpjpe"] == before["views"]["answers"]["mpjpe"]
+    assert "through the model's motion codec and back" in (t2m / "evaluation" / "evaluation.md").read_text()
+    media._processor.cache_clear()
