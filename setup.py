@@ -77,6 +77,7 @@ EXTRAS = {
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.9",
+        "trimesh>=4",  # what `datasets` reads bodies of a preview with
         *PLOTS,
         *QLORA,
         *SERVE,

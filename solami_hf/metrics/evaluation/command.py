@@ -3,10 +3,10 @@
 Measures what `solami generate` wrote. For every figure: mean and standard deviation over the repetitions (seeds), 95 %
 bootstrap interval over the items, and how many answers it stands on. Beside the answers stand four rows that are
 measured in the same way, so that a good and a bad figure can be told apart: references against other references
-(halves), references with a little noise (jittered), references through the checkpoint's motion codec and back, where it
-is a folder (round_trip), and the answers under other names (shuffled). For chat also the
-controls that the results hold (other_audio, other_motion, no_history, own_history), with a listening and a watching
-score: right answers minus right answers to another user's sound or motion.
+(halves), with a little noise (jittered), through the motion codec of the checkpoint and back, where that is a folder
+(round_trip), and the answers under other names (shuffled). For chat also the controls that the results hold
+(other_audio, other_motion, no_history, own_history), with a listening and a watching score: right answers minus right
+answers to another user's sound or motion.
 
     solami generate --task chat --checkpoint CKPT --input CHAT --output RESULTS --repetitions 5 --temperature 0.8 \\
         --conditions given other_audio other_motion no_history own_history
