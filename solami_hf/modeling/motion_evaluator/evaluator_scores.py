@@ -98,10 +98,12 @@ def chances_to_find(
 
 
 def shuffled_order(labels: Sequence[Hashable]) -> np.ndarray:
-    """Places (N,) of other items, a rotation in which as few as possible keep their own label."""
+    """Places (N,) of other items: the rotation in which fewest keep their own label, and the one nearest to a half among
+    these, as neighbours are often alike."""
     index = np.arange(len(labels))
-    kept = [sum(a == labels[i] for i, a in zip(np.roll(index, n), labels, strict=True)) for n in index[1:]]
-    return np.roll(index, 1 + int(np.argmin(kept))) if kept else index
+    turns = sorted(index[1:], key=lambda turn: abs(turn - len(labels) / 2))
+    kept = [sum(a == labels[i] for i, a in zip(np.roll(index, turn), labels, strict=True)) for turn in turns]
+    return np.roll(index, turns[int(np.argmin(kept))]) if turns else index
 
 
 def with_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
