@@ -11,6 +11,7 @@ import pytest
 
 from solami_hf.metrics import NAMES, folder_of
 from solami_hf.metrics.metric_app import compute_json, launch
+from solami_hf.processing.motion.visemes import face_of_phones
 
 SOUND = [np.random.default_rng(i).normal(size=9000).astype(np.float32) * 0.1 for i in range(4)]
 SPEECH = {"sampling_rate": 16000}
@@ -30,12 +31,14 @@ def inputs(motions, tiny_xvector, known_motions):
     paired = ("motion_fid", "motion_diversity", "motion_mpjpe", "rotation_error", "gesture_diversity")
     given = {name: (joints, {}) for name in paired}
     evaluator = {"evaluator": known_motions(real)}
+    faces = [face_of_phones([("m", 0.2), ("aa", 0.4 + i / 20), ("m", 0.7), ("iy", 1.0)], 1.0) for i in range(4)]
     beating = [None, *(np.cos(np.arange(40) * k / 5)[:, None, None] * np.ones((55, 3)) for k in (1, 2, 3))]
     spoken = [[[4.5, 7.0]], [[1.0, 1.5], [4.2, 6.0]], [[5.0, 6.5]], [[2.0, 2.4], [4.4, 9.0]]]
     return {
         **given,
         "motion_multimodality": ({**joints, "prompts": ["a", "a", "b", "b"]}, {}),
         "foot_skating": ({"predictions": made}, {}),
+        "lip_sync": ({"predictions": [None, *faces[1:]], "references": faces}, {}),
         "motion_retrieval": ({**joints, "texts": ["0", "1", "2", "3"]}, evaluator),
         "frechet_gesture": (joints, evaluator),
         "beat_alignment": ({"predictions": beating, "references": [CLICKS[i * 300 :] for i in range(4)]}, {}),

@@ -98,8 +98,8 @@ def chances_to_find(
 
 
 def shuffled_order(labels: Sequence[Hashable]) -> np.ndarray:
-    """Places (N,) of other items: the rotation in which fewest keep their own label, and the one nearest to a half among
-    these, as neighbours are often alike."""
+    """Places (N,) of other items: the rotation in which fewest keep their own label, of such ones the nearest to a
+    half, as neighbours are often alike."""
     index = np.arange(len(labels))
     turns = sorted(index[1:], key=lambda turn: abs(turn - len(labels) / 2))
     kept = [sum(a == labels[i] for i, a in zip(np.roll(index, turn), labels, strict=True)) for turn in turns]
