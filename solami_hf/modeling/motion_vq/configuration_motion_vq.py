@@ -54,6 +54,10 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         dead_code_threshold (`float`): a code whose averaged count a step falls below is replaced in training.
         random_restart (`bool`): replace a dead code by a random vector of the batch. `False` takes the one of the same
             index, as the original does: those of the batch's first clips only.
+        num_levels (`int`): codes of body and of hand at each time, 1 to 8: those of level 0 are a tokenizer of their
+            own, each further level codes what those before it left over.
+        shared_levels (`bool`): one quantizer for all levels above 0, instead of one each.
+        level_dropout (`float`): share of clips of which training decodes the first few levels only, any number.
         velocity_features (`int`): the first raw features, which count again in the loss; of "joints" their positions.
         feature_weight, velocity_weight, commitment_weight (`float`): weights in the loss.
         loss_mode (`str`): "corrected", or "upstream": the original adds the commitment of body and hand twice and
@@ -97,6 +101,9 @@ class SolamiMotionVQConfig(PreTrainedConfig):
     codebook_decay: float = 0.99
     dead_code_threshold: float = 1.0
     random_restart: bool = True
+    num_levels: int = 1
+    shared_levels: bool = False
+    level_dropout: float = 0.5
     velocity_features: int = 75
     feature_weight: float = 1.0
     velocity_weight: float = 2.0
@@ -152,6 +159,9 @@ class SolamiMotionVQConfig(PreTrainedConfig):
             raise ValueError(f"`transform_hidden_sizes` is {self.transform_hidden_sizes}, expected two sizes.")
         if not 0 <= self.codebook_decay < 1:
             raise ValueError(f"`codebook_decay` is {self.codebook_decay}, expected at least 0 and below 1.")
+        if not 1 <= self.num_levels <= 8 or not 0 <= self.level_dropout <= 1:
+            given = f"`num_levels` is {self.num_levels} and `level_dropout` {self.level_dropout}"
+            raise ValueError(f"{given}, expected 1 to 8 levels and a share from 0 to 1.")
         if not self.fps > 0:
             raise ValueError(f"`fps` is {self.fps}, expected a positive rate.")
 

@@ -20,7 +20,16 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from ..remote_code import CarriesItsCode
 from .configuration_motion_vq import SolamiMotionVQConfig
 from .motion_representation import raw_features, represent
-from .quantizers import EmaQuantizer, FiniteScalarQuantizer, Float32Buffers, fixed_normal, perplexity, usage
+from .quantizers import (
+    EmaQuantizer,
+    FiniteScalarQuantizer,
+    Float32Buffers,
+    fixed_normal,
+    perplexity,
+    quantize_residual,
+    residual_codes,
+    usage,
+)
 
 _ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 _GROUPS, _GROUP_EPS = 32, 1e-6
@@ -36,11 +45,15 @@ class SolamiMotionVQEncoderOutput(ModelOutput):
         hand_codes (`torch.LongTensor` of shape `(batch, frames // 4)`): -1 behind a clip's end; `None` of a bound
             tokenizer.
         code_mask (`torch.BoolTensor` of shape `(batch, frames // 4)`): True = real.
+        body_levels, hand_levels (`torch.LongTensor` of shape `(batch, num_levels, frames // 4)`): the codes of every
+            level, level 0 among them; `None` where there is one level.
     """
 
     body_codes: torch.LongTensor | None = None
     hand_codes: torch.LongTensor | None = None
     code_mask: torch.BoolTensor | None = None
+    body_levels: torch.LongTensor | None = None
+    hand_levels: torch.LongTensor | None = None
 
 
 @dataclass
@@ -246,7 +259,9 @@ class DecoderStage(nn.Module):
         return _keep(self.up(hidden.repeat_interleave(2, dim=1), cache), up_mask)
 
 
-def _ema_quantizer(config: SolamiMotionVQConfig, part: str) -> EmaQuantizer:
+def _quantizer(config: SolamiMotionVQConfig, part: str) -> EmaQuantizer | FiniteScalarQuantizer:
+    if config.quantizer == "fsq" and part != "transform":
+        return FiniteScalarQuantizer(getattr(config, f"{part}_fsq_levels"), getattr(config, f"{part}_code_dim"))
     return EmaQuantizer(
         getattr(config, f"{part}_code_num"),
         getattr(config, f"{part}_code_dim"),
@@ -273,10 +288,10 @@ class MotionVQVAE(nn.Module):
                 "conv_out": MotionConv1d(width, code_dim, 3, causal),
             }
         )
-        if config.quantizer == "fsq":
-            self.quantizer = FiniteScalarQuantizer(getattr(config, f"{part}_fsq_levels"), code_dim)
-        else:
-            self.quantizer = _ema_quantizer(config, part)
+        self.quantizer = _quantizer(config, part)  # of level 0
+        own = config.num_levels - 1
+        self.repeats = own if config.shared_levels else 1
+        self.residual = nn.ModuleList(_quantizer(config, part) for _ in range(own // self.repeats if own else 0))
         self.decoder = nn.ModuleDict(
             {
                 "conv_in": MotionConv1d(code_dim, width, 3, causal),
@@ -285,6 +300,11 @@ class MotionVQVAE(nn.Module):
                 "conv_out": MotionConv1d(width, features, 3, causal),
             }
         )
+
+    @property
+    def levels(self) -> list[nn.Module]:
+        """The quantizer of each level."""
+        return [self.quantizer, *list(self.residual) * self.repeats]
 
     def encode(
         self, features: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
@@ -326,7 +346,7 @@ class TransformVQ(nn.Module):
         super().__init__()
         size, hidden = config.transform_features_size, config.transform_hidden_sizes
         self.encoder = TransformMLP([size, *hidden, config.transform_code_dim])
-        self.quantizer = _ema_quantizer(config, "transform")
+        self.quantizer = _quantizer(config, "transform")
         self.decoder = TransformMLP([config.transform_code_dim, *hidden, size])
 
 
@@ -381,7 +401,7 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
 
     @property
     def quantizers(self) -> dict[str, EmaQuantizer | FiniteScalarQuantizer]:
-        """The quantizers by name: body, hand, transform. The transform's is always an [`EmaQuantizer`]."""
+        """The quantizers of level 0 by name: body, hand, transform. The transform's is always an [`EmaQuantizer`]."""
         parts = {name: part.quantizer for name, part in self.parts.items()}
         return {**parts, "transform": self.transform.quantizer}
 
@@ -438,8 +458,11 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         codes = {}
         for (name, part), latents in zip(self.parts.items(), self.latents(values, masks, cache), strict=True):
             code_mask = _all_real(masks[-1], latents)
-            found = part.quantizer.encode(latents.flatten(0, 1)).view(latents.shape[:2])
-            codes[f"{name}_codes"] = found.masked_fill(~code_mask, -1)
+            found = residual_codes(part.levels, latents.flatten(0, 1)).view(-1, *latents.shape[:2]).transpose(0, 1)
+            found = found.masked_fill(~code_mask[:, None], -1)
+            codes[f"{name}_codes"] = found[:, 0]
+            if self.config.num_levels > 1:
+                codes[f"{name}_levels"] = found
         return SolamiMotionVQEncoderOutput(**codes, code_mask=code_mask)
 
     def decode(
@@ -452,7 +475,8 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         """Motions of codes; clips of a batch never touch.
 
         Args:
-            body_codes, hand_codes: (B, T') integers. A bound tokenizer takes body codes alone.
+            body_codes, hand_codes: (B, T') integers, or (B, q, T') of the first q levels, as in `body_levels`. A bound
+                tokenizer takes body codes alone.
             code_mask: (B, T') bool, True = real; padding is on the right. `None`: every code is real.
             cache: of a stream whose next chunk the codes are; for causal tokenizers.
 
@@ -464,28 +488,38 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         masks = self._decoder_masks(code_mask)
         if cache is not None:
             self._check_stream(masks, "code_mask")
-        latents = {name: part.quantizer.decode(codes[name]).to(self.dtype) for name, part in self.parts.items()}
+        latents = {
+            name: sum(level.decode(c) for level, c in zip(part.levels, codes[name].unbind(1), strict=False)).to(
+                self.dtype
+            )
+            for name, part in self.parts.items()
+        }
         values = torch.cat([part.decode(latents[name], masks, cache) for name, part in self.parts.items()], dim=-1)
         return SolamiMotionVQDecoderOutput(self._denormalise(values, masks[0]), _all_real(masks[0], values))
 
     def _checked_codes(self, body_codes, hand_codes, code_mask) -> dict[str, torch.Tensor]:
-        """Part -> its codes (B, T'), those behind a clip's end 0."""
+        """Part -> its codes (B, levels, T'), those behind a clip's end 0."""
         if (hand_codes is None) != self.config.bound:
             told = "takes body codes alone" if self.config.bound else "needs hand codes too"
             raise ValueError(f"`hand_codes` is {type(hand_codes).__name__}, but this tokenizer {told}.")
-        _check_codes(body_codes, self.config.body_code_num, "body_codes", 2, code_mask)
-        codes = {"body": body_codes}
-        if hand_codes is not None:
-            _check_codes(hand_codes, self.config.hand_code_num, "hand_codes", 2, code_mask)
-            codes["hand"] = hand_codes
-            if body_codes.shape != hand_codes.shape:
-                raise ValueError(
-                    f"`body_codes` has shape {tuple(body_codes.shape)} and `hand_codes` {tuple(hand_codes.shape)}, "
-                    "expected the same."
-                )
+        codes = {}
+        for name, values in zip(self.parts, (body_codes, hand_codes), strict=False):
+            several = isinstance(values, torch.Tensor) and values.ndim == 3
+            mask = code_mask[:, None].expand_as(values) if several and code_mask is not None else code_mask
+            _check_codes(values, self.config.modality_sizes[name], f"{name}_codes", 3 if several else 2, mask)
+            codes[name] = values if several else values[:, None]
+        if hand_codes is not None and body_codes.shape != hand_codes.shape:
+            raise ValueError(
+                f"`body_codes` has shape {tuple(body_codes.shape)} and `hand_codes` {tuple(hand_codes.shape)}, "
+                "expected the same."
+            )
+        if codes["body"].shape[1] > self.config.num_levels:
+            raise ValueError(
+                f"`body_codes` has {body_codes.shape[1]} levels, expected at most {self.config.num_levels}."
+            )
         if code_mask is not None:
-            _lengths(code_mask, body_codes.shape, "code_mask")
-            codes = {name: values.masked_fill(~code_mask, 0) for name, values in codes.items()}
+            _lengths(code_mask, codes["body"][:, 0].shape, "code_mask")
+            codes = {name: values.masked_fill(~code_mask[:, None], 0) for name, values in codes.items()}
         return codes
 
     def encode_transform(self, transform: torch.Tensor) -> torch.Tensor:
@@ -524,10 +558,13 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         latents = dict(zip(self.parts, self.latents(values, masks), strict=True))
         out = SolamiMotionVQOutput(code_mask=_all_real(masks[-1], latents["body"]))
         decoder_masks = self._decoder_masks(None if masks[-1] is None else out.code_mask)
-        decoded, commitments = [], []
+        decoded, commitments, kept = [], [], self._kept_levels(out.code_mask)
         for name, part in self.parts.items():
             real = _pick(latents[name], masks[-1])
-            quantized, commitment, codes = part.quantizer(real)
+            if kept is None or part.quantizer.bypass:
+                quantized, commitment, codes = part.quantizer(real)
+            else:
+                quantized, _, commitment, (codes, *_) = quantize_residual(part.levels, real, _pick(kept, masks[-1]))
             commitments.append(commitment)
             filled = torch.zeros_like(latents[name]).masked_scatter(out.code_mask[..., None], quantized.to(real.dtype))
             decoded.append(part.decode(filled, decoder_masks))
@@ -551,6 +588,17 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         out.loss = self._total_loss(out)
         known = {name: value for name, value in out.items() if padding_mask is not None or not name.endswith("mask")}
         return SolamiMotionVQOutput(**known)  # anew, in the order of the fields: callers take the loss from `out[0]`
+
+    def _kept_levels(self, code_mask: torch.Tensor) -> torch.Tensor | None:
+        """How many levels of each code (B, T') are decoded: in training fewer of some clips; `None` of one level."""
+        levels, clips = self.config.num_levels, (len(code_mask), 1)
+        if levels == 1:
+            return None
+        kept = torch.full(clips, levels, device=code_mask.device)
+        if self.training:
+            some = torch.rand(clips, device=kept.device) < self.config.level_dropout
+            kept = torch.where(some, torch.randint(1, levels + 1, clips, device=kept.device), kept)
+        return kept.expand(code_mask.shape)
 
     def _forward_transform(self, transform: torch.Tensor, out: SolamiMotionVQOutput) -> None:
         """Adds the transform's parts to `out`."""
@@ -674,7 +722,7 @@ def _check_codes(
 ) -> None:
     """Raises where codes are not integers of the expected rank within [0, code_num), the padded ones aside."""
     if codes.ndim != dims or codes.is_floating_point() or codes.dtype == torch.bool or codes.numel() == 0:
-        shape = "(B, T') with T' > 0" if dims == 2 else "(B,) with B > 0"
+        shape = {1: "(B,) with B > 0", 2: "(B, T') with T' > 0", 3: "(B, levels, T') with T' > 0"}[dims]
         raise ValueError(f"`{name}` is {codes.dtype} of shape {tuple(codes.shape)}, expected integers {shape}.")
     real = codes
     if code_mask is not None and codes.device.type == "cpu":

@@ -1,6 +1,7 @@
 """Quantizers of latent vectors: a codebook that follows its data by moving averages, and finite scalar steps."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import distributed, nn
@@ -36,6 +37,9 @@ class EmaQuantizer(Float32Buffers, nn.Module):
         decay: share of the old averages that a training step keeps.
         dead_code_threshold: codes with a smaller averaged count are replaced by vectors of the batch.
         random_restart: draw those vectors at random; else take the one of the same index, as the original does.
+        dead_code_share: codes with less than this share of the average count are replaced too, whatever the batch's
+            size; a replaced code then counts as one of average use, and stays until it falls behind again.
+        seed: of what the codebook holds before it has seen data.
 
     Attributes:
         bypass: while true, vectors pass unquantised and nothing is updated: a warm-up for the networks around it.
@@ -48,14 +52,21 @@ class EmaQuantizer(Float32Buffers, nn.Module):
         decay: float = 0.99,
         dead_code_threshold: float = 1.0,
         random_restart: bool = True,
+        dead_code_share: float = 0.0,
+        seed: int = 0,
     ):
         super().__init__()
-        self.code_num, self.code_dim = code_num, code_dim
+        self.code_num, self.code_dim, self.seed = code_num, code_dim, seed
         self.decay, self.dead_code_threshold, self.random_restart = decay, dead_code_threshold, random_restart
+        self.dead_code_share = dead_code_share
         self.bypass = False
-        self.register_buffer("codebook", fixed_normal(code_num, code_dim))
-        self.register_buffer("code_sum", torch.zeros(code_num, code_dim))
-        self.register_buffer("code_count", torch.ones(code_num))
+        self.register_buffer("codebook", fixed_normal(code_num, code_dim, seed=seed))
+        self.register_averages()
+
+    def register_averages(self) -> None:
+        """Adds the buffers beside `codebook`: sums and counts of each code's vectors, and whether data was seen."""
+        self.register_buffer("code_sum", torch.zeros(self.code_num, self.code_dim))
+        self.register_buffer("code_count", torch.ones(self.code_num))
         self.register_buffer("initialised", torch.tensor(False))
 
     def encode(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -103,31 +114,48 @@ class EmaQuantizer(Float32Buffers, nn.Module):
             spare = vectors[torch.randint(len(vectors), (self.code_num,), device=vectors.device)]
             mean = code_sum / count.clamp_min(1)[:, None]
             self.codebook.copy_(torch.where(count[:, None] > 0, mean, spare))
+        self.set_codes(self.codebook, torch.ones_like(self.code_count))
+
+    @torch.no_grad()
+    def set_codes(self, vectors: torch.Tensor, counts: torch.Tensor) -> None:
+        """Takes `vectors` (N, D) as the codebook, and `counts` (N,) as what was averaged of their use."""
+        self.codebook.copy_(vectors)
+        self.code_count.copy_(counts.clamp(min=1e-3))
         take_from_first_rank(self.codebook)
-        self.code_sum.copy_(self.codebook)
-        self.code_count.fill_(1)
-        self.initialised.fill_(True)
+        take_from_first_rank(self.code_count)
+        self.code_sum.copy_(self.codebook * self.code_count[:, None])
+        self.initialised.fill_(1)
 
     @torch.no_grad()
     def update(self, vectors: torch.Tensor, codes: torch.Tensor) -> None:
         """One step of the moving averages with vectors (M, D) and their codes (M,); dead codes are replaced."""
+        vectors = vectors.to(self.codebook.dtype)
         code_sum, count = self._statistics(vectors, codes)
         add_over_ranks(code_sum)
         add_over_ranks(count)
         # multiplied and added apart: a fused 0.99 * 1 + 0.01 rounds to 0.99999994, below the threshold of 1
-        self.code_sum.mul_(self.decay).add_(code_sum.mul_(1 - self.decay))
+        code_sum = self.code_sum * self.decay + code_sum.mul_(1 - self.decay)
         self.code_count.mul_(self.decay).add_(count.mul_(1 - self.decay))
-        if self.random_restart and len(vectors) > self.code_num:
-            vectors = vectors[torch.randperm(len(vectors), device=vectors.device)[: self.code_num]]
-        alive = (self.code_count >= self.dead_code_threshold)[:, None]
-        mean = self.code_sum / self.code_count.clamp_min(1e-12)[:, None]
-        spare = self._tile(vectors).contiguous()
+        average = self.code_count.mean()
+        alive = self.code_count >= (self.dead_code_share * average).clamp_min(self.dead_code_threshold)
+        if self.dead_code_share:
+            spare = vectors[torch.randint(len(vectors), (self.code_num,), device=vectors.device)]
+        else:
+            if self.random_restart and len(vectors) > self.code_num:
+                vectors = vectors[torch.randperm(len(vectors), device=vectors.device)[: self.code_num]]
+            spare = self._tile(vectors).contiguous()
         take_from_first_rank(spare)
-        self.codebook.copy_(torch.where(alive, mean, spare))
+        if self.dead_code_share:
+            code_sum = torch.where(alive[:, None], code_sum, spare * average)
+            self.code_count.copy_(torch.where(alive, self.code_count, average))
+            alive = torch.ones_like(alive)
+        mean = code_sum / self.code_count.clamp_min(1e-12)[:, None]
+        self.codebook.copy_(torch.where(alive[:, None], mean, spare))
+        self.code_sum.copy_(code_sum)
 
     def _statistics(self, vectors: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum (N, D) and number (N,) of the vectors of each code."""
-        code_sum = torch.zeros_like(self.code_sum).index_add_(0, codes, vectors)
+        code_sum = torch.zeros_like(self.codebook).index_add_(0, codes, vectors)
         return code_sum, torch.bincount(codes, minlength=self.code_num).to(self.code_count.dtype)
 
     def _tile(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -199,6 +227,41 @@ class FiniteScalarQuantizer(nn.Module):
         """Levels (C,) and what a step of each channel adds to the code (C,)."""
         weights = [math.prod(self.levels[:channel]) for channel in range(len(self.levels))]
         return torch.tensor(self.levels, device=device), torch.tensor(weights, device=device)
+
+
+def quantize_residual(
+    levels: Sequence[nn.Module], vectors: torch.Tensor, kept: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Quantizes (M, D) by levels, each of which codes what those before it left over; in training they learn.
+
+    Args:
+        levels: quantizers; one may stand for several levels.
+        kept: (M,), how many levels of each vector are decoded. The codebooks learn from all of them.
+
+    Returns:
+        quantized (M, D) with one straight-through gradient, that of level 0 alone, the commitment loss (mean over the
+        levels), and the codes (levels, M).
+    """
+    residual, total, first, commitment, codes = vectors, 0.0, None, 0.0, []
+    for depth, level in enumerate(levels):
+        chosen, _, found = level(residual)
+        left, keep = residual - chosen.detach(), (kept > depth).to(vectors.dtype)[:, None]
+        if isinstance(level, EmaQuantizer):
+            commitment = commitment + (left.square() * keep).mean()
+            chosen = chosen if depth == 0 else chosen.detach()
+        first = chosen if depth == 0 else first
+        total, residual = total + chosen * keep, left
+        codes.append(found)
+    return total, first, commitment / len(levels), torch.stack(codes)
+
+
+def residual_codes(levels: Sequence[nn.Module], vectors: torch.Tensor) -> torch.Tensor:
+    """Codes (levels, M) of vectors (M, D), each level's of what those before it leave."""
+    codes = []
+    for level in levels:
+        codes.append(level.encode(vectors))
+        vectors = vectors - level.decode(codes[-1]).to(vectors.dtype)
+    return torch.stack(codes)
 
 
 def fixed_normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -20,7 +20,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ..motion_vq.quantizers import Float32Buffers, add_over_ranks, fixed_normal, take_from_first_rank
+from ..motion_vq.quantizers import EmaQuantizer, fixed_normal, quantize_residual, residual_codes
 from ..remote_code import CarriesItsCode
 from .codec_interface import (
     SolamiSpeechCodecDecoderOutput,
@@ -324,60 +324,28 @@ def residual_blocks(config: SolamiSpeechCodecConfig, channels: int) -> list[nn.M
     ]
 
 
-class SpeechCodecCodebook(Float32Buffers, nn.Module):
-    """One level: a codebook that follows running means of what is assigned to its codes (VQ-VAE, appendix A.1).
-
-    On several ranks (torch.distributed) a step counts the vectors of all of them, and codes are replaced by rank 0's.
-    """
+class SpeechCodecCodebook(EmaQuantizer):
+    """One level: a codebook whose running sums are its vectors times their counts, so they need no buffer."""
 
     def __init__(self, config: SolamiSpeechCodecConfig, level: int = 0):
-        super().__init__()
-        self.decay, self.dead_code_share, self.level = config.codebook_decay, config.dead_code_share, level
-        size = (config.codebook_size, config.hidden_size)
+        size, share = (config.codebook_size, config.hidden_size), config.dead_code_share
+        super().__init__(*size, config.codebook_decay, 0.0, dead_code_share=share, seed=level)
+
+    def register_averages(self) -> None:
+        """Under the original's names and shapes."""
         # Persistent: what from_pretrained does not find in the file would come back as garbage.
-        self.register_buffer("codebook", fixed_normal(*size, seed=level))
-        self.register_buffer("code_counts", torch.zeros(size[0]))
+        self.register_buffer("code_counts", torch.zeros(self.code_num))
         self.register_buffer("initialised", torch.zeros(1))
 
-    def encode(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Nearest codes: (n, hidden_size) to (n,)."""
-        codebook = self.codebook.to(vectors.dtype)
-        distances = vectors.pow(2).sum(1, keepdim=True) - 2 * vectors @ codebook.t() + codebook.pow(2).sum(1)
-        return distances.argmin(1)
+    @property
+    def code_count(self) -> torch.Tensor:
+        """Averaged uses of each code (codebook_size,)."""
+        return self.code_counts
 
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes of any shape to vectors, with the hidden size as a new last dimension."""
-        return F.embedding(codes, self.codebook)
-
-    @torch.no_grad()
-    def set_codes(self, vectors: torch.Tensor, counts: torch.Tensor) -> None:
-        """Takes `vectors` (codebook_size, hidden_size) as the codebook, `counts` (codebook_size,) as their usage."""
-        self.codebook.copy_(vectors)
-        self.code_counts.copy_(counts.clamp(min=1e-3))
-        take_from_first_rank(self.codebook)
-        take_from_first_rank(self.code_counts)
-        self.initialised.fill_(1)
-
-    @torch.no_grad()
-    def update(self, vectors: torch.Tensor, codes: torch.Tensor) -> None:
-        """One training step: moves codes to the `vectors` (n, hidden_size) that chose them, replaces dead ones."""
-        vectors = vectors.to(self.codebook.dtype)
-        counts = torch.bincount(codes, minlength=len(self.code_counts)).to(vectors.dtype)
-        sums = torch.zeros_like(self.codebook).index_add_(0, codes, vectors)
-        add_over_ranks(counts)
-        add_over_ranks(sums)
-        # Codebook times counts is the running sum, so it needs no buffer of its own.
-        sums.lerp_(self.codebook * self.code_counts[:, None], self.decay)
-        self.code_counts.lerp_(counts, 1 - self.decay)
-        average = self.code_counts.mean()
-        dead = (self.code_counts < self.dead_code_share * average).nonzero()[:, 0]
-        if len(dead):
-            # A share of the average, not a count: the threshold must not depend on the batch size.
-            chosen = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
-            take_from_first_rank(chosen)
-            sums[dead] = chosen * average
-            self.code_counts[dead] = average
-        self.codebook.copy_(sums / self.code_counts[:, None].clamp(min=1e-8))
+    @property
+    def code_sum(self) -> torch.Tensor:
+        """Running sums (codebook_size, hidden_size), a copy."""
+        return self.codebook * self.code_counts[:, None]
 
 
 class SpeechCodecQuantizer(nn.Module):
@@ -389,13 +357,9 @@ class SpeechCodecQuantizer(nn.Module):
 
     def encode(self, latents: torch.Tensor, num_quantizers: int, first_quantizer: int = 0) -> torch.LongTensor:
         """(batch, hidden_size, frames) to codes (batch, num_quantizers - first_quantizer, frames)."""
-        batch, _, frames = latents.shape
-        residual = latents.transpose(1, 2).flatten(0, 1)
-        codes = []
-        for level in self.levels[first_quantizer:num_quantizers]:
-            codes.append(level.encode(residual))
-            residual = residual - level.decode(codes[-1])
-        return torch.stack([code.view(batch, frames) for code in codes], 1)
+        vectors = latents.transpose(1, 2).flatten(0, 1)
+        codes = residual_codes(self.levels[first_quantizer:num_quantizers], vectors)
+        return codes.view(-1, len(latents), latents.shape[2]).transpose(0, 1)
 
     def decode(self, codes: torch.Tensor, first_quantizer: int = 0) -> torch.Tensor:
         """Codes (batch, q, frames) of levels `first_quantizer`, ... to latents (batch, hidden_size, frames)."""
@@ -416,23 +380,10 @@ class SpeechCodecQuantizer(nn.Module):
             (batch, levels, frames), and the commitment loss over the levels kept.
         """
         batch, _, frames = latents.shape
-        vectors = latents.transpose(1, 2)
-        residual, quantized, codes, commitment = vectors, torch.zeros_like(vectors), [], latents.new_zeros(())
-        first = quantized
-        for depth, level in enumerate(self.levels):
-            flat = residual.detach().flatten(0, 1)
-            codes.append(level.encode(flat))
-            chosen = level.decode(codes[-1]).view_as(vectors).to(vectors.dtype)
-            kept = (kept_levels > depth).to(vectors.dtype)[:, None, None]
-            commitment = commitment + ((residual - chosen).pow(2) * kept).mean()
-            quantized = quantized + chosen * kept
-            residual = residual - chosen
-            first = chosen if depth == 0 else first
-            if self.training:
-                level.update(flat, codes[-1])
-        codes = torch.stack([code.view(batch, frames) for code in codes], 1)
-        passed = [(vectors + (values - vectors).detach()).transpose(1, 2) for values in (quantized, first)]
-        return passed[0], passed[1], codes, commitment / len(self.levels)
+        vectors = latents.transpose(1, 2).flatten(0, 1)
+        *parts, commitment, codes = quantize_residual(self.levels, vectors, kept_levels.repeat_interleave(frames))
+        passed = [part.view(batch, frames, -1).transpose(1, 2).to(latents.dtype) for part in parts]
+        return *passed, codes.view(-1, batch, frames).transpose(0, 1), commitment
 
 
 class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
@@ -470,7 +421,7 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
             init.orthogonal_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, SpeechCodecCodebook):
-            init.copy_(module.codebook, fixed_normal(*module.codebook.shape, seed=module.level))
+            init.copy_(module.codebook, fixed_normal(*module.codebook.shape, seed=module.seed))
             init.zeros_(module.code_counts)
             init.zeros_(module.initialised)
 
