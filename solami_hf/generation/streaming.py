@@ -152,7 +152,10 @@ class AnswerDecoder:
         self.said: np.ndarray | None = None
         self._said: list[np.ndarray] = []  # the talker's codes of each sentence
         self._unheard: list[int] = []  # codes of the talker that are not decoded yet
-        self._motion, self._speech = MotionPieces(processor.motion_codec, lookahead), SpeechPieces(processor, voice)
+        self._motion, self._speech = (
+            MotionPieces(processor.motion_codec, lookahead, processor.motion_filler),
+            SpeechPieces(processor, voice),
+        )
         motion, speech, self._levels = (
             processor.motion_codec.config,
             processor.speech_codec.config,

@@ -10,6 +10,7 @@ for what these see ahead:
 | our speech codec | `decoder_lookahead` samples (1203: 75 ms) | rounding |
 | codecs of transformers | 0.25 s, behind 2 s that are decoded again | what lies further ahead or back than that |
 | acoustic model before the codec | up to 1 s of level 0: 0.8 s filled at once, 0.2 s ahead | codes of levels 1 to 7 |
+| motion filler before the codec | up to 1.1 s of level 0: 6 codes filled at once, 2 ahead | codes above level 0 |
 
 | face | 0.1 s of codes, or of sound where the lips cannot read the codes | eyes that follow a body not known yet |
 
@@ -52,9 +53,11 @@ class MotionPieces:
     Args:
         codec: the motion tokenizers.
         lookahead: codes to wait for, see `MotionVQDecoderStream`.
+        filler: of the levels above 0, or None; it sees the last 3 s that it filled.
     """
 
-    def __init__(self, codec, lookahead: int = LOOKAHEAD):
+    def __init__(self, codec, lookahead: int = LOOKAHEAD, filler=None):
+        self._fill = None if filler is None else _FilledLevels(filler, None, codec.config.frame_rate)
         self._stream, self._fps = MotionVQDecoderStream(codec, lookahead), codec.config.fps
         self._device = codec.device
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None  # features of the last frame, and where it stands
@@ -63,13 +66,19 @@ class MotionPieces:
     def push(self, *codes) -> SmplxMotion | None:
         """The frames that became known with the next codes (n,) of body and hand, or of the body alone where the codec
         is bound; None where there are none."""
-        codes = (torch.as_tensor(np.asarray(part, dtype=np.int64), device=self._device)[None] for part in codes)
-        return self._motion(self._stream.decode(*codes))
+        codes = torch.stack([torch.as_tensor(np.asarray(part, dtype=np.int64)) for part in codes])
+        return self._motion(self._frames(codes if self._fill is None else self._fill.push(codes)))
 
     @in_own_precision
     def finish(self) -> SmplxMotion | None:
         """The rest, when no more codes will come."""
-        return self._motion(self._stream.finish())
+        rest = [] if self._fill is None else [self._frames(self._fill.finish())]
+        return self._motion(torch.cat([*rest, self._stream.finish()], dim=1))
+
+    def _frames(self, codes: torch.Tensor) -> torch.Tensor:
+        """Features (1, frames, F) that are known with the next codes (rows, n), of each part level by level."""
+        parts = codes.to(self._device).unflatten(0, (-1, len(self._stream.model.config.parts)))
+        return self._stream.decode(*(part[None] for part in parts.unbind(1)))
 
     def _motion(self, features: torch.Tensor) -> SmplxMotion | None:
         features = features[0].float().cpu()
@@ -222,7 +231,7 @@ def _place_of(processor, user: dict | None) -> np.ndarray | None:
 
 
 class _FilledLevels:
-    """All levels of the codec for level 0, some at a time; each goes on in the voice of what was filled before it.
+    """All levels of a codec for level 0, some at a time; each goes on from what was filled before it.
 
     The most probable codes are taken, so an answer always sounds the same.
     """
@@ -233,28 +242,30 @@ class _FilledLevels:
             max(1, round(seconds * frame_rate))
             for seconds in (FILLED_SECONDS, FILLED_AHEAD_SECONDS, FILLED_BEHIND_SECONDS)
         )
-        self.waiting = torch.zeros(1, 0, dtype=torch.long)
+        self.given = acoustic.config.num_given_levels
+        self.waiting = torch.zeros(self.given, 0, dtype=torch.long)
         self.filled: torch.Tensor | None = None  # (levels, n), the last ones
 
     def push(self, frames: torch.Tensor) -> torch.Tensor:
-        """Codes (levels, n) that are certain with the next frames (1, m) of level 0; often none."""
+        """Codes (levels, n) that are certain with the next frames (given levels, m); often none."""
         self.waiting = torch.cat([self.waiting, frames], dim=1)
         codes = []
         while self.waiting.shape[1] >= self.count + self.ahead:
             codes.append(self._next(self.count, self.count + self.ahead))
-        return torch.cat(codes, dim=1) if codes else frames[:, :0]
+        return torch.cat(codes, dim=1) if codes else frames.new_zeros(self.acoustic.config.num_quantizers, 0)
 
     def finish(self) -> torch.Tensor:
         """The rest."""
         rest = self.waiting.shape[1]
-        return self._next(rest, rest) if rest else self.waiting
+        return self._next(rest, rest) if rest else self.waiting.new_zeros(self.acoustic.config.num_quantizers, 0)
 
     def _next(self, count: int, seen: int) -> torch.Tensor:
         """The next `count` frames, filled while `seen` are looked at."""
         context = [part for part in (self.prompt, self.filled) if part is not None]
         device = self.acoustic.device
         prompt = torch.cat(context, dim=1)[None].to(device) if context else None
-        codes = self.acoustic.generate(self.waiting[:, :seen].to(device), prompt)[0, :, :count].cpu()
+        waiting = self.waiting[:, :seen].to(device)
+        codes = self.acoustic.generate(waiting if self.given == 1 else waiting[None], prompt)[0, :, :count].cpu()
         self.waiting = self.waiting[:, count:]
         self.filled = (codes if self.filled is None else torch.cat([self.filled, codes], dim=1))[:, -self.behind :]
         return codes[: self.acoustic.config.spoken_levels]

@@ -15,8 +15,8 @@ from transformers.utils import cached_file
 from ..modeling.speech_codec.speech_codec_adapter import load_speech_codec
 from .voices import Voices
 
-CODECS = ("motion_codec", "speech_codec", "acoustic_model", "talker", "lips")
-OPTIONAL = ("acoustic_model", "talker", "lips")
+CODECS = ("motion_codec", "speech_codec", "acoustic_model", "talker", "lips", "motion_filler")
+OPTIONAL = ("acoustic_model", "talker", "lips", "motion_filler")
 MIXED_PRECISION = ("cpu", "cuda", "mps", "xpu")
 """Kinds of devices that `torch.autocast` may be on for."""
 _IS_REMOTE_CODE = not __name__.startswith("solami_hf.")

@@ -72,6 +72,7 @@ class SolamiProcessor(ProcessorMixin):
             default those of the codecs, and the paper's for one that is not given.
         talker (`SolamiTalkerModel`, *optional*): says the words of answers whose format has no speech codes.
         lips (`SolamiLipsModel`, *optional*): reads off speech what the mouth does.
+        motion_filler (`SolamiSoundStormModel`, *optional*): adds the levels of a motion codec with several.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class SolamiProcessor(ProcessorMixin):
         hearing="codes",
         talker=None,
         lips=None,
+        motion_filler=None,
     ):
         if hearing not in HEARING:
             raise ValueError(f"hearing must be one of {HEARING}, got {hearing!r}")
@@ -105,7 +107,8 @@ class SolamiProcessor(ProcessorMixin):
             speech_codec = load(speech_codec, lm_levels=speech_levels)
             speech_levels = speech_codec.config.lm_levels
         self.speech_levels, self.interleaved = speech_levels or 1, interleaved
-        given = dict(zip(CODECS, (motion_codec, speech_codec, acoustic_model, talker, lips), strict=True))
+        models = (motion_codec, speech_codec, acoustic_model, talker, lips, motion_filler)
+        given = dict(zip(CODECS, models, strict=True))
         self._models = CheckpointModels(given, voices, self.speech_levels)
         self.frame_rates = frame_rates or self._rates()
         self.modalities, self.markers = extend_tokenizer(tokenizer, self._sizes(tokenizer))
@@ -114,7 +117,7 @@ class SolamiProcessor(ProcessorMixin):
         self._first_template = self.chat_template  # of which the renderer writes the ids
 
     def __getattr__(self, name: str):
-        """`motion_codec`, `speech_codec`, `acoustic_model`, `talker`, `lips` and `voices`, loaded on first use.
+        """The models of `CODECS` by their names, and `voices`, loaded on first use.
 
         Not properties: transformers wants no argument of `__init__` to be an attribute of the class as well.
 
@@ -296,7 +299,8 @@ class SolamiProcessor(ProcessorMixin):
     def decode_motion(self, codes: dict) -> SmplxMotion:
         """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z.
 
-        Of a bound motion codec there are body codes alone; `hand` is empty, `None`, or not there.
+        Of a bound motion codec there are body codes alone; `hand` is empty, `None`, or not there. The motion filler,
+        where the checkpoint has one, adds the levels above 0.
 
         Raises:
             ValueError: no codes, numbers of body and hand codes that do not fit, or a code outside its codebook.
@@ -308,7 +312,10 @@ class SolamiProcessor(ProcessorMixin):
         if body.numel() == 0 or hand.numel() != (0 if bound else body.numel()):
             wanted = "body codes alone, as its codec is bound" if bound else "equally many body and hand codes"
             raise ValueError(f"a motion needs {wanted}, got {body.numel()} body and {hand.numel()} hand codes")
-        features = self.motion_codec.decode(body, None if bound else hand).motion_values[0].float().cpu()
+        given = [body] if bound else [body, hand]
+        if (filler := self.motion_filler) is not None:
+            given = [part.to(device) for part in filler.fill_motion([part.to(filler.device) for part in given])]
+        features = self.motion_codec.decode(*given).motion_values[0].float().cpu()
         return SmplxMotion.from_params(features_to_smplx(features).numpy(), fps=self.motion_codec.config.fps)
 
     @in_own_precision

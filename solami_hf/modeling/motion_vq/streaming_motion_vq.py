@@ -55,7 +55,9 @@ class MotionVQDecoderStream:
         self.model, self.lookahead = model, 0 if model.config.causal else lookahead
         self._cache = MotionVQCache() if model.config.causal else None
         self._reach = decoder_reach(model.config)
-        self._codes: torch.Tensor | None = None  # (parts, batch, n): what is still looked back at, and what waits
+        self._codes: torch.Tensor | None = (
+            None  # (parts, batch, [levels,] n): what is still looked back at, and what waits
+        )
         self._past = 0  # codes among these whose frames are given out
         self._finished = False
 
@@ -64,8 +66,8 @@ class MotionVQDecoderStream:
         """The frames that became known with these codes.
 
         Args:
-            body_codes, hand_codes: (batch, n) integers, the next codes; n may be 0. A bound tokenizer takes body codes
-                alone.
+            body_codes, hand_codes: (batch, n) integers, the next codes, or (batch, levels, n); n may be 0. A bound
+                tokenizer takes body codes alone.
 
         Returns:
             Raw features (batch, frames, features_size); after n codes in all, those of n - lookahead codes in all.
@@ -77,7 +79,9 @@ class MotionVQDecoderStream:
             raise ValueError("this stream is finished; make a new MotionVQDecoderStream for the next answer")
         parts = self.model.config.parts
         given = [body_codes] if hand_codes is None else [body_codes, hand_codes]
-        if len(given) != len(parts) or any(codes.shape != given[-1].shape or codes.ndim != 2 for codes in given):
+        if len(given) != len(parts) or any(
+            codes.shape != given[-1].shape or codes.ndim not in (2, 3) for codes in given
+        ):
             names = ("body_codes", "hand_codes")[: len(given)]
             told = " and ".join(f"{n} has shape {tuple(c.shape)}" for n, c in zip(names, given, strict=True))
             raise ValueError(f"{told}, expected (batch, n) for {' and '.join(parts)}")
@@ -85,9 +89,9 @@ class MotionVQDecoderStream:
         if self._codes is not None:
             if self._codes.shape[1] != codes.shape[1]:
                 raise ValueError(f"the chunk has {codes.shape[1]} streams, expected {self._codes.shape[1]} as before")
-            codes = torch.cat([self._codes, codes], dim=2)
+            codes = torch.cat([self._codes, codes], dim=-1)
         self._codes = codes
-        return self._give(codes.shape[2] - self._past - self.lookahead)
+        return self._give(codes.shape[-1] - self._past - self.lookahead)
 
     @torch.no_grad()
     def finish(self) -> torch.Tensor:
@@ -99,7 +103,7 @@ class MotionVQDecoderStream:
         if self._codes is None or self._finished:
             raise ValueError("nothing to finish: this stream has " + ("ended" if self._finished else "got no codes"))
         self._finished = True
-        return self._give(self._codes.shape[2] - self._past)
+        return self._give(self._codes.shape[-1] - self._past)
 
     def _give(self, count: int) -> torch.Tensor:
         """The frames of the next `count` codes."""
@@ -107,14 +111,14 @@ class MotionVQDecoderStream:
         if count <= 0:
             return torch.zeros(codes.shape[1], 0, config.features_size, device=codes.device)
         if self._cache is not None:
-            self._codes = codes[:, :, :0]
+            self._codes = codes[..., :0]
             return self.model.decode(*codes, cache=self._cache).motion_values
         unknown = 0 if self._finished else max(0, self._reach - self.lookahead)
-        guessed = torch.cat([codes, codes[:, :, -1:].expand(-1, -1, unknown)], dim=2)
+        guessed = torch.cat([codes, codes[..., -1:].repeat_interleave(unknown, dim=-1)], dim=-1)
         values, frames = self.model.decode(*guessed).motion_values, config.frames_per_code
         end = self._past + count
         begin = max(0, end - self._reach)
-        self._codes = codes[:, :, begin:]
+        self._codes = codes[..., begin:]
         known = values[:, self._past * frames : end * frames]
         self._past = end - begin
         return known

@@ -26,7 +26,9 @@ class SolamiSoundStormConfig(PreTrainedConfig):
         intermediate_size (`int`): width inside the feed-forward parts.
         conv_channels (`int`): channels of the depthwise convolution.
         conv_kernel_size (`int`): frames that the depthwise convolution sees; odd.
-        num_quantizers (`int`): levels of the speech codec's codes. Level 0 is given, the others are filled in.
+        num_quantizers (`int`): rows of codes at a time: the levels of a speech codec, or of body, hand, body, ... of a
+            motion codec, level by level. The first rows are given, the others are filled in.
+        num_given_levels (`int`): the given rows: 1, level 0 of speech; 2, level 0 of body and hand.
         codebook_size (`int`): codes of each of the levels that are filled in.
         num_semantic_codes (`int`): codes of level 0.
         max_frames (`int`): longest prompt and speech together; attention over more would take minutes.
@@ -52,6 +54,7 @@ class SolamiSoundStormConfig(PreTrainedConfig):
     conv_channels: int = 2048
     conv_kernel_size: int = 31
     num_quantizers: int = 8
+    num_given_levels: int = 1
     codebook_size: int = 1024
     num_semantic_codes: int = 1024
     max_frames: int = 6000
@@ -66,9 +69,11 @@ class SolamiSoundStormConfig(PreTrainedConfig):
         for name in _SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        levels = self.num_quantizers
-        if levels < 2:
-            raise ValueError(f"num_quantizers is {levels}, expected at least 2: one given, the others filled")
+        levels, given = self.num_quantizers, self.num_given_levels
+        if not 1 <= given < levels:
+            raise ValueError(
+                f"num_quantizers is {levels}, expected at least {given + 1}: {given} given, others filled"
+            )
         if self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}, expected an even number for rotary positions")
         if self.conv_kernel_size % 2 == 0:
@@ -86,5 +91,5 @@ class SolamiSoundStormConfig(PreTrainedConfig):
 
     @property
     def num_acoustic_levels(self) -> int:
-        """Levels that the model fills in: all but level 0."""
-        return self.num_quantizers - 1
+        """Rows of codes that the model fills in."""
+        return self.num_quantizers - self.num_given_levels

@@ -218,7 +218,7 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
     def __init__(self, config: SolamiSoundStormConfig):
         super().__init__(config)
         size, levels, codes = config.hidden_size, config.num_acoustic_levels, config.codebook_size
-        self.semantic_embedding = nn.Embedding(config.num_semantic_codes, size)
+        self.semantic_embedding = nn.Embedding(config.num_given_levels * config.num_semantic_codes, size)
         self.code_embedding = nn.Embedding(levels * (codes + 1), size)
         self.layers = nn.ModuleList(SoundStormLayer(config) for _ in range(config.num_hidden_layers))
         self.head_projection = nn.Linear(size, levels * size)
@@ -263,10 +263,10 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         """Levels 1, 2, ... for level 0, in the voice of the prompt. Clips of a batch do not touch.
 
         Args:
-            semantic_codes: (B, T') integers, level 0 of what is to be said.
+            semantic_codes: (B, T') integers, level 0 of what is to be said; (B, num_given_levels, T') of several.
             prompt_codes: (B or 1, num_quantizers, P) integers, all levels of a few seconds in the voice; one serves
                 every clip. None: any voice.
-            steps: calls of the network for level 1, the others take one call each; or the calls of every level.
+            steps: calls for the first rows, as many as are given, the others take one each; or the calls of every row.
             generator: source of random numbers: a `torch.Generator`, or a function from a shape to a tensor of numbers
                 uniform in [0, 1); or a sequence of these, one for each clip, and then a batch draws what its clips
                 alone would draw. None: nothing is random, the most probable code is taken everywhere.
@@ -283,7 +283,7 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
                 hold `config.mask_code`, padding is behind.
 
         Returns:
-            (B, num_quantizers, T') codes, level 0 as given, 0 where `code_mask` is False.
+            (B, num_quantizers, T') codes, the first as given, 0 where `code_mask` is False.
 
         Raises:
             ValueError: wrong shapes or types, codes out of range, a bad mask, nothing to fill, more frames than
@@ -292,7 +292,7 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         if mode not in ("corrected", "upstream"):
             raise ValueError(f'mode is {mode!r}, expected "corrected" or "upstream"')
         semantic_codes, prompt_codes = self._check_generate(semantic_codes, prompt_codes)
-        (batch, size), device = semantic_codes.shape, semantic_codes.device
+        (batch, given, size), device = semantic_codes.shape, semantic_codes.device
         length = _lengths_on_host(code_mask, (batch, size), "code_mask")
         if prompt_mask is not None and len(prompt_mask) == 1:
             prompt_mask = prompt_mask.expand(batch, -1)
@@ -301,10 +301,10 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         padding = None if code_mask is None else ~code_mask.to(device)
         codes = self._join(semantic_codes, prompt_codes, start, length)
         frames = codes.shape[-1]
-        steps = _steps_of_levels(steps, self.config.num_acoustic_levels)
+        steps = _steps_of_levels(steps, self.config.num_acoustic_levels, given)
         if mode == "upstream":
-            if any(begin + end != frames for begin, end in zip(start, length, strict=True)):
-                raise ValueError('mode="upstream" takes no padding, as the original; give clips of equal length')
+            if given > 1 or any(begin + end != frames for begin, end in zip(start, length, strict=True)):
+                raise ValueError('mode="upstream" takes no padding, as the original; give speech of equal length')
             if any(step != 1 for step in steps[1:]):
                 raise ValueError(f'mode="upstream" has one step for levels 2, 3, ..., as the original; got {steps}')
             codes = fill_upstream(self, codes, steps, generator, greedy, on_call)
@@ -312,6 +312,15 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
             codes = fill_levels(self, codes, start, length, steps, generator, greedy, temperature, on_call)
         picked = codes.gather(2, wanted.clamp(max=frames - 1)[:, None].expand(-1, codes.shape[1], -1))
         return picked if padding is None else picked.masked_fill(padding[:, None], 0)
+
+    def fill_motion(
+        self, given: Sequence[torch.Tensor], code_mask: torch.Tensor | None = None, **kwargs
+    ) -> list[torch.Tensor]:
+        """All levels (B, q, T') of body and of hand for their level 0 (B, T') each; arguments of `generate`."""
+        codes = torch.stack(list(given), dim=1)
+        codes = codes if code_mask is None else codes.masked_fill(~code_mask[:, None], 0)
+        filled = self.generate(codes if len(given) > 1 else codes[:, 0], code_mask=code_mask, **kwargs)
+        return list(filled.unflatten(1, (-1, len(given))).unbind(2))
 
     @capture_outputs
     def forward(
@@ -337,7 +346,7 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
             ValueError: wrong shapes or types, codes out of range, a bad mask, labels without any cell.
         """
         self._check_codes(audio_codes)
-        batch, levels, frames = audio_codes.shape
+        batch, _, frames = audio_codes.shape
         lengths = mask_lengths(code_mask, (batch, frames), "code_mask", audio_codes.device)
         mask = None if code_mask is None else code_mask.to(audio_codes.device)
         if mask is not None and mask.device.type == "cpu" and (lengths == frames).all():
@@ -346,7 +355,8 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         embeddings = self.embed(audio_codes)
         if labels is None:
             hidden = self.encode(embeddings, context)
-            logits = torch.stack([self.level_logits(hidden, level) for level in range(levels - 1)], dim=1)
+            filled = range(self.config.num_acoustic_levels)
+            logits = torch.stack([self.level_logits(hidden, level) for level in filled], dim=1)
             return SolamiSoundStormOutput(logits=logits)
         return self._loss(embeddings, context, labels)
 
@@ -380,11 +390,14 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
 
     def embed(self, audio_codes: torch.Tensor) -> torch.Tensor:
         """Sum of the embeddings of all levels: (B, num_quantizers, T) to (B, T, hidden_size), at least float32."""
-        unknown = audio_codes[:, 0] == self.config.num_semantic_codes
-        total = self.semantic_embedding(audio_codes[:, 0].masked_fill(unknown, 0))
-        total = total.to(torch.promote_types(self.dtype, torch.float32)).masked_fill(unknown[..., None], 0)
-        for level in range(audio_codes.shape[1] - 1):
-            total = total + self.embed_level(audio_codes[:, level + 1], level)
+        given, size, total = self.config.num_given_levels, self.config.num_semantic_codes, 0
+        for row in range(given):
+            unknown = audio_codes[:, row] == size
+            known = self.semantic_embedding(audio_codes[:, row].masked_fill(unknown, 0) + row * size)
+            known = known.to(torch.promote_types(self.dtype, torch.float32))
+            total = total + known.masked_fill(unknown[..., None], 0)
+        for level in range(self.config.num_acoustic_levels):
+            total = total + self.embed_level(audio_codes[:, level + given], level)
         return total
 
     def embed_level(self, codes: torch.Tensor, level: int) -> torch.Tensor:
@@ -415,8 +428,8 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         codes = prompt.new_zeros(*prompt.shape[:2], max(begin + size for begin, size in spans))
         for row, (begin, size) in enumerate(spans):
             codes[row, :, :begin] = prompt[row, :, :begin]
-            codes[row, 0, begin : begin + size] = semantic[row, :size]
-            codes[row, 1:, begin : begin + size] = self.config.mask_code
+            codes[row, : semantic.shape[1], begin : begin + size] = semantic[row, :, :size]
+            codes[row, semantic.shape[1] :, begin : begin + size] = self.config.mask_code
         return codes
 
     def _check_generate(
@@ -424,9 +437,11 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both as int64 on the model's device, one prompt (perhaps of no frames) for each clip."""
         config = self.config
-        check_integers(semantic, "semantic_codes", "(batch, frames)")
-        if 0 in semantic.shape:
-            raise ValueError(f"semantic_codes of shape {tuple(semantic.shape)} is empty; give at least one frame")
+        given = config.num_given_levels
+        check_integers(semantic, "semantic_codes", "(batch, frames)" if given == 1 else f"(batch, {given}, frames)")
+        semantic = semantic[:, None] if given == 1 else semantic
+        if semantic.shape[1] != given or 0 in semantic.shape:
+            raise ValueError(f"semantic_codes of shape {tuple(semantic.shape)} is empty, or not of {given} rows")
         semantic = semantic.to(self.device, torch.long)
         check_range(semantic, config.num_semantic_codes, "semantic_codes")
         if prompt is None:
@@ -438,15 +453,15 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
                 f"prompt_codes has shape {tuple(prompt.shape)}, expected ({len(semantic)} or 1, "
                 f"{config.num_quantizers}, frames): every level of the codec, one prompt for each clip or for all"
             )
-        if frames + semantic.shape[1] > config.max_frames:
+        if frames + semantic.shape[2] > config.max_frames:
             raise ValueError(
-                f"prompt_codes and semantic_codes have {frames} + {semantic.shape[1]} frames, expected at most "
+                f"prompt_codes and semantic_codes have {frames} + {semantic.shape[2]} frames, expected at most "
                 f"{config.max_frames} together; cut the speech into pieces"
             )
         prompt = prompt.to(self.device, torch.long).expand(len(semantic), -1, -1)
         if frames:
-            check_range(prompt[:, 0], config.num_semantic_codes, "level 0 of prompt_codes")
-            check_range(prompt[:, 1:], config.codebook_size, "prompt_codes")
+            check_range(prompt[:, :given], config.num_semantic_codes, "level 0 of prompt_codes")
+            check_range(prompt[:, given:], config.codebook_size, "prompt_codes")
         return semantic, prompt
 
     def _check_codes(self, codes: torch.Tensor) -> None:
@@ -457,8 +472,9 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
                 f"audio_codes has shape {tuple(codes.shape)}, expected (batch, {config.num_quantizers}, frames) with "
                 "at least one frame"
             )
-        check_range(codes[:, 0], config.num_semantic_codes + 1, "level 0 of audio_codes")
-        check_range(codes[:, 1:], config.codebook_size + 1, "audio_codes")
+        given = config.num_given_levels
+        check_range(codes[:, :given], config.num_semantic_codes + 1, "level 0 of audio_codes")
+        check_range(codes[:, given:], config.codebook_size + 1, "audio_codes")
 
 
 def _lengths_on_host(mask: torch.Tensor | None, shape: tuple[int, int], name: str) -> list[int]:
@@ -466,9 +482,9 @@ def _lengths_on_host(mask: torch.Tensor | None, shape: tuple[int, int], name: st
     return [shape[1]] * shape[0] if mask is None else mask_lengths(mask, shape, name, mask.device).tolist()
 
 
-def _steps_of_levels(steps: int | Sequence[int], levels: int) -> list[int]:
+def _steps_of_levels(steps: int | Sequence[int], levels: int, given: int) -> list[int]:
     """Number of calls of each acoustic level."""
-    chosen = list(steps) if isinstance(steps, list | tuple) else [steps, *[1] * (levels - 1)]
+    chosen = list(steps) if isinstance(steps, list | tuple) else [*[steps] * given, *[1] * (levels - given)][:levels]
     if len(chosen) != levels or not all(isinstance(step, Integral) and step >= 1 for step in chosen):
         raise ValueError(f"steps is {steps!r}, expected an integer of at least 1, or {levels} of them (one per level)")
     return chosen

@@ -19,7 +19,11 @@ Draws = torch.Generator | Callable[[Sequence[int]], torch.Tensor]
 
 
 def hide_codes(
-    audio_codes: torch.Tensor, code_mask: torch.Tensor, mask_code: int, generator: torch.Generator | None = None
+    audio_codes: torch.Tensor,
+    code_mask: torch.Tensor,
+    mask_code: int,
+    generator: torch.Generator | None = None,
+    given: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One training example of each clip: a voice prompt, levels already known, and cells of one level to learn.
 
@@ -31,9 +35,10 @@ def hide_codes(
         code_mask: (B, T) boolean, True = real; padding comes behind, every clip has a real frame.
         mask_code: `config.mask_code`.
         generator: on the CPU; None draws from torch's global one.
+        given: `config.num_given_levels`.
 
     Returns:
-        The codes with masks (B, num_quantizers, T) and labels (B, num_quantizers - 1, T), -100 where none is; as
+        The codes with masks (B, num_quantizers, T) and labels (B, num_quantizers - given, T), -100 where none is; as
         `SolamiSoundStormModel.forward` takes them.
     """
     batch, levels, frames = audio_codes.shape
@@ -42,27 +47,32 @@ def hide_codes(
     order = torch.rand(batch, frames, generator=generator).to(device)
     lengths = code_mask.sum(1)
     start = (start * lengths).long()
-    level = (depth * (levels - 1)).long()
+    level = (depth * (levels - given)).long()
     behind = code_mask & (torch.arange(frames, device=device) >= start[:, None])
     count = (torch.cos(amount * math.pi / 2) * (lengths - start)).ceil().clamp(min=1)
     ranks = order.masked_fill(~behind, 2.0).argsort(1).argsort(1)
-    return mask_cells(audio_codes, behind, level, behind & (ranks < count[:, None]), mask_code)
+    return mask_cells(audio_codes, behind, level, behind & (ranks < count[:, None]), mask_code, given)
 
 
 def mask_cells(
-    audio_codes: torch.Tensor, behind: torch.Tensor, level: torch.Tensor, cells: torch.Tensor, mask_code: int
+    audio_codes: torch.Tensor,
+    behind: torch.Tensor,
+    level: torch.Tensor,
+    cells: torch.Tensor,
+    mask_code: int,
+    given: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The masked codes and labels of `hide_codes` for what was drawn.
 
     That is the real frames `behind` the prompt (B, T), the acoustic `level` 0, 1, ... that is learnt (B,), and its
     masked `cells` (B, T).
     """
-    levels = torch.arange(audio_codes.shape[1] - 1, device=audio_codes.device)[:, None]
+    levels = torch.arange(audio_codes.shape[1] - given, device=audio_codes.device)[:, None]
     level = level[:, None, None]
     learnt = (levels == level) & cells[:, None]
     hidden = learnt | ((levels > level) & behind[:, None])
-    acoustic = audio_codes[:, 1:]
-    masked = torch.cat([audio_codes[:, :1], acoustic.masked_fill(hidden, mask_code)], dim=1)
+    acoustic = audio_codes[:, given:]
+    masked = torch.cat([audio_codes[:, :given], acoustic.masked_fill(hidden, mask_code)], dim=1)
     return masked, acoustic.masked_fill(~learnt, -100)
 
 
@@ -142,7 +152,7 @@ def fill_levels(
     plans = {count: filling_calls(length, count, device) for count in set(steps)}
     draws = _draws_of_rows(generator, batch)
     context = model.context(frames, _real_frames(start, length, frames, device))
-    known, above = _embed_known(model, codes, codes[:, 1] == config.mask_code)
+    known, above = _embed_known(model, codes, codes[:, -1] == config.mask_code)
     for level, count in enumerate(steps):
         values = torch.full_like(cells, config.mask_code)
         masked = torch.arange(len(cells), device=device)  # places of the cells still masked, in order
@@ -161,7 +171,7 @@ def fill_levels(
             best = order[call.filled]
             values[asked[best]] = chosen[best]
             masked = torch.cat([masked[call.others], asked[order[call.kept]]]).sort().values
-            codes[rows, level + 1, columns] = values
+            codes[rows, level + config.num_given_levels, columns] = values
         known = known.index_add(0, cells, model.embed_level(values, level).to(known.dtype))
     return codes
 
@@ -260,7 +270,7 @@ def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
 
 def _embed_known(model, codes: torch.Tensor, to_fill: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings of known cells (B * N, hidden_size), and the sum of mask vectors above each level (levels, ...)."""
-    levels, mask_code = codes.shape[1] - 1, model.config.mask_code
+    levels, mask_code = model.config.num_acoustic_levels, model.config.mask_code
     masks = [model.embed_level(codes.new_tensor(mask_code), level) for level in range(levels)]
     masks = torch.stack(masks).to(torch.promote_types(model.dtype, torch.float32))
     known = model.embed(codes) - masks.sum(0) * to_fill[..., None]

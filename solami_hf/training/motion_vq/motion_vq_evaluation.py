@@ -19,8 +19,11 @@ _JOINTS = [*_BODY, *range(25, 55)]  # jaw and eyes follow the head, so they tell
 _WRISTS = [20] * 15 + [21] * 15
 
 
-def evaluate_motion_vq(model: SolamiMotionVQModel, clips: list[MotionClip], batch_size: int = 32) -> dict[str, float]:
-    """Errors of reconstructed clips. Several ranks share the clips, and all get the same figures; all have to call it.
+def evaluate_motion_vq(
+    model: SolamiMotionVQModel, clips: list[MotionClip], batch_size: int = 32, levels: int | None = None, filler=None
+) -> dict[str, float]:
+    """Errors of reconstructed clips, of `levels` or a `filler` as in `reconstruct`. Several ranks share the clips, and
+    all get the same figures; all have to call it.
 
     While the quantizers are bypassed, the networks are measured without them, and nothing is said about codes.
 
@@ -38,7 +41,7 @@ def evaluate_motion_vq(model: SolamiMotionVQModel, clips: list[MotionClip], batc
     ranks, totals = PartialState(), Counter()
     with evaluating(model):
         for values, mask in islice(padded_batches(clips, batch_size), ranks.process_index, None, ranks.num_processes):
-            _add_errors(model, values.to(model.device), mask.to(model.device), totals)
+            _add_errors(model, values.to(model.device), mask.to(model.device), totals, levels, filler)
     merged = Counter()
     for part in gather_object([totals]):
         merged.update(part)
@@ -46,16 +49,22 @@ def evaluate_motion_vq(model: SolamiMotionVQModel, clips: list[MotionClip], batc
 
 
 def reconstruct(
-    model: SolamiMotionVQModel, values: torch.Tensor, mask: torch.Tensor
+    model: SolamiMotionVQModel, values: torch.Tensor, mask: torch.Tensor, levels: int | None = None, filler=None
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
     """Reconstruction of motions (B, T, 315): features, mask, codes. It ends with the last whole code.
 
+    It is made of the first `levels` (`None`: all), or of level 0 and what a `filler` (`SolamiSoundStormModel`) adds.
     The codes (N,) of body and hand (of a bound tokenizer the body's) are those of all clips in a row; there are none
     while the quantizers are bypassed.
     """
     if not model.body.quantizer.bypass:
         codes = model.encode(values, mask)
-        out = model.decode(codes.body_codes, codes.hand_codes, codes.code_mask)
+        given = [codes[f"{part}_codes"] for part in model.parts]
+        if filler is not None:
+            given = filler.fill_motion(given, codes.code_mask)
+        elif codes.body_levels is not None:
+            given = [codes[f"{part}_levels"][:, :levels] for part in model.parts]
+        out = model.decode(*given, *[None] * (2 - len(given)), codes.code_mask)
         ids = {part: codes[f"{part}_codes"][codes.code_mask] for part in model.parts}
         return out.motion_values, out.padding_mask, ids
     whole = mask.sum(-1) // model.config.frames_per_code * model.config.frames_per_code
@@ -81,9 +90,11 @@ def joint_errors(result: torch.Tensor, target: torch.Tensor) -> dict[str, torch.
     }
 
 
-def _add_errors(model: SolamiMotionVQModel, values: torch.Tensor, mask: torch.Tensor, totals: Counter) -> None:
+def _add_errors(
+    model: SolamiMotionVQModel, values: torch.Tensor, mask: torch.Tensor, totals: Counter, levels, filler
+) -> None:
     """Adds a batch's sums over frames, the numbers of frames, and how often each code came."""
-    result, real, codes = reconstruct(model, values, mask)
+    result, real, codes = reconstruct(model, values, mask, levels, filler)
     target = values[:, : result.shape[1]]
     for part, ids in codes.items():
         totals.update((part, code) for code in ids.tolist())

@@ -50,6 +50,11 @@ class MotionVQArguments:
     code_num: int = field(default=512, metadata={"help": "Codes of body and of hand."})
     transform_code_num: int = field(default=256, metadata={"help": "Codes of the transform."})
     quantizer: str = field(default="ema", metadata={"help": "Body and hand: ema (a codebook) or fsq (fixed steps)."})
+    num_levels: int = field(default=1, metadata={"help": "Codes of body and of hand at a time; 1 is the paper's."})
+    shared_levels: bool = field(default=False, metadata={"help": "One quantizer for all levels above 0."})
+    level_dropout: float = field(
+        default=0.5, metadata={"help": "Share of clips of which training decodes the first few levels only."}
+    )
     bound: bool = field(default=False, metadata={"help": "One tokenizer and one codebook for body and hand together."})
     representation: str = field(
         default="local_rotation", metadata={"help": "What it sees: local_rotation, global_rotation, or joints."}
@@ -97,7 +102,7 @@ class MotionVQArguments:
         parts["hand_width"] = self.hand_width or self.width
         same = (
             "quantizer", "bound", "representation", "causal", "loss_mode", "velocity_features", "transform_code_num",
-            "codebook_decay", "dead_code_threshold", "random_restart",
+            "codebook_decay", "dead_code_threshold", "random_restart", "num_levels", "shared_levels", "level_dropout",
         )  # fmt: skip
         return SolamiMotionVQConfig(**parts, **{name: getattr(self, name) for name in same})
 
@@ -138,8 +143,8 @@ class MotionVQTrainer(ResumableTrainer):
 
 
 def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:
-    """The quantizers that learn a codebook, by name."""
-    return {name: part for name, part in model.quantizers.items() if isinstance(part, EmaQuantizer)}
+    """The quantizers of all levels that learn a codebook, by their names in the model."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, EmaQuantizer)}
 
 
 def codebooks_started(model: SolamiMotionVQModel) -> bool:
@@ -166,9 +171,13 @@ def start_codebooks(
             latents[name].append(part.flatten(0, 1) if masks[-1] is None else part[masks[-1]])
     vectors = {name: torch.cat(parts) for name, parts in latents.items()}
     vectors["transform"] = model.transform.encoder(model.normalise_transform(transforms.to(model.device)))
-    for name, quantizer in codebooks(model).items():
-        some = torch.randperm(len(vectors[name]), device=model.device)[:KMEANS_VECTORS]
-        quantizer.initialise(vectors[name][some], kmeans_steps=args.kmeans_steps)
+    levels = {name: part.levels for name, part in model.parts.items()} | {"transform": [model.transform.quantizer]}
+    for name, quantizers in levels.items():
+        left = vectors[name][torch.randperm(len(vectors[name]), device=model.device)[:KMEANS_VECTORS]].float()
+        for quantizer in quantizers:
+            if isinstance(quantizer, EmaQuantizer) and not quantizer.initialised:
+                quantizer.initialise(left, kmeans_steps=args.kmeans_steps)
+            left = left - quantizer.decode(quantizer.encode(left))
 
 
 def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Training data of the acoustic model: all levels of a speech codec's codes, random windows of them with masks."""
+"""Training data of SoundStorm: all levels of speech or motion codes, random windows of them with masks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
@@ -19,6 +20,7 @@ from ...processing.files.atomic_write import atomic_write
 from ...processing.fingerprints import codec_fingerprint
 from ...processing.media_files import files_below
 from ..held_out import spread
+from ..motion_vq.motion_vq_data import MotionClip, padded_batches
 from ..speech_recordings import Recordings, read_arrays, read_recordings, splits_of
 
 logger = logging.getLogger(__name__)
@@ -124,17 +126,30 @@ class CodeWindows(Dataset):
         window: frames of a window; a shorter source is repeated.
         mask_code: of the model's configuration.
         multiple_of: the windows of an epoch are rounded up to a multiple of it, so that every batch is full.
+        given: `config.num_given_levels`.
+        padded: a shorter source is padded instead, and `code_mask` (window,) says where: motion cannot jump.
     """
 
-    def __init__(self, codes: SpeechCodes, window: int, mask_code: int, seed: int = 0, multiple_of: int = 1):
+    def __init__(
+        self,
+        codes: SpeechCodes,
+        window: int,
+        mask_code: int,
+        seed: int = 0,
+        multiple_of: int = 1,
+        given: int = 1,
+        padded: bool = False,
+    ):
         self.window, self.mask_code, self.seed, self.codec = window, mask_code, seed, codes.codec
+        self.given, self.padded = given, padded
         self.sources, places = [], []
         for source in codes.of_sources():
             frames = source.shape[1]
             if not frames:
                 continue
-            places.append(frames - window + 1 if frames >= window else frames)
-            self.sources.append(source if frames >= window else np.tile(source, (1, window // frames + 2)))
+            places.append(frames - window + 1 if frames >= window else 1 if padded else frames)
+            short = frames < window and not padded
+            self.sources.append(np.tile(source, (1, window // frames + 2)) if short else source)
         self.places = np.cumsum(places)
         self.size = -(-max(1, codes.codes.shape[1] // window) // multiple_of) * multiple_of
 
@@ -145,9 +160,11 @@ class CodeWindows(Dataset):
         rng = np.random.default_rng([self.seed, number])
         codes = torch.from_numpy(self._window(rng).astype(np.int64))[None]
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        everything = torch.ones(1, self.window, dtype=torch.bool)
-        masked, labels = hide_codes(codes, everything, self.mask_code, generator)
-        return {"audio_codes": masked[0], "labels": labels[0]}
+        real = torch.arange(self.window)[None] < codes.shape[2]
+        codes = F.pad(codes, (0, self.window - codes.shape[2]))
+        masked, labels = hide_codes(codes, real, self.mask_code, generator, self.given)
+        item = {"audio_codes": masked[0], "labels": labels[0]}
+        return item | {"code_mask": real[0]} if self.padded else item
 
     def fixed(self, count: int) -> torch.Tensor:
         """At most `count` whole windows (count, num_quantizers, window), evenly over all material, without masks."""
@@ -236,6 +253,26 @@ def encode(recordings: Recordings, codec, device="cpu") -> list[np.ndarray]:
         clips, len, 64, codes_of, progress=lambda batches: tqdm(batches, desc="encoding speech", unit="batch"),
         most_steps=_BATCH_SECONDS * codec.config.sampling_rate,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def encode_motions(clips: list[MotionClip], codec) -> SpeechCodes | None:
+    """All levels of motions, each clip a source: rows body, hand, body, ... level by level; None without clips.
+
+    Raises:
+        ValueError: a motion codec of one level, or whose body and hand have different numbers of codes.
+    """
+    config, rows = codec.config, []
+    if config.num_levels < 2:
+        raise ValueError("`motion_codec` has one level, so there is nothing to fill: train it with num_levels 2 to 8")
+    if config.body_code_num != config.modality_sizes[config.parts[-1]]:
+        raise ValueError("`motion_codec` has other numbers of codes for body and hand, expected the same")
+    for values, mask in padded_batches(clips, 32):
+        out = codec.encode(values.to(codec.device), mask.to(codec.device))
+        codes = torch.stack([out[f"{part}_levels"] for part in config.parts], dim=2).flatten(1, 2).cpu().numpy()
+        lengths = out.code_mask.sum(-1).tolist()
+        rows += [[clip[:, :length].astype(np.int16)] for clip, length in zip(codes, lengths, strict=True)]
+    return SpeechCodes.join(rows, codec_fingerprint(codec)) if rows else None
 
 
 def _identity(path: Path) -> list:

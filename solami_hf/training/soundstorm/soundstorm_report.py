@@ -32,13 +32,19 @@ def write_soundstorm_report(
         media: trackers that get these clips too.
     """
     evaluation = last_evaluation(log, "eval_windows")
-    lead = f"Acoustic model after {last_step(log)} steps."
-    if evaluation:
+    motion = model.config.num_given_levels > 1
+    lead = f"{'Motion filler' if motion else 'Acoustic model'} after {last_step(log)} steps."
+    if "eval_root_mpjpe_filled" in evaluation:
+        errors = [evaluation[f"eval_root_mpjpe_{name}"] for name in ("level0", "filled", "true")]
+        lead += " Aligned joints are {:.1f} mm off from level 0, {:.1f} filled, {:.1f} with true levels.".format(
+            *errors
+        )
+    elif evaluation:
         lead += (
             f" Of the codes of level 1, {100 * evaluation['eval_accuracy_level1_100']:.0f} % are right at the first "
             "guess, from level 0 and a voice prompt. Several codes sound alike, so far fewer than all suffice."
         )
-    levels = range(1, model.config.num_quantizers)
+    levels = range(1, 1 + model.config.num_acoustic_levels)
     charts = {
         "Loss": ("nats", "loss", "eval_loss"),
         "Share of masked codes that are right": ("share", "accuracy", "eval_accuracy"),
@@ -50,7 +56,7 @@ def write_soundstorm_report(
     }
     page = write_report(
         Path(folder) / "report.html",
-        title="Acoustic model: a voice for level 0",
+        title="Motion filler" if motion else "Acoustic model: a voice for level 0",
         lead=lead,
         curves=curves_of_log(log, charts),
         metrics=_rows(evaluation),

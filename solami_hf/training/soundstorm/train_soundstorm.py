@@ -1,10 +1,12 @@
-"""Trains the acoustic model: `solami train-soundstorm --config recipe.yaml --data FOLDER --speech_codec FOLDER ...`.
+"""Trains a SoundStorm: the acoustic model of speech, or the filler of a motion codec with several levels.
 
     solami train-soundstorm --config recipe.yaml --data voice1/ voice2/ --speech_codec codec/ --output_dir out
     solami train-soundstorm --config recipe.yaml --data codes.npz --output_dir out
+    solami train-soundstorm --config recipe.yaml --data corpus/ --motion_codec codec/ --output_dir out
 
 Recipes beside this file: `recipes/soundstorm_small.yaml` (3.4M weights, two CPU cores) and
-`recipes/soundstorm_paper.yaml` (the original's sizes). Speech is encoded once, into `OUTPUT_DIR/codes.npz`.
+`recipes/soundstorm_paper.yaml` (the original's sizes), and with `modality: motion` `recipes/motion_filler_tiny.yaml`
+(the demo's corpus). Speech is encoded once, into `OUTPUT_DIR/codes.npz`.
 """
 
 import itertools
@@ -13,22 +15,27 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import TrainingArguments, set_seed
 
 from ...command_line import parse_arguments, run_command
+from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from ...modeling.soundstorm.soundstorm_masking import mask_cells
 from ...modeling.speech_codec.speech_codec_adapter import load_speech_codec
+from ...processing.datasets.manifests import read_manifest
 from ...processing.files.folder_or_hub import with_sources
 from ...processing.files.output_folder import writing_to
-from ..held_out import evaluating
+from ..held_out import evaluating, evaluation_split
+from ..motion_vq.motion_vq_data import MotionClip, read_clips
+from ..motion_vq.motion_vq_evaluation import evaluate_motion_vq
 from ..speech_recordings import splits_of
 from ..trackers import TrackedMedia
 from ..trainer import ResumableTrainer, avoid_slow_bf16
-from .soundstorm_data import CodeWindows, SpeechCodes, read_sources
+from .soundstorm_data import CodeWindows, SpeechCodes, encode_motions, read_sources
 from .soundstorm_report import write_soundstorm_report
 
 logger = logging.getLogger(__name__)
@@ -47,6 +54,12 @@ class SoundStormArguments:
             "help": "Sources, best one a voice: folders of recordings, text files that list them, .npz of speech, or "
             "codes of all levels as .npz (codes, ends) or .parquet (codes, speaker)."
         },
+    )
+    modality: str = field(
+        default="speech", metadata={"help": "speech, or motion: `data` with manifest.jsonl of clips."}
+    )
+    motion_codec: str | None = field(
+        default=None, metadata={"help": "Folder or hub id of the motion codec whose levels above 0 are learnt."}
     )
     held_out_data: list[str] = field(
         default_factory=list,
@@ -87,6 +100,9 @@ class SoundStormArguments:
         for name in ("data", "held_out_data"):  # a recipe may name one only
             if isinstance(getattr(self, name), str):
                 setattr(self, name, [getattr(self, name)])
+        if self.modality not in ("speech", "motion") or (self.modality == "motion") == (self.motion_codec is None):
+            given = f"`modality` is {self.modality!r} and `motion_codec` {self.motion_codec!r}"
+            raise ValueError(f"{given}, expected speech, or motion with the codec that makes its codes.")
         for name in ("frame_rate", "window_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, expected more than 0.")
@@ -96,7 +112,7 @@ class SoundStormArguments:
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, expected at least {least}.")
 
-    def to_config(self, num_quantizers: int, codebook_size: int) -> SolamiSoundStormConfig:
+    def to_config(self, num_quantizers: int, codebook_size: int, given: int = 1) -> SolamiSoundStormConfig:
         """The model's configuration for codes of so many levels."""
         same = (
             "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size",
@@ -104,7 +120,7 @@ class SoundStormArguments:
         )  # fmt: skip
         codes = {"codebook_size": codebook_size, "num_semantic_codes": codebook_size}
         sizes = {name: getattr(self, name) for name in same}
-        return SolamiSoundStormConfig(**sizes, **codes, num_quantizers=num_quantizers)
+        return SolamiSoundStormConfig(**sizes, **codes, num_quantizers=num_quantizers, num_given_levels=given)
 
 
 class SoundStormTrainer(ResumableTrainer):
@@ -113,10 +129,11 @@ class SoundStormTrainer(ResumableTrainer):
     Args:
         windows: (n, num_quantizers, frames) held-out codes, or None.
         held_out: clips that the page lets one hear through `codec`, or None.
+        motions: held-out motions and their codec, whose reconstructions are measured, or None.
     """
 
-    def __init__(self, *args, windows: torch.Tensor | None, held_out: SpeechCodes | None = None, codec=None, **kwargs):
-        self.windows, self.held_out, self.codec = windows, held_out, codec
+    def __init__(self, *args, windows, held_out: SpeechCodes | None = None, codec=None, motions=None, **kwargs):
+        self.windows, self.held_out, self.codec, self.motions = windows, held_out, codec, motions
         super().__init__(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -132,15 +149,26 @@ class SoundStormTrainer(ResumableTrainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def measure(self) -> dict[str, float]:
-        """Held-out windows, see `evaluate_soundstorm`."""
+        """Held-out windows, see `evaluate_soundstorm`; and `evaluate_filled` of motion."""
         if self.windows is None:
             return {}
         with self.compute_loss_context_manager():
-            return evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
+            measured = evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
+        return measured | evaluate_filled(self.model, *self.motions) if self.motions else measured
 
     def write_page(self, media: TrackedMedia | None = None) -> None:
         """See `write_soundstorm_report`."""
         write_soundstorm_report(self.args.output_dir, self.model, self.history(), self.held_out, self.codec, media)
+
+
+def evaluate_filled(model: SolamiSoundStormModel, clips: list[MotionClip], codec) -> dict[str, float]:
+    """Joint errors (`evaluate_motion_vq`) of clips from level 0 alone, with filled levels, and with the true ones."""
+    ways, errors = {"level0": {"levels": 1}, "filled": {"filler": model}, "true": {}}, {}
+    with evaluating(model):
+        for name, options in ways.items():
+            found = evaluate_motion_vq(codec.to(model.device), clips, **options)
+            errors |= {f"{figure}_{name}": found[figure] for figure in ("mpjpe", "root_mpjpe", "accel")}
+    return errors
 
 
 def evaluate_soundstorm(model: SolamiSoundStormModel, windows: torch.Tensor, batch_size: int) -> dict[str, float]:
@@ -155,17 +183,17 @@ def evaluate_soundstorm(model: SolamiSoundStormModel, windows: torch.Tensor, bat
         `loss` and `accuracy`, means over all below; `loss_level1_100` for level 1 with 100 % masked, and so on; and
         `windows`, their number.
     """
-    count, levels, frames = windows.shape
+    (count, _, frames), given = windows.shape, model.config.num_given_levels
     behind = torch.arange(frames) >= int(PROMPT_SHARE * frames)
     order = torch.rand(count, frames, generator=torch.Generator().manual_seed(0))
     ranks = order.masked_fill(~behind, 2.0).argsort(1).argsort(1)
     results: dict[str, float] = {}
-    for level, share in itertools.product(range(levels - 1), MASKED_SHARES):
+    for level, share in itertools.product(range(model.config.num_acoustic_levels), MASKED_SHARES):
         cells = behind & (ranks < max(1, int(share * int(behind.sum()))))
         sums = torch.zeros(2)
         for rows in torch.arange(count).split(batch_size):
             chosen, places = torch.full((len(rows),), level), behind.expand(len(rows), -1)
-            inputs = mask_cells(windows[rows], places, chosen, cells[rows], model.config.mask_code)
+            inputs = mask_cells(windows[rows], places, chosen, cells[rows], model.config.mask_code, given)
             codes, labels = (part.to(model.device) for part in inputs)
             with evaluating(model):
                 output = model(codes, labels=labels)
@@ -201,10 +229,17 @@ def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments
 
 def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) -> SoundStormTrainer:
     """A trainer with a new model on the data of `args`; raises as `train_soundstorm`."""
-    args = with_sources(args, "speech_codec", "start_from")
-    codec = load_speech_codec(args.speech_codec) if args.speech_codec else None
-    codes, held_out = _read_data(args, training_args, codec)
-    size = args.codebook_size or (codec.config.codebook_size if codec is not None else 1024)
+    args = with_sources(args, "speech_codec", "start_from", "motion_codec")
+    codec, motions, given = load_speech_codec(args.speech_codec) if args.speech_codec else None, None, 1
+    if args.modality == "motion":
+        codec = SolamiMotionVQModel.from_pretrained(args.motion_codec, dtype=torch.float32).eval()
+        codes, held_out, motions = _read_motions(args, training_args, codec)
+        size, given = codec.config.body_code_num, len(codec.config.parts)
+        codec, frame_rate = None, codec.config.frame_rate
+    else:
+        codes, held_out = _read_data(args, training_args, codec)
+        frame_rate = codec.config.frame_rate if codec is not None else args.frame_rate
+        size = args.codebook_size or (codec.config.codebook_size if codec is not None else 1024)
     for part in (codes, held_out):
         if part is not None:
             _check_codes(part, len(codes.codes), size)
@@ -212,13 +247,14 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
         raise ValueError(
             f"the codes have {len(codes.codes)} levels, but `speech_codec` has {codec.config.num_quantizers}"
         )
-    model = _start(args, len(codes.codes), size)
-    frame_rate = codec.config.frame_rate if codec is not None else args.frame_rate
+    model = _start(args, len(codes.codes), size, given)
     window = max(1, round(args.window_seconds * frame_rate))
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
-    train = CodeWindows(codes, window, model.config.mask_code, training_args.seed, multiple_of=batch)
+    train = CodeWindows(codes, window, model.config.mask_code, training_args.seed, batch, given, motions is not None)
     windows = None
     if held_out is not None:
+        if motions:
+            window = min(window, int(np.median(np.diff(held_out.ends, prepend=0))))
         windows = CodeWindows(held_out, window, model.config.mask_code).fixed(args.eval_windows)
     minutes = codes.codes.shape[1] / frame_rate / 60
     logger.info("training %d weights on %.1f minutes of codes", model.num_parameters(), minutes)
@@ -231,13 +267,16 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
         windows=windows,
         held_out=held_out,
         codec=codec,
+        motions=motions,
     )
 
 
-def _start(args: SoundStormArguments, num_quantizers: int, codebook_size: int) -> SolamiSoundStormModel:
+def _start(
+    args: SoundStormArguments, num_quantizers: int, codebook_size: int, given: int = 1
+) -> SolamiSoundStormModel:
     """A new model, or the one that `start_from` names, for codes of so many levels."""
     if args.start_from is None:
-        return SolamiSoundStormModel(args.to_config(num_quantizers, codebook_size))
+        return SolamiSoundStormModel(args.to_config(num_quantizers, codebook_size, given))
     given = {} if args.spoken_levels is None else {"spoken_levels": args.spoken_levels}
     model = SolamiSoundStormModel.from_pretrained(args.start_from, dtype=torch.float32, **given)
     found = (model.config.num_quantizers, model.config.codebook_size)
@@ -262,6 +301,21 @@ def _read_data(
     if held_out is None:
         logger.warning("nothing is held out of %s: nothing will be evaluated", ", ".join(args.data))
     return codes, held_out
+
+
+def _read_motions(args: SoundStormArguments, training_args: TrainingArguments, codec):
+    """Codes of motions to train on, of those held out (or None), and these clips with the codec (or None)."""
+    if len(args.data) != 1:
+        raise ValueError(f"`data` is {args.data}, expected one folder with a manifest.jsonl of motions")
+    folder, config = args.data[0], codec.config
+    split = evaluation_split({row["split"] for row in read_manifest(folder)}, training_args, folder)
+    splits = [
+        read_clips(folder, name, config.fps, config.frames_per_code) if name else [] for name in ("train", split)
+    ]
+    codes, held_out = (encode_motions(clips, codec.to(training_args.device)) for clips in splits)
+    if codes is None:
+        raise ValueError(f"The manifest in {folder} has no motion of the split train.")
+    return codes, held_out, (splits[1], codec) if splits[1] else None
 
 
 def _check_codes(codes: SpeechCodes, levels: int, size: int) -> None:
