@@ -24,7 +24,7 @@ from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQC
 from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from solami_hf.modeling.solami.backbones import convert_lm_to_llama
 from solami_hf.modeling.solami.configuration_solami import SolamiConfig
-from solami_hf.modeling.solami.vocabulary import add_modality_tokens
+from solami_hf.modeling.solami.vocabulary_rows import add_modality_tokens
 from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig

@@ -1,67 +1,84 @@
-"""Ways to turn motion into codes, compared at equal code rate and equal training time on real mocap.
+"""Ways to turn motion into codes, compared after equal training time on real mocap: error against rate.
 
-    python benchmarks/motion_quantizers.py --corpus runs/demo/corpus/motion --seconds 60
+    python benchmarks/motion_quantizers.py --corpus runs/demo/corpus/motion --minutes 1
 
-Every way has the tiny recipe's networks, loss, data and learning rate, and as many codes (7.5 a second of body and
-hand each); only what stands between encoder and decoder differs, and whether convolutions look ahead. The schedule
-ends when the time is up: a step is timed first. Prints a table for each set of clips and, last, one JSON object.
+Every way has the tiny recipe's networks, loss, data and learning rate, and as many codes for the language model (7.5 a
+second of body and hand each); only what stands between encoder and decoder differs, and whether convolutions look
+ahead. The schedule ends when the time is up: a step is timed first. Ways with several levels are measured from level 0
+alone, with levels from a filler that is trained for `--filler_minutes`, and with the true levels. Prints a table for
+each set of clips (means over `--seeds`) and, last, one JSON object.
 
-Sets: `mocap`, the corpus' held-out takes of DeepMimic recordings (other cuts, paces, mirrorings and hands of
-recordings that also gave training takes); `cmu`, CMU captures as BVH, of people that training never saw; `gestures`,
-the corpus' held-out authored clips; `real`, mocap and cmu together.
+Sets: `held_out`, the corpus' test split (authored gestures, and takes of DeepMimic recordings: other cuts, paces,
+mirrorings and hands of recordings that also gave training takes); `mocap`, these takes alone; `cmu`, CMU captures as
+BVH, of people that training never saw.
 """
 
 import argparse
+import copy
 import json
+import math
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 import solami_hf
 from solami_hf.command_line import parse_arguments
 from solami_hf.demo.corpus.build_corpus import write_motion_corpus
+from solami_hf.metrics.motion_fid.motion_fid import MotionFid
+from solami_hf.metrics.motion_math import acceleration_error, position_error, procrustes_error
 from solami_hf.processing.datasets.manifests import read_manifest
-from solami_hf.processing.motion.features import motion_to_features
+from solami_hf.processing.motion.features import features_to_joints, motion_to_features
 from solami_hf.processing.motion.motion_io import read_motion
-from solami_hf.training.motion_vq.motion_vq_data import MotionClip, read_clips
-from solami_hf.training.motion_vq.motion_vq_evaluation import evaluate_motion_vq
+from solami_hf.training.motion_vq.motion_vq_data import MotionClip, padded_batches, read_clips
+from solami_hf.training.motion_vq.motion_vq_evaluation import reconstruct
 from solami_hf.training.motion_vq.train_motion_vq import (
     MotionVQArguments,
-    MotionVQTrainer,
     codebooks,
     codebooks_started,
     make_trainer,
 )
+from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments
+from solami_hf.training.soundstorm.train_soundstorm import make_trainer as make_filler_trainer
+from solami_hf.training.trainer import cpu_has_fast_bf16
 
 RECIPE = Path(solami_hf.__file__).parent / "training" / "recipes" / "motion_vq_tiny.yaml"
 CMU = Path("/usr/share/assimp/models/BVH")  # Debian's assimp-testmodels
 CMU_FILES, CMU_SECONDS = "[0-9][0-9]_[0-9][0-9].bvh", 3.0
+FILLER = RECIPE.with_name("motion_filler_tiny.yaml")
+PAPER = {
+    "warmup_share": 0.0, "kmeans_steps": 0, "random_restart": False, "codebook_decay": 0.99,
+    "dead_code_threshold": 1.0,
+}  # fmt: skip
 OPTIONS = {
-    "paper": {
-        "warmup_share": 0.0, "kmeans_steps": 0, "random_restart": False, "codebook_decay": 0.99,
-        "dead_code_threshold": 1.0,
-    },
+    "paper": PAPER,
     "ema": {},
     "fsq": {"quantizer": "fsq"},
     "causal": {"causal": True},
-    "causal+fsq": {"causal": True, "quantizer": "fsq"},
-}  # fmt: skip
-COLUMNS = {
-    "mpjpe": "MPJPE mm",
-    "body_mpjpe": "body mm",
-    "root_mpjpe": "aligned mm",
-    "hand_mpjpe": "hand mm",
-    "accel": "accel mm/f2",
-    "body_perplexity": "body ppl",
-    "hand_perplexity": "hand ppl",
-    "body_codes_used": "body used",
-    "hand_codes_used": "hand used",
+    "residual2": {"num_levels": 2},
+    "residual4": {"num_levels": 4},
+    "residual6": {"num_levels": 6},
+    "shared4": {"num_levels": 4, "shared_levels": True},
+    "fsq4": {"num_levels": 4, "quantizer": "fsq"},
+    "causal4": {"num_levels": 4, "causal": True},
 }
+COLUMNS = {
+    "bits": "bits/s",
+    "tokens": "LM tokens/s",
+    "mpjpe": "MPJPE mm",
+    "pa_mpjpe": "PA mm",
+    "aligned": "aligned mm",
+    "drift": "drift mm/s",
+    "accel": "accel mm/f2",
+    "fid": "FID",
+}
+JOINTS = [*range(22), *range(25, 55)]  # jaw and eyes follow the head
 TIMED_STEPS, NO_START = 12, {"warmup_share": 0.0, "kmeans_steps": 0}
 
 
@@ -90,37 +107,79 @@ class Clock(TrainerCallback):
         return statistics.median(steps[len(steps) // 2 :])
 
 
-def arguments(options: dict, corpus: Path, steps: int, seed: int) -> tuple[MotionVQArguments, TrainingArguments]:
-    """The tiny recipe with the fields of an option; nothing is saved or evaluated on the way."""
-    flags = {"config": RECIPE, "data": corpus, "output_dir": tempfile.mkdtemp(), "max_steps": steps, "seed": seed}
-    flags |= {"eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True, "logging_steps": 100000} | options
-    argv = [part for k, v in flags.items() for part in (f"--{k}", str(v))]
-    return parse_arguments([MotionVQArguments, TrainingArguments], argv)
+def flags_of(recipe: Path, options: dict) -> list[str]:
+    """A recipe with other values, as a command line; nothing is saved or evaluated on the way."""
+    flags = {"config": recipe, "output_dir": tempfile.mkdtemp(), "save_strategy": "no", "eval_strategy": "no"}
+    flags |= {"disable_tqdm": True, "logging_steps": 100000, "bf16": cpu_has_fast_bf16()} | options
+    return [part for name, value in flags.items() for part in (f"--{name}", str(value))]
 
 
-def run(options: dict, corpus: Path, steps: int, seed: int, clock: Clock) -> MotionVQTrainer:
-    """A trainer that has trained for `steps`, or for as long as the clock says."""
-    trainer = make_trainer(*arguments(options, corpus, steps, seed))
+def run(kind: type, make: Callable, recipe: Path, options: dict, clock: Clock):
+    """A trainer that has trained for `max_steps`, or for as long as the clock says."""
+    trainer = make(*parse_arguments([kind, TrainingArguments], flags_of(recipe, options)))
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(clock)
     trainer.train()
     return trainer
 
 
-def trained(options: dict, corpus: Path, seconds: float, seed: int):
-    """A model trained for `seconds`, and {steps, step_ms, seconds}."""
+def in_time(kind: type, make: Callable, recipe: Path, options: dict, seconds: float, timed: dict):
+    """A trainer that has trained for `seconds`, with a schedule as long, and {steps, planned_steps, seconds}."""
     clock = Clock(float("inf"))
-    run(options | NO_START, corpus, TIMED_STEPS, seed, clock)
+    run(kind, make, recipe, options | timed | {"max_steps": TIMED_STEPS}, clock)
     # k-means and a machine that slows down take their share
     steps = max(2, int(0.95 * seconds / clock.step_seconds()))
     clock = Clock(seconds)
-    trainer = run(options, corpus, steps, seed, clock)
+    trainer = run(kind, make, recipe, options | {"max_steps": steps}, clock)
+    done = {"steps": trainer.state.global_step, "planned_steps": steps, "seconds": round(clock.elapsed(), 1)}
+    return trainer, done
+
+
+def trained(options: dict, corpus: Path, seconds: float, seed: int):
+    """A model trained for `seconds`, and what `in_time` tells."""
+    options = options | {"data": corpus, "seed": seed}
+    trainer, done = in_time(MotionVQArguments, make_trainer, RECIPE, options, seconds, NO_START)
     for quantizer in codebooks(trainer.model).values():
         quantizer.bypass = False
     if not codebooks_started(trainer.model):
-        raise ValueError(f"`--seconds` is {seconds}: training ended before the codebooks were made, allow more.")
-    done = {"steps": trainer.state.global_step, "planned_steps": steps, "seconds": round(clock.elapsed(), 1)}
+        raise ValueError(f"{seconds} s: training ended before the codebooks were made, allow more `--minutes`.")
     return trainer.model.eval(), done
+
+
+def trained_filler(model, folder: Path, corpus: Path, seconds: float, seed: int):
+    """A filler of the model's levels, saved in `folder`, trained for `seconds`; and what `in_time` tells."""
+    model.save_pretrained(folder)
+    options = {"data": corpus, "motion_codec": folder, "seed": seed, "averaging_decay": 0.98}
+    trainer, done = in_time(SoundStormArguments, make_filler_trainer, FILLER, options, seconds, {})
+    with trainer.kept_weights():
+        return copy.deepcopy(trainer.model).eval(), done
+
+
+def measured(model, clips: list[MotionClip], levels: int | None = None, filler=None) -> dict[str, float]:
+    """Means over the clips' frames, see `COLUMNS`; bits and tokens are those of what is stored or sent."""
+    errors, made, real = [], [], []
+    config = model.config
+    for values, mask in padded_batches(clips, 32):
+        with torch.no_grad():
+            result, known, _ = reconstruct(model, values, mask, levels, filler)
+        for motion, target, frames in zip(result, values, known.sum(-1).tolist(), strict=True):
+            made.append(features_to_joints(motion[:frames].float()).numpy())
+            real.append(features_to_joints(target[:frames]).numpy())
+            ours, theirs = made[-1][:, JOINTS], real[-1][:, JOINTS]
+            errors.append([
+                frames, position_error(ours, theirs, None).mean(), procrustes_error(ours, theirs).mean(),
+                position_error(ours, theirs).mean(),
+                np.linalg.norm((made[-1] - real[-1])[-1, 0]) * config.fps / frames,
+                acceleration_error(ours, theirs).mean(),
+            ])  # fmt: skip
+    frames, *columns = np.array(errors).T
+    values = [1000 * float((column * frames).sum() / frames.sum()) for column in columns]
+    levels = 1 if filler is not None else levels or config.num_levels
+    bits = levels * config.frame_rate * sum(math.log2(config.modality_sizes[part]) for part in config.parts)
+    rates = {"bits": bits, "tokens": len(config.parts) * config.frame_rate}
+    found = dict(zip(("mpjpe", "pa_mpjpe", "aligned", "drift", "accel"), values, strict=True))
+    fid = MotionFid().compute(predictions=made, references=real)["fid"] if len(clips) > 1 else float("nan")
+    return rates | found | {"fid": fid}
 
 
 def cmu_clips(folder: Path) -> list[MotionClip]:
@@ -142,9 +201,8 @@ def held_out_sets(corpus: Path, cmu: Path) -> dict[str, list[MotionClip]]:
     sets = {
         "mocap": [clip for clip in test if source[clip.id].startswith("deepmimic")],
         "cmu": cmu_clips(cmu),
-        "gestures": [clip for clip in test if source[clip.id] == "authored"],
+        "held_out": test,
     }
-    sets["real"] = sets["mocap"] + sets["cmu"]
     for name in [name for name, clips in sets.items() if not clips]:
         print(f"No clips of {name}: skipped ({cmu} comes with Debian's assimp-testmodels).")
         del sets[name]
@@ -154,10 +212,25 @@ def held_out_sets(corpus: Path, cmu: Path) -> dict[str, list[MotionClip]]:
 def print_table(name: str, clips: int, results: dict[str, dict]) -> None:
     """The figures of one set of clips."""
     print(f"\n{name}: {clips} clips")
-    print(f"{'':12}" + "".join(f"{title:>13}" for title in COLUMNS.values()) + f"{'steps':>8}")
+    print(f"{'':18}" + "".join(f"{title:>13}" for title in COLUMNS.values()))
     for option, result in results.items():
-        row = "".join(f"{result[name][column]:13.3g}" for column in COLUMNS)
-        print(f"{option:12}{row}{result['steps']:8d}")
+        print(f"{option:18}" + "".join(f"{result[name][column]:13.4g}" for column in COLUMNS))
+
+
+def ways(option: str, args: argparse.Namespace, seed: int, sets: dict) -> dict[str, dict]:
+    """Name -> set -> figures of one option: its levels, and, of several, level 0 alone and filled."""
+    model, done = trained(OPTIONS[option], args.corpus, 60 * args.minutes, seed)
+    print(f"{option}: {done['steps']} of {done['planned_steps']} steps in {done['seconds']} s", flush=True)
+    found = {option: {}}
+    if model.config.num_levels > 1:
+        found = {f"{option} level 0": {"levels": 1}, f"{option} true": {}}
+        if args.filler_minutes:
+            folder = (args.output or Path(tempfile.mkdtemp())) / f"{option}-{seed}"
+            filler, done = trained_filler(model, folder / "codec", args.corpus, 60 * args.filler_minutes, seed)
+            filler.save_pretrained(folder / "filler")
+            print(f"  filler: {done['steps']} of {done['planned_steps']} steps in {done['seconds']} s", flush=True)
+            found[f"{option} filled"] = {"filler": filler}
+    return {name: {part: measured(model, clips, **how) for part, clips in sets.items()} for name, how in found.items()}
 
 
 def main() -> None:
@@ -165,27 +238,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=Path("runs/demo/corpus/motion"), help="made if it is missing")
     parser.add_argument("--cmu", type=Path, default=CMU, help="folder of CMU captures, 01_01.bvh and so on")
-    parser.add_argument("--seconds", type=float, default=60.0, help="training time of each option")
+    parser.add_argument("--minutes", type=float, default=1.0, help="training time of each option")
+    parser.add_argument("--filler_minutes", type=float, default=1.0, help="of each filler; 0 for none")
     parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--output", type=Path, help="folder for codecs and fillers, by default a temporary one")
     args = parser.parse_args()
     if not (args.corpus / "manifest.jsonl").is_file():
         write_motion_corpus(args.corpus)
     sets, results = held_out_sets(args.corpus, args.cmu), {}
     for option in args.options:
-        model, done = trained(OPTIONS[option], args.corpus, args.seconds, args.seed)
-        results[option] = done | {name: evaluate_motion_vq(model, clips) for name, clips in sets.items()}
-        print(f"{option}: {done['steps']} of {done['planned_steps']} steps in {done['seconds']} s", flush=True)
+        runs = [ways(option, args, seed, sets) for seed in args.seeds]
+        for name in runs[0]:
+            results[name] = {
+                part: {column: statistics.mean(run[name][part][column] for run in runs) for column in COLUMNS}
+                for part in sets
+            }
+        print(json.dumps({name: results[name] for name in runs[0]}), flush=True)
     for name, clips in sets.items():
         print_table(name, len(clips), results)
-    summary = {"seconds": args.seconds, "seed": args.seed, "options": results}
-    if "paper" in results:
-        for figure in ("mpjpe", "root_mpjpe"):
-            summary[f"{figure}_of_paper_over_option"] = {
-                option: {name: round(results["paper"][name][figure] / result[name][figure], 3) for name in sets}
-                for option, result in results.items()
-            }
-    print(json.dumps(summary))
+    print(json.dumps({"minutes": args.minutes, "filler_minutes": args.filler_minutes, "seeds": args.seeds} | results))
 
 
 if __name__ == "__main__":

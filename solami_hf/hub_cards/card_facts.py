@@ -11,7 +11,7 @@ from huggingface_hub import parse_local_safetensors_file_metadata
 
 from ..processing.files.folder_or_hub import hub_id
 from .cards import model_card
-from .repository_files import CODECS, read_json
+from .repository_files import CODECS, MODEL_FOLDERS, read_json
 
 _ANSWERS = {
     "motion_speech": "motion and speech",
@@ -41,6 +41,7 @@ def card_of_folder(folder: str | Path, model_id: str | None = None, **sections: 
     else:
         kind = CODECS.get(config.get("model_type"), "model")
         found = _READERS[kind](folder, config)
+        kind = "motion_filler" if config.get("modality") == "motion" else kind
     facts = {**found["facts"], "weights": _weights(folder)}
     found["facts"] = {name: value for name, value in facts.items() if value not in (None, "", [])}
     return model_card(model_id or folder.resolve().name, kind=kind, **{**found, **sections})
@@ -93,7 +94,7 @@ def _model(folder: Path, config: Mapping) -> dict:
 def _codecs(folder: Path, fingerprints: Mapping[str, str]) -> dict[str, str]:
     """Codec -> what it is and its fingerprint; they lie in subfolders, so this repository's revision is theirs."""
     found = {}
-    for name in CODECS.values():
+    for name in MODEL_FOLDERS:
         if config := read_json(folder / name / "config.json"):
             fingerprint = fingerprints.get(name.removesuffix("_codec"))
             marked = f", fingerprint `{fingerprint}`" if fingerprint else ""
@@ -119,6 +120,7 @@ def _motion_codec(folder: Path, _) -> dict:
     parts = " and ".join(config.parts)
     facts = {
         "quantizer": {"ema": "codebooks of moving averages", "fsq": "finite scalar quantization"}[config.quantizer],
+        "levels": f"{config.num_levels}, of which the language model reads level 0" if config.num_levels > 1 else None,
         "body and hand": "bound: the body's codes tell both" if config.bound else "a tokenizer and codebook each",
         "sees joints as": _REPRESENTATIONS[config.representation],
         f"width, {parts}": ", ".join(str(getattr(config, f"{part}_width")) for part in config.parts),
@@ -149,15 +151,22 @@ def _acoustic_model(folder: Path, _) -> dict:
     from ..modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 
     config = SolamiSoundStormConfig.from_pretrained(folder)
-    last = config.num_quantizers - 1
-    rows = [
-        ("reads", "level 0 of speech, all levels of a voice", "codes", "", config.num_semantic_codes),
-        ("writes", f"levels 1 to {last}", "codes", "", f"{config.codebook_size} of each level"),
-    ]
+    last, motion = config.num_quantizers - 1, config.modality == "motion"
+    rows = (
+        [
+            ("reads", "level 0 of motion", "codes", "", config.num_semantic_codes),
+            ("writes", "the levels above it", "codes", "", f"{config.codebook_size} of each level"),
+        ]
+        if motion
+        else [
+            ("reads", "level 0 of speech, all levels of a voice", "codes", "", config.num_semantic_codes),
+            ("writes", f"levels 1 to {last}", "codes", "", f"{config.codebook_size} of each level"),
+        ]
+    )
     facts = {
         "layers": config.num_hidden_layers,
         "width": config.hidden_size,
-        "longest prompt and speech": f"{config.max_frames} frames",
+        f"longest prompt and {config.modality}": f"{config.max_frames} frames",
     }
     return {"modalities": rows, "facts": facts}
 

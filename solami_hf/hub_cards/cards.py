@@ -39,6 +39,7 @@ _MODEL_KINDS = {
     "motion_codec": (["motion-tokenizer", "vq-vae", *_TAGS], "transformers", "feature-extraction"),
     "speech_codec": (["speech-tokenizer", "speech-codec", "solami"], "transformers", "audio-to-audio"),
     "acoustic_model": (["soundstorm", "text-to-speech", "solami"], "transformers", "audio-to-audio"),
+    "motion_filler": (["soundstorm", "motion-tokenizer", *_TAGS], "transformers", "feature-extraction"),
     "talker": (["text-to-speech", "solami"], "transformers", "text-to-speech"),
     "lips": (["lip-sync", "visemes", "solami"], "transformers", "audio-classification"),
     "adapter": (["speech", "multimodal", "lora", *_TAGS], "peft", "any-to-any"),
@@ -99,7 +100,8 @@ def model_card(
 
     Args:
         model_id: Hub id or name of the folder, used in the example code.
-        kind: "model", "motion_codec", "speech_codec", "acoustic_model", "talker", "lips" or "adapter".
+        kind: "model", "motion_codec", "speech_codec", "acoustic_model", "motion_filler", "talker", "lips" or
+            "adapter".
         description: a paragraph on what is special here.
         modalities: rows of what it reads and writes: direction, what, format, codes a second, number of codes.
         facts: name to value, what the model is (parameters, codebook sizes, ...).

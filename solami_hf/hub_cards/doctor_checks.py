@@ -118,6 +118,14 @@ def check_codecs(folder: Path) -> Iterator[Finding]:
     if acoustic is not None and acoustic.config.num_quantizers != speech.config.num_quantizers:
         told = f"makes {acoustic.config.num_quantizers} levels, the speech codec has {speech.config.num_quantizers}"
         yield Finding("acoustic_model/", told, "train one on this codec with `solami train-soundstorm`")
+    filler = processor.motion_filler
+    if filler is not None:
+        made = (filler.config.num_quantizers, filler.config.codebook_size)
+        needed = (len(motion.config.parts) * motion.config.num_levels, motion.config.body_code_num)
+        if made != needed:
+            told = "makes {} rows of {} codes, the motion codec has {} of {}".format(*made, *needed)
+            remedy = "train one on this codec with `solami train-soundstorm --modality motion`"
+            yield Finding("motion_filler/", told, remedy)
 
 
 def _sizes(config, motion, speech) -> Iterator[Finding]:

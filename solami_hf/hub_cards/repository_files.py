@@ -29,6 +29,8 @@ CODECS = {
     "solami_talker": "talker",
     "solami_lips": "lips",
 }
+# Folders of a checkpoint that hold a model each.
+MODEL_FOLDERS = (*CODECS.values(), "motion_filler")
 _SKIPPED_FOLDERS = ("__pycache__", ".shards", ".cache", ".git", ".ipynb_checkpoints")
 _HOW_TO_COMPLETE = "save model and processor into one folder, or push the folder of a finished run"
 _NEEDED = {
@@ -140,7 +142,7 @@ def missing(folder: Path, kind: str) -> list[Finding]:
     found = [Finding(name, "missing", remedy) for name, remedy in needed.items() if not (folder / name).is_file()]
     models = [""] if kind in ("checkpoint", "codec") else []
     if kind == "checkpoint":
-        models += [f"{codec}/" for codec in CODECS.values() if (folder / codec / "config.json").is_file()]
+        models += [f"{codec}/" for codec in MODEL_FOLDERS if (folder / codec / "config.json").is_file()]
     for inside in models:
         found += [*_missing_weights(folder, inside), *_missing_code(folder, inside)]
     if kind != "checkpoint":
@@ -151,6 +153,10 @@ def missing(folder: Path, kind: str) -> list[Finding]:
     elif not (folder / "voices" / "voices.json").is_file():
         told = "missing: no character has a voice"
         found.append(Finding("voices/", told, "add some with `solami add-voice`", is_note=True))
+    if read_json(folder / "motion_codec" / "config.json").get("num_levels", 1) > 1 and "motion_filler/" not in models:
+        told = "missing: motion is made from level 0 of its codes alone"
+        remedy = "train one with `solami train-soundstorm --modality motion`"
+        found.append(Finding("motion_filler/", told, remedy, is_note=True))
     if "talker/" not in models and read_json(folder / "config.json").get("answer_format") == "text_motion":
         told = "missing: answers in the format text_motion have no sound without one"
         found.append(Finding("talker/", told, "train one with `solami train-talker`"))

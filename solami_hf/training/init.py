@@ -32,6 +32,7 @@ class InitArguments:
         metadata={"help": "Folder or hub id of ours, or of a codec of transformers (Mimi, ...); packaged by default."},
     )
     acoustic_model: str | None = field(default=None, metadata={"help": "Folder or hub id of a SoundStorm."})
+    motion_filler: str | None = field(default=None, metadata={"help": "Folder or hub id of one for motion's levels."})
     speech_levels: int | None = field(
         default=None, metadata={"help": "Levels of the speech codec that the language model reads."}
     )
@@ -71,10 +72,15 @@ def init(args: InitArguments) -> None:
     from ..processing.processing_solami import SolamiProcessor
 
     with atomic_folder(args.output) as folder:
-        args = with_sources(args, "backbone", "motion_codec", "speech_codec", "acoustic_model", bare=["backbone"])
+        sources = ("backbone", "motion_codec", "speech_codec", "acoustic_model", "motion_filler")
+        args = with_sources(args, *sources, bare=["backbone"])
         characters = read_characters(args.characters) if args.characters else None
         motion = SolamiMotionVQModel.from_pretrained(args.motion_codec)
         speech = read_speech(args)
+        if args.motion_filler:
+            from ..modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+
+            speech["motion_filler"] = SolamiSoundStormModel.from_pretrained(args.motion_filler)
         gguf = gguf_file(args.backbone)
         tokenizer = AutoTokenizer.from_pretrained(Path(args.backbone).parent if gguf else args.backbone, **gguf)
         # First the model: it looks at the tokenizer's length to tell old rows from new ones

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaFor
 
 from .configuration_solami import LAYOUT_FIELDS, SolamiConfig, require_layout
 from .modeling_solami import SolamiForCausalLM, hub_kwargs
-from .vocabulary import add_modality_tokens
+from .vocabulary_rows import add_modality_tokens
 
 
 def extend_backbone(

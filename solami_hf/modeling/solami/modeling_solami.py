@@ -13,7 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaMode
 
 from ..remote_code import CarriesItsCode
 from .configuration_solami import SolamiConfig
-from .vocabulary import add_modality_tokens
+from .vocabulary_rows import add_modality_tokens
 
 
 class SolamiPreTrainedModel(CarriesItsCode, LlamaPreTrainedModel):

@@ -29,6 +29,7 @@ class SolamiSoundStormConfig(PreTrainedConfig):
         num_quantizers (`int`): rows of codes at a time: the levels of a speech codec, or of body, hand, body, ... of a
             motion codec, level by level. The first rows are given, the others are filled in.
         num_given_levels (`int`): the given rows: 1, level 0 of speech; 2, level 0 of body and hand.
+        modality (`str`): "speech" or "motion", what the codes are of.
         codebook_size (`int`): codes of each of the levels that are filled in.
         num_semantic_codes (`int`): codes of level 0.
         max_frames (`int`): longest prompt and speech together; attention over more would take minutes.
@@ -55,6 +56,7 @@ class SolamiSoundStormConfig(PreTrainedConfig):
     conv_kernel_size: int = 31
     num_quantizers: int = 8
     num_given_levels: int = 1
+    modality: str = "speech"
     codebook_size: int = 1024
     num_semantic_codes: int = 1024
     max_frames: int = 6000

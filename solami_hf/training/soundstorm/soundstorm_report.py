@@ -32,7 +32,7 @@ def write_soundstorm_report(
         media: trackers that get these clips too.
     """
     evaluation = last_evaluation(log, "eval_windows")
-    motion = model.config.num_given_levels > 1
+    motion = model.config.modality == "motion"
     lead = f"{'Motion filler' if motion else 'Acoustic model'} after {last_step(log)} steps."
     if "eval_root_mpjpe_filled" in evaluation:
         errors = [evaluation[f"eval_root_mpjpe_{name}"] for name in ("level0", "filled", "true")]

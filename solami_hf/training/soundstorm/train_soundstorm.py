@@ -120,7 +120,9 @@ class SoundStormArguments:
         )  # fmt: skip
         codes = {"codebook_size": codebook_size, "num_semantic_codes": codebook_size}
         sizes = {name: getattr(self, name) for name in same}
-        return SolamiSoundStormConfig(**sizes, **codes, num_quantizers=num_quantizers, num_given_levels=given)
+        return SolamiSoundStormConfig(
+            **sizes, **codes, num_quantizers=num_quantizers, num_given_levels=given, modality=self.modality
+        )
 
 
 class SoundStormTrainer(ResumableTrainer):
