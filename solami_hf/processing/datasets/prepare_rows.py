@@ -81,13 +81,13 @@ def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
 def _motion(row: dict, codes) -> dict:
     captions = row["text"] if isinstance(row["text"], list) else [row["text"]]
     text = [_text(caption, "text") for caption in captions]
-    return {"text": text, **codes(_clip(row)), "partner_id": row.get("partner_id")}
+    return {"text": text, **codes(_piece(row, "motion")), "partner_id": row.get("partner_id")}
 
 
 def _speech(row: dict, codes) -> dict:
     turns = []
     for turn in _turns(row):
-        text, speech = _text(turn["text"], "text"), codes(MediaFile("audio", _text(turn["audio"], "audio")))
+        text, speech = _text(turn["text"], "text"), codes(_piece(turn, "audio"))
         turns.append({"text": text, "speech": speech, "speaker": _text(turn.get("speaker") or "", "speaker")})
     return {"turns": turns}
 
@@ -98,7 +98,7 @@ def _chat(row: dict, codes) -> dict:
         if turn["role"] not in ROLES:
             raise ValueError(f"role must be system, user or assistant, got {turn['role']!r}")
         source = next((key for key in ("motion", "motion_id") if turn.get(key)), None)
-        motion = codes(MediaFile(source, _text(turn[source], source))) if source else {}
+        motion = codes(_piece(turn, source)) if source else {}
         about = turn.get("motion_text")
         turns.append(
             {
@@ -106,7 +106,7 @@ def _chat(row: dict, codes) -> dict:
                 "text": _text(turn["text"], "text"),
                 "motion_text": None if about is None else _text(about, "motion_text"),
                 **{name: motion.get(name) for name in ("body", "hand", "trans")},
-                "speech": codes(MediaFile("audio", _text(turn["audio"], "audio"))) if turn.get("audio") else None,
+                "speech": codes(_piece(turn, "audio")) if turn.get("audio") else None,
             }
         )
     texts = {"topic": _text(row.get("topic") or "", "topic"), "character": _text(row["character"], "character")}
@@ -125,7 +125,10 @@ def _turns(row: dict) -> list[dict]:
     return turns
 
 
-def _clip(row: dict) -> MediaFile:
+def _piece(row: dict, kind: str) -> MediaFile:
+    """The file that a row or turn names as `kind`, from its `start` to its `end` (seconds), if there."""
+    if kind == "motion_id":
+        return MediaFile(kind, _text(row[kind], kind))
     start, end = row.get("start") or 0.0, row.get("end")
     try:
         start, end = float(start), None if end is None else float(end)
@@ -133,7 +136,7 @@ def _clip(row: dict) -> MediaFile:
         raise ValueError(f"start and end are {start!r} and {end!r}, expected seconds") from None
     if not 0 <= start < (math.inf if end is None else end) or end == math.inf:
         raise ValueError(f"start and end are {start!r} and {end!r}, expected seconds, the end behind the start")
-    return MediaFile("motion", _text(row["motion"], "motion"), start, end)
+    return MediaFile(kind, _text(row[kind], kind), start, end)
 
 
 def _text(value, name: str) -> str:
@@ -298,7 +301,11 @@ class Media:
         return self.processor.speech_codec.config.sampling_rate
 
     def _read_audio(self, file: MediaFile):
-        return read_audio(self.path(file), sampling_rate=self._sampling_rate)
+        values, rate = read_audio(self.path(file), sampling_rate=self._sampling_rate), self._sampling_rate
+        piece = values[round(file.start * rate) : None if file.end is None else round(file.end * rate)]
+        if not len(piece):
+            raise ValueError(f"{file.name} lasts {len(values) / rate:.2f} s, but the row begins at {file.start:g} s")
+        return piece
 
     def _encode_audio(self, waves: list) -> list:
         def encode(batch: list) -> list:

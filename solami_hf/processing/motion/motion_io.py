@@ -3,6 +3,7 @@
 | suffix | read by | format |
 |---|---|---|
 | `.npz` | `motion_npz` | SMPL-family arrays: AMASS, Inter-X, BEAT2 and the files written here |
+| `.npz` | `seamless` | Seamless Interaction's `smplh:*` arrays |
 | `.npy` | `humanml3d` | HumanML3D's `new_joint_vecs` (T, 263) |
 | `.txt` | `deepmimic` | DeepMimic's JSON |
 | `.bvh` | `bvh` | motion capture of any skeleton whose joints have known names |
@@ -22,6 +23,7 @@ from ..rendering import check_messages, raw_medium
 from .formats.deepmimic import read_deepmimic
 from .formats.humanml3d import read_humanml3d
 from .formats.motion_npz import named_file, read_npz, write_npz
+from .formats.seamless import read_seamless_npz
 from .smplx_motion import SmplxMotion, check_fps, resample_motion
 
 __all__ = ["read_motion", "read_motions", "resample_motion", "write_motion"]
@@ -96,7 +98,7 @@ def read_motions(messages: list[dict], processor) -> list[dict]:
 def _read(path: Path, fps: float | None, up_axis: str | None, pelvis_offset: np.ndarray | None) -> SmplxMotion:
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return read_npz(path, up_axis, pelvis_offset)
+        return read_seamless_npz(path) or read_npz(path, up_axis, pelvis_offset)
     if suffix == ".bvh":
         from .formats.bvh import read_bvh
 

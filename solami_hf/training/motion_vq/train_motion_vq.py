@@ -23,6 +23,7 @@ from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...modeling.motion_vq.quantizers import EmaQuantizer
 from ...processing.datasets.manifests import read_manifest
 from ...processing.files.output_folder import writing_to
+from ...processing.motion.features import features_to_joints
 from ..held_out import evaluation_split
 from ..trackers import TrackedMedia
 from ..trainer import ResumableTrainer, avoid_slow_bf16
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _LOGGED_LOSSES = ("feature_loss", "velocity_loss", "commitment_loss", "transform_loss", "transform_commitment_loss")
 _LOGGED_CODES = ("body_perplexity", "hand_perplexity", "transform_perplexity", "body_usage", "hand_usage")
+COUNTED_JOINTS = [*range(22), *range(25, 55)]  # jaw and eyes follow the head
+WAY_FRAMES = (1, 8, 32)
 KMEANS_VECTORS = 32768  # most encodings that k-means looks at
 
 
@@ -84,6 +87,9 @@ class MotionVQArguments:
         default=75,
         metadata={"help": "The first features count again in the loss; 75 ends before the arms, 135 after."},
     )
+    joint_weight: float = field(
+        default=0.0, metadata={"help": "Weight of errors of joints and of the way in metres, see `position_loss`."}
+    )
     random_transforms: int = field(default=4096, metadata={"help": "Random standing places for the transform."})
 
     def __post_init__(self) -> None:
@@ -131,6 +137,11 @@ class MotionVQTrainer(ResumableTrainer):
         for name in _LOGGED_LOSSES + (() if warm else _LOGGED_CODES):
             if name in outputs:  # a bound tokenizer has no hand
                 self.parts[name].append(outputs[name].detach().float())
+        if self.vq_args.joint_weight:
+            made = outputs.motion_values
+            positions = position_loss(made, inputs["motion_values"][:, : made.shape[1]], outputs.padding_mask)
+            outputs.loss = outputs.loss + self.vq_args.joint_weight * positions
+            self.parts["position_loss"].append(positions.detach().float())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def measure(self) -> dict[str, float]:
@@ -140,6 +151,25 @@ class MotionVQTrainer(ResumableTrainer):
     def write_page(self, media: TrackedMedia | None = None) -> None:
         """See `write_motion_vq_report`."""
         write_motion_vq_report(self.args.output_dir, self.model, self.held_out, self.history(), media)
+
+
+def position_loss(result: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Mean distance in metres of joints as seen from the pelvis, plus that of the pelvis' ways of several lengths.
+
+    What turns the root moves every joint, which a loss of rotations does not know. Both in the world's axes.
+
+    Args:
+        result, target: (B, T, 315) raw features.
+        mask: (B, T) bool, True = real; None if everything is.
+    """
+    real = torch.ones(result.shape[:2], dtype=torch.bool, device=result.device) if mask is None else mask
+    made, wanted = (features_to_joints(values.float())[..., COUNTED_JOINTS, :] for values in (result, target))
+    offsets = made - made[..., :1, :] - wanted + wanted[..., :1, :]
+    loss = offsets.square().sum(-1).add(1e-8).sqrt().mean(-1)[real].mean()
+    for step in (span for span in WAY_FRAMES if span < result.shape[1]):
+        ways = [(part[:, step:, 0] - part[:, :-step, 0])[real[:, step:]] for part in (made, wanted)]
+        loss = loss + (ways[0] - ways[1]).square().sum(-1).add(1e-8).sqrt().mean() / len(WAY_FRAMES)
+    return loss
 
 
 def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:

@@ -6,6 +6,7 @@ columns of a manifest (see `solami prepare --help`), or a `BadRow` for what it c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,9 @@ from .speech_tables import (
     read_common_voice,
     read_ljspeech,
 )
+from .two_people import is_seamless, read_seamless
+
+logger = logging.getLogger(__name__)
 
 
 class Layout(NamedTuple):
@@ -36,6 +40,7 @@ class Layout(NamedTuple):
     matches: Callable[[Path], bool]
     read: Callable[[Path, str], Iterator[dict | BadRow]]
     told_by: str
+    licence: str = ""
 
 
 def _manifest_of(*suffixes: str) -> Callable[[Path], bool]:
@@ -59,9 +64,22 @@ LAYOUTS = {
     "csv": Layout(_ALL, _manifest_of(".csv", ".tsv"), manifest_rows, "manifest.csv or manifest.tsv"),
     "anyinstruct": Layout(_SPEECH, is_any_instruct, read_any_instruct, "metadata.jsonl with lists of turns"),
     "commonvoice": Layout(_SPEECH, is_common_voice, read_common_voice, "train.tsv or validated.tsv beside clips/"),
-    "interx": Layout(_MOTION, is_inter_x, read_inter_x, "motions/*/P1.npz"),
+    "interx": Layout(
+        _MOTION,
+        is_inter_x,
+        read_inter_x,
+        "motions/*/P1.npz",
+        "Inter-X is for non-commercial research; see its LICENSE.md.",
+    ),
     "humanml3d": Layout(_MOTION, is_humanml3d, read_humanml3d_folder, "texts/ and new_joint_vecs/ or motions/"),
     "beat2": Layout(("motion", "speech"), _holds("smplxflame_30"), read_beat2, "smplxflame_30/"),
+    "seamless": Layout(
+        _ALL,
+        is_seamless,
+        read_seamless,
+        "V*_S*_I*_P*.npz beside .json and .wav",
+        "Seamless Interaction is CC BY-NC 4.0: no commercial use, neither of it nor of what is made of it.",
+    ),
     "ljspeech": Layout(_SPEECH, _holds("metadata.csv", "wavs"), read_ljspeech, "metadata.csv and wavs/"),
     "bvh": Layout(
         _MOTION, is_motion_folder, read_motion_folder, ".bvh files, or .npz files with captions beside them in .txt"
@@ -97,7 +115,12 @@ def find_layout(source: str | Path, kind: str, name: str = "auto") -> str:
 
 
 def read_rows(source: str | Path, kind: str, layout: str) -> Iterator[dict | BadRow]:
-    """The rows of a source as a manifest's, one at a time; `layout` as `find_layout` gives it."""
+    """The rows of a source as a manifest's, one at a time; `layout` as `find_layout` gives it.
+
+    What the licence of a known data set does not allow is logged.
+    """
+    if LAYOUTS[layout].licence:
+        logger.warning("Licence: %s", LAYOUTS[layout].licence)
     return LAYOUTS[layout].read(Path(source), kind)
 
 

@@ -88,7 +88,7 @@ def read_npz(
     Raises:
         ValueError: the file is broken, not trusted, or of another layout.
     """
-    arrays = _load_arrays(Path(path))
+    arrays = load_arrays(Path(path))
     if "trans" not in arrays:
         raise ValueError("it lacks trans; expected AMASS-style trans, poses and mocap_frame_rate.")
     if up_axis is None:
@@ -240,9 +240,9 @@ class _Header(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` that a motion needs; `expressions` is only said to be there (an empty array)."""
-    wanted = {f"{name}.npy": name for name in (*_ROW_SIZES, *_WORDS, *_NUMBERS)}
+def load_arrays(path: Path, names: dict[str, str] | None = None) -> dict[str, np.ndarray]:
+    """An `.npz`'s arrays of a motion (of `names`, member -> ours); `expressions` is only said to be there (empty)."""
+    wanted = names or {f"{name}.npy": name for name in (*_ROW_SIZES, *_WORDS, *_NUMBERS)}
     try:
         _check_directory(path)
         with zipfile.ZipFile(path) as archive:
@@ -256,7 +256,7 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
                 with archive.open(entry) as member:
                     arrays[name] = np.lib.format.read_array(member)
                     member.read(1)  # at the end zipfile compares the checksum
-            if "expressions.npy" in archive.namelist():
+            if names is None and "expressions.npy" in archive.namelist():
                 arrays["expressions"] = np.empty(0)
             return arrays
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError) as error:
@@ -308,7 +308,7 @@ def _read_header(stream: BinaryIO, name: str, size: int) -> _Header:
         raise ValueError(f"`{name}` has no readable npy header ({error}).") from error
     if dtype.hasobject:
         raise ValueError(f"`{name}` holds pickled objects, which could run code; save it as plain numbers.")
-    if dtype.kind not in "fiuSU" or dtype.shape:
+    if dtype.kind not in "bfiuSU" or dtype.shape:
         raise ValueError(f"`{name}` is of type {dtype}, expected numbers.")
     header = _Header(tuple(shape), dtype)
     if any(side < 0 for side in header.shape) or header.data_bytes > MAX_ARRAY_BYTES:
