@@ -79,7 +79,7 @@ NOT_RUN = {
     "solami prepare chat --synthesize": "asks a server: tests/processing",
     "solami prepare chat my_dialogues": "as my_recordings",
     "solami train-speech-codec": "minutes: tests/training/test_speech_codec.py",
-    "solami train-soundstorm": "minutes: tests/training/test_soundstorm.py",
+    "solami train-soundstorm": "minutes: tests/training/test_soundstorm.py, test_motion_filler.py",
     "solami train-talker": "minutes: tests/training/test_talker.py",
     "solami train-lips": "minutes: tests/training/test_lips.py",
     "python -m benchmarks.lip_sync": "minutes, and needs flite: tests/generation/test_face_pieces.py",

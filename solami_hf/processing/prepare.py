@@ -7,7 +7,9 @@ SRC is a folder of a known layout, or a file that lists what is beside it:
   - motion: `{"id", "motion", "text": [str], "partner_id"?, "split"?, "source"?, "start"?, "end"?}` (seconds)
   - speech: `{"id", "turns": [{"text", "audio", "speaker"}], "split"?, "source"?}`
   - chat: `{"id", "topic", "character", "turns": [{"role", "text", "audio"?, "motion"?, "motion_text"?}], "split"?}`,
+    `start` and `end` (seconds) of a turn say which piece of its files it is,
     `"motion_id"` in place of `"motion"` for a motion that was prepared before
+- motion, speech, chat: Seamless Interaction
 - motion: HumanML3D, Inter-X, BEAT2, or a folder of .bvh or .npz files, captions in a .txt beside each
 - speech: Common Voice, LJSpeech, BEAT2, or AnyInstruct-style metadata.jsonl
 

@@ -242,7 +242,7 @@ def quantize_residual(
         quantized (M, D) with one straight-through gradient, that of level 0 alone, the commitment loss (mean over the
         levels), and the codes (levels, M).
     """
-    residual, total, first, commitment, codes = vectors, 0.0, None, 0.0, []
+    residual, total, first, commitment, codes = vectors, 0.0, None, vectors.new_zeros(()), []
     for depth, level in enumerate(levels):
         chosen, _, found = level(residual)
         left, keep = residual - chosen.detach(), (kept > depth).to(vectors.dtype)[:, None]

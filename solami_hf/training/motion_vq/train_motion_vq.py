@@ -168,7 +168,8 @@ def position_loss(result: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
     loss = offsets.square().sum(-1).add(1e-8).sqrt().mean(-1)[real].mean()
     for step in (span for span in WAY_FRAMES if span < result.shape[1]):
         ways = [(part[:, step:, 0] - part[:, :-step, 0])[real[:, step:]] for part in (made, wanted)]
-        loss = loss + (ways[0] - ways[1]).square().sum(-1).add(1e-8).sqrt().mean() / len(WAY_FRAMES)
+        if len(ways[0]):  # some clip is as long
+            loss = loss + (ways[0] - ways[1]).square().sum(-1).add(1e-8).sqrt().mean() / len(WAY_FRAMES)
     return loss
 
 
