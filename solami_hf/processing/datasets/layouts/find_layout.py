@@ -69,7 +69,7 @@ LAYOUTS = {
         is_inter_x,
         read_inter_x,
         "motions/*/P1.npz",
-        "Inter-X is for non-commercial research; see its LICENSE.md.",
+        "Inter-X has terms of its own, in its LICENSE.md: read them before use.",
     ),
     "humanml3d": Layout(_MOTION, is_humanml3d, read_humanml3d_folder, "texts/ and new_joint_vecs/ or motions/"),
     "beat2": Layout(("motion", "speech"), _holds("smplxflame_30"), read_beat2, "smplxflame_30/"),
