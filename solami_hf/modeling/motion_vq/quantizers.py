@@ -258,9 +258,10 @@ def quantize_residual(
 def residual_codes(levels: Sequence[nn.Module], vectors: torch.Tensor) -> torch.Tensor:
     """Codes (levels, M) of vectors (M, D), each level's of what those before it leave."""
     codes = []
-    for level in levels:
+    for depth, level in enumerate(levels):
+        if depth:
+            vectors = vectors - levels[depth - 1].decode(codes[-1]).to(vectors.dtype)
         codes.append(level.encode(vectors))
-        vectors = vectors - level.decode(codes[-1]).to(vectors.dtype)
     return torch.stack(codes)
 
 
