@@ -355,9 +355,8 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         embeddings = self.embed(audio_codes)
         if labels is None:
             hidden = self.encode(embeddings, context)
-            filled = range(self.config.num_acoustic_levels)
-            logits = torch.stack([self.level_logits(hidden, level) for level in filled], dim=1)
-            return SolamiSoundStormOutput(logits=logits)
+            logits = [self.level_logits(hidden, level) for level in range(self.config.num_acoustic_levels)]
+            return SolamiSoundStormOutput(logits=torch.stack(logits, dim=1))
         return self._loss(embeddings, context, labels)
 
     def _loss(

@@ -333,7 +333,6 @@ class SpeechCodecCodebook(EmaQuantizer):
 
     def register_averages(self) -> None:
         """Under the original's names and shapes."""
-        # Persistent: what from_pretrained does not find in the file would come back as garbage.
         self.register_buffer("code_counts", torch.zeros(self.code_num))
         self.register_buffer("initialised", torch.zeros(1))
 
