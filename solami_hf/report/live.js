@@ -3,7 +3,8 @@
    docs/serving.md tells the messages. An answer's second 0 is a time of the audio clock (Voice.zero); the pose is the
    one of the moment that is heard. Where a piece comes too late, that time is moved, and voice and body wait together. */
 
-const SIZE = 165, HEAD_BYTES = 13, SOUND_IN = 1, SOUND_OUT = 2, JOINTS_OUT = 3, LANDMARKS_IN = 5, FILE_OUT = 7;
+const SIZE = 165, HEAD_BYTES = 13, SOUND_IN = 1, SOUND_OUT = 2, PARAMS_OUT = 4, LANDMARKS_IN = 5, FILE_OUT = 7, FACE_OUT = 8;
+const FACE_FPS = 30;
 const BLEND = 0.4; // seconds from the idle pose into a motion and back
 const SHORT_PRESS = 350; // ms: a press that is shorter keeps the microphone open until the next one
 const MOST_KEPT = 30; // answers that can be played again
@@ -20,18 +21,30 @@ function saveFile(blob, name) {
 /* One answer as it comes: its motion, its words, and when what came. */
 class Answer {
   constructor(number, asked) {
-    Object.assign(this, { number, asked, fps: 30, frames: 0, positions: new Float32Array(SIZE * 300), sounds: [], firsts: {}, ended: false, cut: false });
+    Object.assign(this, { number, asked, fps: 30, frames: 0, params: new Float32Array(PARAMS * 300), faces: [], sounds: [], firsts: {}, ended: false, cut: false });
   }
 
-  add(joints) {
-    const length = SIZE * this.frames + joints.length;
-    if (length > this.positions.length) {
+  add(params) {
+    const length = PARAMS * this.frames + params.length;
+    if (length > this.params.length) {
       const larger = new Float32Array(2 * length);
-      larger.set(this.positions);
-      this.positions = larger;
+      larger.set(this.params);
+      this.params = larger;
     }
-    this.positions.set(joints, SIZE * this.frames);
-    this.frames = length / SIZE;
+    this.params.set(params, PARAMS * this.frames);
+    this.frames = length / PARAMS;
+  }
+
+  /* The face's units, `size` a frame, from `start` seconds on. */
+  addFace(values, start, size) {
+    for (let i = 0; i < values.length; i += size) this.faces[Math.round(start * FACE_FPS) + i / size] = values.subarray(i, i + size);
+  }
+
+  /* The face at a time of the answer, null where none came. */
+  faceAt(seconds) {
+    const place = Math.min(Math.max(seconds * FACE_FPS, 0), this.faces.length - 1), first = Math.floor(place);
+    const a = this.faces[first], b = this.faces[first + 1] ?? a;
+    return a ? a.map((value, i) => value + (place - first) * (b[i] - value)) : null;
   }
 
   came(part) {
@@ -40,22 +53,23 @@ class Answer {
 }
 
 class Live {
-  constructor(idle, camera) {
+  constructor(body, idle, camera) {
     this.find = (id) => document.getElementById(id);
-    this.idle = idle;
-    this.gaze = new Gaze();
+    this.body = body;
+    this.idle = localPose(idle);
+    this.gaze = new Gaze(body);
     this.camera = camera ? new Camera(camera, this.find("seen"), (frames, seconds) => this.sendMarks(frames, seconds)) : null;
     this.marks = 0;
-    this.shown = Float32Array.from(idle);
-    this.from = this.shown;
+    this.shown = this.from = this.idle;
+    this.joints = placed(body, this.idle).pose;
     this.switched = -1;
     this.moving = false;
     this.state = "connecting";
     this.talking = this.latched = this.handsFree = false;
     this.retries = 0;
     this.choices = {};
-    this.stage = new Stage(this.find("stage"));
-    this.stage.setRound(0, () => [idle, idle]);
+    this.stage = new Stage(this.find("stage"), body);
+    this.stage.setRound(0, () => [this.joints, this.joints]);
     this.view();
     this.listen();
     this.connect();
@@ -127,7 +141,7 @@ class Live {
     this.cut();
     this.answer = null;
     this.resuming = resume;
-    this.send({ type: "start", version: 1, character: this.choices.character ?? null, voice: this.choices.voice ?? null, ...(resume && { resume }) });
+    this.send({ type: "start", version: 1, motion: "params", character: this.choices.character ?? null, voice: this.choices.voice ?? null, ...(resume && { resume }) });
   }
 
   take(event) {
@@ -171,10 +185,10 @@ class Live {
       const samples = new Int16Array(payload), start = view.getFloat64(5, true);
       answer.sounds.push({ samples, start });
       this.voice.play(samples, start);
-    } else if (kind === JOINTS_OUT) {
+    } else if (kind === PARAMS_OUT) {
       answer.came("motion");
       answer.add(new Float32Array(payload));
-    }
+    } else if (kind === FACE_OUT) answer.addFace(new Float32Array(payload), view.getFloat64(5, true), this.body.mesh.names.length);
     this.showLatency();
   }
 
@@ -518,9 +532,9 @@ class Live {
       this.from = this.shown;
       this.switched = seconds;
     }
-    const target = moving ? poseAt(answer, time) : this.resting(seconds);
+    const target = moving ? localAt(answer, time) : this.resting(seconds);
     const passed = Math.min(1, Math.max(0, (seconds - this.switched) / BLEND)), share = passed * passed * (3 - 2 * passed);
-    return share < 1 ? target.map((value, i) => this.from[i] * (1 - share) + value * share) : target;
+    return share < 1 ? mixed(this.from, target, share) : target;
   }
 
   /* The camera stays with the body. */
@@ -542,9 +556,12 @@ class Live {
     if (now - (this.drawn ?? 0) < 15) return; // 60 frames a second are enough
     this.drawn = now;
     this.shown = this.pose(now / 1000);
-    this.follow(this.shown);
-    const speaking = this.playing() && this.voice.time() < this.voice.end;
-    this.stage.draw(0, [{ role: "character", pose: this.shown, name: this.name ?? "", level: speaking ? this.voice.level() : null }]);
+    const { pose, turns } = placed(this.body, this.shown);
+    this.joints = pose;
+    this.follow(pose);
+    const speaking = this.playing() && this.voice.time() < this.voice.end, level = speaking ? this.voice.level() : null;
+    const face = (this.moving && this.answer.faceAt(this.voice.time())) || plainFace(this.body.mesh.names, this.still ? 0 : now / 1000, level ?? 0);
+    this.stage.draw(0, [{ role: "character", pose, turns, face, name: this.name ?? "", level }]);
     this.serve(this.state);
   }
 
@@ -628,11 +645,11 @@ function textButton(text, act, label = null) {
 }
 
 const page = JSON.parse(document.getElementById("live-data").textContent);
-const live = new Live(decodeJoints(page.idle), page.camera);
+const live = new Live(page.body, page.idle, page.camera);
 
 /* For tests, and for the curious in the console. */
 window.solamiLive = {
   state: () => ({ state: document.getElementById("state").dataset.state, turn: live.answer?.number ?? 0, frames: live.answer?.frames ?? 0,
     ended: live.answer?.ended ?? false, moving: live.moving, time: live.voice?.time() ?? null, played: live.voice?.played ?? 0,
-    sources: live.voice?.sources.size ?? 0, gaps: live.voice?.gaps ?? 0, heard: live.heard ?? 0, marks: live.marks, looks: live.camera?.looks ?? 0, joints: Array.from(live.shown) }),
+    sources: live.voice?.sources.size ?? 0, gaps: live.voice?.gaps ?? 0, heard: live.heard ?? 0, marks: live.marks, looks: live.camera?.looks ?? 0, joints: Array.from(live.joints), figure: live.stage.drawn }),
 };

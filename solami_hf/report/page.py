@@ -25,6 +25,7 @@ NUM_JOINTS = 55
 LARGEST_COORDINATE = 32.767  # metres, what a 16 bit integer holds in millimetres
 PEAKS_PER_SECOND = 25
 MAX_CURVE_POINTS = 600
+FIGURE_SCRIPTS = ("three/three.min.js", "figure.js", "skeleton.js", "mesh_figure.js", "stage.js")
 
 
 @dataclass(frozen=True, eq=False)

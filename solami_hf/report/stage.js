@@ -1,7 +1,8 @@
 /* The 3D stage: figures on a floor, drawn on a plain 2D canvas.
 
-   The parts of the figures (figure.js) are projected and sorted from far to near, and each is filled with the gradient
-   that a lit cylinder of its width would show. */
+   Figures that come with rotations are drawn by WebGL (mesh_figure.js) and laid over the floor. Without it, or of joints
+   alone, the parts of the figures (figure.js) are projected and sorted from far to near, and each is filled with the
+   gradient that a lit cylinder of its width would show. */
 
 const FIELD_OF_VIEW = (30 * Math.PI) / 180;
 
@@ -63,8 +64,11 @@ function shade(colour, light) {
 }
 
 class Stage {
-  constructor(canvas) {
+  /* body: the mesh that `figure_data.py` packs, null where only joints are to be shown. */
+  constructor(canvas, body = null) {
     this.canvas = canvas;
+    this.meshes = body && meshFigures(this, body);
+    this.sole = this.meshes ? body.sole : 0.03;
     this.pen = canvas.getContext("2d");
     this.shadows = document.createElement("canvas");
     this.soft = document.createElement("canvas");
@@ -160,7 +164,7 @@ class Stage {
     }
     // the floor lies under the soles of whoever stands lower most of the time, so that a jump leaves it where it is
     const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
-    this.floor = Math.min(median(lowest[0]), median(lowest[1])) - 0.03;
+    this.floor = Math.min(median(lowest[0]), median(lowest[1])) - this.sole;
     this.track = boxes.map((_, i) => {
       const near = boxes.slice(Math.max(0, i - 10), i + 11);
       const mean = (pick) => near.reduce((sum, box) => sum + pick(box), 0) / near.length;
@@ -197,7 +201,8 @@ class Stage {
     return [this.width / 2 + dot(d, this.right) * scale, this.height / 2 - dot(d, this.up) * scale, scale, depth];
   }
 
-  /* actors: [{role, pose, name, level}], `level` from 0 to 1 while the actor speaks, else null. */
+  /* actors: [{role, pose, turns, face, name, level}], `level` from 0 to 1 while the actor speaks, else null; `turns`,
+     the joints' quaternions, and `face`, its 52 units, are null where they are not known. */
   draw(time, actors) {
     const ratio = Math.min(window.devicePixelRatio || 1, 2), box = this.canvas.getBoundingClientRect();
     this.width = Math.max(1, box.width);
@@ -210,7 +215,17 @@ class Stage {
     this.placeCamera(time);
     this.pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.drawGround();
+    const skinned = this.meshes && !this.meshes.lost && actors.every((actor) => actor.turns);
     const figures = actors.map((actor) => ({ ...actor, ...figureParts(actor.pose, actor.level ?? 0) }));
+    if (this.meshes) this.meshes.canvas.hidden = !skinned;
+    if (skinned) this.meshes.draw(this, actors);
+    else this.drawParts(figures);
+    for (const figure of figures) this.drawLabel(figure);
+    this.drawn = skinned ? "mesh" : "parts";
+    this.drawnFigures = figures.length;
+  }
+
+  drawParts(figures) {
     this.drawShadows(figures);
     const shapes = [];
     for (const figure of figures) {
@@ -225,8 +240,6 @@ class Stage {
     }
     shapes.sort((a, b) => b.depth - a.depth);
     for (const shape of shapes) this.fillShape(shape);
-    for (const figure of figures) this.drawLabel(figure);
-    this.drawnFigures = figures.length;
   }
 
   fillShape({ circles, tone, role }) {

@@ -24,7 +24,8 @@ from solami_hf.generation.live.camera_files import CDN, FILES, camera_folder
 from solami_hf.generation.live.live_server import camera_headers
 from solami_hf.processing.motion.body import joint_positions
 from solami_hf.processing.motion.landmarks import landmarks_to_smplx
-from solami_hf.report.live_page import idle_joints, live_page
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
+from solami_hf.report.live_page import idle_motion, live_page
 
 # Holds both hands at the sides; the left forearm, which is at the right of the picture, goes up and down.
 DETECTOR = """
@@ -54,6 +55,9 @@ class StandIn:
     def __init__(self):
         self.events, self.frames, self.turn, self.sockets = [], [], 0, []
         self.knows, self.app = True, FastAPI()
+        idle = idle_motion().to_params().repeat(60, 0)
+        idle[:, 0] += np.linspace(0, 0.3, 60)
+        self.motion = SmplxMotion.from_params(idle)
         headers = camera_headers(Path("."))
         self.app.get("/")(lambda: HTMLResponse(live_page("camera/"), headers=headers))
         self.app.get("/recordings/{number}")(lambda number: Response(self.recording(), media_type="audio/ogg"))
@@ -90,7 +94,7 @@ class StandIn:
 
         if event["type"] == "start":
             await tell(type="ready", version=1, characters={"ada": "Ada"}, character="ada", voices=["heart"],
-                       voice="heart", sampling_rate=16000, fps=30, motion="joints", hands_free=True, turn_seconds=30,
+                       voice="heart", sampling_rate=16000, fps=30, motion=event["motion"], hands_free=True, turn_seconds=30,
                        resume="an-id", resumed=self.knows and event.get("resume") == "an-id",
                        recordings=[{"id": 1, "text": "Hello there."}])  # fmt: skip
             await tell(type="state", state="listening", turn=self.turn)
@@ -101,8 +105,8 @@ class StandIn:
             await tell(type="text", turn=self.turn, text="Hello.", sentence_end=True)
             head = struct.pack("<BId", 2, self.turn, 0.0)
             await socket.send_bytes(head + (3000 * np.sin(np.arange(32000) / 8)).astype("<i2").tobytes())
-            motion = idle_joints()[None].repeat(60, 0) + np.linspace(0, 0.3, 60)[:, None, None] * [1, 0, 0]
-            await socket.send_bytes(struct.pack("<BId", 3, self.turn, 0.0) + motion.astype("<f4").tobytes())
+            head = struct.pack("<BId", 4, self.turn, 0.0)
+            await socket.send_bytes(head + self.motion.to_params().astype("<f4").tobytes())
             await tell(type="end", turn=self.turn, valid=True, reason=None, seconds=2.0, timings={})
             await tell(type="state", state="listening", turn=self.turn)
         elif event["type"] == "export":

@@ -1,0 +1,4 @@
+export {
+  BufferAttribute, BufferGeometry, Bone, Color, DirectionalLight, HemisphereLight, Matrix4, Mesh, MeshStandardMaterial, PCFShadowMap,
+  PerspectiveCamera, PlaneGeometry, Quaternion, SRGBColorSpace, Scene, ShadowMaterial, Skeleton, SkinnedMesh, Vector3, WebGLRenderer,
+} from "three";
