@@ -10,9 +10,8 @@ from ..generation.pipeline import SolamiPipeline
 from ..hub_cards.cards import model_card
 from ..processing.datasets.manifests import read_manifest
 from ..processing.files.text_files import read_json, write_json
-from ..processing.motion.body import joint_positions, standing_joints
 from ..processing.motion.motion_io import read_motion
-from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, write_report
+from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, standing_motion, write_report
 from .action_recognizer import ActionRecognizer
 from .demo_evaluation import FIGURES, target_met
 
@@ -131,14 +130,13 @@ def _conversation(entries: list[dict], names: dict) -> Conversation:
         if e["valid"]:
             character = _performer(name, e["character_motion"], e["character_audio"], e["text"], e["action"])
         else:
-            character = Performer(name, standing_joints()[None], 30.0, None, "(malformed answer)")
+            character = Performer.of_motion(name, standing_motion(), None, "(malformed answer)")
         scenes.append(Scene(f"Round {e['round']}", "", user, character, e["expected"], e["valid"]))
     return Conversation(f"{name}: {first['topic']}", names[first["character"]]["system"], scenes)
 
 
 def _performer(name: str, motion: str, audio: str, text: str, action: str | None) -> Performer:
-    clip = read_motion(motion)
-    return Performer(name, joint_positions(clip), clip.fps, audio, text, action and action.replace("_", " "))
+    return Performer.of_motion(name, read_motion(motion), audio, text, action and action.replace("_", " "))
 
 
 def _curves(out: Path) -> list[Curve]:

@@ -26,7 +26,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -37,10 +37,11 @@ from ..processing.audio.waveforms import read_audio, write_audio
 from ..processing.files.output_folder import writing_to
 from ..processing.files.text_files import write_json
 from ..processing.media_files import named_media
-from ..processing.motion.body import joint_positions, standing_joints
+from ..processing.motion.body import joint_positions
 from ..processing.motion.motion_io import read_motion, write_motion
+from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.rendering import raw_medium, sorted_blocks
-from ..report.page import Conversation, Performer, Scene, write_report
+from ..report.page import Conversation, Performer, Scene, standing_motion, write_report
 from .folder.generate import TalkingArguments
 
 logger = logging.getLogger(__name__)
@@ -336,26 +337,18 @@ def turn_scene(heard: Path, title: str, name: str, user: dict, reply, audio: str
         heard = None
     else:
         write_audio(heard, read_audio(media["audio"], reply.sampling_rate), reply.sampling_rate)
-    joints, fps = _user_joints(media["motion"])
     said = blocks.get("text", {}).get("text") or ("(a recording)" if heard else "")
-    performers = Performer("You", joints, fps, heard, said), _character(name, reply, audio)
-    return Scene(title, reply.answer.reason, *performers, valid=reply.valid)
+    user = Performer.of_motion("You", _user_motion(media["motion"]), heard, said)
+    motion = standing_motion() if reply.motion is None else reply.motion
+    character = Performer.of_motion(name, motion, audio, reply.text, face=reply.face)
+    return Scene(title, reply.answer.reason, user, character, valid=reply.valid)
 
 
-def _character(name: str, reply, audio: str | None) -> Performer:
-    if reply.motion is None:
-        return Performer(name, standing_joints()[None], 30.0, audio, reply.text)
-    joints = np.clip(joint_positions(reply.motion), -30.0, 30.0)  # of one that walked too far to be shown
-    return Performer(name, joints, reply.motion.fps, audio, reply.text)
-
-
-def _user_joints(motion) -> tuple[np.ndarray, float]:
-    """Joints of a motion file or motion, turned to nobody; without any a body that faces the character."""
+def _user_motion(motion) -> SmplxMotion:
+    """A motion file or motion, as it is told; without any a body that faces the character."""
     if motion is None:
-        # Half a turn about the vertical: the character looks along +Z
-        return standing_joints()[None] * [-1.0, 1.0, -1.0] + USER_PLACE, 30.0
+        return standing_motion(USER_PLACE, turn=np.pi)  # the character looks along +Z
     motion = read_motion(motion)
-    joints = np.asarray(joint_positions(motion))
-    if np.abs(joints).max() > FARTHEST:
-        joints = joints - joints[:1, :1] * [1.0, 0.0, 1.0] + USER_PLACE
-    return np.clip(joints, -30.0, 30.0), motion.fps
+    if np.abs(joint_positions(motion)).max() > FARTHEST:
+        motion = replace(motion, transl=motion.transl - motion.pelvis[:1] * [1.0, 0.0, 1.0] + USER_PLACE)
+    return motion

@@ -15,7 +15,7 @@ function decodeJoints(text) {
   return Float32Array.from({ length: bytes.length / 2 }, (_, i) => view.getInt16(2 * i, true) / 1000);
 }
 
-/* The pose (55 * 3) at `seconds`, between frames by a straight line, before and after the clip its first and last. */
+/* The pose (55 * 3) of joints at `seconds`, between frames by a straight line, before and after the clip its first and last. */
 function poseAt(performer, seconds) {
   const size = 165;
   const place = Math.min(Math.max(seconds * performer.fps, 0), performer.frames - 1);

@@ -4,7 +4,6 @@
    one of the moment that is heard. Where a piece comes too late, that time is moved, and voice and body wait together. */
 
 const SIZE = 165, HEAD_BYTES = 13, SOUND_IN = 1, SOUND_OUT = 2, PARAMS_OUT = 4, LANDMARKS_IN = 5, FILE_OUT = 7, FACE_OUT = 8;
-const FACE_FPS = 30;
 const BLEND = 0.4; // seconds from the idle pose into a motion and back
 const SHORT_PRESS = 350; // ms: a press that is shorter keeps the microphone open until the next one
 const MOST_KEPT = 30; // answers that can be played again
@@ -21,7 +20,7 @@ function saveFile(blob, name) {
 /* One answer as it comes: its motion, its words, and when what came. */
 class Answer {
   constructor(number, asked) {
-    Object.assign(this, { number, asked, fps: 30, frames: 0, params: new Float32Array(PARAMS * 300), faces: [], sounds: [], firsts: {}, ended: false, cut: false });
+    Object.assign(this, { number, asked, fps: 30, frames: 0, params: new Float32Array(PARAMS * 300), face: [], sounds: [], firsts: {}, ended: false, cut: false });
   }
 
   add(params) {
@@ -33,18 +32,6 @@ class Answer {
     }
     this.params.set(params, PARAMS * this.frames);
     this.frames = length / PARAMS;
-  }
-
-  /* The face's units, `size` a frame, from `start` seconds on. */
-  addFace(values, start, size) {
-    for (let i = 0; i < values.length; i += size) this.faces[Math.round(start * FACE_FPS) + i / size] = values.subarray(i, i + size);
-  }
-
-  /* The face at a time of the answer, null where none came. */
-  faceAt(seconds) {
-    const place = Math.min(Math.max(seconds * FACE_FPS, 0), this.faces.length - 1), first = Math.floor(place);
-    const a = this.faces[first], b = this.faces[first + 1] ?? a;
-    return a ? a.map((value, i) => value + (place - first) * (b[i] - value)) : null;
   }
 
   came(part) {
@@ -141,7 +128,7 @@ class Live {
     this.cut();
     this.answer = null;
     this.resuming = resume;
-    this.send({ type: "start", version: 1, motion: "params", character: this.choices.character ?? null, voice: this.choices.voice ?? null, ...(resume && { resume }) });
+    this.send({ type: "start", version: 1, motion: "params", face: Boolean(this.stage.meshes), character: this.choices.character ?? null, voice: this.choices.voice ?? null, ...(resume && { resume }) });
   }
 
   take(event) {
@@ -188,7 +175,10 @@ class Live {
     } else if (kind === PARAMS_OUT) {
       answer.came("motion");
       answer.add(new Float32Array(payload));
-    } else if (kind === FACE_OUT) answer.addFace(new Float32Array(payload), view.getFloat64(5, true), this.body.mesh.names.length);
+    } else if (kind === FACE_OUT) {
+      answer.came("face");
+      answer.face.push(...new Float32Array(payload));
+    }
     this.showLatency();
   }
 
@@ -537,6 +527,13 @@ class Live {
     return share < 1 ? mixed(this.from, target, share) : target;
   }
 
+  /* The answer's face while it lasts, else one that blinks. */
+  face(seconds, level) {
+    const { names } = this.body.mesh, units = this.answer?.face ?? [];
+    if (units.length && this.playing()) return faceAt(units, names.length, this.voice.time());
+    return plainFace(names, this.still ? 0 : seconds, level);
+  }
+
   /* The camera stays with the body. */
   follow(pose) {
     const [view] = this.stage.track, slow = 0.06;
@@ -560,8 +557,7 @@ class Live {
     this.joints = pose;
     this.follow(pose);
     const speaking = this.playing() && this.voice.time() < this.voice.end, level = speaking ? this.voice.level() : null;
-    const face = (this.moving && this.answer.faceAt(this.voice.time())) || plainFace(this.body.mesh.names, this.still ? 0 : now / 1000, level ?? 0);
-    this.stage.draw(0, [{ role: "character", pose, turns, face, name: this.name ?? "", level }]);
+    this.stage.draw(0, [{ role: "character", pose, turns, face: this.face(now / 1000, level ?? 0), name: this.name ?? "", level }]);
     this.serve(this.state);
   }
 

@@ -45,7 +45,9 @@ def live_page(camera: str | None = None) -> str:
     assets = {name: asset(name) for name in names}
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(asset("live.html"))
     idle = idle_motion().to_params()[0].astype(float).round(5).tolist()
-    return template.render(assets=assets, data={"body": figure_data(), "idle": idle, "camera": camera})
+    return template.render(
+        assets=assets, scripts=scripts, data={"body": figure_data(), "idle": idle, "camera": camera}
+    )
 
 
 __all__ = ["idle_joints", "idle_motion", "live_page"]

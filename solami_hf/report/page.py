@@ -3,8 +3,9 @@
     write_report("runs/demo/report.html", title=..., lead=..., conversations=[...], curves=[...], metrics=[...],
                  stages=[...], next_steps=[...])
 
-Everything is inlined (script, style, joints, sound), so that the file opens from a disk without a network. The 3D
-stage is a plain 2D canvas with a renderer of our own (`stage.js`), so that it needs neither WebGL nor a library.
+Everything is inlined (script, style, motion, sound), so that the file opens from a disk without a network. Who comes
+with a motion is drawn as the skinned body by three.js; of joints alone, and where the browser has no WebGL, the 3D
+stage is a plain 2D canvas with a renderer of our own (`stage.js`).
 """
 
 import base64
@@ -12,7 +13,7 @@ import math
 import os
 import re
 import wave
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -20,9 +21,14 @@ import jinja2
 import numpy as np
 
 from ..processing.files.text_files import write_text
+from ..processing.motion.body import joint_positions, standing_height
+from ..processing.motion.face import checked_face
+from ..processing.motion.smplx_motion import NUM_PARAMS, SmplxMotion
+from .figure_data import encode_face, encode_params, figure_data
 
 NUM_JOINTS = 55
 LARGEST_COORDINATE = 32.767  # metres, what a 16 bit integer holds in millimetres
+_FARTHEST_PELVIS = 30.0  # so that hands stay within
 PEAKS_PER_SECOND = 25
 MAX_CURVE_POINTS = 600
 FIGURE_SCRIPTS = ("three/three.min.js", "figure.js", "skeleton.js", "mesh_figure.js", "stage.js")
@@ -40,6 +46,9 @@ class Performer:
         audio: Path of a 16 bit mono WAV file, or None for a silent performer.
         transcript: The words that are said.
         action: What the body does, in a word or two, or None.
+        params: The free body's rotations at the same frames, (T, 159), see `SmplxMotion.to_params`: with them the page
+            shows skin. `of_motion` gives them.
+        face: (frames, 52) curves at 30 frames a second, see `processing.motion.face`, or None.
 
     Raises:
         ValueError: wrong shape, no frames, NaN or infinite values, a joint more than 32 m away, `fps` not above 0, or
@@ -53,6 +62,15 @@ class Performer:
     audio: str | os.PathLike | None = None
     transcript: str = ""
     action: str | None = None
+    params: np.ndarray | None = None
+    face: np.ndarray | None = None
+
+    @classmethod
+    def of_motion(cls, name: str, motion: SmplxMotion, *said, face: np.ndarray | None = None) -> "Performer":
+        """Who moves as a motion does, set nearer if too far away; `said` are `audio`, `transcript`, `action`."""
+        near = np.clip(motion.pelvis, -_FARTHEST_PELVIS, _FARTHEST_PELVIS) - motion.pelvis_offset
+        motion = replace(motion, transl=near)
+        return cls(name, joint_positions(motion), motion.fps, *said, params=motion.to_params(), face=face)
 
     def __post_init__(self):
         joints = np.asarray(self.joints, dtype=np.float64)
@@ -72,7 +90,23 @@ class Performer:
             raise ValueError(f"`fps` of performer {self.name!r} is {self.fps}; expected a number above 0.")
         if self.audio is not None:
             _read_wav(self.audio)
+        if self.params is not None and np.shape(self.params) != (len(joints), NUM_PARAMS):
+            raise ValueError(
+                f"`params` of performer {self.name!r} has the shape {np.shape(self.params)}; expected "
+                f"({len(joints)}, {NUM_PARAMS}), as many frames as `joints`."
+            )
+        if self.params is not None and not np.isfinite(self.params).all():
+            raise ValueError(f"`params` of performer {self.name!r} contains NaN or infinite values.")
+        if self.face is not None:
+            checked_face(self.face, f"`face` of performer {self.name!r}")
         object.__setattr__(self, "joints", joints)
+
+
+def standing_motion(place=(0.0, 0.0, 0.0), turn: float = 0.0) -> SmplxMotion:
+    """One frame of who does nothing: the free body on its soles at `place`, turned about the vertical by radians."""
+    poses = np.zeros((1, NUM_JOINTS, 3))
+    poses[0, 0, 1] = turn
+    return SmplxMotion(np.add([[0.0, standing_height(), 0.0]], place), poses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,11 +255,16 @@ def write_report(
     groups: dict[str, list[MetricRow]] = {}
     for row in metrics:
         groups.setdefault(row.group, []).append(row)
-    assets = {name: asset(name) for name in ("style.css", "figure.js", "stage.js", "player.js", "curves.js")}
+    sides = [side for talk in conversations for scene in talk.scenes for side in (scene.user, scene.character)]
+    skinned = any(side.params is not None for side in sides)
+    scripts = (*FIGURE_SCRIPTS[0 if skinned else 1 :], "player.js", "curves.js")
+    assets = {name: asset(name) for name in ("style.css", *scripts)}
     data = {
         "conversations": [_encode_conversation(conversation) for conversation in conversations],
         "curves": [_encode_curve(curve) for curve in curves],
     }
+    if skinned:
+        data["body"] = figure_data()
     # autoescape keeps a transcript from becoming markup; `tojson` does the same inside the script element
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(asset("page.html"))
     html = template.render(
@@ -233,6 +272,7 @@ def write_report(
         lead=lead,
         data=data,
         assets=assets,
+        scripts=scripts,
         tiles=_summary_tiles(conversations, metrics, stages),
         comparing=all(conversation.together for conversation in conversations),
         groups=groups,
@@ -279,7 +319,9 @@ def _encode_performer(performer: Performer) -> dict:
         "name": performer.name,
         "fps": float(performer.fps),
         "frames": len(performer.joints),
-        "joints": encode_joints(performer.joints),
+        "joints": encode_joints(performer.joints) if performer.params is None else None,
+        "params": None if performer.params is None else encode_params(performer.params),
+        "face": None if performer.face is None else encode_face(performer.face),
         "transcript": performer.transcript,
         "action": performer.action,
         "audio": None,

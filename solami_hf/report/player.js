@@ -10,11 +10,12 @@ function clockText(seconds) {
 }
 
 class Player {
-  constructor(conversations) {
+  constructor(conversations, body) {
     this.conversations = conversations;
+    this.body = body;
     this.rounds = conversations.flatMap((conversation, c) => conversation.scenes.map((scene) => ({ scene, conversation: c })));
     this.find = (id) => document.getElementById(id);
-    this.stage = new Stage(this.find("stage"));
+    this.stage = new Stage(this.find("stage"), body);
     this.round = -1;
     this.time = 0;
     this.playing = false;
@@ -53,7 +54,10 @@ class Player {
     this.round = Math.min(Math.max(index, 0), this.rounds.length - 1);
     const { scene, conversation } = this.rounds[this.round];
     ROLES.forEach((role) => {
-      scene[role].positions ??= decodeJoints(scene[role].joints);
+      const performer = scene[role];
+      if (typeof performer.params === "string") performer.params = decodeParams(performer.params);
+      if (typeof performer.face === "string") performer.face = Float32Array.from(unpack(performer.face, Uint8Array), (value) => value / 255);
+      if (performer.joints) performer.positions ??= decodeJoints(performer.joints);
     });
     const seconds = (performer) => Math.max(performer.audioSeconds, performer.frames / performer.fps);
     const turn = this.conversations[conversation].together ? 0 : seconds(scene.user) + BREATH;
@@ -62,7 +66,7 @@ class Player {
     this.duration = Math.max(...Object.values(this.ends)) + REST;
     this.time = 0;
     this.openVoices(scene);
-    this.stage.setRound(this.duration, (time) => ROLES.map((role) => poseAt(scene[role], time - this.starts[role])));
+    this.stage.setRound(this.duration, (time) => ROLES.map((role) => this.posed(scene[role], time - this.starts[role]).pose));
     if (!before || before.conversation !== conversation) {
       this.buildChat(conversation);
       this.stage.resetView();
@@ -233,12 +237,24 @@ class Player {
     return ROLES.find((role) => this.time >= this.starts[role] && this.time < this.ends[role] && (this.playing || this.time > 0)) ?? null;
   }
 
+  /* {pose, turns} of a performer; without rotations, its joints. */
+  posed(performer, seconds) {
+    return performer.params ? placed(this.body, localAt(performer, seconds)) : { pose: poseAt(performer, seconds), turns: null };
+  }
+
+  face(performer, seconds, level) {
+    if (!this.body) return null;
+    const { names } = this.body.mesh, speaks = seconds >= 0 && seconds < performer.face?.length / names.length / 30;
+    return speaks ? faceAt(performer.face, names.length, seconds) : plainFace(names, this.time, level);
+  }
+
   draw() {
     const { scene } = this.rounds[this.round], speaker = this.speaker();
     this.stage.draw(this.time, ROLES.map((role) => {
       const performer = scene[role], place = this.time - this.starts[role];
       const level = (performer.peaks[Math.floor((place / performer.audioSeconds) * performer.peaks.length)] ?? 0) / 100;
-      return { role, pose: poseAt(performer, place), name: performer.name, level: role === speaker ? level : null };
+      const heard = role === speaker ? level : 0;
+      return { role, ...this.posed(performer, place), face: this.face(performer, place, heard), name: performer.name, level: role === speaker ? level : null };
     }));
     this.find("scrub").value = this.time;
     this.find("scrub").setAttribute("aria-valuetext", `${this.time.toFixed(1)} of ${this.duration.toFixed(1)} seconds`);
@@ -311,7 +327,7 @@ class Player {
 }
 
 const reportData = JSON.parse(document.getElementById("report-data").textContent);
-const player = reportData.conversations.length ? new Player(reportData.conversations) : null;
+const player = reportData.conversations.length ? new Player(reportData.conversations, reportData.body) : null;
 
 /* For tests, and for the curious in the console. */
 window.solamiReport = {
@@ -322,5 +338,5 @@ window.solamiReport = {
   seek: (time) => player?.seek(time),
   select: (round) => player?.select(round),
   state: () => ({ round: player?.round ?? -1, time: player?.time ?? 0, playing: player?.playing ?? false, speaker: player?.speaker() ?? null,
-    drawnFigures: player?.stage.drawnFigures ?? 0, duration: player?.duration ?? 0 }),
+    drawnFigures: player?.stage.drawnFigures ?? 0, figure: player?.stage.drawn ?? null, duration: player?.duration ?? 0 }),
 };

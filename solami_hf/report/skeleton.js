@@ -58,6 +58,18 @@ function localAt(clip, seconds) {
   return first < place ? mixed(a, localPose(clip.params, PARAMS * (first + 1)), place - first) : a;
 }
 
+/* What the report keeps of rotations: millimetres, then tenths of a milliradian. */
+function decodeParams(text) {
+  return Float32Array.from(unpack(text, Int16Array), (value, i) => value / (i % PARAMS < 3 ? 1e3 : 1e4));
+}
+
+/* A face's units, `size` a frame at 30 frames a second, at `seconds`; the first and last stay. */
+function faceAt(units, size, seconds) {
+  const last = units.length / size - 1, place = Math.min(Math.max(seconds * 30, 0), last), first = Math.floor(place);
+  const a = size * first, b = size * Math.min(first + 1, last);
+  return Array.from({ length: size }, (_, i) => units[a + i] + (place - first) * (units[b + i] - units[a + i]));
+}
+
 /* body: {parents, rest}, the rest positions one after another. */
 function placed({ parents, rest }, local) {
   const pose = new Float32Array(165), turns = new Float32Array(220);

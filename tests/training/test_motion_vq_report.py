@@ -8,7 +8,9 @@ import torch
 
 from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
 from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.report.page import decode_joints
+from solami_hf.processing.motion.body import joint_positions
+from solami_hf.processing.motion.smplx_motion import SmplxMotion
+from solami_hf.report.figure_data import decode_params
 from solami_hf.training.motion_vq.motion_vq_data import MotionClip
 from solami_hf.training.motion_vq.motion_vq_report import write_motion_vq_report
 
@@ -28,6 +30,10 @@ def clips(count: int, length: int = 19) -> list[MotionClip]:
     return [MotionClip(f"wave-{i}", 0.1 * torch.randn(length, 315), torch.zeros(159)) for i in range(count)]
 
 
+def joints_of(performer) -> np.ndarray:
+    return joint_positions(SmplxMotion.from_params(decode_params(performer["params"])))
+
+
 def page_data(path):
     html = path.read_text(encoding="utf-8")
     return html, json.loads(re.search(r'id="report-data">(.*?)</script>', html, re.S)[1])
@@ -41,7 +47,7 @@ def test_page_has_scenes_curves_and_figures(tmp_path):
     assert conversation["together"] and len(conversation["scenes"]) == 6
     assert [scene["title"] for scene in conversation["scenes"]] == [f"wave-{i}" for i in (0, 1, 2, 4, 5, 6)]
     first = conversation["scenes"][0]
-    original, copy = (decode_joints(first[role]["joints"]) for role in ("user", "character"))
+    original, copy = (joints_of(first[role]) for role in ("user", "character"))
     assert original.shape == copy.shape == (16, 55, 3)
     np.testing.assert_allclose(copy[0, 0, 0] - original[0, 0, 0], 1.0, atol=0.002)  # a metre aside, on the right
     assert "mm off" in first["character"]["transcript"]

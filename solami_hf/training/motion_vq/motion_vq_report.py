@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
-from ...processing.motion.features import features_to_joints
+from ...processing.motion.features import features_to_joints, features_to_smplx
+from ...processing.motion.smplx_motion import SmplxMotion
 from ...report.page import LARGEST_COORDINATE, Conversation, Performer, Scene, write_report
 from ..held_out import evaluating, last_evaluation, last_step, spread
 from ..run_page import curves_of_log, figures_of
@@ -91,11 +92,11 @@ def _scene(model: SolamiMotionVQModel, clip: MotionClip) -> Scene:
     told = f"Body {errors['body_mpjpe']:.0f} mm off, fingers {errors['hand_mpjpe']:.0f} mm."
     fps, performers = model.config.fps, []
     for name, motion, side, words in (
-        ("Original", joints[0], _ASIDE, f"{result.shape[1] / model.config.fps:.1f} s"),
-        ("Reconstruction", joints[1], -_ASIDE, told),
+        ("Original", values[:, : result.shape[1]], _ASIDE, f"{result.shape[1] / model.config.fps:.1f} s"),
+        ("Reconstruction", result, -_ASIDE, told),
     ):
         # whoever faces us has their left, +x, on our right; a network that went wrong may leave the page's world
-        motion = motion[0].cpu() + torch.tensor([-side, 0.0, 0.0])
-        motion = motion.clamp(-LARGEST_COORDINATE + 1, LARGEST_COORDINATE - 1)
-        performers.append(Performer(name, motion.numpy(), fps, None, words))
+        params = features_to_smplx(motion)[0].cpu().double().numpy()
+        params[:, :3] = (params[:, :3] - [side, 0.0, 0.0]).clip(-LARGEST_COORDINATE, LARGEST_COORDINATE)
+        performers.append(Performer.of_motion(name, SmplxMotion.from_params(params, fps), None, words))
     return Scene(clip.id, "", *performers)

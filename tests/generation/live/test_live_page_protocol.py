@@ -94,8 +94,8 @@ class StandIn:
 
         if event["type"] == "start":
             await tell(type="ready", version=1, characters={"ada": "Ada"}, character="ada", voices=["heart"],
-                       voice="heart", sampling_rate=16000, fps=30, motion=event["motion"], hands_free=True, turn_seconds=30,
-                       resume="an-id", resumed=self.knows and event.get("resume") == "an-id",
+                       voice="heart", sampling_rate=16000, fps=30, motion=event["motion"], hands_free=True,
+                       turn_seconds=30, resume="an-id", resumed=self.knows and event.get("resume") == "an-id",
                        recordings=[{"id": 1, "text": "Hello there."}])  # fmt: skip
             await tell(type="state", state="listening", turn=self.turn)
         elif event["type"] in ("text", "audio_end"):
@@ -107,6 +107,11 @@ class StandIn:
             await socket.send_bytes(head + (3000 * np.sin(np.arange(32000) / 8)).astype("<i2").tobytes())
             head = struct.pack("<BId", 4, self.turn, 0.0)
             await socket.send_bytes(head + self.motion.to_params().astype("<f4").tobytes())
+            if self.told("start")[-1]["face"]:
+                face = np.tile(np.linspace(0, 1, 60)[:, None], (1, 52))
+                for part in (0, 1):
+                    head = struct.pack("<BId", 8, self.turn, float(part))
+                    await socket.send_bytes(head + face[30 * part : 30 * part + 30].astype("<f4").tobytes())
             await tell(type="end", turn=self.turn, valid=True, reason=None, seconds=2.0, timings={})
             await tell(type="state", state="listening", turn=self.turn)
         elif event["type"] == "export":
@@ -147,7 +152,8 @@ def page(server):
         )  # fmt: skip
         view = browser.new_page(viewport={"width": 1280, "height": 800})
         view.set_default_timeout(60_000)
-        view.on("console", lambda message: complaints.append(message.text))
+        view.complain = lambda message: complaints.append(message.text)
+        view.on("console", view.complain)
         view.on("pageerror", lambda error: complaints.append(str(error)))
         view.goto(server.address)
         until(view, "state.state === 'listening'")
@@ -166,6 +172,26 @@ def until(page, condition, seconds=60):
 def ask(page, words):
     page.fill("#text", words)
     page.keyboard.press("Enter")
+
+
+@pytest.mark.system("chromium")
+def test_the_mesh_has_the_motion_and_the_face_of_an_answer(page, server):
+    assert page.is_visible(".figure-note") and server.told("start")[-1]["face"] is False
+    page.remove_listener("console", page.complain)  # a graphics card by software is slow, and says so
+    page.goto(server.address + "?figure=mesh")
+    until(page, "state.state === 'listening' && state.figure === 'mesh'")
+    assert server.told("start")[-1]["face"] is True and server.told("start")[-1]["motion"] == "params"
+    ask(page, "hello")
+    until(page, "state.ended && state.moving && state.time > 0.8")
+    time, told, joints = page.evaluate("""() => {
+      live.tick(performance.now() + 1000);
+      const { told, bones } = live.stage.meshes.roles.character;
+      const joints = bones.map((bone) => bone.matrixWorld.elements.slice(12, 15));
+      return [live.voice.time(), told.split(",").map(Number), joints];
+    }""")
+    assert len(told) == 52 and told[0] == pytest.approx(30 * time / 59, abs=0.02) and told[51] == told[0]
+    frame = min(30 * time, 59)
+    np.testing.assert_allclose(joints, joint_positions(server.motion)[0] + [0.3 * frame / 59, 0, 0], atol=0.006)
 
 
 @pytest.mark.system("chromium")
