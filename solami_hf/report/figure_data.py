@@ -8,6 +8,7 @@ from ..modeling.motion_vq.kinematics import SMPLX_PARENTS
 from ..processing.motion.body import free_body
 from ..processing.motion.face import FACE_UNITS
 from ..processing.motion.mesh.body_mesh import body_mesh
+from ..processing.motion.skeleton_names import joint_names
 from ..processing.motion.smplx_motion import NUM_PARAMS
 
 _STEPS = (5e-5, 5e-6)  # metres: of vertices, of what a face unit moves them by
@@ -30,7 +31,7 @@ def figure_data() -> dict:
         "moves": _text(np.concatenate([moves for _, moves in units]) / _STEPS[1], "<i2"),
     }
     rest, sole = body.rest.round(6).reshape(-1).tolist(), round(float(body.rest[10, 1] - body.sole), 4)
-    return {"parents": list(SMPLX_PARENTS), "rest": rest, "sole": sole, "mesh": arrays}
+    return {"parents": list(SMPLX_PARENTS), "rest": rest, "sole": sole, "bones": joint_names("vrm"), "mesh": arrays}
 
 
 def encode_params(params: np.ndarray) -> str:

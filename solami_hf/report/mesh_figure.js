@@ -102,7 +102,10 @@ class MeshFigures {
     const { width, height } = stage.canvas, { renderer, camera, canvas } = this;
     if (canvas.width !== width || canvas.height !== height) renderer.setSize(width, height, false);
     for (const shown of Object.values(this.roles)) shown.figure.visible = false;
-    for (const actor of actors) this.place((this.roles[actor.role] ??= this.figure(actor.role)), actor, stage.tones);
+    for (const actor of actors) {
+      if (this.avatar && actor.role === "character") this.avatar.pose(this.data, actor, stage.floor, performance.now() / 1000);
+      else this.place((this.roles[actor.role] ??= this.figure(actor.role)), actor, stage.tones);
+    }
     camera.aspect = stage.width / stage.height;
     camera.position.set(...stage.eye);
     camera.up.set(0, 1, 0);
@@ -119,6 +122,16 @@ class MeshFigures {
     this.floor.position.set(stage.centre[0], stage.floor, stage.centre[2]);
     this.floor.material.opacity = 0.8 * stage.colours.shadow;
     renderer.render(this.scene, camera);
+  }
+
+  /* Takes an avatar (avatar.js) for the character. */
+  wear(avatar) {
+    if (this.avatar) {
+      this.scene.remove(this.avatar.figure);
+      THREE.VRMUtils.deepDispose(this.avatar.figure);
+    }
+    this.avatar = avatar;
+    this.scene.add(avatar.figure);
   }
 
   place(shown, { pose, turns, face }, tones) {

@@ -31,7 +31,7 @@ LARGEST_COORDINATE = 32.767  # metres, what a 16 bit integer holds in millimetre
 _FARTHEST_PELVIS = 30.0  # so that hands stay within
 PEAKS_PER_SECOND = 25
 MAX_CURVE_POINTS = 600
-FIGURE_SCRIPTS = ("three/three.min.js", "figure.js", "skeleton.js", "mesh_figure.js", "stage.js")
+FIGURE_SCRIPTS = ("three/three.min.js", "figure.js", "skeleton.js", "mesh_figure.js", "avatar.js", "stage.js")
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,7 +110,11 @@ class Stage {
 
   /* Lets pointer, wheel and keys turn the view; `changed` is called after each turn. */
   listen(changed) {
-    const canvas = this.canvas;
+    const canvas = this.canvas, note = element("p", "figure-note");
+    if (this.meshes) listenForAvatars(this, changed, (text) => {
+      note.textContent = text;
+      canvas.after(note);
+    });
     let held = null;
     canvas.addEventListener("pointerdown", (event) => {
       held = [event.clientX, event.clientY];

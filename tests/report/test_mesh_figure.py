@@ -1,5 +1,6 @@
 """The skinned figure of the pages in a real browser that draws WebGL by software."""
 
+import base64
 import json
 import re
 import shutil
@@ -11,6 +12,8 @@ from playwright.sync_api import sync_playwright
 
 from solami_hf.processing.motion.body import joint_positions
 from solami_hf.processing.motion.face import UNIT_INDEX
+from solami_hf.processing.motion.formats.gltf import write_gltf
+from solami_hf.processing.motion.formats.vrm import write_vrm
 from solami_hf.processing.motion.mesh.body_mesh import skinned_vertices
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.report.figure_data import decode_params, encode_params, figure_data
@@ -121,6 +124,44 @@ def test_both_are_dressed_in_their_colours_in_the_light_and_the_dark(browser, re
     view.close()
 
 
+DROP = """([text, name]) => {
+  const held = new DataTransfer();
+  held.items.add(new File([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], name));
+  document.getElementById("stage").dispatchEvent(new DragEvent("drop", { dataTransfer: held, cancelable: true }));
+}"""
+WORN = """() => {
+  player.draw();
+  const { avatar, data, scene, roles } = player.stage.meshes, at = new THREE.Vector3();
+  scene.updateMatrixWorld(true);
+  const place = (name) => avatar.vrm.humanoid.getRawBoneNode(name).getWorldPosition(at).toArray();
+  const mouth = avatar.vrm.expressionManager.getValue("jawOpen");
+  return { joints: data.bones.map(place), mouth, other: roles.character.figure.visible };
+}"""
+
+
+@pytest.mark.system("chromium")
+def test_an_avatar_that_is_dropped_moves_instead(browser, report, tmp_path):
+    view, complaints = opened(browser, f"{report.as_uri()}?figure=mesh")
+    write_vrm(tmp_path / "mine.vrm")
+    write_gltf(tmp_path / "none.glb", waving(2))
+    files = [("broken.vrm", b"glTF and no more"), ("none.vrm", (tmp_path / "none.glb").read_bytes())]
+    for name, content in files:
+        view.evaluate(DROP, [base64.b64encode(content).decode(), name])
+        view.locator(".figure-note", has_text=f"{name} cannot be used").wait_for()
+        assert view.evaluate("player.stage.meshes.avatar === undefined")
+    view.evaluate(DROP, [base64.b64encode((tmp_path / "mine.vrm").read_bytes()).decode(), "mine.vrm"])
+    wait_until(view, "player.stage.meshes.avatar")
+    assert view.inner_text(".figure-note") == ""
+    begins, joints = view.evaluate("player.starts.character"), joint_positions(waving())
+    for frame in (20, 59):
+        view.evaluate("(seconds) => solamiReport.seek(seconds)", begins + frame / 30)
+        worn = view.evaluate(WORN)
+        np.testing.assert_allclose(worn["joints"], joints[frame], atol=1e-3)
+        assert worn["mouth"] == pytest.approx(frame / 59, abs=0.01) and not worn["other"]
+    assert complaints == []
+    view.close()
+
+
 @pytest.mark.system("chromium")
 def test_without_a_graphics_card_a_simpler_figure_is_drawn(browser, report):
     view, complaints = opened(browser, report.as_uri())
@@ -168,7 +209,12 @@ def test_a_page_of_joints_alone_carries_no_mesh(tmp_path):
 def test_the_packed_body_is_small_and_three_is_named():
     assert len(json.dumps(figure_data())) < 700_000
     folder = resources.files("solami_hf.report") / "three"
-    for name, told in (("README.md", "three) 0.187.0"), ("LICENSE.txt", "MIT License"), ("three.min.js", '"187"')):
+    for name, told in (
+        ("README.md", "three) 0.187.0"),
+        ("README.md", "three-vrm) 3.5.5"),
+        ("LICENSE.txt", "pixiv Inc."),
+        ("three.min.js", '"187"'),
+    ):
         assert told in (folder / name).read_text("utf-8")
 
 

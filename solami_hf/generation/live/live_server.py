@@ -30,7 +30,7 @@ from .live_protocol import VERSION, Limits
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; "
-    "style-src 'unsafe-inline'; connect-src 'self'; media-src blob:; img-src data:; base-uri 'none'; "
+    "style-src 'unsafe-inline'; connect-src 'self' blob:; media-src blob:; img-src blob: data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors ",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
