@@ -35,7 +35,7 @@ def of(frames, kind):
 def test_page_health_and_metrics(serve, talk_to):
     client = serve()
     page = client.get("/")
-    assert page.status_code == 200 and "solamiLive" in page.text and len(page.content) < 200_000
+    assert page.status_code == 200 and "solamiLive" in page.text and len(page.content) < 3_000_000
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy and policy.endswith("; frame-ancestors 'none'")
     framed = serve(access=Access(origins=("https://a.example", "https://b.example"))).get("/").headers
