@@ -175,10 +175,7 @@ class Live {
     } else if (kind === PARAMS_OUT) {
       answer.came("motion");
       answer.add(new Float32Array(payload));
-    } else if (kind === FACE_OUT) {
-      answer.came("face");
-      answer.face.push(...new Float32Array(payload));
-    }
+    } else if (kind === FACE_OUT) answer.face.push(...new Float32Array(payload));
     this.showLatency();
   }
 
