@@ -23,7 +23,7 @@ import sys
 import numpy as np
 import torch
 
-from solami_hf.metrics.lip_sync import lip_sync as maths
+from solami_hf.metrics import lip_math as maths
 from solami_hf.modeling.face.configuration_lips import VISEMES
 from solami_hf.modeling.face.modeling_lips import LipsStream
 from solami_hf.processing.audio.packaged_speech import packaged_speech

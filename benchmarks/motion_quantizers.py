@@ -31,7 +31,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 import solami_hf
 from solami_hf.command_line import parse_arguments
 from solami_hf.demo.corpus.build_corpus import write_motion_corpus
-from solami_hf.metrics.motion_fid.motion_fid import MotionFid
+from solami_hf.metrics import motion_fid
 from solami_hf.metrics.motion_math import acceleration_error, position_error, procrustes_error
 from solami_hf.processing.datasets.manifests import read_manifest
 from solami_hf.processing.motion.features import features_to_joints, motion_to_features
@@ -178,7 +178,7 @@ def measured(model, clips: list[MotionClip], levels: int | None = None, filler=N
     bits = levels * config.frame_rate * sum(math.log2(config.modality_sizes[part]) for part in config.parts)
     rates = {"bits": bits, "tokens": len(config.parts) * config.frame_rate}
     found = dict(zip(("mpjpe", "pa_mpjpe", "aligned", "drift", "accel"), values, strict=True))
-    fid = MotionFid().compute(predictions=made, references=real)["fid"] if len(clips) > 1 else float("nan")
+    fid = motion_fid(predictions=made, references=real)["fid"] if len(clips) > 1 else float("nan")
     return rates | found | {"fid": fid}
 
 

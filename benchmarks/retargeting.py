@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from solami_hf.demo.corpus.gestures import GESTURES, make_gesture
-from solami_hf.metrics.foot_skating.foot_skating import foot_steps
+from solami_hf.metrics.motion_math import foot_steps
 from solami_hf.processing.motion.avatar import Avatar, AvatarMotion, read_avatar, retarget_to_avatar, write_on_avatar
 from solami_hf.processing.motion.body import (
     SMPLX_JOINT_NAMES,

@@ -30,6 +30,8 @@ UPSTREAM_PAIRS = 50
 UPSTREAM_MISSING = -2.0
 # The original leaves pelvis and hips out of its "angle error".
 UPSTREAM_ANGLE_JOINTS = slice(3, NUM_JOINTS)
+FEET = (10, 11)  # the joints at the ball of the left and right foot
+CONTACT_HEIGHT = 0.05
 # Index of each joint's parent, as in `solami_hf.processing.motion.body`: this file travels to the Hub without it.
 PARENTS = (
     *(-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15),
@@ -329,6 +331,18 @@ def diversity_upstream(
 
 
 # --- errors between paired motions, per frame ----------------------------------------------------------------------
+
+
+def foot_steps(joints: np.ndarray, fps: float, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Horizontal speed of each foot from frame to frame, and whether it is on the floor at both.
+
+    Returns:
+        speed (T - 1, 2) in m/s and contact (T - 1, 2), boolean: lower than `CONTACT_HEIGHT` above the floor.
+    """
+    feet = joints[:, FEET]
+    speed = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * fps
+    low = feet[..., 1] < floor + CONTACT_HEIGHT
+    return speed, low[1:] & low[:-1]
 
 
 def joint_distances(

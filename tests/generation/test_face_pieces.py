@@ -122,7 +122,7 @@ def test_packaged_lips_read_the_packaged_codec():
 def test_packaged_lips_move_in_time():
     """A held-out sentence; `benchmarks/lip_sync.py` measures many."""
     from benchmarks.lip_sync import closures, lips_face
-    from solami_hf.metrics.lip_sync import lip_sync
+    from solami_hf.metrics.lip_math import curves, onset_errors
     from solami_hf.processing.audio.packaged_speech import packaged_speech
     from solami_hf.processing.motion.visemes import face_of_phones
     from solami_hf.training.face.lips_data import spoken
@@ -131,11 +131,11 @@ def test_packaged_lips_move_in_time():
     wave, phones, _ = spoken("rms", "Maybe my mother paid for the broken boat.", 1.0, 16000, 0)
     with torch.no_grad():
         codes = parts["speech_codec"].encode(torch.from_numpy(wave)[None, None], num_quantizers=1).audio_codes[0, 0]
-    reference = lip_sync.curves(face_of_phones(phones, len(wave) / 16000))
+    reference = curves(face_of_phones(phones, len(wave) / 16000))
     errors = []
     for given in ({"codes": codes}, {"samples": wave[: len(wave) // 320 * 320]}, {"codes": codes.flip(0)}):
         face = lips_face(parts["lips"], len(wave) / 16000, **given)
-        errors.append(np.median(lip_sync.onset_errors(lip_sync.curves(face), reference, 30)[0]))
+        errors.append(np.median(onset_errors(curves(face), reference, 30)[0]))
         if "samples" in given:
             assert np.mean(closures(face, phones, ("bilabial",))) >= 0.8
     assert max(errors[:2]) <= 60 < errors[2]

@@ -1,6 +1,8 @@
 """The metrics as plain functions give what their `evaluate` modules give."""
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +35,11 @@ def test_the_judge_and_what_is_no_metric():
     from solami_hf.metrics import motion_fid
 
     assert motion_fid is solami_hf.metrics.motion_fid and "predictions: list of joint positions" in motion_fid.__doc__
+
+
+def test_nobody_imports_a_metric_by_its_folder():
+    """The folder, a module of the metric's name, would take the place of the function."""
+    root = Path(__file__).parents[2]
+    files = [path for part in ("solami_hf", "benchmarks", "examples", "tests") for path in (root / part).rglob("*.py")]
+    named = re.compile(rf"^\s*(from|import) solami_hf\.metrics\.({'|'.join(NAMES)})\b", re.MULTILINE)
+    assert [path.name for path in files if named.search(path.read_text(encoding="utf-8"))] == []

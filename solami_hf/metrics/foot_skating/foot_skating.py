@@ -4,10 +4,16 @@ import numbers
 
 import numpy as np
 from solami_hf.metrics.metric_base import JOINTS, DirectMetric
-from solami_hf.metrics.motion_math import FPS, check_corrected, check_fps, checked_motions, counts
+from solami_hf.metrics.motion_math import (
+    CONTACT_HEIGHT,
+    FPS,
+    check_corrected,
+    check_fps,
+    checked_motions,
+    counts,
+    foot_steps,
+)
 
-FEET = (10, 11)  # the joints at the ball of the left and right foot
-CONTACT_HEIGHT = 0.05
 # A foot on the floor that moves 2.5 cm from one frame to the next at 20 fps is taken to skate by Karunratanakul et al.
 # 2023 (arXiv 2305.12577); the same as a speed.
 SKATING_SPEED = 0.5
@@ -78,18 +84,6 @@ class FootSkating(DirectMetric):
             "num_frames": int(frames),
             **counts(predictions, mode),
         }
-
-
-def foot_steps(joints: np.ndarray, fps: float, floor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Horizontal speed of each foot from frame to frame, and whether it is on the floor at both.
-
-    Returns:
-        speed (T - 1, 2) in m/s and contact (T - 1, 2), boolean: lower than `CONTACT_HEIGHT` above the floor.
-    """
-    feet = joints[:, FEET]
-    speed = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * fps
-    low = feet[..., 1] < floor + CONTACT_HEIGHT
-    return speed, low[1:] & low[:-1]
 
 
 def penetration(joints: np.ndarray, floor: float) -> np.ndarray:
