@@ -144,6 +144,7 @@ def test_a_talk_in_the_browser(page, live_pipeline, tmp_path):
 SAID = "good morning my friend i would like to show you the garden before the rain comes back"
 
 
+@pytest.mark.slow
 @pytest.mark.system("chromium")
 def test_a_sentence_is_said_and_the_answer_interrupted(page, live_pipeline):
     """Recognised by Whisper where its weights are installed."""
