@@ -189,6 +189,8 @@ class AnswerDecoder:
             yield from self._move(last=self._ended[self._motion_end])
         if self._unheard:  # a piece at a time, so that the body does not wait for all of the sound
             self._give_voice(self._least_speech[-1])
+        if self.said is not None and not self._unheard:  # the rest of the sound does not wait for the body
+            self._ended["eosp"] = True
         if len(self._waiting["speech"]) >= self._least_speech[bool(self.sounds)] or self._ended["eosp"]:
             yield from self._speak(last=self._ended["eosp"])
 

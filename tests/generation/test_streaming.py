@@ -145,6 +145,10 @@ def test_a_talker_begins_before_the_words_end(tiny_model, tiny_processor):
     assert processor.talker.texts == ["hi there you.", "and you hi"]
     whole = processor.say("hi there you. and you hi")
     assert np.array_equal(decoder.said, whole)
+    codes = processor.modalities["body"]["first_id"]
+    for _ in range(len(whole) // 20):  # the sound has ended before the body's codes have
+        list(decoder.push([codes]))
+    assert len(decoder.audio) == 320 * len(whole)
     list(decoder.finish())
     assert len(decoder.audio) == 320 * len(whole)
 
