@@ -9,6 +9,7 @@ Needs `pip install playwright pillow` and Debian's `chromium`.
 import argparse
 import io
 import shutil
+import sys
 from pathlib import Path
 
 from PIL import Image
@@ -78,7 +79,7 @@ def main() -> None:
         args.output, save_all=True, append_images=others, duration=round(1000 / args.fps), loop=0,
         quality=args.quality, method=6,
     )  # fmt: skip
-    print(f"{args.output}: {1 + len(others)} frames, {args.output.stat().st_size / 1e6:.2f} MB")
+    sys.stdout.write(f"{args.output}: {1 + len(others)} frames, {args.output.stat().st_size / 1e6:.2f} MB\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 `solami_hf/processing/motion/mesh/README.md` says what is taken from where and what each array holds.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -421,4 +422,4 @@ if __name__ == "__main__":
     arrays = build()
     with atomic_write(target) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-    print({name: array.shape for name, array in arrays.items()}, target.stat().st_size)
+    sys.stdout.write(f"{ {name: array.shape for name, array in arrays.items()} } {target.stat().st_size}\n")

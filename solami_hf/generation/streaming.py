@@ -310,16 +310,13 @@ class _Words:
 
     def __init__(self, tokenizer):
         self.tokenizer, self.ids, self.said = tokenizer, [], 0
-
-    @property
-    def text(self) -> str:
-        """All of it so far."""
-        return self.tokenizer.decode(self.ids).strip()
+        self.text = ""  # all of it so far
 
     def push(self, ids: list[int], last: bool) -> Iterator[TextPiece]:
         self.ids += ids
         text = self.tokenizer.decode(self.ids).lstrip()
-        text = text.rstrip() if last else text.rstrip("\ufffd")  # half a character
+        self.text = text.rstrip()
+        text = self.text if last else text.rstrip("\ufffd")  # half a character
         begin = place = self.said
         while match := _WORD.match(text, place):
             place = match.end()

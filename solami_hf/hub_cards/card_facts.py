@@ -151,18 +151,13 @@ def _acoustic_model(folder: Path, _) -> dict:
     from ..modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 
     config = SolamiSoundStormConfig.from_pretrained(folder)
-    last, motion = config.num_quantizers - 1, config.modality == "motion"
-    rows = (
-        [
-            ("reads", "level 0 of motion", "codes", "", config.num_semantic_codes),
-            ("writes", "the levels above it", "codes", "", f"{config.codebook_size} of each level"),
-        ]
-        if motion
-        else [
-            ("reads", "level 0 of speech, all levels of a voice", "codes", "", config.num_semantic_codes),
-            ("writes", f"levels 1 to {last}", "codes", "", f"{config.codebook_size} of each level"),
-        ]
-    )
+    reads, writes = "level 0 of speech, all levels of a voice", f"levels 1 to {config.num_quantizers - 1}"
+    if config.modality == "motion":
+        reads, writes = "level 0 of motion", "the levels above it"
+    rows = [
+        ("reads", reads, "codes", "", config.num_semantic_codes),
+        ("writes", writes, "codes", "", f"{config.codebook_size} of each level"),
+    ]
     facts = {
         "layers": config.num_hidden_layers,
         "width": config.hidden_size,

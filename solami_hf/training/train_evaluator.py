@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from transformers import AutoModel, AutoTokenizer, TrainingArguments, set_seed
 
 from ..character.packaged_character import packaged_motion_codec
-from ..command_line import parse_arguments, run_command
+from ..command_line import run_command
 from ..modeling.motion_evaluator.configuration_motion_evaluator import SolamiMotionEvaluatorConfig
 from ..modeling.motion_evaluator.evaluator_scores import (
     Evaluator,
@@ -32,12 +32,11 @@ from ..modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ..processing.batching import pad_right
 from ..processing.datasets.manifests import read_manifest
 from ..processing.files.folder_or_hub import with_sources
-from ..processing.files.output_folder import writing_to
 from ..processing.motion.features import features_to_joints
 from .held_out import evaluating, evaluation_split
 from .motion_vq.motion_vq_data import read_clips
 from .motion_vq.motion_vq_evaluation import reconstruct
-from .trainer import ResumableTrainer, avoid_slow_bf16
+from .trainer import ResumableTrainer, avoid_slow_bf16, run_training
 
 logger = logging.getLogger(__name__)
 JITTER = 0.02  # metres on every joint and frame
@@ -233,10 +232,7 @@ def _sentences(model: SolamiMotionEvaluatorModel, tokenizer, captions: list[list
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
-    args, training_args = parse_arguments([EvaluatorArguments, TrainingArguments], argv, "solami train-evaluator")
-    with writing_to(training_args.output_dir):
-        metrics = train_evaluator(args, training_args)
-    logger.info("Wrote %s: %s", training_args.output_dir, metrics)
+    run_training(train_evaluator, [EvaluatorArguments, TrainingArguments], argv, "solami train-evaluator")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +24,9 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..command_line import parse_arguments
 from ..processing.files.atomic_write import atomic_model, atomic_write, follow_umask
+from ..processing.files.output_folder import writing_to
 from ..processing.files.text_files import write_json
 from .checkpoints import CheckpointInWork, checkpoint_or_nothing, last_checkpoint, written_or_nothing
 from .trackers import TrackedMedia
@@ -32,6 +34,20 @@ from .trackers import TrackedMedia
 logger = logging.getLogger(__name__)
 
 AVERAGES_FILE = "averaged.safetensors"
+
+
+def run_training(train: Callable, arguments: list[type], argv: list[str] | None, prog: str) -> None:
+    """A training command: `train` with what a command line says, alone in its output folder; tells what it returns.
+
+    Args:
+        train: takes one object of each of `arguments`, the last of them `TrainingArguments`.
+        arguments, argv, prog: see `parse_arguments`.
+    """
+    parsed = parse_arguments(arguments, argv, prog)
+    folder = parsed[-1].output_dir
+    with writing_to(folder):
+        metrics = train(*parsed)
+    logger.info("Wrote %s: %s", folder, metrics)
 
 
 class LossOnBar(ProgressCallback):

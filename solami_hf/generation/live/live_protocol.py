@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...processing.motion.face import FACE_UNITS
+
 VERSION = 1
 MICROPHONE_RATE = 16_000
 """Hz of the sound that clients send."""
@@ -156,7 +158,7 @@ def parse_frame(data: bytes) -> tuple[int, int, float, np.ndarray]:
     kind, turn, start = HEAD.unpack_from(data)
     if kind == SOUND_OUT:
         return kind, turn, start, np.frombuffer(data, dtype="<i2", offset=HEAD.size)
-    shape = {JOINTS_OUT: (-1, 55, 3), PARAMS_OUT: (-1, 159), FACE_OUT: (-1, 52)}[kind]
+    shape = {JOINTS_OUT: (-1, 55, 3), PARAMS_OUT: (-1, 159), FACE_OUT: (-1, len(FACE_UNITS))}[kind]
     return kind, turn, start, np.frombuffer(data, dtype="<f4", offset=HEAD.size).reshape(shape)
 
 

@@ -7,7 +7,6 @@ processor's codec encodes them. With `--data` recordings with words take part. T
 (0.4M weights, minutes on one CPU core).
 """
 
-import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,19 +14,16 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments, set_seed
 
-from ...command_line import parse_arguments, run_command
+from ...command_line import run_command
 from ...modeling.face.configuration_lips import SolamiLipsConfig
 from ...modeling.face.modeling_lips import SolamiLipsModel
 from ...modeling.speech_codec.codec_interface import codec_fingerprint
 from ...processing.audio.packaged_speech import packaged_speech
 from ...processing.files.folder_or_hub import with_sources
-from ...processing.files.output_folder import writing_to
 from ...processing.processing_solami import SolamiProcessor
 from ..held_out import evaluating
-from ..trainer import ResumableTrainer
+from ..trainer import ResumableTrainer, run_training
 from .lips_data import LipsWindows, SpokenFrames, lips_data
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -143,10 +139,7 @@ def train_lips(args: LipsArguments, training_args: TrainingArguments) -> dict[st
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
-    args, training_args = parse_arguments([LipsArguments, TrainingArguments], argv, "solami train-lips")
-    with writing_to(training_args.output_dir):
-        metrics = train_lips(args, training_args)
-    logger.info("Wrote %s: %s", training_args.output_dir, metrics)
+    run_training(train_lips, [LipsArguments, TrainingArguments], argv, "solami train-lips")
 
 
 if __name__ == "__main__":

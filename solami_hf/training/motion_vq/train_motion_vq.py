@@ -17,16 +17,15 @@ import numpy as np
 import torch
 from transformers import TrainingArguments, set_seed
 
-from ...command_line import parse_arguments, run_command
+from ...command_line import run_command
 from ...modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
 from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...modeling.motion_vq.quantizers import EmaQuantizer
 from ...processing.datasets.manifests import read_manifest
-from ...processing.files.output_folder import writing_to
 from ...processing.motion.features import features_to_joints
 from ..held_out import evaluation_split
 from ..trackers import TrackedMedia
-from ..trainer import ResumableTrainer, avoid_slow_bf16
+from ..trainer import ResumableTrainer, avoid_slow_bf16, run_training
 from .motion_vq_data import MotionClip, WindowDataset, feature_statistics, padded_batches, read_clips, read_transforms
 from .motion_vq_evaluation import evaluate_motion_vq
 from .motion_vq_report import write_motion_vq_report
@@ -265,10 +264,7 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
-    args, training_args = parse_arguments([MotionVQArguments, TrainingArguments], argv, "solami train-motion-vq")
-    with writing_to(training_args.output_dir):
-        metrics = train_motion_vq(args, training_args)
-    logger.info("Wrote %s: %s", training_args.output_dir, metrics)
+    run_training(train_motion_vq, [MotionVQArguments, TrainingArguments], argv, "solami train-motion-vq")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from transformers import TrainingArguments, set_seed
 
-from ...command_line import parse_arguments, run_command
+from ...command_line import run_command
 from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
@@ -28,13 +28,12 @@ from ...modeling.soundstorm.soundstorm_masking import mask_cells
 from ...modeling.speech_codec.speech_codec_adapter import load_speech_codec
 from ...processing.datasets.manifests import read_manifest
 from ...processing.files.folder_or_hub import with_sources
-from ...processing.files.output_folder import writing_to
 from ..held_out import evaluating, evaluation_split
 from ..motion_vq.motion_vq_data import MotionClip, read_clips
 from ..motion_vq.motion_vq_evaluation import evaluate_motion_vq
 from ..speech_recordings import splits_of
 from ..trackers import TrackedMedia
-from ..trainer import ResumableTrainer, avoid_slow_bf16
+from ..trainer import ResumableTrainer, avoid_slow_bf16, run_training
 from .soundstorm_data import CodeWindows, SpeechCodes, encode_motions, read_sources
 from .soundstorm_report import write_soundstorm_report
 
@@ -334,10 +333,7 @@ def _check_codes(codes: SpeechCodes, levels: int, size: int) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
-    args, training_args = parse_arguments([SoundStormArguments, TrainingArguments], argv, "solami train-soundstorm")
-    with writing_to(training_args.output_dir):
-        metrics = train_soundstorm(args, training_args)
-    logger.info("Wrote %s: %s", training_args.output_dir, metrics)
+    run_training(train_soundstorm, [SoundStormArguments, TrainingArguments], argv, "solami train-soundstorm")
 
 
 if __name__ == "__main__":

@@ -16,16 +16,15 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments, set_seed
 
-from ...command_line import parse_arguments, run_command
+from ...command_line import run_command
 from ...modeling.talker.configuration_talker import SolamiTalkerConfig
 from ...modeling.talker.modeling_talker import SolamiTalkerModel
 from ...processing.datasets.token_dataset import split_names
 from ...processing.files.folder_or_hub import with_sources
-from ...processing.files.output_folder import writing_to
 from ...processing.processing_solami import SolamiProcessor
 from ..held_out import evaluating, evaluation_split
 from ..trackers import TrackedMedia
-from ..trainer import ResumableTrainer, avoid_slow_bf16
+from ..trainer import ResumableTrainer, avoid_slow_bf16, run_training
 from .talker_data import SpokenClips, TalkerBatches, collate, read_clips
 from .talker_report import write_talker_report
 
@@ -210,10 +209,7 @@ def make_trainer(args: TalkerArguments, training_args: TrainingArguments) -> Tal
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
-    args, training_args = parse_arguments([TalkerArguments, TrainingArguments], argv, "solami train-talker")
-    with writing_to(training_args.output_dir):
-        metrics = train_talker(args, training_args)
-    logger.info("Wrote %s: %s", training_args.output_dir, metrics)
+    run_training(train_talker, [TalkerArguments, TrainingArguments], argv, "solami train-talker")
 
 
 if __name__ == "__main__":
