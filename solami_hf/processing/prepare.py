@@ -179,6 +179,8 @@ def prepare(
     facts = {"source": Path(source).resolve().name, "layout": layout, "split_by": split_by, "license": license}
     if layout == "bvh":
         facts["left_out"] = left_out(Path(source))
+    if LAYOUTS[layout].licence:
+        facts["terms"] = LAYOUTS[layout].licence
     facts |= {"test_share": test_share, "validation_share": validation_share}
     report = writer.finish(shards, facts | {"codec_sources": codec_sources(processor, kind)})
     _warn(report, Path(output) / kind)

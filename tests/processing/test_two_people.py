@@ -9,7 +9,13 @@ from scipy.spatial.transform import Rotation
 
 from solami_hf.processing.audio.waveforms import write_audio
 from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_rows
-from solami_hf.processing.datasets.layouts.two_people import Turn, turns_of
+from solami_hf.processing.datasets.layouts.turn_taking import (
+    Participant,
+    Turn,
+    conversation_rows,
+    heard_spans,
+    turns_of,
+)
 from solami_hf.processing.datasets.manifests import BadRow
 from solami_hf.processing.datasets.token_dataset import load_tokens
 from solami_hf.processing.motion.body import standing_height
@@ -69,6 +75,32 @@ def test_turns_by_voice_activity():
     assert turns_of([[(0.0, 1.0), (1.4, 2.0)], []], min_pause=0.3) == [Turn(0, 0.0, 2.0)]  # nobody took over
     assert turns_of([[(0.0, 1.0)], [(0.0, 1.0)]]) == [Turn(0, 0.0, 1.0), Turn(1, 0.0, 1.0)]  # both at once
     assert turns_of([[], []]) == []
+
+
+def test_turns_among_three_and_by_sound():
+    voices = [[(0.0, 2.0), (6.0, 7.0)], [(2.1, 4.0), (8.0, 9.0)], [(1.0, 1.3), (4.5, 5.5)]]
+    turns = turns_of(voices)
+    assert [(t.person, t.start) for t in turns] == [(0, 0.0), (1, 2.1), (2, 4.5), (0, 6.0), (1, 8.0)]
+    assert turns[0].back_channels == [(1.0, 1.3)]
+    people = [
+        Participant(c, c, f"{c}.npy", f"{c}.wav", v, None, np.ones(300, bool), 30)
+        for c, v in zip("abc", voices, strict=True)
+    ]
+    rows = list(conversation_rows("chat", "x", people))
+    assert [(row["id"], [t["start"] for t in row["turns"]]) for row in rows] == [
+        ("a#0", [4.5, 6.0]), ("b#0", [0.0, 2.1]), ("b#1", [6.0, 8.0]), ("c#0", [2.1, 4.5])
+    ]  # fmt: skip
+    assert rows[0]["turns"][0] == {
+        "role": "user", "text": "", "audio": "c.wav", "motion": "c.npy", "start": 4.5, "end": 5.5
+    }  # fmt: skip
+    pieces = list(conversation_rows("motion", "x", people))
+    assert [(row["id"][0], row["partner_id"][0]) for row in pieces[:6]] == [*map(tuple, ("ab", "ba", "ca"))] + [
+        *map(tuple, ("ab", "ba", "cb"))
+    ]
+    sound = np.zeros(16000 * 3)
+    sound[8000:24000] = 0.2 * np.sin(np.arange(16000) / 4)
+    sound[40000:40100] = 0.2  # a click
+    assert heard_spans(sound, 16000) == [(0.5, 1.5)] and heard_spans(0 * sound, 16000) == []
 
 
 def test_the_camera_looks_at_a_standing_person(tmp_path):
@@ -148,7 +180,10 @@ def test_what_is_dropped_is_told(source):
 
 
 def test_it_becomes_tokens_piece_by_piece(source, tmp_path, tiny_processor):
-    out = tmp_path / "tokens"
+    out, second = tmp_path / "tokens", source / f"improvised/dev/0000/0023/{SECOND}.json"
+    told = json.loads(second.read_text())
+    told["metadata:vad"][1]["start"] = 2.8  # before the other has ended
+    second.write_text(json.dumps(told))
     assert prepare("chat", source, tiny_processor, out) == {"validation": 2, "rejected": 3}
     rows = load_tokens(out, "chat", "validation", tiny_processor)
     turn = rows[1]["turns"][0]
@@ -157,3 +192,10 @@ def test_it_becomes_tokens_piece_by_piece(source, tmp_path, tiny_processor):
     assert prepare("motion", source, tiny_processor, out)["validation"] == 8
     assert prepare("speech", source, tiny_processor, out)["validation"] == 1
     assert (out / "chat" / "rejected.jsonl").read_text().count("\n") == 3
+    report = json.loads((out / "chat" / "report.json").read_text())
+    counts = report["splits"]["validation"]
+    assert (counts["turns"], counts["back_channels"], counts["overlap_seconds"]) == (6, 1, 0.2)
+    assert report["reasons"] == {
+        "has ... participants, expected two": 1, "has no turn of the other beside it": 1, "is not answered": 1,
+    }  # fmt: skip
+    assert "CC BY-NC 4.0" in report["terms"]

@@ -15,10 +15,12 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +33,7 @@ from .prepare_rows import Media, MediaFile, files_of, token_row
 from .token_dataset import schema_for, write_card, write_parquet
 
 logger = logging.getLogger(__name__)
+_MOST_REASONS = 50
 FORMAT = 1  # of the shards; another number makes those of earlier versions anew
 _CACHE_KB = 32 * 1024
 
@@ -164,6 +167,19 @@ class Plan:
         return self._db.execute(query).fetchone()[0]
 
 
+def _talk(rows: list[dict]) -> dict[str, float]:
+    """How people talk in dialogues whose turns say when: turns, back-channels, and how long both talk at once."""
+    found = {"turns": 0, "back_channels": 0, "overlap_seconds": 0.0}
+    for row in rows:
+        timed = [turn for turn in row["turns"] if turn.get("end") is not None]
+        spans = [(float(turn.get("start") or 0.0), float(turn["end"])) for turn in timed]
+        found["turns"] += len(timed)
+        found["back_channels"] += sum(len(turn.get("back_channels", ())) for turn in timed)
+        pairs = zip(spans, spans[1:], strict=False)
+        found["overlap_seconds"] += sum(max(0.0, min(one[1], two[1]) - max(one[0], two[0])) for one, two in pairs)
+    return found
+
+
 class ShardWriter:
     """Encodes shards of a plan into a dataset folder; the codes of all files are added to `keep`, by `Media.key`."""
 
@@ -238,6 +254,8 @@ class ShardWriter:
             left.unlink()
         write_parquet(self.work / shard.name, kept, self.features)
         lengths = dict(zip(("motion_seconds", "speech_seconds"), self._seconds(kept), strict=True))
+        left_out = {row["id"] for row in rejected}
+        lengths |= _talk([row for row in rows if row["id"] not in left_out]) if self.kind == "chat" else {}
         write_json(self._note(shard), {"key": key, "rows": len(kept), **lengths, "rejected": rejected})
 
     def _seconds(self, rows: list[dict]) -> tuple[float, float]:
@@ -269,6 +287,9 @@ class ShardWriter:
             for what in ("motion", "speech"):
                 if seconds := sum(note[f"{what}_seconds"] for note in mine):
                     counts[f"{what}_hours"] = round(seconds / 3600, 6)
+            talk = ("turns", "back_channels", "overlap_seconds")
+            if any(note.get("turns") for note in mine):
+                counts |= {what: round(sum(note.get(what, 0) for note in mine), 3) for what in talk}
             if counts["rows"]:
                 splits[split] = counts
         if not splits:
@@ -287,6 +308,8 @@ class ShardWriter:
         names = (row["id"] for _, note in notes for row in note["rejected"])
         orphans = write_json_lines(self.folder / "orphans.jsonl", self.plan.orphans(names))
         report = {"config": self.kind, **facts, "splits": splits, "rejected": rejected, "orphans": orphans}
+        reasons = Counter(re.sub(r"\S*\d\S*", "...", row["reason"]) for row in self._rejected(notes))
+        report["reasons"] = dict(reasons.most_common(_MOST_REASONS))
         report |= {"partners_in_two_splits": self.plan.straddling_partners(), "codecs": self.prints}
         write_json(self.folder / "report.json", report)
         write_card(self.folder.parent)
