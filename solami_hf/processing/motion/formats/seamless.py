@@ -42,18 +42,29 @@ def read_seamless_npz(path: str | Path) -> SmplxMotion | None:
     if lengths := {name: len(values) for name, values in arrays.items() if len(values) != frames}:
         raise ValueError(f"its arrays have {lengths} frames, but `smplh:translation` has {frames}.")
     valid = arrays["is_valid"].reshape(frames, -1).all(-1)
-    if valid.sum() < 2:
-        raise ValueError(f"{int(valid.sum())} of its {frames} frames are valid, expected two or more.")
     poses = np.zeros((frames, NUM_JOINTS, 3), dtype=np.float32)
     for name, joints in _JOINTS.items():
         poses[:, [*joints]] = arrays[name].reshape(frames, -1, 3)
     root = axis_angle_to_quaternion(torch.from_numpy(poses[:, 0]).double())
     poses[:, 0] = quaternion_to_axis_angle(quaternion_multiply(_HALF_TURN, root)).numpy()
     transl = (arrays["trans"] + SMPL_PELVIS) * np.float32([1, -1, -1])
-    transl[:, 1] += standing_height() - np.median(transl[valid, 1])
-    times = np.flatnonzero(valid) / SEAMLESS_FPS
-    transl, poses = interpolate(times - times[0], transl[valid].astype(np.float32), poses[valid], SEAMLESS_FPS)
-    lead = round(times[0] * SEAMLESS_FPS)  # the first valid frame stands for those before it, so that times agree
-    lead, behind = [0] * lead, [-1] * max(0, frames - lead - len(transl))
-    transl, poses = (np.concatenate([part[lead], part, part[behind]]) for part in (transl, poses))
+    transl[:, 1] += standing_height() - np.median(transl[valid, 1]) if valid.any() else 0.0
+    transl, poses = fill_invalid_frames(transl, poses, valid, SEAMLESS_FPS)
     return SmplxMotion(transl, poses, fps=SEAMLESS_FPS)
+
+
+def fill_invalid_frames(
+    transl: np.ndarray, poses: np.ndarray, valid: np.ndarray, fps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (T, 3) and rotations (T, J, 3) whose frames that are not `valid` (T,) lie between those that are.
+
+    Before the first valid frame and behind the last one, these stand still. ValueError for less than two valid ones.
+    """
+    frames = len(valid)
+    if valid.sum() < 2:
+        raise ValueError(f"{int(valid.sum())} of its {frames} frames are valid, expected two or more.")
+    times = np.flatnonzero(valid) / fps
+    transl, poses = interpolate(times - times[0], transl[valid].astype(np.float32), poses[valid], fps)
+    lead = round(times[0] * fps)  # the first valid frame stands for those before it, so that times agree
+    lead, behind = [0] * lead, [-1] * max(0, frames - lead - len(transl))
+    return tuple(np.concatenate([part[lead], part, part[behind]]) for part in (transl, poses))
