@@ -1,9 +1,13 @@
-"""Motion data sets as folders: BEAT2, Inter-X, HumanML3D, and any folder of motion files.
+"""Motion data sets as folders: BEAT2, Inter-X, InterHuman, HumanML3D, and any folder of motion files.
 
 BEAT2: people who talk, their motion, voice and words. https://huggingface.co/datasets/H-Liu1997/BEAT2
 
     smplxflame_30/2_scott_0_1_1.npz   textgrid/2_scott_0_1_1.TextGrid   wave16k/2_scott_0_1_1.wav
     train_test_split.csv              columns id and type: train, val, test or additional, if there
+
+The source is a language's folder, or the repository with `beat_english_v2.0.0`, `beat_chinese_v2.0.0`, ... in it. Its
+fork `m-hamza-mughal/beat2-additional-annotations` is laid out alike, with motion of 25 frames a second in
+`smplxflame_25` and words in `whisper_transcription/ID.TextGrid`.
 
 As speech, a row is a recording and its words. As motion, the caption tells what is said, as there is no other; without
 a transcript there is none. Words come from the TextGrid's tier `words`, or from `text/ID.txt`. The first two parts of
@@ -16,7 +20,14 @@ Inter-X: a folder an interaction with a file for each of two people. https://git
     splits/train.txt, val.txt, test.txt         one id a line, if there
 
 Both people become rows, `ID_P1` and `ID_P2`, each the other's partner, with the interaction as source id and all its
-captions. Where one of the two files is missing, the other is an orphan.
+captions; of those in `texts_processed`, tokens behind `#` are dropped. Where one of the two files is missing, the
+other is an orphan.
+
+InterHuman: the same in other folders. https://github.com/tr3e/InterGen
+
+    motions_processed/person1/12.npy, person2/12.npy     see `processing/motion/formats/interhuman.py`
+    annots/12.txt                                        one caption a line
+    split/train.txt, val.txt, test.txt, ignore_list.txt  one id a line, if there; or without the folder
 
 HumanML3D: captions, and splits of one id a line. https://github.com/EricGuo5513/HumanML3D
 
@@ -101,14 +112,14 @@ def _rows_of(names: list[str], read: Callable[[str], Iterator]) -> Iterator[dict
             yield BadRow(name, str(error))
 
 
-def _listed_splits(folder: Path, where: str = "") -> Callable[[str], dict]:
+def listed_splits(folder: Path, where: str = "", ending: str = "") -> Callable[[str], dict]:
     """Id -> `{"split"}` by `train.txt`, `val.txt` and `test.txt`, one id a line; `{}` where there is no file."""
-    files = {folder / f"{where}{name}.txt": split for name, split in _SPLITS.items()}
+    files = {folder / f"{where}{name}{ending}.txt": split for name, split in _SPLITS.items()}
     splits = {name: split for file, split in files.items() if file.is_file() for name in text_lines(file)}
 
     def split_of(name: str) -> dict:
         if splits and name not in splits:
-            raise ValueError(f"is in none of {where}train.txt, val.txt and test.txt")
+            raise ValueError(f"is in none of {where}train{ending}.txt, val{ending}.txt and test{ending}.txt")
         return {"split": splits[name]} if splits else {}
 
     return split_of
@@ -119,12 +130,27 @@ def text_lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
-_MOTIONS, _VOICES, _TYPES = "smplxflame_30", "wave16k", "train_test_split.csv"
+_MOTIONS, _VOICES, _TYPES = ("smplxflame_30", "smplxflame_25"), "wave16k", "train_test_split.csv"
+_LANGUAGES = "beat_*_v*"
+
+
+def is_beat2(source: Path) -> bool:
+    """True if a folder has this layout."""
+    return any((part / name).is_dir() for part in [source, *source.glob(_LANGUAGES)] for name in _MOTIONS)
 
 
 def read_beat2(source: Path, kind: str) -> Iterator[dict | BadRow]:
-    """Rows of kind motion or speech, sorted by id."""
-    folder, suffix = (_MOTIONS, ".npz") if kind == "motion" else (_VOICES, ".wav")
+    """Rows of kind motion or speech, sorted by language and id."""
+    if not (languages := sorted(path for path in source.glob(_LANGUAGES) if path.is_dir())):
+        yield from _read_language(source, kind, "")
+    for language in languages:
+        for row in _read_language(language, kind, f"{language.name}/"):
+            yield BadRow(f"{language.name}/{row.id}", row.reason) if isinstance(row, BadRow) else row
+
+
+def _read_language(source: Path, kind: str, place: str) -> Iterator[dict | BadRow]:
+    motions = next((name for name in _MOTIONS if (source / name).is_dir()), _MOTIONS[0])
+    folder, suffix = (motions, ".npz") if kind == "motion" else (_VOICES, ".wav")
     if not (source / folder).is_dir():
         yield BadRow(folder, f"{source} has no folder {folder}, which holds the {kind} of BEAT2")
         return
@@ -139,7 +165,7 @@ def read_beat2(source: Path, kind: str) -> Iterator[dict | BadRow]:
             if types.get(name) not in split_of:
                 raise ValueError(f"is of type {types.get(name)!r} in {_TYPES}, expected {', '.join(split_of)}")
             row["split"] = split_of[types[name]]
-        words, file = _words(source, name), f"{folder}/{name}{suffix}"
+        words, file = _words(source, name), f"{place}{folder}/{name}{suffix}"
         if kind == "motion":
             yield {**row, "motion": file, "text": [f"a person talks: {words}"] if words else []}
         elif words is None:
@@ -151,8 +177,9 @@ def read_beat2(source: Path, kind: str) -> Iterator[dict | BadRow]:
 
 
 def _words(source: Path, name: str) -> str | None:
-    grid, text = source / "textgrid" / f"{name}.TextGrid", source / "text" / f"{name}.txt"
-    if grid.is_file():
+    grids = [source / folder / f"{name}.TextGrid" for folder in ("textgrid", "whisper_transcription")]
+    grid, text = next(filter(Path.is_file, grids), None), source / "text" / f"{name}.txt"
+    if grid is not None:
         try:
             return textgrid_words(read_text(grid)) or None
         except ValueError as error:
@@ -201,22 +228,56 @@ def is_inter_x(source: Path) -> bool:
 
 def read_inter_x(source: Path, kind: str) -> Iterator[dict | BadRow]:
     """Rows of kind motion, pair by pair."""
-    split_of = _listed_splits(source, "splits/")
+    split_of = listed_splits(source, "splits/")
 
     def read(name: str) -> Iterator[dict]:
         split = split_of(name)
         files = {person: _file(source / "motions" / name, person) for person in _PEOPLE}
         if not any(files.values()):
             raise ValueError(f"motions/{name} has neither P1 nor P2 as .npz or .bvh")
-        texts = source / "texts" / f"{name}.txt"
-        text = text_lines(texts) if texts.is_file() else []
-        for person, partner in (_PEOPLE, _PEOPLE[::-1]):
-            if files[person]:
-                row = {"id": f"{name}_{person}", "motion": files[person].relative_to(source).as_posix(), "text": text}
-                yield {**row, "partner_id": f"{name}_{partner}", "source": name, **split}
+        texts = (source / folder / f"{name}.txt" for folder in ("texts", "texts_processed"))
+        yield from _pair(source, name, files, next(filter(Path.is_file, texts), None), split)
 
     folders = [name for name in names_in(source / "motions", "") if (source / "motions" / name).is_dir()]
     yield from _rows_of(folders, read)
+
+
+def _pair(source: Path, name: str, files: dict, texts: Path | None, split: dict) -> Iterator[dict]:
+    """A row for each of two people whose file is there, each the other's partner."""
+    text = [line.split("#")[0].strip() for line in text_lines(texts)] if texts else []
+    for person, partner in (_PEOPLE, _PEOPLE[::-1]):
+        if files[person]:
+            row = {"id": f"{name}_{person}", "motion": files[person].relative_to(source).as_posix(), "text": text}
+            yield {**row, "partner_id": f"{name}_{partner}", "source": name, **split}
+
+
+_PROCESSED, _CAPTIONS = "motions_processed", "annots"
+
+
+def is_interhuman(source: Path) -> bool:
+    """True if a folder has this layout."""
+    return any((source / _PROCESSED / person).is_dir() for person in ("person1", "person2"))
+
+
+def read_interhuman_pairs(source: Path, kind: str) -> Iterator[dict | BadRow]:
+    """Rows of kind motion, pair by pair."""
+    lists = "split/" if (source / "split").is_dir() else ""
+    split_of, ignored = listed_splits(source, lists), source / lists / "ignore_list.txt"
+    left_out = set(text_lines(ignored)) if ignored.is_file() else set()
+
+    def read(name: str) -> Iterator[dict]:
+        if name in left_out:
+            raise ValueError(f"is in {lists}ignore_list.txt")
+        split = split_of(name)
+        found = {person: source / _PROCESSED / f"person{person[1]}" / f"{name}.npy" for person in _PEOPLE}
+        texts = source / _CAPTIONS / f"{name}.txt"
+        if not texts.is_file():
+            raise ValueError(f"has no {_CAPTIONS}/{name}.txt")
+        files = {person: path if path.is_file() else None for person, path in found.items()}
+        yield from _pair(source, name, files, texts, split)
+
+    folders = [source / _PROCESSED / f"person{number}" for number in "12"]
+    yield from _rows_of(sorted({name for path in folders if path.is_dir() for name in names_in(path, ".npy")}), read)
 
 
 def _file(folder: Path, person: str) -> Path | None:
@@ -233,7 +294,7 @@ def is_humanml3d(source: Path) -> bool:
 
 def read_humanml3d_folder(source: Path, kind: str) -> Iterator[dict | BadRow]:
     """Rows of kind motion, sorted by id."""
-    split_of = _listed_splits(source)
+    split_of = listed_splits(source)
 
     def read(name: str) -> Iterator[dict | BadRow]:
         split = split_of(name)
