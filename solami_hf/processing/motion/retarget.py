@@ -48,6 +48,7 @@ _SIDE_SPELLINGS = {
 _SPINE = re.compile(r"(lowerback|back|waist|(?:abdomen|chest)(?:lower|upper)?|ab|torso|spine|upperchest)\d*")
 _OF_VROID = re.compile(r"^J_(?:Bip|Adj)_(?:C_)?")
 _FINGER = re.compile(r"(?:hand)?(index|middle|mid|ring|pinky|little|thumb)(?:finger)?0*([123])|hand([imrpt])([123])")
+_FINGER_OF_SOMA = re.compile(r"(Index|Middle|Ring|Pinky)([1-4])$")
 _FINGERS = ("index", "middle", "ring", "pinky", "thumb")
 _FINGER_NAMES = {"mid": "middle", "little": "pinky", **{name[0]: name for name in _FINGERS}}
 _SIDES = (
@@ -112,10 +113,10 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
     """Which joint of a skeleton is which of SMPL-X's: SMPL-X's index -> its index.
 
     Knows the names of SMPL-X, CMU's BVH files, HumanIK/MotionBuilder, Mixamo, LaFAN1, BEAT, Xsens, Bandai Namco,
-    Unity, Unreal, VRoid, VRM, Motive and DAZ (whose bones that only twist stay out): case, separators, a prefix that
-    all names share ("mixamorig:"), and the way the side is written do not matter. Where several joints make up one of
-    SMPL-X's (LHipJoint and LeftUpLeg), the lowest one stands for all: its rotation in the world holds theirs. Spines
-    of any length are spread over SMPL-X's three.
+    Unity, Unreal, VRoid, VRM, SOMA, Motive and DAZ (whose bones that only twist stay out): case, separators, a prefix
+    that all names share ("mixamorig:"), and the way the side is written do not matter. Where several joints make up
+    one of SMPL-X's (LHipJoint and LeftUpLeg), the lowest one stands for all: its rotation in the world holds theirs.
+    Spines of any length are spread over SMPL-X's three.
 
     Raises:
         ValueError: pelvis, a leg or an arm is missing; the message lists what was found.
@@ -129,6 +130,9 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
         links = {"Metacarpal": "Proximal", "Proximal": "Intermediate"}
         thumb = re.compile("(?<=Thumb)(Metacarpal|Proximal)")
         names = [thumb.sub(lambda found: links[found[0]], name) for name in names]
+    if {"IndexEnd", "Index4"} <= {name[-len(end) :] for name in names for end in ("IndexEnd", "Index4")}:
+        # SOMA's fingers begin a link before others'
+        names = [_FINGER_OF_SOMA.sub(lambda link: f"{link[1]}{int(link[2]) - 1}", name) for name in names]
     claims: dict[str, list[int]] = {}
     for joint in sorted(range(len(names)), key=depth.__getitem__):  # upper joints first
         for target in _targets(names[joint], prefix):
@@ -139,6 +143,9 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
             claims[side + "collar"] = [claims[side + "shoulder"].pop(0)]
         if len(claims.get(side + "ankle", ())) > 1 and side + "foot" not in claims:
             claims[side + "foot"] = [claims[side + "ankle"].pop()]
+        # "leg" is the thigh where a "shin" follows it
+        if len(claims.get(side + "knee", ())) > 1 and side + "hip" not in claims:
+            claims[side + "hip"] = [claims[side + "knee"].pop(0)]
     missing = [name for name in NEEDED_JOINTS if name not in claims]
     if missing:
         found = ", ".join(name for name in given if name)
