@@ -9,9 +9,9 @@ SRC is a folder of a known layout, or a file that lists what is beside it:
   - chat: `{"id", "topic", "character", "turns": [{"role", "text", "audio"?, "motion"?, "motion_text"?}], "split"?}`,
     `start` and `end` (seconds) of a turn say which piece of its files it is,
     `"motion_id"` in place of `"motion"` for a motion that was prepared before
-- motion, speech, chat: Seamless Interaction
-- motion: HumanML3D, Inter-X, BEAT2, or a folder of .bvh or .npz files, captions in a .txt beside each
-- speech: Common Voice, LJSpeech, BEAT2, or AnyInstruct-style metadata.jsonl
+- motion, speech, chat: Seamless Interaction; motion, chat: Embody 3D; motion, speech: BEAT2, SuSuInterActs
+- motion: HumanML3D, Inter-X, InterHuman, BONES-SEED, or a folder of .bvh or .npz files, captions in a .txt beside each
+- speech: Common Voice, LJSpeech, or AnyInstruct-style metadata.jsonl
 
 Every distinct file of a shard is read and encoded once, in batches. A row that cannot be used is left out and written
 to `OUTPUT/<config>/rejected.jsonl` with the reason, a row without its partner to `orphans.jsonl`; `report.json` has

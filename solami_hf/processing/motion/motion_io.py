@@ -5,6 +5,9 @@
 | `.npz` | `motion_npz` | SMPL-family arrays: AMASS, Inter-X, BEAT2 and the files written here |
 | `.npz` | `seamless` | Seamless Interaction's `smplh:*` arrays |
 | `.npy` | `humanml3d` | HumanML3D's `new_joint_vecs` (T, 263) |
+| `.npy` | `susu` | SuSuInterActs' dictionary of 63 joints' rotations |
+| `.npy` | `interhuman` | InterHuman's `motions_processed` (T, 492) |
+| `.npy` | `embody3d` | Embody 3D's `smplx_mesh_*/*.npy`, any of a person's arrays for all of them |
 | `.txt` | `deepmimic` | DeepMimic's JSON |
 | `.bvh` | `bvh` | motion capture of any skeleton whose joints have known names |
 
@@ -21,8 +24,12 @@ import numpy as np
 from ..media_files import READ_SUFFIXES, kind_of, way_out
 from ..rendering import check_messages, raw_medium
 from .formats.deepmimic import read_deepmimic
+from .formats.embody3d import FEATURE, read_embody3d
 from .formats.humanml3d import read_humanml3d
-from .formats.motion_npz import named_file, read_npz, write_npz
+from .formats.interhuman import WIDTH as INTERHUMAN_WIDTH
+from .formats.interhuman import read_interhuman
+from .formats.motion_npz import named_file, read_npy, read_npz, write_npz
+from .formats.pickled_arrays import is_pickled
 from .formats.seamless import read_seamless_npz
 from .smplx_motion import SmplxMotion, check_fps, resample_motion
 
@@ -106,8 +113,21 @@ def _read(path: Path, fps: float | None, up_axis: str | None, pelvis_offset: np.
     elif up_axis == "z":
         raise ValueError("`up_axis` is 'z', but files of this format are always y-up; leave it out.")
     else:
-        motion = read_humanml3d(path) if suffix == ".npy" else read_deepmimic(path, fps)
+        motion = _read_npy(path) if suffix == ".npy" else read_deepmimic(path, fps)
     return motion if pelvis_offset is None else replace(motion, pelvis_offset=pelvis_offset)
+
+
+def _read_npy(path: Path) -> SmplxMotion:
+    from .formats.susu import read_susu
+
+    if path.parent.name.startswith(FEATURE):
+        return read_embody3d(path)
+    if is_pickled(path):
+        return read_susu(path)
+    vectors = read_npy(path)
+    if vectors.ndim == 2 and vectors.shape[1] == INTERHUMAN_WIDTH and vectors.dtype.kind in "fiu":
+        return read_interhuman(vectors)
+    return read_humanml3d(path)
 
 
 def write_motion(

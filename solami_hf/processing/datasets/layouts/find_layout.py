@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..manifests import BadRow, manifest_file, manifest_rows
+from .bones_seed import is_bones_seed, read_bones_seed
+from .embody_captures import is_embody3d, read_embody3d_captures
 from .motion_folders import (
+    is_beat2,
     is_humanml3d,
     is_inter_x,
+    is_interhuman,
     is_motion_folder,
     read_beat2,
     read_humanml3d_folder,
     read_inter_x,
+    read_interhuman_pairs,
     read_motion_folder,
 )
 from .speech_tables import (
@@ -28,6 +33,7 @@ from .speech_tables import (
     read_common_voice,
     read_ljspeech,
 )
+from .susu_lines import is_susu, read_susu_lines
 from .two_people import is_seamless, read_seamless
 
 logger = logging.getLogger(__name__)
@@ -64,6 +70,28 @@ LAYOUTS = {
     "csv": Layout(_ALL, _manifest_of(".csv", ".tsv"), manifest_rows, "manifest.csv or manifest.tsv"),
     "anyinstruct": Layout(_SPEECH, is_any_instruct, read_any_instruct, "metadata.jsonl with lists of turns"),
     "commonvoice": Layout(_SPEECH, is_common_voice, read_common_voice, "train.tsv or validated.tsv beside clips/"),
+    "embody3d": Layout(
+        ("motion", "chat"),
+        is_embody3d,
+        read_embody3d_captures,
+        "dataset.json beside CAPTURE/PERSON/smplx_mesh_transl/",
+        "Embody 3D is under Meta's XRCIA licence, which its download page shows: read it before use.",
+    ),
+    "susu": Layout(
+        ("motion", "speech"),
+        is_susu,
+        read_susu_lines,
+        "text_data/motion2text.json beside motion_data/ or wav_data/",
+        "SuSuInterActs is CC BY-NC 4.0: no commercial use, neither of it nor of what is made of it.",
+    ),
+    "seed": Layout(
+        _MOTION,
+        is_bones_seed,
+        read_bones_seed,
+        "metadata/seed_metadata*.csv",
+        "BONES-SEED has a licence of its own (bones.studio/info/seed-license): for academic use and small companies, "
+        "the motions are not passed on, and models of them name Bones Studio.",
+    ),
     "interx": Layout(
         _MOTION,
         is_inter_x,
@@ -71,8 +99,27 @@ LAYOUTS = {
         "motions/*/P1.npz",
         "Inter-X has terms of its own, in its LICENSE.md: read them before use.",
     ),
-    "humanml3d": Layout(_MOTION, is_humanml3d, read_humanml3d_folder, "texts/ and new_joint_vecs/ or motions/"),
-    "beat2": Layout(("motion", "speech"), _holds("smplxflame_30"), read_beat2, "smplxflame_30/"),
+    "interhuman": Layout(
+        _MOTION,
+        is_interhuman,
+        read_interhuman_pairs,
+        "motions_processed/person1/ and annots/",
+        "InterHuman is CC BY-NC-SA 4.0, and must not be passed on: no commercial use.",
+    ),
+    "humanml3d": Layout(
+        _MOTION,
+        is_humanml3d,
+        read_humanml3d_folder,
+        "texts/ and new_joint_vecs/ or motions/",
+        "HumanML3D's motions are of AMASS and HumanAct12, whose terms hold: research only, no commercial use.",
+    ),
+    "beat2": Layout(
+        ("motion", "speech"),
+        is_beat2,
+        read_beat2,
+        "smplxflame_30/",
+        "BEAT2's card says Apache-2.0, its project CC BY-NC 4.0: ask before commercial use.",
+    ),
     "seamless": Layout(
         _ALL,
         is_seamless,
