@@ -71,6 +71,7 @@ EXTRAS = {
         "gguf>=0.10",
         "hypothesis>=6",
         "import-linter>=2",
+        "mlcroissant>=1.1,<2",
         "num2words>=0.5.12",
         "playwright>=1.40",
         "pygltflib>=1.16,<2",
@@ -104,5 +105,6 @@ setup(
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["solami = solami_hf.cli:main"]},
+    # By the second name `hf extensions install OWNER/hf-solami` finds it: then `hf solami` is `solami`.
+    entry_points={"console_scripts": ["solami = solami_hf.cli:main", "hf-solami = solami_hf.cli:main"]},
 )

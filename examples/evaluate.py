@@ -17,6 +17,8 @@ from solami_hf.cli import main
 def run(argv: list[str]) -> int:
     """Generates the answers, then measures them; returns the exit code."""
     task = argv[argv.index("--task") + 1] if "--task" in argv else "chat"
+    if {"-h", "--help"} & set(argv):
+        return main(["generate", "--help"])
     if "--output" not in argv:
         sys.stderr.write("evaluate.py: error: give --output, the folder of answers and figures\n")
         return 2

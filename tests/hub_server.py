@@ -58,7 +58,7 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests whose "METHOD /path" begins with `request`.
+    """What goes wrong with the next `times` requests whose "METHOD /path" begins with `request`, `after` some others.
 
     The server answers `status`; without one it hangs up in the middle.
     """
@@ -66,6 +66,7 @@ class Fault:
     request: str
     status: int | None = None
     times: int = 1
+    after: int = 0
 
 
 class Hub:
@@ -151,6 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.query = parse_qs(parts.query)
         self.hub.requests.append(f"{method} {path}")
         fault = next((f for f in self.hub.faults if f.times and f"{method} {path}".startswith(f.request)), None)
+        if fault and fault.after:
+            fault.after, fault = fault.after - 1, None
         if fault:
             fault.times -= 1
             if fault.status is None:

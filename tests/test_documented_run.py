@@ -71,6 +71,7 @@ NOT_RUN = {
     "solami push adapter": "over HTTP: tests/hub/test_share.py",
     "solami train-evaluator": "minutes: tests/training/test_train_evaluator.py",
     "solami push dataset": "over HTTP: tests/hub/test_share.py",
+    "solami push evaluator": "over HTTP: tests/hub/test_share_evaluator.py",
     "solami push metric": "over HTTP: tests/hub/test_share.py",
     "solami push space": "over HTTP: tests/hub/test_space.py",
     "solami convert motion turn1": "tests/processing/test_avatar.py",

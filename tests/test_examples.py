@@ -21,12 +21,12 @@ def test_heads(name):
     assert head["requires-python"] == ">=3.11" and head["dependencies"][0].startswith("solami_hf")
 
 
-@pytest.mark.parametrize("name", ["sft", "pretrain"])
+@pytest.mark.parametrize("name", ["sft", "pretrain", "evaluate"])
 def test_options_are_the_commands(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
-    assert ended.value.code == 0 and "--output_dir" in capsys.readouterr().out
+    assert ended.value.code == 0 and "--output" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["sft", "pretrain"])

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import parse_local_safetensors_file_metadata
+from huggingface_hub import EvalResult, parse_local_safetensors_file_metadata
 
 from ..processing.files.folder_or_hub import hub_id
 from .cards import model_card
-from .repository_files import CODECS, MODEL_FOLDERS, read_json
+from .repository_files import CODECS, EVALUATOR, MODEL_FOLDERS, read_json
 
 _ANSWERS = {
     "motion_speech": "motion and speech",
@@ -39,7 +39,7 @@ def card_of_folder(folder: str | Path, model_id: str | None = None, **sections: 
     if adapter and not config:
         kind, found = "adapter", _adapter(adapter)
     else:
-        kind = CODECS.get(config.get("model_type"), "model")
+        kind = {**CODECS, EVALUATOR: "evaluator"}.get(config.get("model_type"), "model")
         found = _READERS[kind](folder, config)
         kind = "motion_filler" if config.get("modality") == "motion" else kind
     facts = {**found["facts"], "weights": _weights(folder)}
@@ -193,6 +193,30 @@ def _lips(folder: Path, _) -> dict:
     return {"modalities": rows, "facts": {"layers, width": f"{config.num_layers}, {config.hidden_size}"}}
 
 
+def _evaluator(folder: Path, config: Mapping) -> dict:
+    """Its measure on held-out pairs stands beside what the same says of shuffled captions and changed motions."""
+    form = f"SMPL-X joints in metres, {config['fps']:g} frames a second, up to {config['max_frames']} frames"
+    rows = [("reads", "motion", form, "", ""), ("reads", "captions", "English text", "", "")]
+    rows.append(("writes", "embeddings", f"{config['embedding_size']} numbers of length 1", "1 a motion or text", ""))
+    truth = config.get("ground_truth") or {}
+    names = {"": "real motions", "shuffled_": "shuffled captions", "jittered_": "jittered motions",
+             "round_trip_": "motions through a codec and back"}  # fmt: skip
+    results = [
+        EvalResult(
+            task_type="feature-extraction", dataset_type="custom", dataset_name="held-out motions with captions",
+            metric_type=f"{row}r_precision_1", metric_name=f"R-precision 1, {told}",
+            metric_value=truth[f"{row}r_precision_1"],
+            metric_args={"low": truth[f"{row}low"], "high": truth[f"{row}high"], "count": truth["motions"]},
+        )
+        for row, told in names.items() if f"{row}r_precision_1" in truth
+    ]  # fmt: skip
+    facts = {
+        "motion encoder": f"{config['num_hidden_layers']} layers of width {config['hidden_size']}",
+        "sentence encoder": f"{config['text_config'].get('model_type')}, not trained here",
+    }
+    return {"modalities": rows, "facts": facts, "eval_results": results}
+
+
 def _adapter(config: Mapping) -> dict:
     base, targets = config.get("base_model_name_or_path"), config.get("target_modules")
     facts = {
@@ -214,4 +238,5 @@ _READERS = {
     "acoustic_model": _acoustic_model,
     "talker": _talker,
     "lips": _lips,
+    "evaluator": _evaluator,
 }

@@ -42,6 +42,7 @@ _MODEL_KINDS = {
     "motion_filler": (["soundstorm", "motion-tokenizer", *_TAGS], "transformers", "feature-extraction"),
     "talker": (["text-to-speech", "solami"], "transformers", "text-to-speech"),
     "lips": (["lip-sync", "visemes", "solami"], "transformers", "audio-classification"),
+    "evaluator": (["text-to-motion", "evaluation", *_TAGS], "transformers", "feature-extraction"),
     "adapter": (["speech", "multimodal", "lora", *_TAGS], "peft", "any-to-any"),
 }
 # Shares of answers that can be played: what is missing to 1 has failed.
@@ -100,8 +101,8 @@ def model_card(
 
     Args:
         model_id: Hub id or name of the folder, used in the example code.
-        kind: "model", "motion_codec", "speech_codec", "acoustic_model", "motion_filler", "talker", "lips" or
-            "adapter".
+        kind: "model", "motion_codec", "speech_codec", "acoustic_model", "motion_filler", "talker", "lips",
+            "evaluator" or "adapter".
         description: a paragraph on what is special here.
         modalities: rows of what it reads and writes: direction, what, format, codes a second, number of codes.
         facts: name to value, what the model is (parameters, codebook sizes, ...).

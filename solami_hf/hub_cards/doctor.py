@@ -3,8 +3,9 @@
     solami doctor runs/sft
     solami doctor org/solami --revision v1 --json
 
-Checkpoints, codecs, adapters, data sets and metrics are told apart by what lies in them. The exit code is 1 when there
-is a problem; notes are no problems. Code from the folder runs only where it is this version's own, or is trusted.
+Checkpoints, codecs, adapters, evaluators, data sets and metrics are told apart by what lies in them. The exit code is
+1 when there is a problem; notes are no problems. Code from the folder runs only where it is this version's own, or is
+trusted.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from safetensors import SafetensorError
 from ..command_line import parse_arguments
 from ..modeling.remote_code import remote_modules
 from ..processing.files.folder_or_hub import check_source, hub_id
+from ..processing.hub_upload import Finding, files_of, refusals
 from . import doctor_checks
-from .repository_files import Finding, files_of, kind_of, missing, read_json, refusals
+from .eval_entries import check_eval_entries
+from .repository_files import KINDS, kind_of, missing, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +78,10 @@ def examine(
         "fit to be shared": partial(_unfit, folder),
         **{name: partial(check, folder) for name, check in doctor_checks.CHECKS[kind].items()},
     }
-    if kind in ("checkpoint", "codec") and examine_code:
+    if kind in ("checkpoint", "codec", "evaluator") and examine_code:
         checks["remote code"] = partial(_check_code, folder, trust_remote_code)
+    if KINDS[kind] == "model":
+        checks["results"] = partial(check_eval_entries, folder)
     checks["card"] = partial(doctor_checks.check_card, folder, kind, repo)
     return Examination(str(source), kind, {name: _careful(check) for name, check in checks.items()})
 
@@ -145,7 +150,8 @@ _SECONDS = 300
 # Modules of the classes that are saved with their code.
 _OURS = ("processing.processing_solami", "modeling.solami.modeling_solami", "modeling.motion_vq.modeling_motion_vq",
          "modeling.speech_codec.modeling_speech_codec", "modeling.soundstorm.modeling_soundstorm",
-         "modeling.talker.modeling_talker", "modeling.face.modeling_lips")  # fmt: skip
+         "modeling.talker.modeling_talker", "modeling.face.modeling_lips",
+         "modeling.motion_evaluator.modeling_motion_evaluator")  # fmt: skip
 # In a process of its own, which behaves as if solami_hf were not there.
 _LOAD = """
 import sys

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import soundfile
 from safetensors import safe_open
 
 from ..processing.files.folder_or_hub import hub_id
-from .repository_files import KINDS, Finding, read_json
+from ..processing.hub_upload import Finding
+from .croissant import check_croissant
+from .repository_files import KINDS, read_json
 
 _ONE_SAVE = "put back config and tokenizer of one and the same checkpoint"
 
@@ -260,6 +264,49 @@ def check_dataset(folder: Path) -> Iterator[Finding]:
             yield Finding("README.md", told, "`solami prepare` writes `codecs:`; codes mean nothing without")
 
 
+GROUP_BYTES = 300_000_000
+"""Most that the Hub's viewer reads of a file without a page index, by its error TooBigContentError."""
+
+
+def check_viewer(folder: Path) -> Iterator[Finding]:
+    """The Hub's viewer can read the files, and the sound and bodies of the preview are such."""
+    import pyarrow.parquet as pq
+
+    for path in sorted(folder.rglob("*.parquet")):
+        data, name = pq.read_metadata(path), path.relative_to(folder).as_posix()
+        groups = [data.row_group(number) for number in range(data.num_row_groups)]
+        for group in groups:
+            if group.total_byte_size > GROUP_BYTES and not group.column(0).has_offset_index:
+                told = f"has {group.total_byte_size / 1e6:.0f} MB in a row group, and no page index to read a part by"
+                yield Finding(name, told, "`solami prepare` writes smaller ones, with an index")
+                break
+        for row in pq.read_table(path).to_pylist() if path.parent == folder / "preview" else ():
+            remedy = "make it again with `solami push dataset --preview CHECKPOINT`"
+            try:
+                if row.get("audio"):
+                    soundfile.info(io.BytesIO(row["audio"]["bytes"]))
+            except soundfile.LibsndfileError as error:
+                yield Finding(name, f"the sound of {row['id']} cannot be read ({error})", remedy)
+            mesh = (row.get("mesh") or {}).get("bytes")
+            if mesh is not None and (mesh[:4], mesh[8:12]) != (b"glTF", len(mesh).to_bytes(4, "little")):
+                yield Finding(name, f"the body of {row['id']} is no whole glb file", remedy)
+
+
+def check_evaluator(folder: Path) -> Iterator[Finding]:
+    """An evaluator and its tokenizer load, and what it measured on held-out pairs lets metrics score with it."""
+    from transformers import AutoModel, AutoTokenizer
+
+    from ..modeling.motion_evaluator.evaluator_scores import Evaluator
+
+    evaluator = Evaluator(AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+    truth, said = evaluator.ground_truth, evaluator.embed_texts(["a person waves"])
+    if abs((said**2).sum() - 1) > 1e-3:
+        yield Finding("model.safetensors", "makes no embedding of a caption", "save the evaluator again")
+    if not truth.get("beats_shuffled"):
+        told = "finds held-out motions no better than by chance" if truth else "was measured on no held-out pairs"
+        yield Finding("config.json", f"{told}, so metrics refuse it", "train it longer, or on more data with a split")
+
+
 def check_metric(folder: Path) -> Iterator[Finding]:
     """The module that `evaluate` loads is there, has the folder's name, and imports no neighbour that is missing."""
     card = folder / "README.md"
@@ -279,7 +326,8 @@ CHECKS: dict[str, dict[str, Callable[[Path], Iterator[Finding]]]] = {
     "checkpoint": {"vocabulary": check_vocabulary, "codecs": check_codecs, "chat template": check_template},
     "codec": {"codec": check_codec},
     "adapter": {"adapter": check_adapter},
-    "dataset": {"data set": check_dataset},
+    "evaluator": {"evaluator": check_evaluator},
+    "dataset": {"data set": check_dataset, "viewer": check_viewer, "croissant": check_croissant},
     "metric": {"metric": check_metric},
     "space": {},
 }

@@ -1,4 +1,4 @@
-"""A checkpoint, codec or adapter as a clean Hub repository: what loads it anywhere, and nothing else.
+"""A checkpoint, codec, evaluator or adapter as a clean Hub repository: what loads it anywhere, and nothing else.
 
     solami export runs/sft out/solami
 
@@ -18,8 +18,9 @@ from ..command_line import parse_arguments
 from ..processing.files.folder_or_hub import hub_id, model_source
 from ..processing.files.output_folder import atomic_folder
 from ..processing.files.text_files import write_json
+from ..processing.hub_upload import refusals
 from .card_facts import card_of_folder
-from .repository_files import CODECS, adapter_folder, read_json, refusals
+from .repository_files import CODECS, EVALUATOR, adapter_folder, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +35,14 @@ def export_checkpoint(
     max_shard_size: str = MAX_SHARD_SIZE,
     dtype: str = "auto",
 ) -> None:
-    """Writes a checkpoint with its processor, or a codec, as one folder, whole or not at all.
+    """Writes a checkpoint with its processor, a codec or an evaluator as one folder, whole or not at all.
 
     Besides weights, configs, tokenizer, template, codecs, acoustic model and voices it holds the code that loads them
     with `trust_remote_code=True`, and in `config.json` the fingerprints of the codecs.
 
     Args:
-        source: folder or hub id of a language model with its processor, or of a motion codec, speech codec or
-            acoustic model.
+        source: folder or hub id of a language model with its processor, or of a motion codec, speech codec,
+            acoustic model or text-motion evaluator.
         output: the folder to write; it must not exist yet.
         model_id: `owner/name` on the Hub, for the card.
         max_shard_size: of a file of weights.
@@ -51,13 +52,15 @@ def export_checkpoint(
         OSError: there is nothing to load. FileExistsError: there is something at `output`.
         ValueError: a checkpoint without layout, processor or codecs, or with codecs that it was not trained with.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     source = model_source("checkpoint", source)
     config = AutoConfig.from_pretrained(source)
     with atomic_folder(output) as folder:
-        if config.model_type in CODECS:
+        if config.model_type in (*CODECS, EVALUATOR):
             AutoModel.from_pretrained(source, dtype=dtype).save_pretrained(folder, max_shard_size=max_shard_size)
+            if config.model_type == EVALUATOR:
+                AutoTokenizer.from_pretrained(source).save_pretrained(folder)
         else:
             _write_checkpoint(source, folder, max_shard_size, dtype)
         _complete(source, folder, model_id)

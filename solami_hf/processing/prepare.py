@@ -42,10 +42,11 @@ from .datasets.layouts.find_layout import LAYOUTS, find_layout, read_rows, root_
 from .datasets.layouts.motion_folders import left_out
 from .datasets.prepare_rows import Media
 from .datasets.prepare_shards import Plan, ShardWriter
-from .datasets.token_dataset import begin_repo, check_codecs, codec_sources, fingerprints, push_config
+from .datasets.token_dataset import begin_repo, check_codecs, codec_sources, fingerprints
 from .files.folder_or_hub import model_source, output_hub_id
 from .files.output_folder import writing_to
 from .files.processes import is_first_process, processes
+from .hub_upload import files_of, push_folder
 
 logger = logging.getLogger(__name__)
 KINDS = ("motion", "speech", "chat")
@@ -106,7 +107,9 @@ def main(argv: list[str] | None = None) -> int:
         if is_first_process():
             logger.info("wrote %s to %s", ", ".join(f"{n} {k}" for k, n in report.items()), output / kind)
             if repo is not None:
-                logger.info("pushed to %s", push_config(repo, output, kind, args.private))
+                names = [name for name in files_of(output) if name.startswith(("README.md", f"{kind}/"))]
+                done = push_folder(output, repo, "dataset", args.private, message=f"Prepare {kind}", names=names)
+                logger.info("pushed to %s", done.url)
     return 0
 
 

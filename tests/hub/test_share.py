@@ -51,7 +51,7 @@ def test_push_a_checkpoint(hub, solami, checkpoint):
     assert "training_args.json" not in files and b'from_pretrained("org/solami")' in files["README.md"]
     assert b'"dtype": "bfloat16"' in hub.files("org/solami", revision="bf16")["config.json"]
     assert len(repo.commits) == 3  # made, pushed, pushed as bf16
-    assert pickled[0] == 2 and "is a checkpoint, no data set" in pickled[1]
+    assert pickled[0] == 2 and "is a checkpoint, no dataset" in pickled[1]
 
 
 PUSH_TO_HUB = """

@@ -5,7 +5,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, parse_eval_result_entries
 
 from solami_hf.hub_cards.cards import model_card, with_results
-from solami_hf.hub_cards.eval_entries import FILE, write_eval_entries
+from solami_hf.hub_cards.eval_entries import FILE, check_eval_entries, write_eval_entries
 
 FID = EvalResult(
     task_type="text-generation", task_name="Conversation", dataset_type="custom", dataset_config="chat",
@@ -73,3 +73,30 @@ def test_a_measured_hub_data_set_is_named(tmp_path):
     for source, kind in (("org/tokens", "org/tokens"), (str(tmp_path), "custom")):
         (result,) = eval_results({**evaluation, "run": {"input": source, "folder": "x", "split": "test"}})
         assert result.dataset_type == kind
+
+
+def told(folder):
+    return [str(finding) for finding in check_eval_entries(folder)]
+
+
+def test_the_doctor_reads_them_as_the_hub_does(folder):
+    assert told(folder) == []
+    write_eval_entries(folder, "org/solami_bench")
+    assert told(folder) == []
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(with_results(card, [FID]))
+    assert told(folder) == [
+        f"{FILE}: s2t_wer is not what the card's head says; `solami push` writes it anew from the card's results",
+        f"README.md: does not link {FILE}; `solami push` writes it anew from the card's results",
+    ]
+    (folder / "README.md").write_text(card)
+    other = folder / ".eval_results" / "other.yaml"
+    other.write_text(yaml.safe_dump([{"dataset": {"id": "my folder", "task_id": "x"}, "value": "3 to 4"}]))
+    assert [text.split("; ")[0] for text in told(folder)] == [
+        ".eval_results/other.yaml: 'my folder' is no data set of the Hub",
+        ".eval_results/other.yaml: the value of x is '3 to 4', no number",
+    ]
+    for damaged in ("- value: 3\n", "- [", "{}: {", "- dataset: {id: a/b, task_id: c}\n", "a: b\n"):
+        other.write_text(damaged)
+        (said,) = told(folder)
+        assert said.startswith(".eval_results/other.yaml: huggingface_hub does not read it ("), (damaged, said)

@@ -1,5 +1,6 @@
 """`--job` prints a line that the installed `hf` takes, with what is on this machine mounted."""
 
+import json
 import os
 import re
 import shlex
@@ -78,3 +79,35 @@ def test_what_a_job_cannot_do_without(here, capsys):
     assert "`job_bucket` is missing: a job's disk is gone when it ends" in capsys.readouterr().err
     assert cli.main(["sft", "--model", "m", "--data", "d", "--output_dir", "o", "--jobs_bucket", "x", *JOB]) == 2
     assert "--jobs_bucket" in capsys.readouterr().err  # the rest of the line is looked at too
+
+
+@pytest.mark.parametrize("name", ["sft", "pretrain", "evaluate"])
+def test_the_installed_hf_takes_the_examples(here, name):
+    script = Path(__file__).parents[2] / "examples" / f"{name}.py"
+    written = re.search(r"hf jobs uv run (.+?examples/\w+\.py)", script.read_text().replace("\\\n", " "))
+    words = shlex.split(written[1])[:-1] if written else ["--flavor", "a10g-small"]
+    settings = {**os.environ, "HF_TOKEN": "hf_none", "HF_HOME": str(here / "home"), "NO_COLOR": "1"}
+    command = [HF, "jobs", "uv", "run", "--dry-run", *words, script, "--model", "org/model"]
+    done = subprocess.run(command, capture_output=True, text=True, env=settings, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "not submitted" in done.stdout and f"{name}.py" in done.stdout and "--model org/model" in done.stdout
+
+
+def test_hf_solami(here):
+    """As `hf extensions install OWNER/hf-solami` leaves it: a manifest that names the package's script."""
+    setup = (Path(__file__).parents[2] / "setup.py").read_text()
+    module, function = re.search(r'"hf-solami = ([\w.]+):(\w+)"', setup).groups()
+    place = here / ".local/share/hf/extensions/hf-solami"
+    place.mkdir(parents=True)
+    code = f"import sys; from {module} import {function}; sys.exit({function}())"
+    (place / "hf-solami").write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
+    (place / "hf-solami").chmod(0o755)
+    manifest = {
+        "owner": "org", "repo": "hf-solami", "repo_id": "org/hf-solami", "short_name": "solami", "type": "python",
+        "executable_path": str(place / "hf-solami"), "installed_at": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    settings = {**os.environ, "HOME": str(here), "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+    run = [HF, "solami", "doctor", "./nowhere"]
+    done = subprocess.run(run, capture_output=True, text=True, env=settings, timeout=120)
+    assert done.returncode == 2 and "no such local folder: ./nowhere" in done.stderr

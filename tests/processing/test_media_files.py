@@ -6,10 +6,11 @@ import pytest
 import soundfile
 
 from solami_hf.generation.chat import user_message
-from solami_hf.hub_cards.repository_files import files_of, kind_of, refusals
+from solami_hf.hub_cards.repository_files import kind_of
 from solami_hf.processing.convert_command import convert_motion
 from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_rows
 from solami_hf.processing.datasets.manifests import BadRow
+from solami_hf.processing.hub_upload import files_of, refusals
 from solami_hf.processing.media_files import SOUND_SUFFIXES, files_below, find_media
 from solami_hf.processing.motion.motion_io import read_motion, write_motion
 from solami_hf.training.speech_recordings import read_recordings

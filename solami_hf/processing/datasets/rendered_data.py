@@ -26,7 +26,7 @@ from ..files.atomic_write import atomic_write
 from ..files.text_files import write_text
 from ..rendering import TokenRenderer
 from .split_hygiene import leaking_ids
-from .token_dataset import TAGS, card_text, config_entry, fingerprints, load_tokens
+from .token_dataset import PARQUET_OPTIONS, TAGS, card_text, config_entry, fingerprints, load_tokens
 
 logger = logging.getLogger(__name__)
 RENDERED = Features(
@@ -151,7 +151,8 @@ def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def _write_file(path: Path, groups: Iterator[pa.Table]) -> int:
     rows = 0
-    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, RENDERED.arrow_schema) as writer:
+    schema = RENDERED.arrow_schema
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, **PARQUET_OPTIONS) as writer:
         for group in groups:
             writer.write_table(group, row_group_size=ROWS_PER_GROUP)
             rows += len(group)

@@ -43,6 +43,8 @@ SCHEMAS = {
 TAGS = ["solami", "motion", "speech"]  # of cards
 CODECS_OF = {"motion": ("motion",), "speech": ("speech",), "chat": ("motion", "speech")}
 _GROUP_ROWS = 500  # rows of a Parquet row group: what a streaming reader has in memory
+# By the index the Hub's viewer reads a page alone; cut by content, rows that are there already are not sent again.
+PARQUET_OPTIONS = {"write_page_index": True, "use_content_defined_chunking": True}
 
 
 def schema(config: str, highest_speech_code: int = 0) -> Features:
@@ -121,7 +123,7 @@ def write_parquet(path: Path, rows: Iterable[dict], features: Features) -> int:
         ValueError: a row does not fit the columns.
     """
     arrow = features.arrow_schema
-    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, arrow) as writer:
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, arrow, **PARQUET_OPTIONS) as writer:
         rows, count = iter(rows), 0
         while group := [with_lists(row) for row in islice(rows, _GROUP_ROWS)]:
             writer.write_table(pa.Table.from_pylist(group, schema=arrow))
@@ -276,22 +278,3 @@ def begin_repo(repo_id: str, folder: Path) -> None:
         api.snapshot_download(repo_id, repo_type="dataset", local_dir=folder, allow_patterns=wanted)
     except RepositoryNotFoundError:
         logger.info("%s is new on the Hub", repo_id)
-
-
-def push_config(repo_id: str, folder: Path, config: str, private: bool = True) -> str:
-    """Uploads one config of a token dataset folder and its card; files of the config that are gone are deleted.
-
-    The repository is made when missing, `private` or not. Returns its address.
-    """
-    api = HfApi()
-    url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-    api.upload_folder(
-        repo_id=repo_id,
-        repo_type="dataset",
-        folder_path=folder,
-        allow_patterns=["README.md", f"{config}/*"],
-        ignore_patterns=[f"{config}/.shards/*"],
-        delete_patterns=[f"{config}/*"],
-        commit_message=f"Prepare {config}",
-    )
-    return str(url)
