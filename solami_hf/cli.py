@@ -30,7 +30,7 @@ COMMANDS = {
     "serve": ("generation.live.serve:main", "talk to a character in the browser, by voice"),
     "evaluate": ("metrics.evaluation.command:main", "figures, sanity rows and controls of such answers"),
     "export": ("hub_cards.export:main", "a checkpoint, codec or adapter to a folder for the Hub"),
-    "push": ("hub_cards.push:main", "a checkpoint, adapter, data set, metric or Space to the Hub"),
+    "push": ("hub_cards.push:main", "a checkpoint, adapter, evaluator, data set, metric or Space to the Hub"),
     "doctor": ("hub_cards.doctor:main", "whether a folder or repository is complete, and how to mend it"),
 }
 

@@ -46,7 +46,8 @@ def croissant(folder: Path, url: str) -> dict:
     """
     card, files, records = card_data(folder), [], []
     for entry in card.get("configs") or []:
-        config, patterns = entry["config_name"], [file["path"] for file in entry["data_files"]]
+        config, given = entry["config_name"], entry["data_files"]  # by split, or as the Hub's short form has it
+        patterns = [given] if isinstance(given, str) else [f if isinstance(f, str) else f["path"] for f in given]
         found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
         if not found:
             raise ValueError(f"the card of {folder} names the config {config}, which has no files")

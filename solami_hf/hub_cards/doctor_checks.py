@@ -11,7 +11,7 @@ import soundfile
 from safetensors import safe_open
 
 from ..processing.files.folder_or_hub import hub_id
-from ..processing.hub_upload import Finding
+from ..processing.hub_upload import Finding, files_of
 from .croissant import check_croissant
 from .repository_files import KINDS, read_json
 
@@ -272,8 +272,8 @@ def check_viewer(folder: Path) -> Iterator[Finding]:
     """The Hub's viewer can read the files, and the sound and bodies of the preview are such."""
     import pyarrow.parquet as pq
 
-    for path in sorted(folder.rglob("*.parquet")):
-        data, name = pq.read_metadata(path), path.relative_to(folder).as_posix()
+    for name in (name for name in files_of(folder) if name.endswith(".parquet")):
+        path, data = folder / name, pq.read_metadata(folder / name)
         groups = [data.row_group(number) for number in range(data.num_row_groups)]
         for group in groups:
             if group.total_byte_size > GROUP_BYTES and not group.column(0).has_offset_index:
