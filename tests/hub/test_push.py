@@ -136,9 +136,8 @@ def test_an_upload_that_breaks_off_goes_on_later(hub, push, fault):
 MANY = """
 import json, sys, time
 wait, time.sleep = time.sleep, lambda seconds: wait(min(seconds, 0.01))
-from huggingface_hub.utils import is_xet_available
+import hf_xet
 from solami_hf.processing.hub_upload import push_folder
-assert is_xet_available()
 try:
     print(json.dumps(push_folder(sys.argv[1], "org/many", "dataset", tag=sys.argv[2]).commit))
 except Exception as error:
@@ -151,7 +150,7 @@ def test_hundreds_of_files_go_on_where_they_broke_off(hub, in_process, folder, f
         (folder / f"{number:03}.txt").write_text(f"row {number}")
     (folder / "model.safetensors").unlink()
     fault("POST /api/datasets/org/many/commit", status=400, times=99, after=1)
-    assert "400" in in_process(MANY, folder, "v1", HF_HUB_DISABLE_XET="0")
+    assert "the Hub is out of order" in in_process(MANY, folder, "v1", HF_HUB_DISABLE_XET="0")
     repo = hub.repos["datasets", "org/many"]
     arrived = len(hub.files("org/many", "datasets"))
     assert 200 < arrived < 304 and len(repo.commits) == 2 and repo.tags == {}
