@@ -121,11 +121,11 @@ class Demo:
 
     def prepare(self):
         """`solami prepare` for motion, speech and chat."""
-        from ..processing.prepare import KINDS, prepare
+        from ..processing.prepare import prepare
         from ..processing.processing_solami import SolamiProcessor
 
         processor, known = SolamiProcessor.from_pretrained(self.base), {}
-        for kind in KINDS:
+        for kind in ("motion", "speech", "chat"):
             report = prepare(kind, self.corpus / kind, processor, self.data, known=known)
             logger.info("%s: %s", kind, report)
 

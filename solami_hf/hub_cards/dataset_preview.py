@@ -59,9 +59,10 @@ def write_preview(folder: str | Path, checkpoint: str | Path, rows: int = ROWS) 
 def _turns(rows) -> Iterator[dict]:
     """Each turn of each row with an id of its own; a motion is its row's only one."""
     for row in rows:
-        for number, turn in enumerate(row.get("turns") or [row]):
-            said = turn.get("motion_text") or turn["text"]
-            text = turn["text"] if isinstance(turn["text"], str) and turn["text"] else said
+        for number, turn in enumerate(row.get("turns") or row.get("people") or [row]):
+            told = turn.get("text", turn.get("person", ""))
+            said = turn.get("motion_text") or told
+            text = told if isinstance(told, str) and told else said
             yield {**turn, "id": f"{row['id']}-{number}", "text": text if isinstance(text, str) else " / ".join(text)}
 
 

@@ -1,4 +1,4 @@
-"""`solami prepare motion|speech|chat SRC --processor DIR --output FOLDER`: captures, recordings and dialogues
+"""`solami prepare motion|speech|chat|duplex SRC --processor DIR --output FOLDER`: captures, recordings and dialogues
 become token Parquet.
 
 SRC is a folder of a known layout, or a file that lists what is beside it:
@@ -9,7 +9,10 @@ SRC is a folder of a known layout, or a file that lists what is beside it:
   - chat: `{"id", "topic", "character", "turns": [{"role", "text", "audio"?, "motion"?, "motion_text"?}], "split"?}`,
     `start` and `end` (seconds) of a turn say which piece of its files it is,
     `"motion_id"` in place of `"motion"` for a motion that was prepared before
-- motion, speech, chat: Seamless Interaction; motion, chat: Embody 3D; motion, speech: BEAT2, SuSuInterActs
+  - duplex: `{"id", "people": [{"person", "motion", "audio", "talks"?}, {...}], "start"?, "end"?, "split"?}`, two
+    people whose files share one clock; `talks` are [start, end] when one is heard, from the row's `start` on
+- motion, speech, chat, duplex: Seamless Interaction; motion, chat, duplex: Embody 3D
+- motion, speech: BEAT2, SuSuInterActs
 - motion: HumanML3D, Inter-X, InterHuman, BONES-SEED, or a folder of .bvh or .npz files, captions in a .txt beside each
 - speech: Common Voice, LJSpeech, or AnyInstruct-style metadata.jsonl
 
@@ -49,7 +52,7 @@ from .files.processes import is_first_process, processes
 from .hub_upload import files_of, push_folder
 
 logger = logging.getLogger(__name__)
-KINDS = ("motion", "speech", "chat")
+KINDS = ("motion", "speech", "chat", "duplex")
 
 
 @dataclass
@@ -92,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         return messages(argv)
     if kind not in KINDS and not {"-h", "--help"} & set(argv):
         raise ValueError(f"say what to prepare: {', '.join(KINDS)}; got {kind!r}")
-    program = "solami prepare {motion,speech,chat} SRC"
+    program = "solami prepare {motion,speech,chat,duplex} SRC"
     (args,) = parse_arguments([PrepareArguments], argv, program, __doc__, words=["source"])
     place = model_source("processor", args.processor)
     find_layout(args.source, kind, args.layout)  # a wrong path is told before models are loaded
@@ -144,7 +147,7 @@ def prepare(
     """Encodes a source and writes its token dataset; under `accelerate launch`, this process's share of it.
 
     Args:
-        kind: `motion`, `speech` or `chat`.
+        kind: one of `KINDS`.
         source: a folder of a known layout, or a manifest file.
         processor: a `SolamiProcessor` with the codecs that the kind needs.
         output: the dataset folder.

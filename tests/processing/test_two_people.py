@@ -199,3 +199,15 @@ def test_it_becomes_tokens_piece_by_piece(source, tmp_path, tiny_processor):
         "has ... participants, expected two": 1, "has no turn of the other beside it": 1, "is not answered": 1,
     }  # fmt: skip
     assert "CC BY-NC 4.0" in report["terms"]
+
+
+def test_two_people_on_one_clock(source, tiny_processor, tmp_path, caplog):
+    rows, bad = read(source, "duplex")
+    (row,) = rows
+    assert (row["id"], row["start"], row["end"]) == ("V00_S0809_I00000582@0.00-10.00", 0.0, 10.0)
+    assert [person["person"] for person in row["people"]] == ["P0947", "P0948"] and row["source"] == "V00_S0809"
+    assert row["people"][1]["talks"] == [(1.0, 1.4), (3.2, 5.0), (8.5, 9.5)] and row["split"] == "validation"
+    assert bad == {"V00_S0809_I00000583": "has 1 participants, expected two"}
+    assert prepare("duplex", source, tiny_processor, tmp_path / "data") == {"validation": 1, "rejected": 1}
+    (made,) = load_tokens(tmp_path / "data", "duplex", "validation", tiny_processor)
+    assert {len(person["body"]) for person in made["people"]} == {72} and "CC BY-NC" in caplog.text

@@ -108,7 +108,9 @@ def manifest_rows(source: Path, kind: str) -> Iterator[dict | BadRow]:
     for number, row in table_rows(path, "\t" if suffix == ".tsv" else ",") if is_table else json_lines(path):
         if isinstance(row, BadRow):
             yield row
-        elif is_table or not (kind == "chat" or "turns" in row or (kind == "motion" and row.get("motion"))):
+        elif is_table or not (
+            kind in ("chat", "duplex") or "turns" in row or (kind == "motion" and row.get("motion"))
+        ):
             yield _from_flat(row, kind, f"{path.name}:{number}")
         else:
             yield row
@@ -142,8 +144,8 @@ def table_rows(
 
 
 def _from_flat(row: dict, kind: str, place: str) -> dict | BadRow:
-    if kind == "chat":
-        return BadRow(str(row.get("id", place)), "a table cannot hold a dialogue's turns; write a manifest.jsonl")
+    if kind in ("chat", "duplex"):
+        return BadRow(str(row.get("id", place)), "a table cannot hold turns, or two people; write a manifest.jsonl")
     path = next((row[name] for name in _PATH[kind] if row.get(name)), None)
     text = next((row[name] for name in _TEXT[kind] if row.get(name)), None)
     named = row.get("id", path)

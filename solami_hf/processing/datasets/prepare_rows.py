@@ -59,7 +59,7 @@ def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
     """A row in the columns of `token_dataset.SCHEMAS[kind]`.
 
     Args:
-        kind: `motion`, `speech` or `chat`.
+        kind: `motion`, `speech`, `chat` or `duplex`.
         row: as a manifest has it.
         codes: of the files of the row, see `Media.encode`.
 
@@ -113,15 +113,35 @@ def _chat(row: dict, codes) -> dict:
     return {**texts, "turns": turns}
 
 
-_COLUMNS_OF = {"motion": _motion, "speech": _speech, "chat": _chat}
+def _duplex(row: dict, codes) -> dict:
+    """One time for the files of both people: `start` and `end` of the row."""
+    people, time = [], {name: row[name] for name in ("start", "end") if row.get(name) is not None}
+    for person in _turns(row, "people"):
+        motion = codes(_piece(person | time, "motion"))
+        streams = {name: motion.get(name) for name in ("body", "hand", "trans")}
+        streams["speech"] = codes(_piece(person | time, "audio"))
+        name = _text(person.get("person") or "", "person")
+        people.append({"person": name, **streams, "talks": _talks(person.get("talks") or [])})
+    return {"people": people}
 
 
-def _turns(row: dict) -> list[dict]:
-    turns = row["turns"]
+def _talks(spans) -> list[list[float]]:
+    try:
+        found = [[float(start), float(end)] for start, end in spans]
+    except (TypeError, ValueError):
+        raise ValueError(f"talks is {spans!r}, expected pairs of seconds") from None
+    return found
+
+
+_COLUMNS_OF = {"motion": _motion, "speech": _speech, "chat": _chat, "duplex": _duplex}
+
+
+def _turns(row: dict, name: str = "turns") -> list[dict]:
+    turns = row[name]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise ValueError("turns must be a list of objects")
+        raise ValueError(f"{name} must be a list of objects")
     if not turns:
-        raise ValueError("no turns")
+        raise ValueError(f"no {name}")
     return turns
 
 

@@ -28,6 +28,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from ..files.text_files import read_json, write_json, write_json_lines
+from .duplex import DuplexFormat, cut_to_ticks
 from .manifests import SPLITS, BadRow, row_fault
 from .prepare_rows import Media, MediaFile, files_of, token_row
 from .token_dataset import schema_for, write_card, write_parquet
@@ -186,6 +187,7 @@ class ShardWriter:
     def __init__(self, kind: str, plan: Plan, media: Media, folder: Path, prints: dict, keep: dict | None):
         self.kind, self.plan, self.media, self.prints, self.keep = kind, plan, media, prints, keep
         self.features = schema_for(kind, media.processor)
+        self.duplex = DuplexFormat.of(media.processor) if kind == "duplex" else None
         self.folder = folder / kind
         self.work = self.folder / ".shards"
 
@@ -246,7 +248,8 @@ class ShardWriter:
         kept, rejected = [], []
         for row in rows:
             try:
-                kept.append(token_row(self.kind, row, codes))
+                made = token_row(self.kind, row, codes)
+                kept.append(cut_to_ticks(made, self.duplex.sizes) if self.duplex else made)
             except ValueError as error:
                 rejected.append({"id": row["id"], "reason": str(error)})
         self._note(shard).unlink(missing_ok=True)
@@ -262,7 +265,7 @@ class ShardWriter:
         """Seconds of motion and of speech."""
         if self.kind == "motion":
             return sum(row["num_frames"] for row in rows) / self.media.processor.motion_codec.config.fps, 0.0
-        turns = [turn for row in rows for turn in row["turns"]]
+        turns = [turn for row in rows for turn in row["people" if self.duplex else "turns"]]
         codec = self.media.processor.speech_codec.config
         speech = sum(len(t["speech"]) for t in turns if t.get("speech") is not None)
         bodies = [t["body"] for t in turns if t.get("body") is not None]

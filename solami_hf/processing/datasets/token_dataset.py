@@ -33,15 +33,23 @@ logger = logging.getLogger(__name__)
 _text, _codes = Value("string"), List(Value("int16"))
 _motion = {"body": _codes, "hand": _codes, "trans": _codes}
 _turn = {"role": _text, "text": _text, "motion_text": _text, **_motion, "speech": _codes}
+# `talks`: (start, end) in seconds from the beginning of the row, when the person is heard
+_person = {"person": _text, **_motion, "speech": _codes, "talks": List(List(Value("float32")))}
 SCHEMAS = {
     "motion": Features(
         id=_text, text=List(_text), **_motion, partner_id=_text, num_frames=Value("int32"), source=_text
     ),
     "speech": Features(id=_text, turns=List({"text": _text, "speech": _codes, "speaker": _text}), source=_text),
     "chat": Features(id=_text, topic=_text, character=_text, turns=List(_turn), source=_text),
+    "duplex": Features(id=_text, people=List(_person), source=_text),
 }
 TAGS = ["solami", "motion", "speech"]  # of cards
-CODECS_OF = {"motion": ("motion",), "speech": ("speech",), "chat": ("motion", "speech")}
+CODECS_OF = {
+    "motion": ("motion",),
+    "speech": ("speech",),
+    "chat": ("motion", "speech"),
+    "duplex": ("motion", "speech"),
+}
 _GROUP_ROWS = 500  # rows of a Parquet row group: what a streaming reader has in memory
 # By the index the Hub's viewer reads a page alone; cut by content, rows that are there already are not sent again.
 PARQUET_OPTIONS = {"write_page_index": True, "use_content_defined_chunking": True}
@@ -51,8 +59,9 @@ def schema(config: str, highest_speech_code: int = 0) -> Features:
     """The columns of a config; speech codes take 32 bits where a codec has more than 16 can count (X-Codec 2)."""
     if config == "motion" or highest_speech_code < 1 << 15:
         return SCHEMAS[config]
-    wide = {**SCHEMAS[config]["turns"].feature, "speech": List(Value("int32"))}
-    return Features({**SCHEMAS[config], "turns": List(wide)})
+    items = "people" if config == "duplex" else "turns"
+    wide = {**SCHEMAS[config][items].feature, "speech": List(Value("int32"))}
+    return Features({**SCHEMAS[config], items: List(wide)})
 
 
 def schema_for(config: str, processor) -> Features:
@@ -89,7 +98,7 @@ def write_token_dataset(
 
     Args:
         folder: the dataset folder, made when missing.
-        config: `motion`, `speech` or `chat`.
+        config: one of `SCHEMAS`.
         splits: rows per split, in the columns of `SCHEMAS[config]`.
         prints: codec fingerprints, see `fingerprints`.
 
@@ -98,7 +107,7 @@ def write_token_dataset(
     """
     folder = Path(folder)
     check_codecs(folder, prints)
-    turns = [turn for rows in splits.values() for row in rows for turn in row.get("turns", ())]
+    turns = [turn for rows in splits.values() for row in rows for turn in row.get("turns") or row.get("people") or ()]
     speech = [turn["speech"] for turn in turns if turn.get("speech") is not None]
     features = schema(config, max((int(np.max(codes, initial=0)) for codes in speech), default=0))
     for split, rows in splits.items():
@@ -174,7 +183,7 @@ def load_tokens(
 
     Args:
         folder_or_repo: a folder that `solami prepare` wrote, or the id of a dataset on the Hub, see `folder_or_hub`.
-        config: `motion`, `speech` or `chat`.
+        config: one of `SCHEMAS`.
         split: `train`, `validation` or `test`.
         processor (*optional*): its codecs must be those that made the codes.
         streaming: rows are read from the files as they are iterated over, without a copy in the cache.

@@ -46,7 +46,7 @@ def _sections(source: Path) -> list[Path]:
 
 
 def read_embody3d_captures(source: Path, kind: str) -> Iterator[dict | BadRow]:
-    """Rows of kind motion or chat, capture by capture."""
+    """Rows of kind motion, chat or duplex, capture by capture."""
     for section in _sections(source):
         place = section.relative_to(source).as_posix()
         try:

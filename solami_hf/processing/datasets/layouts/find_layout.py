@@ -63,7 +63,7 @@ def _holds(*names: str) -> Callable[[Path], bool]:
     return lambda source: all((source / name).exists() for name in names)
 
 
-_ALL, _MOTION, _SPEECH = ("motion", "speech", "chat"), ("motion",), ("speech",)
+_ALL, _MOTION, _SPEECH = ("motion", "speech", "chat", "duplex"), ("motion",), ("speech",)
 # In the order in which they are tried; a folder of motion files is what is left.
 LAYOUTS = {
     "manifest": Layout(_ALL, _manifest_of(".jsonl"), manifest_rows, "manifest.jsonl"),
@@ -71,7 +71,7 @@ LAYOUTS = {
     "anyinstruct": Layout(_SPEECH, is_any_instruct, read_any_instruct, "metadata.jsonl with lists of turns"),
     "commonvoice": Layout(_SPEECH, is_common_voice, read_common_voice, "train.tsv or validated.tsv beside clips/"),
     "embody3d": Layout(
-        ("motion", "chat"),
+        ("motion", "chat", "duplex"),
         is_embody3d,
         read_embody3d_captures,
         "dataset.json beside CAPTURE/PERSON/smplx_mesh_transl/",
@@ -139,7 +139,7 @@ def find_layout(source: str | Path, kind: str, name: str = "auto") -> str:
 
     Args:
         source: a folder, or a file that lists what is beside it.
-        kind: `motion`, `speech` or `chat`.
+        kind: `motion`, `speech`, `chat` or `duplex`.
         name: one of `LAYOUTS`, or `auto` to recognise it.
 
     Raises:

@@ -3,10 +3,11 @@
 As chat, each of the people is once the character, and the turns of another are the user's, in rows of about
 `TURNS_A_ROW` turns that begin with the user and end with the character. Among three or more, a row goes on as long as
 the two alternate. As speech, a conversation is a row. As motion, each turn gives a row for everybody, one who talks
-and the others who listen; a listener's partner is who talks, and the partner of who talks is who talked before.
+and the others who listen; a listener's partner is who talks, and the partner of who talks is who talked before. As
+duplex, the files of two people in pieces of `DUPLEX_SECONDS`, whatever is said.
 
 What is left out is told as `BadRow`: turns without words (speech and chat, where the data has words), turns that are
-mostly without valid motion (motion and chat), and of a chat what is not answered or answers nothing.
+mostly without valid motion (motion and chat; duplex: pieces), and of a chat what is not answered or answers nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from ..manifests import BadRow
 
 MIN_PAUSE, BACK_CHANNEL = 0.5, 1.0
-TURNS_A_ROW, LEAST_VALID = 12, 0.5
+TURNS_A_ROW, LEAST_VALID, DUPLEX_SECONDS = 12, 0.5, 60.0
 _SLACK = 0.1  # seconds that a word may lie outside of its turn
 _WINDOW, _SHORTEST, _FAINTEST = 0.02, 0.1, 1e-3  # seconds, seconds, root mean square
 
@@ -120,7 +121,10 @@ class Participant:
 
 
 def conversation_rows(kind: str, name: str, people: list[Participant]) -> Iterator[dict | BadRow]:
-    """Rows of kind motion, speech or chat of one conversation; ValueError where no turn of it can be used."""
+    """Rows of kind motion, speech, chat or duplex of one conversation; ValueError where nothing of it can be used."""
+    if kind == "duplex":
+        yield from _duplex_rows(name, people)
+        return
     kept = []
     for turn in turns_of([person.voice for person in people]):
         fault = _fault(kind, turn, people)
@@ -148,10 +152,17 @@ def _fault(kind: str, turn: Turn, people: list[Participant]) -> str | None:
         return None
     for person in people if kind == "motion" else [talks]:
         frames = slice(round(turn.start * person.fps), max(1, round(turn.end * person.fps)))
-        if person.valid is None:
-            return f"has no motion: {person.motion} is not there, or does not say which frames are valid"
-        if not len(person.valid[frames]) or person.valid[frames].mean() < LEAST_VALID:
-            return f"has less than {100 * LEAST_VALID:.0f} % valid frames of {person.id}"
+        if fault := _fault_of(person, frames):
+            return fault
+    return None
+
+
+def _fault_of(person: Participant, frames: slice) -> str | None:
+    """Why the motion of a person cannot be used in these frames, None if it can."""
+    if person.valid is None:
+        return f"has no motion: {person.motion} is not there, or does not say which frames are valid"
+    if not len(person.valid[frames]) or person.valid[frames].mean() < LEAST_VALID:
+        return f"has less than {100 * LEAST_VALID:.0f} % valid frames of {person.id}"
     return None
 
 
@@ -167,6 +178,26 @@ def _motion_rows(people: list[Participant], turns: list[Turn]) -> Iterator[dict]
             partner = people[addressed if talks else turn.person].id
             row = {"id": person.id + piece, "motion": person.motion, "text": [text]}
             yield {**row, "start": turn.start, "end": turn.end, "partner_id": partner + piece}
+
+
+def _duplex_rows(name: str, people: list[Participant]) -> Iterator[dict | BadRow]:
+    """Pieces of two people on one clock; `talks` are seconds from the piece's start on."""
+    if len(people) != 2:
+        raise ValueError(f"has {len(people)} participants, expected two")
+    if faults := [fault for person in people if person.valid is None and (fault := _fault_of(person, slice(None)))]:
+        raise ValueError(faults[0])
+    seconds = min(len(person.valid) / person.fps for person in people)
+    for start in np.arange(0, seconds, DUPLEX_SECONDS).tolist():
+        end = min(seconds, start + DUPLEX_SECONDS)
+        piece, told = f"{name}@{start:.2f}-{end:.2f}", []
+        faults = [_fault_of(p, slice(round(start * p.fps), round(end * p.fps))) for p in people]
+        if fault := next(filter(None, faults), None):
+            yield BadRow(piece, fault)
+            continue
+        for person in people:
+            heard = [(max(s, start) - start, min(e, end) - start) for s, e in person.voice if s < end and e > start]
+            told.append({"person": person.speaker, "motion": person.motion, "audio": person.sound, "talks": heard})
+        yield {"id": piece, "start": start, "end": end, "people": told}
 
 
 def _turn_of(person: Participant, turn: Turn) -> dict:

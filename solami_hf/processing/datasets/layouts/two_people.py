@@ -48,7 +48,7 @@ def _recordings(source: Path) -> Iterator[Path]:
 
 
 def read_seamless(source: Path, kind: str) -> Iterator[dict | BadRow]:
-    """Rows of kind motion, speech or chat, interaction by interaction."""
+    """Rows of kind motion, speech, chat or duplex, interaction by interaction."""
     waiting: list[Path] = []
     for path in [*_recordings(source), None]:
         if waiting and (path is None or _interaction(path) != _interaction(waiting[0])):
