@@ -56,6 +56,9 @@ def _weights(folder: Path) -> str:
     return f"{counts.total() / 1e6:.4g} million, {', '.join(sorted(counts))}" if counts else ""
 
 
+_TICK = "ticks of {seconds} s: {character} of the character, then {partner} of the partner; {max_ticks} at a time"
+
+
 def _model(folder: Path, config: Mapping) -> dict:
     """A language model with its processor. Stock configs of other decoders carry the same layout as ours."""
     sizes = {name: span["size"] for name, span in (config.get("modalities") or {}).items()}
@@ -80,6 +83,7 @@ def _model(folder: Path, config: Mapping) -> dict:
     facts = {
         "architecture": (config.get("architectures") or [None])[0],
         "answer format": f"`{answer}`{order}" if answer else None,
+        "two at once": _TICK.format(**duplex) if (duplex := config.get("duplex")) else None,
         "layers": config.get("num_hidden_layers") or config.get("n_layer"),
         "width": config.get("hidden_size") or config.get("n_embd"),
         "context": config.get("max_position_embeddings") or config.get("n_positions"),

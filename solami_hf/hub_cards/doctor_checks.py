@@ -24,6 +24,7 @@ def check_vocabulary(folder: Path) -> Iterator[Finding]:
 
     from ..modeling.solami.configuration_solami import require_layout
     from ..modeling.solami.vocabulary import MARKERS, MODALITY_FORMATS
+    from ..processing.datasets.duplex import DuplexFormat
 
     config = AutoConfig.from_pretrained(folder)
     require_layout(config)
@@ -43,6 +44,14 @@ def check_vocabulary(folder: Path) -> Iterator[Finding]:
         if config.markers.get(name) != ids.get(text):
             told = f"markers.{name} is {config.markers.get(name)}, but the tokenizer has {text!r} as {ids.get(text)}"
             yield Finding("config.json", told, _ONE_SAVE)
+    if duplex := getattr(config, "duplex", None):
+        try:
+            fits = DuplexFormat.of(config).to_dict()["sizes"] == duplex.get("sizes")
+        except ValueError:
+            fits = False
+        if not fits:
+            told = f"duplex.sizes are {duplex.get('sizes')}, which the modalities and frame_rates do not give"
+            yield Finding("config.json", told, "train with `solami sft --rows duplex` again")
     yield from _weights(folder, config, len(tokenizer))
     yield from _ends(folder, config)
 

@@ -3,6 +3,7 @@
 Also `python -m solami_hf.training.sft --config recipe.yaml`, and the same under `accelerate launch`.
 """
 
+import logging
 import sys
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -13,6 +14,7 @@ from datasets import Dataset, NamedSplit
 
 from ..command_line import run_command
 from ..modeling.solami.configuration_solami import ANSWER_FORMATS, HEARING, follow_formats
+from ..processing.datasets.duplex import LEARN, DuplexFormat, DuplexRenderer
 from ..processing.datasets.token_dataset import split_names
 from ..processing.files.folder_or_hub import check_source
 from .held_out import evaluation_split
@@ -20,9 +22,12 @@ from .language_model.language_model_training import (
     LanguageModelArguments,
     LanguageModelTrainingArguments,
     load_model_and_processor,
+    rendered_dataset,
     train_language_model,
 )
 from .language_model.plan import plan_or_train
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -36,6 +41,16 @@ class SftArguments(LanguageModelArguments):
         default=None,
         metadata={"help": "What of the user's speech is read: codes, transcript or both; by default the processor's."},
     )
+    rows: Literal["chat", "duplex"] = field(
+        default="chat", metadata={"help": "chat: dialogues in turns; duplex: two people on one clock, tick by tick."}
+    )
+    learn: Literal[LEARN] = field(
+        default="character", metadata={"help": "Of duplex rows, in which each is once the character: it, or both."}
+    )
+    character_parts: list[str] | None = field(
+        default=None, metadata={"help": "Of duplex rows: body, hand, speech of the character; all by default."}
+    )
+    partner_parts: list[str] | None = field(default=None, metadata={"help": "Likewise of the partner."})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,12 +73,19 @@ def sft(args: SftArguments, training_args: LanguageModelTrainingArguments) -> di
     processor.hearing = args.hearing or processor.hearing
     args = replace(args, answer_format=processor.answer_format, hearing=processor.hearing)
     follow_formats(model.config, processor)
-    train = chat_samples(args, processor, "train", training_args)
+    read = chat_samples
+    if args.rows == "duplex":
+        read = duplex_samples
+        duplex = DuplexFormat.of(model.config, args.character_parts, args.partner_parts)
+        most = DuplexRenderer(model.config, duplex).most_ticks(training_args.max_length)
+        model.config.duplex = {**duplex.to_dict(), "max_ticks": most}
+        args = replace(args, character_parts=list(duplex.character), partner_parts=list(duplex.partner))
+    train = read(args, processor, "train", training_args)
     train = train.select(np.random.default_rng(training_args.seed).permutation(len(train)))
     evals = {}
     if training_args.eval_strategy != "no":
-        split = evaluation_split(split_names(args.data, "chat"), training_args, args.data) or "validation"
-        evals = {"chat": chat_samples(args, processor, split, training_args)}
+        split = evaluation_split(split_names(args.data, args.rows), training_args, args.data) or "validation"
+        evals = {args.rows: read(args, processor, split, training_args)}
     return train_language_model(model, processor, args, training_args, train, evals)
 
 
@@ -87,6 +109,22 @@ def chat_samples(args: SftArguments, processor, split: str, training_args) -> Da
     if not tables:
         raise ValueError(f"no {split} dialogue fits into max_length={training_args.max_length}; raise it")
     return Dataset(pa.concat_tables(tables).cast(RENDERED.arrow_schema), split=NamedSplit(split))
+
+
+def duplex_samples(args: SftArguments, processor, split: str, training_args) -> Dataset:
+    """Rendered pieces, of at most `max_length` tokens, of the `duplex` rows of a split, each read from both sides."""
+    from ..processing.datasets.split_hygiene import held_out_rows, without_leaks
+    from ..processing.datasets.token_dataset import load_tokens
+
+    rows = load_tokens(args.data, "duplex", split, processor)
+    if split == "train":
+        rows = without_leaks(rows, held_out_rows(args.data, "duplex"))
+    renderer = DuplexRenderer(processor, DuplexFormat.of(processor, args.character_parts, args.partner_parts))
+    samples = (s for row in rows for s in renderer.samples(row, training_args.max_length, args.learn))
+    made = rendered_dataset(samples, split)
+    told = "%s: %d duplex rows in %d samples of up to %d ticks"
+    logger.info(told, split, len(rows), len(made), renderer.most_ticks(training_args.max_length))
+    return made
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def _unlike(config, name, **values):
         ("vocabulary", lambda f: change(f / "processor_config.json", answer_format="motion_speech"), "answer_format"),
         ("vocabulary", lambda f: change(f / "processor_config.json", hearing="transcript"), "hearing is codes"),
         ("vocabulary", lambda f: change(f / "processor_config.json", interleaved=True), "interleaved is False, but"),
+        ("vocabulary", lambda f: change(f / "config.json", duplex={"sizes": {"body": 4}}), "duplex.sizes are"),
         ("codecs", lambda f: change(f / "config.json", codecs={"motion": "abc"}), "was trained with abc"),
         ("codecs", lambda f: change(f / "config.json", sampling_rate=24000), "sampling_rate is 24000, but"),
         ("card", lambda f: (f / "README.md").write_text("---\nlicense: [a\n---\n# x {{ title }}"), "its head is not"),
