@@ -1,4 +1,4 @@
-"""`solami evaluate pretrain|chat RESULTS...`
+"""`solami evaluate pretrain|chat RESULTS...`, `solami evaluate duplex CHECKPOINT... --data TOKENS`
 
 Measures what `solami generate` wrote. For every figure: mean and standard deviation over the repetitions (seeds), 95 %
 bootstrap interval over the items, and how many answers it stands on. Beside the answers stand four rows that are
@@ -13,6 +13,8 @@ answers to another user's sound or motion.
     solami evaluate chat RESULTS --judge_base_url http://localhost:8000/v1 --judge_model Qwen/Qwen2.5-7B-Instruct
     solami evaluate pretrain RESULTS/t2m RESULTS/m2t RESULTS/s2t --card CKPT
     solami evaluate chat RESULTS OTHER_MODELS_RESULTS --output COMPARISON
+
+With duplex: whether listening bodies follow the true partner more than a shuffled one, see `listening`.
 
 Results of several models on the same inputs also stand in one table, a row a model.
 
@@ -34,25 +36,26 @@ from ...processing.files.output_folder import writing_to
 from ...processing.files.processes import is_first_process
 
 logger = logging.getLogger(__name__)
-KINDS = {"pretrain": ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s"), "chat": ("chat",)}
+KINDS = {"pretrain": ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s"), "chat": ("chat",), "duplex": ()}
 
 
 @dataclass
 class EvaluateArguments:
     """Arguments of `solami evaluate`."""
 
-    kind: str = field(metadata={"help": "pretrain (the six tasks) or chat; also accepted as the first word."})
+    kind: str = field(metadata={"help": "pretrain (the six tasks), chat or duplex; also accepted as the first word."})
     results: list[str] = field(
         metadata={
-            "help": "Results folders of `solami generate`, or a folder of such folders; also accepted as the words "
-            "after the kind. Several models on the same inputs are shown side by side."
+            "help": "Results folders of `solami generate`, or a folder of such folders; for duplex, checkpoints; also "
+            "accepted as the words after the kind. Several models on the same inputs are shown side by side."
         }
     )
     output: str | None = field(
         default=None, metadata={"help": "Folder to write; FIRST RESULTS/evaluation when unset."}
     )
     data: str | None = field(
-        default=None, metadata={"help": "Folder of the references, where it is no longer where the results say."}
+        default=None,
+        metadata={"help": "Folder of the references, where the results say another; for duplex, the token dataset."},
     )
     seed: int = field(default=0, metadata={"help": "Of halves, jitter, shuffling and bootstrap."})
     card: str | None = field(
@@ -90,6 +93,8 @@ class EvaluateArguments:
             raise ValueError(f"evaluate what? Got {self.kind!r}, expected one of: {', '.join(KINDS)}")
         if not self.results:
             raise ValueError("name at least one results folder of `solami generate`")
+        if self.kind == "duplex" and not self.data:
+            raise ValueError("duplex reads rows of two people: name their token dataset with --data")
         if self.judge_repeats < 1:
             raise ValueError(f"judge_repeats is {self.judge_repeats}, expected at least 1")
 
@@ -119,6 +124,12 @@ def run(args: EvaluateArguments) -> Path:
     """
     output = Path(args.output) if args.output else Path(args.results[0]) / "evaluation"
     with writing_to(output):
+        if args.kind == "duplex":
+            from .listening import evaluate_duplex
+
+            if is_first_process():
+                evaluate_duplex(args.results, args.data, output, args.seed)
+            return output
         found = _evaluate(args, output)
         if is_first_process():
             _write(args, output, found)
@@ -215,6 +226,9 @@ def _write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
     content = {"kind": args.kind, "evaluations": found, "model_index": index}
     write_json(output / "evaluation.json", content, ensure_ascii=False)
     write_text(output / "evaluation.md", as_markdown(tables))
-    write_text(output / "evaluation.html", as_html(f"{', '.join(by_model)}: {args.kind}", tables))
+    write_text(
+        output / "evaluation.html",
+        as_html(f"{', '.join(by_model)}: {args.kind}", tables),
+    )
     if args.card:
         update_card(args.card, [result for measured in by_model.values() for result in measured])
