@@ -40,6 +40,9 @@ RUN = {
     "solami merge my_character/checkpoint-200": ("", "my_merged/config.json"),
     "solami convert lm": ("", "my_llama/config.json"),
     "solami prepare messages": ("", "my_messages"),
+    "solami prepare duplex": ("", "my_sessions_tokens/duplex"),
+    "solami sft --config solami_hf/training/recipes/sft_duplex_tiny.yaml": (SHORT, "my_listener/config.json"),
+    "solami evaluate duplex": ("", "my_listener/evaluation/evaluation.json"),
     "solami pretrain --config pretrain_paper.yaml": ("", None),
     "solami init": ("--speech_codec my_speech_codec --output my_other_model", "my_other_model/config.json"),
     "solami add-voice": ("", "my_checkpoint/voices/Link.safetensors"),
@@ -149,6 +152,12 @@ def world(tmp_path, monkeypatch, tiny_model, tiny_processor, small_motion, small
             for i in range(2)
         ]
         (tmp_path / name / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (tmp_path / "my_sessions").mkdir()
+    shutil.copyfile("wave.npz", "my_sessions/wave.npz")
+    soundfile.write("my_sessions/voice.wav", list(small_sound) * 2, 16000)
+    people = [{"person": name, "motion": "wave.npz", "audio": "voice.wav"} for name in ("ada", "ben")]
+    rows = [{"id": f"{split}{i}", "people": people, "split": split} for split in ("train", "test") for i in range(2)]
+    (tmp_path / "my_sessions" / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     return tmp_path
 
 

@@ -260,7 +260,7 @@ ONE_SIDED = frozenset(
 """Gestures made with one hand, whose side a caption may name."""
 
 
-def _start_pose(rng: np.random.Generator) -> Pose:
+def start_pose(rng: np.random.Generator) -> Pose:
     """Arms hanging or hands a little raised, the weight on one leg or both, the knees straight or slightly bent."""
     arm = HANGING if rng.random() < 0.65 else _RAISED
     arms = {side: replace(arm, wrist=tuple(np.add(arm.wrist, rng.normal(0, 0.015, 3)))) for side in ("left", "right")}
@@ -297,7 +297,7 @@ def make_gesture(
         raise ValueError(f"`speed` is {speed}, expected a factor above 0.")
     drawn = str(rng.choice(["left", "right"], p=[0.35, 0.65]))
     pace = float(rng.uniform(0.8, 1.25))
-    style = Style(side or drawn, speed or pace, float(rng.uniform(0.8, 1.2)), _start_pose(rng), rng)
+    style = Style(side or drawn, speed or pace, float(rng.uniform(0.8, 1.2)), start_pose(rng), rng)
     keys = GESTURES[action](style)
     wait = rng.uniform(0.0, 0.15)
     span = float(np.clip(keys[-1][0] / style.speed + wait, MIN_SECONDS, MAX_SECONDS)) - wait
