@@ -6,7 +6,7 @@ A real server, by default with the packaged character, and clients that talk to 
 
 | part | what |
 |---|---|
-| latency | turns of research/packaged_character/unscripted.txt, spoken by an offline voice (`hibari-tts`) in real time, every fifth one typed: seconds from a turn's end to the first word, sound and motion and to the answer's end; the share of answers whose sound, played from 0.1 s after its first piece, has no gap (`without_gap`), and how long after it a player has to begin for that (`ahead`) |
+| latency | turns of research/packaged_character/unscripted.txt, spoken by an offline voice (`hibari-tts`) in real time, every fifth one typed: seconds from a turn's end to the first word, sound and motion and to the answer's end; the share of answers whose sound, played from 0.1 s after its first piece, has no gap within a sentence and none over 0.4 s between two (`without_gap`), or never waits for a piece at all (`without_wait`), and how long after its first piece a player has to begin for the latter (`ahead`) |
 | load | 1, 4 and 16 conversations at once: answers a minute, latency, the server's memory |
 | memory | the server's memory over the turns of one conversation |
 | equal | whether words, sound and motion are those of `DialogueSession.stream` on the same seed, and by how much the times of pieces drift from what came before them, sound's against motion's |

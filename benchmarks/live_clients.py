@@ -18,7 +18,8 @@ from solami_hf.generation.live.live_protocol import sound_frame as to_frame
 PATIENCE = 300  # seconds that an answer may take
 PIECE = MICROPHONE_RATE // 10  # samples that a client sends at once
 PARTS = ("text", "sound", "motion", "end")  # of an answer
-AHEAD = 0.1  # seconds of sound that a client waits for before it plays
+AHEAD = 0.1  # seconds that a player holds the first piece of sound
+BREATH = 0.4  # seconds by which a pause between sentences may be longer
 
 
 class Server:
@@ -59,6 +60,8 @@ class Answer:
     Attributes:
         first: part to the time of its first piece.
         sound, motion: (time, start in the answer, values) of each piece.
+        sentences: seconds of the answer at which one ends.
+        busy: others were answered instead, and the server said so.
         wrong: what should not have come.
     """
 
@@ -68,8 +71,10 @@ class Answer:
     end: dict = field(default_factory=dict)
     first: dict = field(default_factory=dict)
     sound: list = field(default_factory=list)
+    sentences: list = field(default_factory=list)
     motion: list = field(default_factory=list)
     wrong: list = field(default_factory=list)
+    busy: bool = False
 
     def media(self) -> tuple[np.ndarray, np.ndarray]:
         """All sound (samples,) and motion (frames, ...)."""
@@ -78,6 +83,17 @@ class Answer:
     def ahead(self) -> float:
         """Seconds after the first piece of sound at which a player has to begin to have no gap."""
         return max(came - start for came, start, _ in self.sound) - (self.sound[0][0] - self.sound[0][1])
+
+    def pauses(self, hold: float = AHEAD) -> tuple[float, float]:
+        """The longest silence, in seconds, within a sentence and between two, of a player that holds the first piece
+        for so long, plays on, and where a piece is late goes on when it comes."""
+        longest, zero = {False: 0.0, True: 0.0}, self.sound[0][0] + hold - self.sound[0][1]
+        for came, start, _ in self.sound:
+            late = max(0.0, came - start - zero)
+            zero += late
+            between = any(abs(start - end) < 1e-3 for end in self.sentences)
+            longest[between] = max(longest[between], late)
+        return longest[False], longest[True]
 
 
 class Client:
@@ -152,13 +168,17 @@ class Client:
             elif kind == "text":
                 answer.first.setdefault("text", now)
                 answer.text += frame["text"]
+            elif kind == "sentence":
+                answer.sentences.append(frame["seconds"])
             elif kind == "transcript":
                 answer.transcript = frame["text"]
             elif kind == "end":
                 answer.end, answer.first["end"] = frame, now
+            elif kind == "error" and frame["code"] == "busy":
+                answer.busy = True
             elif kind == "error":
                 answer.wrong.append(f"{frame['code']}: {frame['message']}")
-        if self.sent is not None and answer.transcript != self.sent:
+        if self.sent is not None and answer.transcript != self.sent and not answer.busy:
             answer.wrong.append(f"said {self.sent!r}, came back as {answer.transcript!r}")
         told = f"{answer.text} {answer.transcript}".lower()
         answer.wrong += [f"the word {word} of another conversation" for word in self.foreign if word in told]
@@ -180,11 +200,15 @@ class Client:
 def figures(answers: list[Answer]) -> dict:
     """Latencies as {part: {median, p95}}, and shares of all answers."""
     found = {"answers": len(answers), "valid": sum(answer.end["valid"] for answer in answers)}
+    found["busy"] = sum(answer.busy for answer in answers)
     found["wrong"] = [told for answer in answers for told in answer.wrong]
     times = {part: [answer.first[part] for answer in answers if part in answer.first] for part in PARTS}
     times["ahead"] = [answer.ahead() for answer in answers if answer.sound]
-    gaps = [ahead > AHEAD for ahead in times["ahead"]]
-    found["without_gap"] = round(1 - sum(gaps) / len(gaps), 3) if gaps else None
+    pauses = [answer.pauses() for answer in answers if answer.sound]
+    times["breath"] = [between for _, between in pauses if between]
+    smooth = [inside == 0 and between <= BREATH for inside, between in pauses]
+    for name, those in (("without_gap", smooth), ("without_wait", [ahead <= AHEAD for ahead in times["ahead"]])):
+        found[name] = round(sum(those) / len(those), 3) if those else None
     for part, values in times.items():
         if values:
             median, high = np.percentile(values, [50, 95])

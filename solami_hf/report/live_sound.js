@@ -1,7 +1,7 @@
 /* Sound of the live page: the microphone at 16 kHz, and a voice that is played piece by piece without gaps. */
 
 const MICROPHONE_RATE = 16000;
-const SHORTEST_LEAD = 0.1, LONGEST_LEAD = 2; // seconds of sound that are kept before it is played
+const SHORTEST_LEAD = 0.1, LONGEST_LEAD = 2; // seconds that a first piece of sound is held, so that the next ones come in time
 
 /* In the audio thread: any rate to 16 kHz, each sample the mean over its time; 50 ms a piece. */
 const MICROPHONE = `class Microphone extends AudioWorkletProcessor {
@@ -61,12 +61,15 @@ class Voice {
     this.meter.connect(this.context.destination);
     this.wave = new Float32Array(this.meter.fftSize);
     this.lead = SHORTEST_LEAD;
-    this.played = this.gaps = 0;
+    this.played = this.gaps = this.found = 0;
     this.begin();
   }
 
   begin() {
     this.stop();
+    if (this.gaps === this.found) this.lead = Math.max(SHORTEST_LEAD, this.lead / 2); // the last answer had none
+    this.found = this.gaps;
+    this.sentences = new Set(); // ends of them, in seconds of the answer, as text
     this.zero = null; // when second 0 of the answer sounds, null before anything of it does
     this.end = 0; // of the sound so far, in seconds of the answer
   }
@@ -83,7 +86,8 @@ class Voice {
     const now = this.context.currentTime;
     if (this.zero === null) this.zero = now + this.lead - start;
     const late = now + 0.01 - (this.zero + start);
-    if (late > 0) {
+    if (late > 0 && this.sentences.has(start.toFixed(3))) this.zero += late + SHORTEST_LEAD; // a breath
+    else if (late > 0) {
       this.zero += late + this.lead;
       this.gaps++;
       this.lead = Math.min(LONGEST_LEAD, this.lead * 2);
