@@ -18,7 +18,7 @@ from solami_hf.generation.live.live_protocol import sound_frame as to_frame
 PATIENCE = 300  # seconds that an answer may take
 PIECE = MICROPHONE_RATE // 10  # samples that a client sends at once
 PARTS = ("text", "sound", "motion", "end")  # of an answer
-AHEAD = 0.1  # seconds that a player holds the first piece of sound
+AHEAD = 0.3  # seconds that a player holds the first piece of sound
 BREATH = 0.4  # seconds by which a pause between sentences may be longer
 
 
@@ -106,7 +106,7 @@ class Client:
 
     def __init__(self, url: str, foreign: tuple[str, ...] = (), **choices):
         self.url, self.foreign, self.turn = url.replace("http", "ws", 1) + "/ws", foreign, 0
-        self.choices = {"motion": "joints", **choices}
+        self.choices, self.hands_free = {"motion": "joints", **choices}, False
 
     async def __aenter__(self):
         self.socket = await connect(self.url, max_size=None, compression=None, ping_interval=None)
@@ -138,19 +138,30 @@ class Client:
         await self.until("state", state="listening")
         return self
 
+    async def listen(self) -> None:
+        """Lets turns end by what is heard: behind a spoken one a second of silence is sent."""
+        await self.send(type="listen", hands_free=True)
+        self.hands_free = True
+
     async def say(self, turn: str | np.ndarray) -> None:
         """A typed turn, or sound (samples,) at 16 kHz, sent as it would be spoken."""
         self.turn, self.sent = self.turn + 1, turn if isinstance(turn, str) else None
         if isinstance(turn, str):
             await self.send(type="text", text=turn)
         else:
-            begun = time.perf_counter()
-            for start in range(0, len(turn), PIECE):
-                piece = turn[start : start + PIECE]
-                await asyncio.sleep(begun + (start + len(piece)) / MICROPHONE_RATE - time.perf_counter())
-                await self.socket.send(to_frame(SOUND_IN, 0, 0.0, piece))
-            await self.send(type="audio_end")
+            await self._speak(turn)
+            if self.hands_free:
+                self.silence = asyncio.create_task(self._speak(np.zeros(MICROPHONE_RATE, np.float32)))
+            else:
+                await self.send(type="audio_end")
         self.begun = time.perf_counter()
+
+    async def _speak(self, sound: np.ndarray) -> None:
+        begun = time.perf_counter()
+        for start in range(0, len(sound), PIECE):
+            piece = sound[start : start + PIECE]
+            await asyncio.sleep(begun + (start + len(piece)) / MICROPHONE_RATE - time.perf_counter())
+            await self.socket.send(to_frame(SOUND_IN, 0, 0.0, piece))
 
     async def answer(self) -> Answer:
         """The answer to the turn that was said."""

@@ -303,20 +303,22 @@ class AnswerDecoder:
         if stream is None:
             return
         codes = self._take("speech", whole)
-        pieces = [stream.push(codes)]
-        if last:
-            pieces.append(stream.finish())
-            self._speech = None
-        elif self._sentence_over:
-            pieces.append(stream.pause())
-        pieces = [samples for samples in pieces if len(samples)]
-        if self._face is not None:
-            yield from self._show(self._face.push(codes, np.concatenate([np.zeros(0, np.float32), *pieces])))
         ends, self._sentence_over = self._sentence_over, False
-        for number, samples in enumerate(pieces, 1):
+        samples = stream.push(codes)
+        more = stream.finish if last else stream.pause if ends and stream.waits else None
+        yield from self._sound(codes, samples, ends and more is None)
+        if last:
+            self._speech = None
+        if more is not None:
+            yield from self._sound(codes[:0], more(), ends)
+
+    def _sound(self, codes: list[int], samples: np.ndarray, ends_sentence: bool) -> Iterator[FacePiece | AudioPiece]:
+        if self._face is not None:
+            yield from self._show(self._face.push(codes, samples))
+        if len(samples):
             start = self.heard_seconds
             self.sounds.append(samples)
-            yield AudioPiece(samples, self._rate, start, ends and number == len(pieces))
+            yield AudioPiece(samples, self._rate, start, ends_sentence)
 
 
 class _Words:

@@ -124,8 +124,13 @@ class SpeechPieces:
 
     @in_own_precision
     def pause(self) -> np.ndarray:
-        """The sound of all codes so far, but for what the codec sees ahead: a sentence ends, and the next may be far."""
-        return np.zeros(0, np.float32) if self._fill is None else self._heard(self._fill.finish(), last=False)
+        """The sound of all codes so far, but for what the codec sees ahead: a sentence ends here."""
+        return self._heard(self._fill.finish(), last=False)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are codes for which `pause` would give sound."""
+        return self._fill is not None and self._fill.waiting.shape[1] > 0
 
     @in_own_precision
     def finish(self) -> np.ndarray:

@@ -1,7 +1,8 @@
 /* Sound of the live page: the microphone at 16 kHz, and a voice that is played piece by piece without gaps. */
 
 const MICROPHONE_RATE = 16000;
-const SHORTEST_LEAD = 0.1, LONGEST_LEAD = 2; // seconds that a first piece of sound is held, so that the next ones come in time
+const SHORTEST_LEAD = 0.3, LONGEST_LEAD = 2; // seconds that a first piece of sound is held, so that the next ones come in time
+const BREATH = 0.4; // seconds by which a pause between sentences may be longer
 
 /* In the audio thread: any rate to 16 kHz, each sample the mean over its time; 50 ms a piece. */
 const MICROPHONE = `class Microphone extends AudioWorkletProcessor {
@@ -86,11 +87,13 @@ class Voice {
     const now = this.context.currentTime;
     if (this.zero === null) this.zero = now + this.lead - start;
     const late = now + 0.01 - (this.zero + start);
-    if (late > 0 && this.sentences.has(start.toFixed(3))) this.zero += late + SHORTEST_LEAD; // a breath
-    else if (late > 0) {
-      this.zero += late + this.lead;
-      this.gaps++;
-      this.lead = Math.min(LONGEST_LEAD, this.lead * 2);
+    if (late > 0) {
+      const between = this.sentences.has(start.toFixed(3));
+      this.zero += late + (between ? 0 : this.lead);
+      if (!between || late > BREATH) {
+        this.gaps++;
+        this.lead = Math.min(LONGEST_LEAD, this.lead * 2);
+      }
     }
     const buffer = this.context.createBuffer(1, samples.length, this.context.sampleRate);
     buffer.copyToChannel(Float32Array.from(samples, (value) => value / 32768), 0);

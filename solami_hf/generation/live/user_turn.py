@@ -11,8 +11,8 @@ from .live_protocol import LANDMARKS_IN, MICROPHONE_RATE, Limits, ProtocolError
 POSES_FPS = 30.0
 BEFORE_SECONDS = 0.5
 """Of movement that belongs to a spoken turn, though it came before the sound."""
-PAUSE_SECONDS, WINDOW, QUIET = 0.2, 320, 0.03
-"""A pause, the samples whose loudness is judged together, and what is quiet, beside the loudest of a turn."""
+PAUSE_SECONDS, WINDOW, QUIET = 0.25, 320, 0.03
+"""After which a turn may be over, samples whose loudness is judged together, and what is quiet beside the loudest."""
 
 
 class UserTurn:
