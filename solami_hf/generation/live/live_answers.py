@@ -171,8 +171,8 @@ class AnswerWorker:
             medium = {"type": "audio", "audio": {"array": sound, "sampling_rate": MICROPHONE_RATE}}
             (message,) = self.pipeline.perceive([{"role": "user", "content": [medium]}])
             user.know(len(sound), " ".join(block["text"] for block in message["content"] if block["type"] == "text"))
-            if user.words and not (user.has_body or self._waiting):
-                conversation.session.read_ahead(user.content(user.words), **self.sampling)
+            if (words := user.words) and not (user.has_body or self._waiting):
+                conversation.session.read_ahead(user.content(words), **self.sampling)
         except Exception:  # it is told when the turn is answered
             logger.debug("a turn could not be read ahead", exc_info=True)
 
