@@ -6,7 +6,7 @@ A real server, by default with the packaged character, and clients that talk to 
 
 | part | what |
 |---|---|
-| latency | turns of research/packaged_character/unscripted.txt, spoken by an offline voice (`hibari-tts`) in real time, every fifth one typed: seconds from a turn's end to the first word, sound and motion and to the answer's end; the share of answers whose sound, played from 0.3 s after its first piece, has no gap within a sentence and none over 0.4 s between two (`without_gap`), or never waits for a piece at all (`without_wait`), and how long after its first piece a player has to begin for the latter (`ahead`) |
+| latency | turns of research/packaged_character/unscripted.txt, spoken by an offline voice (`hibari-tts`) in real time, every fifth one typed: seconds from a turn's end to the first word, sound and motion and to the answer's end; of answers whose sound a player holds for 0.3 to 1.2 s as the page does (first heard: `heard`), the share that has no silence within a sentence and none over 0.4 s more between two (`without_gap`), that never waits for a piece (`without_wait`), and the latter when it is held for 0.1 s alone (`without_hold`); `ahead` is how long after its first piece a player has to begin to never wait |
 | hands_free | the same, where the server hears when a spoken turn ends (0.7 s of silence), from the end of its sound |
 | load | 1, 4 and 16 conversations at once: answers a minute, latency, the server's memory |
 | memory | the server's memory over the turns of one conversation |

@@ -18,7 +18,9 @@ from solami_hf.generation.live.live_protocol import sound_frame as to_frame
 PATIENCE = 300  # seconds that an answer may take
 PIECE = MICROPHONE_RATE // 10  # samples that a client sends at once
 PARTS = ("text", "sound", "motion", "end")  # of an answer
-AHEAD = 0.3  # seconds that a player holds the first piece of sound
+AHEAD = 0.3  # seconds that a player holds the first piece of sound, at least
+# While more words are written, as long as the sentences so far lack to 3 s, at 15 letters a second; see live_sound.js
+LETTERS, ENOUGH, LONGEST_HOLD = 15, 3.0, 1.2
 BREATH = 0.4  # seconds by which a pause between sentences may be longer
 
 
@@ -61,6 +63,8 @@ class Answer:
         first: part to the time of its first piece.
         sound, motion: (time, start in the answer, values) of each piece.
         sentences: seconds of the answer at which one ends.
+        letters, written: of the sentences that are complete, and whether all are.
+        hold: seconds that a player holds the first piece of sound.
         busy: others were answered instead, and the server said so.
         wrong: what should not have come.
     """
@@ -75,6 +79,9 @@ class Answer:
     motion: list = field(default_factory=list)
     wrong: list = field(default_factory=list)
     busy: bool = False
+    letters: int = 0
+    written: bool = False
+    hold: float = AHEAD
 
     def media(self) -> tuple[np.ndarray, np.ndarray]:
         """All sound (samples,) and motion (frames, ...)."""
@@ -84,10 +91,10 @@ class Answer:
         """Seconds after the first piece of sound at which a player has to begin to have no gap."""
         return max(came - start for came, start, _ in self.sound) - (self.sound[0][0] - self.sound[0][1])
 
-    def pauses(self, hold: float = AHEAD) -> tuple[float, float]:
-        """The longest silence, in seconds, within a sentence and between two, of a player that holds the first piece
-        for so long, plays on, and where a piece is late goes on when it comes."""
-        longest, zero = {False: 0.0, True: 0.0}, self.sound[0][0] + hold - self.sound[0][1]
+    def pauses(self) -> tuple[float, float]:
+        """The longest silence, in seconds, within a sentence and between two, of a player that holds the first piece,
+        plays on, and where a piece is late goes on when it comes."""
+        longest, zero = {False: 0.0, True: 0.0}, self.sound[0][0] + self.hold - self.sound[0][1]
         for came, start, _ in self.sound:
             late = max(0.0, came - start - zero)
             zero += late
@@ -179,6 +186,8 @@ class Client:
             elif kind == "text":
                 answer.first.setdefault("text", now)
                 answer.text += frame["text"]
+                answer.letters = len(answer.text) if frame.get("sentence_end") else answer.letters
+                answer.written = frame.get("last", False)
             elif kind == "sentence":
                 answer.sentences.append(frame["seconds"])
             elif kind == "transcript":
@@ -201,6 +210,9 @@ class Client:
             answer.wrong.append(f"a frame of kind {kind} and turn {turn} in {self.turn}")
             return
         pieces = answer.sound if kind == SOUND_OUT else answer.motion
+        if kind == SOUND_OUT and not pieces:
+            lacks = 0.0 if answer.written else min(LONGEST_HOLD, ENOUGH - answer.letters / LETTERS)
+            answer.hold = max(AHEAD, lacks)
         answer.first.setdefault("sound" if kind == SOUND_OUT else "motion", now)
         rate = self.info["sampling_rate"] if kind == SOUND_OUT else self.info["fps"]
         if abs(sum(len(piece[2]) for piece in pieces) / rate - start) > 0.5 / rate:
@@ -215,10 +227,13 @@ def figures(answers: list[Answer]) -> dict:
     found["wrong"] = [told for answer in answers for told in answer.wrong]
     times = {part: [answer.first[part] for answer in answers if part in answer.first] for part in PARTS}
     times["ahead"] = [answer.ahead() for answer in answers if answer.sound]
+    times["heard"] = [answer.first["sound"] + answer.hold for answer in answers if answer.sound and answer.first]
     pauses = [answer.pauses() for answer in answers if answer.sound]
     times["breath"] = [between for _, between in pauses if between]
     smooth = [inside == 0 and between <= BREATH for inside, between in pauses]
-    for name, those in (("without_gap", smooth), ("without_wait", [ahead <= AHEAD for ahead in times["ahead"]])):
+    strict = [max(pause) == 0 for pause in pauses]
+    at_once = [ahead <= 0.1 for ahead in times["ahead"]]
+    for name, those in (("without_gap", smooth), ("without_wait", strict), ("without_hold", at_once)):
         found[name] = round(sum(those) / len(those), 3) if those else None
     for part, values in times.items():
         if values:

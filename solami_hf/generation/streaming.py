@@ -55,11 +55,13 @@ class TextPiece:
         text (`str`): whole words, with the white space before them.
         ends_sentence (`bool`): a sentence ends with this piece. No piece goes on behind a sentence's end.
         start (`float`): seconds into the answer; words are written ahead of all media, so always 0.
+        ends_text (`bool`): no more words come.
     """
 
     text: str
     ends_sentence: bool
     start: float = 0.0
+    ends_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -337,12 +339,12 @@ class _Words:
         while match := _WORD.match(text, place):
             place = match.end()
             if _SENTENCE_END.search(match[0]):
-                yield TextPiece(text[begin:place], True)
+                yield TextPiece(text[begin:place], True, ends_text=last and place == len(text))
                 begin = place
         if last:
             place = len(text)
         if place > begin:
-            yield TextPiece(text[begin:place], last)
+            yield TextPiece(text[begin:place], last, ends_text=last)
         self.said = place
 
 

@@ -238,14 +238,18 @@ class Live {
     this.find("subtitle").textContent = "";
   }
 
-  say({ text, sentence_end }) {
+  say({ text, sentence_end, last }) {
     const { answer } = this;
     answer.came("word");
     answer.words ??= this.bubble("character", this.name, "");
     answer.words.textContent += text;
     this.sentence += text;
     this.find("subtitle").textContent = this.sentence.trim();
-    if (sentence_end) this.sentence = "";
+    if (sentence_end) {
+      this.voice.letters += this.sentence.length;
+      this.sentence = "";
+    }
+    this.voice.written = Boolean(last);
     this.find("chat").scrollTop = this.find("chat").scrollHeight;
     this.showLatency();
   }
@@ -280,6 +284,7 @@ class Live {
     answer.replayed = true;
     this.voice.context.resume();
     this.voice.begin();
+    this.voice.written = true;
     this.answer = answer;
     answer.cut = false;
     this.find("subtitle").textContent = answer.words.textContent;

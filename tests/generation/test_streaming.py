@@ -162,6 +162,7 @@ def test_a_sentence_is_heard_to_its_end_before_the_next_is_written(tiny_model, t
     sounds = []
     for size in (1, 200):  # the same sound, however many tokens come at once
         decoder = AnswerDecoder(processor, answer_format="text_motion")
+        assert not any(e.ends_text for e in AnswerDecoder(processor).push(words) if isinstance(e, TextPiece))
         events = [e for i in range(0, len(words), size) for e in decoder.push(words[i : i + size])]
         heard = [event for event in events if isinstance(event, AudioPiece)]
         if size == 1:
@@ -172,6 +173,8 @@ def test_a_sentence_is_heard_to_its_end_before_the_next_is_written(tiny_model, t
         events += [e for token in rest for e in decoder.push([token])]
         events += decoder.finish()
         assert sum(event.ends_sentence for event in events if isinstance(event, AudioPiece)) == 2
+        texts = [event.ends_text for event in events if isinstance(event, TextPiece)]
+        assert texts == [False] * (len(texts) - 1) + [True]
         sounds.append(decoder.audio)
     assert len(sounds[0]) == 320 * len(decoder.said)
     np.testing.assert_allclose(*sounds, atol=2e-6)

@@ -96,8 +96,8 @@ class LiveTurn:
             end = {"valid": reply.valid, "reason": reply.answer.reason, "seconds": round(event.start, 4)}
             self.done.set_result(end)
         elif isinstance(event, TextPiece):
-            told = {"type": "text", "turn": number, "text": event.text, "sentence_end": event.ends_sentence}
-            self.give("first_text", told, 0.0)
+            told = {"text": event.text, "sentence_end": event.ends_sentence, "last": event.ends_text}
+            self.give("first_text", {"type": "text", "turn": number, **told}, 0.0)
         elif isinstance(event, AudioPiece):
             end = event.start + len(event.samples) / event.sampling_rate
             self.give("first_sound", sound_frame(SOUND_OUT, number, event.start, event.samples), end)

@@ -95,7 +95,8 @@ def test_gaps():
     answer.sentences.append(0.2)  # where one ends, the pause may be longer
     assert answer.pauses() == pytest.approx((0, 0.01))
     found = live_clients.figures([answer, short])
-    assert (found["without_gap"], found["without_wait"]) == (1.0, 0.5) and found["breath"]["p95"] == 0.01
+    assert (found["without_gap"], found["without_wait"], found["without_hold"]) == (1.0, 0.5, 0.5)
+    assert found["breath"]["p95"] == 0.01
 
 
 def test_faults(listening):
