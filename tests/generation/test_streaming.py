@@ -22,7 +22,7 @@ from solami_hf.generation import (
 from solami_hf.generation.streaming import AnswerDecoder
 from solami_hf.modeling.talker.modeling_talker import SolamiTalkerModel
 from solami_hf.processing.processing_solami import SolamiProcessor
-from tests.small_speech import soundstorm
+from tests.small_speech import own_codec, soundstorm
 
 
 def make_pipeline(model, processor, interleaved, answer_format="text_motion_speech", seconds=None):
@@ -154,9 +154,16 @@ def test_a_talker_begins_before_the_words_end(tiny_model, tiny_processor):
     assert len(decoder.audio) == 320 * len(whole)
 
 
-def test_a_sentence_is_heard_to_its_end_before_the_next_is_written(tiny_model, tiny_processor):
-    processor = make_pipeline(tiny_model, tiny_processor, False, "text_motion").processor
-    processor._models.loaded |= {"talker": Speller(), "acoustic_model": soundstorm()}
+def test_a_sentence_is_heard_to_its_end_before_the_next_is_written(tiny_processor):
+    speech = own_codec(codebook_size=32)
+    processor = SolamiProcessor(
+        tiny_processor.tokenizer,
+        tiny_processor.motion_codec,
+        speech,
+        acoustic_model=soundstorm(3, 32),
+        answer_format="text_motion",
+    )
+    processor._models.loaded["talker"] = Speller()
     words = processor.tokenizer.encode(f"hi there you. {'and you hi ' * 8}", add_special_tokens=False)
     rest = [processor.markers["eot"], *[processor.modalities["body"]["first_id"]] * 60]
     sounds = []
