@@ -227,9 +227,11 @@ def test_a_lost_connection_goes_on(page, server):
     server.silent = True
     page.click("#recordings button")
     until(page, "state.turn === 2")
-    server.knows = False
     server.close(1012)
     page.locator(".bubble.user", has_text="connection was lost").wait_for()
+    page.locator("#notice", has_text="goes on").wait_for()
+    server.knows = False
+    server.close(1012)
     page.locator("#notice", has_text="a new one has begun").wait_for()
     assert page.locator(".bubble").count() == 0 and page.is_disabled("#save-talk")
 

@@ -141,7 +141,7 @@ def test_a_pause_is_used_to_recognise_what_was_said(serve, talk_to, live_pipelin
             talk.send_sound(loud)
             wait(lambda: conversation.session._cached[: len(twin.context_ids) - 1] == twin.context_ids[:-1])
             talk.send_sound(quiet)
-            wait(lambda: clips == [16000] and 16000 in map(len, [conversation.session._cached, range(16000)]))
+            wait(lambda: clips == [16000])
             client.service.worker._thread.submit(lambda: None).result(30)
             talk.send_sound(more)
             talk.send(type="audio_end")
