@@ -164,7 +164,7 @@ def test_a_sentence_is_heard_to_its_end_before_the_next_is_written(tiny_processo
         answer_format="text_motion",
     )
     processor._models.loaded["talker"] = Speller()
-    words = processor.tokenizer.encode(f"hi there you. {'and you hi ' * 8}", add_special_tokens=False)
+    words = processor.tokenizer.encode(f"hi there you.{' and you hi' * 8}", add_special_tokens=False)
     rest = [processor.markers["eot"], *[processor.modalities["body"]["first_id"]] * 60]
     sounds = []
     for size in (1, 200):  # the same sound, however many tokens come at once

@@ -159,7 +159,7 @@ class AnswerWorker:
         self._thread.shutdown(cancel_futures=True)
 
     def _listen(self, conversation: LiveConversation, user: UserTurn) -> None:
-        if self._waiting or user.ended:
+        if self._waiting or user.ended or user.words:
             return
         try:
             conversation.take_back()
