@@ -1,12 +1,13 @@
 """`solami serve` as people meet it: how soon it answers, how many, for how long, and what a crash costs.
 
-    python -m benchmarks.live [--checkpoint CKPT] [--only latency load memory equal faults] [--quick]
+    python -m benchmarks.live [--checkpoint CKPT] [--only latency hands_free load memory equal faults] [--quick]
 
 A real server, by default with the packaged character, and clients that talk to it over WebSocket:
 
 | part | what |
 |---|---|
-| latency | turns of research/packaged_character/unscripted.txt, spoken by an offline voice (`hibari-tts`) in real time, every fifth one typed: seconds from a turn's end to the first word, sound and motion and to the answer's end; the share of answers whose sound, played from 0.1 s after its first piece, has no gap (`without_gap`), and how long after it a player has to begin for that (`ahead`) |
+| latency | turns of research/packaged_character/unscripted.txt, spoken by an offline voice (`hibari-tts`) in real time, every fifth one typed: seconds from a turn's end to the first word, sound and motion and to the answer's end; of answers whose sound a player holds for 0.3 to 1.2 s as the page does (first heard: `heard`), the share that has no silence within a sentence and none over 0.4 s more between two (`without_gap`), that never waits for a piece (`without_wait`), and the latter when it is held for 0.1 s alone (`without_hold`); `ahead` is how long after its first piece a player has to begin to never wait |
+| hands_free | the same, where the server hears when a spoken turn ends (0.7 s of silence), from the end of its sound |
 | load | 1, 4 and 16 conversations at once: answers a minute, latency, the server's memory |
 | memory | the server's memory over the turns of one conversation |
 | equal | whether words, sound and motion are those of `DialogueSession.stream` on the same seed, and by how much the times of pieces drift from what came before them, sound's against motion's |
@@ -45,7 +46,7 @@ from solami_hf.processing.audio.waveforms import read_audio
 from solami_hf.processing.motion.body import joint_positions
 
 logger = logging.getLogger("benchmarks.live")
-PARTS = ("latency", "load", "memory", "equal", "faults")
+PARTS = ("latency", "hands_free", "load", "memory", "equal", "faults")
 LINES = Path(__file__).parents[1] / "research/packaged_character/unscripted.txt"
 TALK = 10  # turns of a conversation; then another begins
 
@@ -65,13 +66,15 @@ def spoken_turns(count: int, typed: int = 5) -> list[str | np.ndarray]:
     return turns
 
 
-async def latency(url: str, turns: list[str | np.ndarray]) -> dict:
+async def latency(url: str, turns: list[str | np.ndarray], hands_free: bool = False) -> dict:
     """One client, turn after turn."""
     answers = []
     async with Client(url) as client:
         for number, turn in enumerate(turns):
             if number % TALK == 0:
                 await client.start()
+            if hands_free and not number:
+                await client.listen()
             await client.say(turn)
             answers.append(await client.answer())
             if (number + 1) % TALK == 0:
@@ -288,6 +291,9 @@ def main(argv: list[str] | None = None) -> int:
         try:
             if part == "latency":
                 told[part] = asyncio.run(latency(server.url, spoken_turns(args.turns)))
+            elif part == "hands_free":
+                spoken = spoken_turns(args.turns, args.turns + 1)
+                told[part] = asyncio.run(latency(server.url, spoken, hands_free=True))
             elif part == "load":
                 told[part] = {}
                 for clients in args.sessions:

@@ -41,9 +41,10 @@ def frames(report: Path, conversation: int, fps: float, width: int) -> list[Imag
 def talk(address: str, words: str, width: int) -> list[Image.Image]:
     """The live page while the character answers, scaled to `width` pixels."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        options = ["--no-sandbox", "--enable-unsafe-swiftshader"]  # the skinned body also without a graphics card
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
         page = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme="light")
-        page.goto(address)
+        page.goto(f"{address}/?figure=mesh")
         page.locator("#text:enabled").fill(words)
         page.keyboard.press("Enter")
         page.locator(".actions").wait_for(timeout=120_000)  # it is complete, and may be heard again

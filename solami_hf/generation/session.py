@@ -152,6 +152,23 @@ class DialogueSession:
         """Stops the answer or stream that is being given, at its next token; without one it does nothing."""
         self.cancelled.set()
 
+    def read_ahead(self, turn=None, **generate_kwargs) -> None:
+        """Reads the conversation, and a turn that may still change, so that the next answer begins sooner.
+
+        Answers and history stay as they are, but for rounding.
+
+        Args:
+            turn, generate_kwargs: as in `answer`; None: the conversation alone.
+
+        Raises:
+            ValueError, RuntimeError: as `answer`.
+        """
+        with self._alone():
+            prompt = self.context_ids + self._between * (self.rounds > self._first)
+            if turn is not None:
+                _, _, _, prompt = self._prompt(turn, self.options(generate_kwargs))
+            self.prefill(prompt)
+
     # ---- history
 
     def truncate_answer(self, seconds: float) -> bool:
@@ -317,10 +334,7 @@ class DialogueSession:
         with self._alone():
             self.cancelled.clear()
             self._given = None
-            message, kept = self._user_message(turn), []
-            user_ids = self._render([message], add_generation_prompt=True)
-            first = self._first_fitting(len(user_ids), options["generation_config"].max_new_tokens)
-            history = self._context(first)
+            (message, user_ids, first, prompt), kept = self._prompt(turn, options), []
 
             def keep(answer_ids: list[int], reply: Reply) -> None:
                 if not reply.valid and reply.answer.reason != "cancelled":
@@ -337,10 +351,18 @@ class DialogueSession:
                     kept.append(True)
 
             try:
-                yield history + self._between * (len(self._rounds) > first) + user_ids, message, keep
+                yield prompt, message, keep
             finally:
                 if not kept:
-                    self._forget(len(history))
+                    self._forget(len(self._context(first)))
+
+    def _prompt(self, turn, options: dict) -> tuple[dict, list[int], int, list[int]]:
+        """A user's message, its ids, the round that the context begins with, and all ids up to the answer."""
+        message = self._user_message(turn)
+        user_ids = self._render([message], add_generation_prompt=True)
+        first = self._first_fitting(len(user_ids), options["generation_config"].max_new_tokens)
+        between = self._between * (len(self._rounds) > first)
+        return message, user_ids, first, self._context(first) + between + user_ids
 
     @contextmanager
     def _alone(self):

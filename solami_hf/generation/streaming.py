@@ -40,6 +40,8 @@ from .streaming_media import LOOKAHEAD, FacePieces, MotionPieces, SpeechPieces
 
 FIRST_SPEECH_SECONDS = 0.2
 """Length of what is decoded together at first; then it is as long as a chunk of an interleaved answer."""
+FIRST_CHUNKS = 3
+"""Of a talker's sound, at once: as much as an acoustic model has to see before it says anything."""
 # What can be said of a text whose end is not known: words that white space follows, sentences of Chinese and Japanese
 _WORD = re.compile(r"\s*(?:\S*?[。！？]+|\S+(?=\s))")
 _SENTENCE_END = re.compile(r"""[.!?…。！？]+["'”’»)\]]*$""")
@@ -53,11 +55,13 @@ class TextPiece:
         text (`str`): whole words, with the white space before them.
         ends_sentence (`bool`): a sentence ends with this piece. No piece goes on behind a sentence's end.
         start (`float`): seconds into the answer; words are written ahead of all media, so always 0.
+        ends_text (`bool`): no more words come.
     """
 
     text: str
     ends_sentence: bool
     start: float = 0.0
+    ends_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,13 @@ class AudioPiece:
         samples (`np.ndarray` of shape `(samples,)`): float32 in -1..1.
         sampling_rate (`int`): Hz.
         start (`float`): seconds into the answer's sound at which the first sample is due.
+        ends_sentence (`bool`): a talker's sentence ends here; a player may wait for the next one as in a breath.
     """
 
     samples: np.ndarray
     sampling_rate: int
     start: float
+    ends_sentence: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,8 @@ class AnswerDecoder:
         self._say = processor.say if answer_format == "text_motion" else None
         self.said: np.ndarray | None = None
         self._said: list[np.ndarray] = []  # the talker's codes of each sentence
-        self._unheard: list[int] = []  # codes of the talker that are not decoded yet
+        self._unheard: list[list[int]] = []  # codes of the talker that are not decoded yet, by sentence
+        self._sentence_over = False  # what waits to be decoded ends one
         self._motion, self._speech = (
             MotionPieces(processor.motion_codec, lookahead, processor.motion_filler),
             SpeechPieces(processor, voice),
@@ -188,10 +195,11 @@ class AnswerDecoder:
         if self._steps() >= self._least_motion or self._ended[self._motion_end]:
             yield from self._move(last=self._ended[self._motion_end])
         if self._unheard:  # a piece at a time, so that the body does not wait for all of the sound
-            self._give_voice(self._least_speech[-1])
+            self._give_voice(self._least_speech[-1] * (1 if self.sounds else FIRST_CHUNKS))
         if self.said is not None and not self._unheard:  # the rest of the sound does not wait for the body
             self._ended["eosp"] = True
-        if len(self._waiting["speech"]) >= self._least_speech[bool(self.sounds)] or self._ended["eosp"]:
+        known = self._ended["eosp"] or self._sentence_over
+        if known or len(self._waiting["speech"]) >= self._least_speech[bool(self.sounds)]:
             yield from self._speak(last=self._ended["eosp"])
 
     def finish(self) -> Iterator[Event]:
@@ -199,7 +207,9 @@ class AnswerDecoder:
         if self._in_text:
             yield from self._words.push([], last=True)
         yield from self._move(last=True)
-        self._give_voice(len(self._unheard))
+        while self._unheard:
+            self._give_voice(len(self._unheard[0]))
+            yield from self._speak(last=False)
         yield from self._speak(last=True)
         if self._face is not None:
             yield from self._show(self._face.finish(max(self.moved_seconds, self.heard_seconds)))
@@ -250,14 +260,17 @@ class AnswerDecoder:
         sentences = spoken_sentences(self._words.text, ended)
         for sentence in sentences[len(self._said) :]:
             self._said.append(self._say(sentence))
-            self._unheard += self._said[-1].tolist()
+            self._unheard.append(self._said[-1].tolist())
         if ended:
             self.said = np.concatenate(self._said or [self._say("")])
 
     def _give_voice(self, count: int) -> None:
-        """Hands the next of the talker's codes to the decoder."""
-        self._waiting["speech"] += self._unheard[:count]
-        self._unheard = self._unheard[count:]
+        """Hands the next of the talker's codes to the decoder, at most to the end of a sentence."""
+        sentence = self._unheard.pop(0)
+        self._waiting["speech"] += sentence[:count]
+        self._sentence_over = len(sentence) <= count
+        if not self._sentence_over:
+            self._unheard.insert(0, sentence[count:])
 
     def _steps(self) -> int:
         """Codes of motion whose parts are all there."""
@@ -292,17 +305,22 @@ class AnswerDecoder:
         if stream is None:
             return
         codes = self._take("speech", whole)
-        pieces = [stream.push(codes)]
+        ends, self._sentence_over = self._sentence_over, False
+        samples = stream.push(codes)
+        more = stream.finish if last else stream.pause if ends and stream.waits else None
+        yield from self._sound(codes, samples, ends and more is None)
         if last:
-            pieces.append(stream.finish())
             self._speech = None
+        if more is not None:
+            yield from self._sound(codes[:0], more(), ends)
+
+    def _sound(self, codes: list[int], samples: np.ndarray, ends_sentence: bool) -> Iterator[FacePiece | AudioPiece]:
         if self._face is not None:
-            yield from self._show(self._face.push(codes, np.concatenate(pieces)))
-        for samples in pieces:
-            if len(samples):
-                start = self.heard_seconds
-                self.sounds.append(samples)
-                yield AudioPiece(samples, self._rate, start)
+            yield from self._show(self._face.push(codes, samples))
+        if len(samples):
+            start = self.heard_seconds
+            self.sounds.append(samples)
+            yield AudioPiece(samples, self._rate, start, ends_sentence)
 
 
 class _Words:
@@ -321,12 +339,12 @@ class _Words:
         while match := _WORD.match(text, place):
             place = match.end()
             if _SENTENCE_END.search(match[0]):
-                yield TextPiece(text[begin:place], True)
+                yield TextPiece(text[begin:place], True, ends_text=last and place == len(text))
                 begin = place
         if last:
             place = len(text)
         if place > begin:
-            yield TextPiece(text[begin:place], last)
+            yield TextPiece(text[begin:place], last, ends_text=last)
         self.said = place
 
 

@@ -15,7 +15,8 @@ for what these see ahead:
 | face | 0.1 s of codes, or of sound where the lips cannot read the codes | eyes that follow a body not known yet |
 
 The acoustic model sees the voice's prompt and the last 3 s that it filled, so the voice goes on; the sentence's end it
-cannot see. Sound too loud to play is turned down from there on; all at once it would be turned down as a whole.
+cannot see. Of a talker's sentence it fills all once its end is known. Sound too loud to play is turned down from there
+on; all at once it would be turned down as a whole.
 """
 
 from __future__ import annotations
@@ -120,6 +121,16 @@ class SpeechPieces:
             return np.zeros(0, np.float32)
         frames = torch.from_numpy(split_levels(codes, self._config.lm_levels, self._config.codebook_size))
         return self._heard(frames if self._fill is None else self._fill.push(frames), last=False)
+
+    @in_own_precision
+    def pause(self) -> np.ndarray:
+        """The sound of all codes so far, but for what the codec sees ahead: a sentence ends here."""
+        return self._heard(self._fill.finish(), last=False)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are codes for which `pause` would give sound."""
+        return self._fill is not None and self._fill.waiting.shape[1] > 0
 
     @in_own_precision
     def finish(self) -> np.ndarray:

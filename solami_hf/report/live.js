@@ -88,6 +88,7 @@ class Live {
 
   lost({ code, reason }) {
     this.cut();
+    if (this.answer?.user.textContent === "…") this.answer.user.textContent = "(the connection was lost)";
     this.release(true);
     this.handsFree = false;
     this.serve("lost");
@@ -137,7 +138,11 @@ class Live {
       case "ready": return this.ready(event);
       case "state":
         if (event.state === "hearing") this.cut();
-        if (event.state === "thinking") this.expect(event.turn);
+        if (event.state === "thinking") {
+          this.expect(event.turn);
+          this.notice(event.ahead ? `Others are answered first: ${event.ahead}.` : "");
+        }
+        if (event.state === "speaking") this.notice("");
         if (event.state === "waiting") this.notice(event.ahead ? `All places are taken; ${event.ahead} others wait before you.` : "All places are taken; you are next.");
         return this.serve(event.state);
       case "error": return this.failed(event);
@@ -148,6 +153,7 @@ class Live {
     if (!answer || event.turn !== answer.number) return undefined;
     if (event.type === "transcript") answer.user.textContent = event.text;
     if (event.type === "text" && !answer.cut) this.say(event);
+    if (event.type === "sentence") this.voice.sentences.add(event.seconds.toFixed(3));
     if (event.type === "end") {
       answer.ended = true;
       if (answer.user.textContent === "…") answer.user.textContent = "(a recording)";
@@ -230,17 +236,20 @@ class Live {
     this.typed = null;
     this.sentence = "";
     this.find("subtitle").textContent = "";
-    this.notice("");
   }
 
-  say({ text, sentence_end }) {
+  say({ text, sentence_end, last }) {
     const { answer } = this;
     answer.came("word");
     answer.words ??= this.bubble("character", this.name, "");
     answer.words.textContent += text;
     this.sentence += text;
     this.find("subtitle").textContent = this.sentence.trim();
-    if (sentence_end) this.sentence = "";
+    if (sentence_end) {
+      this.voice.letters += this.sentence.length;
+      this.sentence = "";
+    }
+    this.voice.written = Boolean(last);
     this.find("chat").scrollTop = this.find("chat").scrollHeight;
     this.showLatency();
   }
@@ -275,6 +284,7 @@ class Live {
     answer.replayed = true;
     this.voice.context.resume();
     this.voice.begin();
+    this.voice.written = true;
     this.answer = answer;
     answer.cut = false;
     this.find("subtitle").textContent = answer.words.textContent;

@@ -1,7 +1,10 @@
 /* Sound of the live page: the microphone at 16 kHz, and a voice that is played piece by piece without gaps. */
 
 const MICROPHONE_RATE = 16000;
-const SHORTEST_LEAD = 0.1, LONGEST_LEAD = 2; // seconds of sound that are kept before it is played
+const SHORTEST_LEAD = 0.3, LONGEST_LEAD = 2; // seconds that a first piece of sound is held, so that the next ones come in time
+// While more words are written a short sentence is held longer: as long as it lacks to 3 s, at 15 letters a second
+const LETTERS = 15, ENOUGH = 3, LONGEST_HOLD = 1.2;
+const BREATH = 0.4; // seconds by which a pause between sentences may be longer
 
 /* In the audio thread: any rate to 16 kHz, each sample the mean over its time; 50 ms a piece. */
 const MICROPHONE = `class Microphone extends AudioWorkletProcessor {
@@ -61,12 +64,17 @@ class Voice {
     this.meter.connect(this.context.destination);
     this.wave = new Float32Array(this.meter.fftSize);
     this.lead = SHORTEST_LEAD;
-    this.played = this.gaps = 0;
+    this.played = this.gaps = this.found = 0;
     this.begin();
   }
 
   begin() {
     this.stop();
+    if (this.gaps === this.found) this.lead = Math.max(SHORTEST_LEAD, this.lead / 2); // the last answer had none
+    this.found = this.gaps;
+    this.sentences = new Set(); // ends of them, in seconds of the answer, as text
+    this.letters = 0; // of the sentences that are written
+    this.written = false; // all of them
     this.zero = null; // when second 0 of the answer sounds, null before anything of it does
     this.end = 0; // of the sound so far, in seconds of the answer
   }
@@ -79,14 +87,22 @@ class Voice {
     this.sources = new Set();
   }
 
+  hold() {
+    const lacks = this.written ? 0 : Math.min(LONGEST_HOLD, ENOUGH - this.letters / LETTERS);
+    return Math.max(this.lead, lacks);
+  }
+
   play(samples, start) {
     const now = this.context.currentTime;
-    if (this.zero === null) this.zero = now + this.lead - start;
+    if (this.zero === null) this.zero = now + this.hold() - start;
     const late = now + 0.01 - (this.zero + start);
     if (late > 0) {
-      this.zero += late + this.lead;
-      this.gaps++;
-      this.lead = Math.min(LONGEST_LEAD, this.lead * 2);
+      const between = this.sentences.has(start.toFixed(3));
+      this.zero += late + (between ? 0 : this.lead);
+      if (!between || late > BREATH) {
+        this.gaps++;
+        this.lead = Math.min(LONGEST_LEAD, this.lead * 2);
+      }
     }
     const buffer = this.context.createBuffer(1, samples.length, this.context.sampleRate);
     buffer.copyToChannel(Float32Array.from(samples, (value) => value / 32768), 0);

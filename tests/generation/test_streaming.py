@@ -22,6 +22,7 @@ from solami_hf.generation import (
 from solami_hf.generation.streaming import AnswerDecoder
 from solami_hf.modeling.talker.modeling_talker import SolamiTalkerModel
 from solami_hf.processing.processing_solami import SolamiProcessor
+from tests.small_speech import own_codec, soundstorm
 
 
 def make_pipeline(model, processor, interleaved, answer_format="text_motion_speech", seconds=None):
@@ -151,6 +152,39 @@ def test_a_talker_begins_before_the_words_end(tiny_model, tiny_processor):
     assert len(decoder.audio) == 320 * len(whole)
     list(decoder.finish())
     assert len(decoder.audio) == 320 * len(whole)
+
+
+def test_a_sentence_is_heard_to_its_end_before_the_next_is_written(tiny_processor):
+    speech = own_codec(codebook_size=32)
+    processor = SolamiProcessor(
+        tiny_processor.tokenizer,
+        tiny_processor.motion_codec,
+        speech,
+        acoustic_model=soundstorm(3, 32),
+        answer_format="text_motion",
+    )
+    processor._models.loaded["talker"] = Speller()
+    words = processor.tokenizer.encode(f"hi there you.{' and you hi' * 8}", add_special_tokens=False)
+    rest = [processor.markers["eot"], *[processor.modalities["body"]["first_id"]] * 60]
+    sounds = []
+    for size in (1, 200):  # the same sound, however many tokens come at once
+        decoder = AnswerDecoder(processor, answer_format="text_motion")
+        assert not any(e.ends_text for e in AnswerDecoder(processor).push(words) if isinstance(e, TextPiece))
+        events = [e for i in range(0, len(words), size) for e in decoder.push(words[i : i + size])]
+        heard = [event for event in events if isinstance(event, AudioPiece)]
+        if size == 1:
+            ahead = processor.speech_codec.config.decoder_lookahead
+            assert decoder.said is None and sum(len(piece.samples) for piece in heard) == 13 * 20 * 320 - ahead
+            assert [piece.ends_sentence for piece in heard] == [False] * (len(heard) - 1) + [True]
+            assert len(heard[0].samples) == 40 * 320 - ahead  # at once, as much as the acoustic model fills
+        events += [e for token in rest for e in decoder.push([token])]
+        events += decoder.finish()
+        assert sum(event.ends_sentence for event in events if isinstance(event, AudioPiece)) == 2
+        texts = [event.ends_text for event in events if isinstance(event, TextPiece)]
+        assert texts == [False] * (len(texts) - 1) + [True]
+        sounds.append(decoder.audio)
+    assert len(sounds[0]) == 320 * len(decoder.said)
+    np.testing.assert_allclose(*sounds, atol=2e-6)
 
 
 def test_short_answers(tiny_model, tiny_processor):

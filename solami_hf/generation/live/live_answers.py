@@ -8,6 +8,7 @@ Sampled ones of a batch draw from one generator, so that a seed says nothing of 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -27,8 +28,10 @@ from ..cache import joined, row_of
 from ..pipeline import SolamiPipeline
 from ..streaming import AnswerDecoder, AnswerEnd, AudioPiece, FacePiece, TextPiece, answer_end
 from .live_conversation import LiveConversation
-from .live_protocol import FACE_OUT, JOINTS_OUT, SOUND_OUT, ProtocolError, motion_frame, sound_frame
+from .live_protocol import FACE_OUT, JOINTS_OUT, MICROPHONE_RATE, SOUND_OUT, ProtocolError, motion_frame, sound_frame
 from .user_turn import UserTurn
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -93,11 +96,13 @@ class LiveTurn:
             end = {"valid": reply.valid, "reason": reply.answer.reason, "seconds": round(event.start, 4)}
             self.done.set_result(end)
         elif isinstance(event, TextPiece):
-            told = {"type": "text", "turn": number, "text": event.text, "sentence_end": event.ends_sentence}
-            self.give("first_text", told, 0.0)
+            told = {"text": event.text, "sentence_end": event.ends_sentence, "last": event.ends_text}
+            self.give("first_text", {"type": "text", "turn": number, **told}, 0.0)
         elif isinstance(event, AudioPiece):
             end = event.start + len(event.samples) / event.sampling_rate
             self.give("first_sound", sound_frame(SOUND_OUT, number, event.start, event.samples), end)
+            if event.ends_sentence:
+                self.give("first_sound", {"type": "sentence", "turn": number, "seconds": round(end, 4)}, end)
         elif isinstance(event, FacePiece):
             if self.face:
                 end = event.start + len(event.face) / FACE_FPS
@@ -111,7 +116,8 @@ class LiveTurn:
         """Makes `content` of what came, its words recognised where the model reads words."""
         self.passed("queued")
         self.conversation.take_back()
-        (message,) = pipeline.perceive([{"role": "user", "content": self.user.content(self.text)}])
+        content = self.user.content(self.user.words if self.text is None else self.text)
+        (message,) = pipeline.perceive([{"role": "user", "content": content}])
         self.content = sorted_blocks(message["content"])
         if words := " ".join(block["text"] for block in self.content if block["type"] == "text").strip():
             self.give("transcript", {"type": "transcript", "turn": self.number, "text": words}, 0.0)
@@ -131,6 +137,7 @@ class AnswerWorker:
     def __init__(self, pipeline: SolamiPipeline, sampling: dict, batch: int):
         self.pipeline, self.sampling, self.batch = pipeline, sampling, batch
         self._waiting: deque[LiveTurn] = deque()
+        self._taken: list[LiveTurn] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
 
     def ask(self, turn: LiveTurn) -> None:
@@ -138,14 +145,42 @@ class AnswerWorker:
         self._waiting.append(turn)
         self._thread.submit(self._work)
 
+    @property
+    def ahead(self) -> int:
+        """Turns that wait or are being answered."""
+        return sum(not turn.done.done() for turn in [*self._waiting, *self._taken])
+
+    def listen(self, conversation: LiveConversation, user: UserTurn) -> None:
+        """Reads ahead, while somebody speaks and nobody waits, what a turn will need; see `UserTurn.asks`."""
+        self._thread.submit(self._listen, conversation, user)
+
     def shutdown(self) -> None:
         """Ends the thread when it has answered what it is at."""
         self._thread.shutdown(cancel_futures=True)
+
+    def _listen(self, conversation: LiveConversation, user: UserTurn) -> None:
+        if self._waiting or user.ended or user.words:
+            return
+        try:
+            conversation.take_back()
+            reads_words = self.pipeline.processor.hearing != "codes"
+            if not (reads_words and user.pauses):
+                conversation.session.read_ahead()
+                return
+            sound = user.sound()
+            medium = {"type": "audio", "audio": {"array": sound, "sampling_rate": MICROPHONE_RATE}}
+            (message,) = self.pipeline.perceive([{"role": "user", "content": [medium]}])
+            user.know(len(sound), " ".join(block["text"] for block in message["content"] if block["type"] == "text"))
+            if (words := user.words) and not (user.has_body or self._waiting):
+                conversation.session.read_ahead(user.content(words), **self.sampling)
+        except Exception:  # it is told when the turn is answered
+            logger.debug("a turn could not be read ahead", exc_info=True)
 
     def _work(self) -> None:
         turns: list[LiveTurn] = []
         while self._waiting and len(turns) < self.batch:
             turn = self._waiting.popleft()
+            self._taken.append(turn)
             try:
                 if turn.done.set_running_or_notify_cancel():
                     turn.perceive(self.pipeline)
@@ -161,6 +196,7 @@ class AnswerWorker:
         except Exception as error:
             for turn in turns:
                 turn.fail(error)
+        self._taken = []
 
 
 def without_answer(reason: str) -> dict:

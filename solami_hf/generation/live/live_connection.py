@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 INBOX = 16
 """Messages of a client that may wait; then it is not read from until there is room."""
 MOST_WAITING = 64
+TELL_SECONDS = 10.0
+"""After which a client that waits for a place is told again how many go first."""
 GOING_AWAY, POLICY, TOO_BIG, FAILED, TRY_LATER = 1001, 1008, 1009, 1011, 1013
 
 
@@ -72,7 +74,7 @@ class LiveService:
         for name in ("max_sessions", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
-        self.places, self.waiting = asyncio.Semaphore(self.max_sessions), 0
+        self.places, self.waiting = asyncio.Semaphore(self.max_sessions), []
         self.worker = AnswerWorker(self.pipeline, self.sampling, self.batch)
         self.conversations = LiveConversations(self.limits.resume_seconds, self.max_sessions)
         self.connections: set[LiveConnection] = set()
@@ -202,14 +204,16 @@ class LiveConnection:
         """Waits for one of the places, first come, first served."""
         service = self.service
         if service.places.locked():
-            if service.waiting >= MOST_WAITING:
-                raise ProtocolError("full", f"{service.waiting} others wait already; try again later", TRY_LATER)
-            await self._send({"type": "state", "state": "waiting", "turn": 0, "ahead": service.waiting})
-        service.waiting += 1
+            if (waiting := len(service.waiting)) >= MOST_WAITING:
+                raise ProtocolError("full", f"{waiting} others wait already; try again later", TRY_LATER)
+            await self._tell_state("waiting", ahead=waiting)
+        service.waiting.append(self)
         service.metrics.add("waiting")
         place = asyncio.create_task(service.places.acquire())
         try:
-            await asyncio.wait({place, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+            both = {place, self._reading}
+            while not (await asyncio.wait(both, timeout=TELL_SECONDS, return_when=asyncio.FIRST_COMPLETED))[0]:
+                await self._tell_state("waiting", ahead=service.waiting.index(self))
             if not place.done():
                 raise self._leaving or WebSocketDisconnect
         except BaseException:
@@ -217,7 +221,7 @@ class LiveConnection:
                 service.places.release()
             raise
         finally:
-            service.waiting -= 1
+            service.waiting.remove(self)
             service.metrics.add("waiting", -1)
 
     async def _take(self, message: str | bytes) -> None:
@@ -339,6 +343,8 @@ class LiveConnection:
             self._user.add_sound(samples)
         except ProtocolError as error:  # its own, no bad message
             await self._tell(error)
+        if self._user.asks():
+            self.service.worker.listen(self.conversation, self._user)
 
     async def _begin_turn(self, text: str | None) -> None:
         """A user's turn is complete: sound and movement that came, typed words, which then are what was said."""
@@ -357,6 +363,7 @@ class LiveConnection:
         self.answering = asyncio.create_task(self._answer(self._turn))
 
     def _forget_turn(self) -> None:
+        self._user.ended = True
         self._user = UserTurn(self.limits, self._body_fps)
 
     async def _stop(self) -> None:
@@ -400,12 +407,17 @@ class LiveConnection:
 
         outcome, end, turn.give = "failed", None, give
         try:
-            await self._tell_state("thinking")
+            await self._tell_state("thinking", ahead=self.service.worker.ahead)
             turn.done.add_done_callback(lambda _: give())
             self.service.worker.ask(turn)
+            patience = loop.call_later(self.limits.wait_seconds, turn.done.cancel)  # of no use once it has begun
             while piece := await pieces.get():
                 if not turn.stopped.is_set():
                     await self._send_piece(turn, *piece)
+            patience.cancel()
+            if turn.done.cancelled() and not turn.stopped.is_set():
+                told = f"others were answered for {self.limits.wait_seconds:g} s, and more wait; try again later"
+                raise ProtocolError("busy", told)
             end = without_answer("cancelled") if turn.done.cancelled() else turn.done.result()
             outcome = "valid" if end["valid"] else "cancelled" if end["reason"] == "cancelled" else "malformed"
         except WebSocketDisconnect:
@@ -434,8 +446,8 @@ class LiveConnection:
 
     # ---- sending
 
-    async def _tell_state(self, state: str) -> None:
-        await self._send({"type": "state", "state": state, "turn": self.turns}, quiet=True)
+    async def _tell_state(self, state: str, **more: int) -> None:
+        await self._send({"type": "state", "state": state, "turn": self.turns, **more}, quiet=True)
 
     async def _tell(self, error: ProtocolError) -> None:
         self.service.metrics.add("errors_total", code=error.code)

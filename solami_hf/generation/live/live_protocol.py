@@ -67,6 +67,7 @@ class Limits:
         resume_seconds: that a conversation is kept for a client whose connection was lost.
         bad_messages: that are answered by an error; then the connection ends.
         idle_seconds: without any message; then it ends too.
+        wait_seconds: that a turn may wait while others are answered.
         send_seconds: that a frame may wait for a client that does not read.
     """
 
@@ -77,6 +78,7 @@ class Limits:
     resume_seconds: float = 120.0
     bad_messages: int = 20
     idle_seconds: float = 600.0
+    wait_seconds: float = 120.0
     send_seconds: float = 20.0
 
     def __post_init__(self):

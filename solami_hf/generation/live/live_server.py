@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request, WebSocket
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from ... import __version__
@@ -103,6 +104,7 @@ def live_app(service: LiveService, access: Access | None = None, camera: str | P
 
     app = FastAPI(title="solami_hf", version=__version__, openapi_url=None, lifespan=lifespan)
     app.state.service = service
+    app.add_middleware(GZipMiddleware, compresslevel=5)
 
     def refused(request: Request) -> Response | None:
         refusal = _refusal(access, request)

@@ -55,6 +55,9 @@ class ServeArguments(TalkingArguments):
     idle_seconds: float = field(default=600.0, metadata={"help": "A client that is silent for so long is let go."})
     turn_seconds: float = field(default=30.0, metadata={"help": "Longest sound of a turn."})
     history_turns: int = field(default=200, metadata={"help": "Turns of a conversation that are remembered."})
+    wait_seconds: float = field(
+        default=120.0, metadata={"help": "A turn that others keep waiting for so long is told that all are busy."}
+    )
     resume_seconds: float = field(
         default=120.0, metadata={"help": "A conversation is kept for so long after its connection was lost."}
     )
@@ -100,7 +103,7 @@ def _service(args: ServeArguments):
     from .live_protocol import Limits
 
     sampling = args.sampling
-    names = ("turn_seconds", "history_turns", "idle_seconds", "resume_seconds")
+    names = ("turn_seconds", "history_turns", "idle_seconds", "wait_seconds", "resume_seconds")
     limits = Limits(**{name: getattr(args, name) for name in names})
     pipeline = args.load_pipeline(args.max_new_tokens)
     processor = pipeline.processor

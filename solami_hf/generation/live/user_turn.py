@@ -11,6 +11,8 @@ from .live_protocol import LANDMARKS_IN, MICROPHONE_RATE, Limits, ProtocolError
 POSES_FPS = 30.0
 BEFORE_SECONDS = 0.5
 """Of movement that belongs to a spoken turn, though it came before the sound."""
+PAUSE_SECONDS, WINDOW, QUIET = 0.25, 320, 0.03
+"""After which a turn may be over, samples whose loudness is judged together, and what is quiet beside the loudest."""
 
 
 class UserTurn:
@@ -19,12 +21,18 @@ class UserTurn:
     Args:
         limits: for sound and movement.
         body_fps: frames of landmarks a second.
+
+    Attributes:
+        samples: of sound so far.
+        spoken: of them, up to the last that is not quiet.
+        ended: it is being answered, or forgotten.
     """
 
     def __init__(self, limits: Limits, body_fps: float = POSES_FPS):
         self.limits, self.body_fps = limits, body_fps
         self.samples, self._sound, self._kind = 0, [], LANDMARKS_IN
         self._times, self._frames = np.zeros(0), np.zeros(0)
+        self.spoken, self.ended, self._loudest, self._known, self._asked = 0, False, 0.0, (0, None), -1
 
     def add_sound(self, samples: np.ndarray) -> None:
         """Sound (n,) int16 at 16 kHz; ProtocolError where the turn becomes too long, once."""
@@ -33,6 +41,12 @@ class UserTurn:
         most, before = int(self.limits.turn_seconds * MICROPHONE_RATE), self.samples
         self._sound.append(samples[: most - before])
         self.samples += len(self._sound[-1])
+        for begin in range(0, len(self._sound[-1]), WINDOW):
+            window = self._sound[-1][begin : begin + WINDOW].astype(np.float32)
+            loudness = float(np.sqrt(np.mean(window**2)))
+            self._loudest = max(self._loudest, loudness)
+            if loudness > QUIET * self._loudest:
+                self.spoken = before + begin + len(window)
         if before < most <= self.samples:
             told = f"a turn has at most {self.limits.turn_seconds:g} s of sound; what follows is not heard"
             raise ProtocolError("too_long", told)
@@ -44,6 +58,30 @@ class UserTurn:
         self._times = np.concatenate([self._times, start + np.arange(len(frames)) / self._fps])
         self._frames = np.concatenate([self._frames, frames])
         self._keep_body(self.limits.turn_seconds)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether somebody has spoken, and now says nothing."""
+        return 0 < self.spoken <= self.samples - PAUSE_SECONDS * MICROPHONE_RATE
+
+    def asks(self) -> bool:
+        """Whether something can be read ahead: once when sound begins, and once in each pause."""
+        asked, self._asked = self._asked, self.spoken if self.pauses else max(0, self._asked)
+        return asked < self._asked
+
+    def know(self, samples: int, words: str) -> None:
+        """What was recognised in so many samples."""
+        self._known = samples, words
+
+    @property
+    def words(self) -> str | None:
+        """What was recognised, where nothing was said since; None where that is unknown, or nothing."""
+        samples, words = self._known
+        return words if words and self.spoken <= samples else None
+
+    def sound(self) -> np.ndarray:
+        """All sound so far (n,), float32 in -1..1."""
+        return np.concatenate(self._sound).astype(np.float32) / 32768
 
     @property
     def has_body(self) -> bool:
@@ -71,8 +109,7 @@ class UserTurn:
                 if not self.samples and text is None:
                     raise
         if self.samples:
-            sound = np.concatenate(self._sound).astype(np.float32) / 32768
-            content.append({"type": "audio", "audio": {"array": sound, "sampling_rate": MICROPHONE_RATE}})
+            content.append({"type": "audio", "audio": {"array": self.sound(), "sampling_rate": MICROPHONE_RATE}})
         return content
 
     def _motion(self) -> SmplxMotion:

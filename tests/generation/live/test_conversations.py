@@ -437,6 +437,24 @@ def test_a_body_that_nobody_sees_is_left_out():
     assert [block["type"] for block in turn.content(None)] == ["audio"]
 
 
+def test_pauses_of_a_turn():
+    turn, loud, quiet = UserTurn(Limits()), np.resize([3000, -3000], 3200).astype(np.int16), np.zeros(3200, np.int16)
+    turn.add_sound(loud // 100)
+    assert turn.asks() and not turn.asks() and not turn.pauses
+    turn.add_sound(loud)
+    turn.add_sound(quiet[:3000] + 50)  # a little noise, and not long enough
+    assert not turn.pauses and not turn.asks()
+    turn.add_sound(quiet)
+    assert turn.pauses and turn.asks() and not turn.asks() and turn.spoken == 6400
+    turn.know(9000, "hello")
+    turn.add_sound(quiet)
+    assert turn.words == "hello"
+    turn.add_sound(loud[:320])  # more is said
+    assert turn.words is None and not turn.pauses and not turn.asks()
+    turn.add_sound(np.zeros(4000, np.int16))
+    assert turn.asks() and len(turn.sound()) == turn.samples == 20120 and np.abs(turn.sound()).max() < 0.1
+
+
 def test_a_turn_in_parts():
     turn = UserTurn(Limits(turn_seconds=2.0))
     assert not turn.has_body and turn.content(None) == []

@@ -87,11 +87,16 @@ def test_a_faulty_server_is_seen(wrong):
 def test_gaps():
     answer = live_clients.Answer(None, sound=[(1.0, 0.0, np.zeros(1600)), (1.19, 0.1, np.zeros(1600))])
     assert answer.ahead() == pytest.approx(0.09)
-    answer.sound.append((1.31, 0.2, np.zeros(1600)))
-    assert answer.ahead() == pytest.approx(0.11)
+    answer.sound.append((1.51, 0.2, np.zeros(1600)))
+    assert answer.ahead() == pytest.approx(0.31) and answer.pauses() == pytest.approx((0.01, 0))
     answer.end, short = {"valid": True}, live_clients.Answer(None, end={"valid": False}, sound=answer.sound[:2])
     found = live_clients.figures([answer, short])
-    assert (found["without_gap"], found["valid"]) == (0.5, 1) and found["ahead"]["median"] == pytest.approx(0.1)
+    assert (found["without_gap"], found["valid"]) == (0.5, 1) and found["ahead"]["median"] == pytest.approx(0.2)
+    answer.sentences.append(0.2)  # where one ends, the pause may be longer
+    assert answer.pauses() == pytest.approx((0, 0.01))
+    found = live_clients.figures([answer, short])
+    assert (found["without_gap"], found["without_wait"], found["without_hold"]) == (1.0, 0.5, 0.5)
+    assert found["breath"]["p95"] == 0.01
 
 
 def test_faults(listening):

@@ -54,7 +54,7 @@ class StandIn:
 
     def __init__(self):
         self.events, self.frames, self.turn, self.sockets = [], [], 0, []
-        self.knows, self.app = True, FastAPI()
+        self.knows, self.silent, self.app = True, False, FastAPI()
         idle = idle_motion().to_params().repeat(60, 0)
         idle[:, 0] += np.linspace(0, 0.3, 60)
         self.motion = SmplxMotion.from_params(idle)
@@ -101,6 +101,8 @@ class StandIn:
         elif event["type"] in ("text", "audio_end"):
             self.turn += 1
             await tell(type="state", state="thinking", turn=self.turn)
+            if self.silent:
+                return
             await tell(type="transcript", turn=self.turn, text=event.get("text", "(heard)"))
             await tell(type="text", turn=self.turn, text="Hello.", sentence_end=True)
             head = struct.pack("<BId", 2, self.turn, 0.0)
@@ -221,6 +223,12 @@ def test_a_lost_connection_goes_on(page, server):
     assert page.locator(".bubble").count() == 2 and page.is_enabled("#save-talk")
     server.close(1001)
     page.locator("#notice", has_text="being stopped").wait_for()
+    page.locator("#notice", has_text="goes on").wait_for()
+    server.silent = True
+    page.click("#recordings button")
+    until(page, "state.turn === 2")
+    server.close(1012)
+    page.locator(".bubble.user", has_text="connection was lost").wait_for()
     page.locator("#notice", has_text="goes on").wait_for()
     server.knows = False
     server.close(1012)

@@ -6,6 +6,7 @@ import random
 import struct
 import sys
 import threading
+import time
 import types
 
 import numpy as np
@@ -36,6 +37,7 @@ def test_page_health_and_metrics(serve, talk_to):
     client = serve()
     page = client.get("/")
     assert page.status_code == 200 and "solamiLive" in page.text and len(page.content) < 3_000_000
+    assert page.headers["content-encoding"] == "gzip" and int(page.headers["content-length"]) < 700_000
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy and policy.endswith("; frame-ancestors 'none'")
     framed = serve(access=Access(origins=("https://a.example", "https://b.example"))).get("/").headers
@@ -118,6 +120,51 @@ def test_words_that_were_recognised_are_told(serve, talk_to, live_pipeline):
                 assert of(frames, "error")[0]["code"] == "no_speech" and not of(frames, "end")[0]["valid"]
             else:
                 assert of(frames, "transcript")[0]["text"] == "wave your hand" and of(frames, "end")[0]["valid"]
+
+
+def test_a_pause_is_used_to_recognise_what_was_said(serve, talk_to, live_pipeline):
+    clips, loud, quiet = [], np.resize([3000, -3000], 8000), np.zeros(8000)
+    live_pipeline.processor.hearing = "transcript"
+    live_pipeline._asr = lambda heard: [clips.append(len(clip)) or f"words {len(clip)}" for clip in heard]
+    client, twin = serve(), DialogueSession(live_pipeline, "ada")
+
+    def wait(condition):
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    with talk_to(client) as talk:
+        (conversation,) = client.service.conversations.values()
+        for more, words in ((quiet, "words 16000"), (loud, "words 24000")):
+            clips.clear()
+            talk.send_sound(loud)
+            wait(lambda: conversation.session._cached[: len(twin.context_ids) - 1] == twin.context_ids[:-1])
+            talk.send_sound(quiet)
+            wait(lambda: clips == [16000])
+            client.service.worker._thread.submit(lambda: None).result(30)
+            talk.send_sound(more)
+            talk.send(type="audio_end")
+            frames = talk.answer()
+            assert of(frames, "transcript")[0]["text"] == words and clips == [16000] + [24000] * (more is loud)
+            *_, last = twin.stream(words)
+            assert "".join(event["text"] for event in of(frames, "text")) == last.reply.text
+            assert (conversation.session.prefilled_tokens == 1) == (more is quiet)
+
+
+def test_a_turn_that_waits_too_long_is_told(serve, talk_to, live_pipeline):
+    client, slow = serve(limits=dict(wait_seconds=0.3)), Slowly(live_pipeline.model)
+    with talk_to(client) as first, talk_to(client) as second:
+        first.send(type="text", text="tell me a long story")
+        first.until("text")
+        second.send(type="text", text="hello there")
+        assert second.until("state", state="thinking")["ahead"] == 1
+        assert "try again later" in second.until("error", code="busy")["message"]
+        assert second.until("end")["reason"] == "failed"
+        slow.go_on()
+        assert of(first.answer(), "end")[0]["valid"]
+        second.send(type="text", text="hello there")
+        assert second.until("state", state="thinking")["ahead"] == 0 and of(second.answer(), "end")[0]["valid"]
 
 
 def test_hands_free_turns_begin_and_end_by_themselves(serve, talk_to, monkeypatch):
@@ -224,7 +271,7 @@ def test_two_conversations_do_not_mix(serve, talk_to, live_pipeline):
     assert found == alone
 
 
-def test_places_are_given_in_order(serve, talk_to):
+def test_places_are_given_in_order(serve, talk_to, monkeypatch):
     client = serve(max_sessions=1)
     with talk_to(client) as first:
         with client.websocket_connect(ADDRESS) as second, client.websocket_connect(ADDRESS) as third:
@@ -238,12 +285,22 @@ def test_places_are_given_in_order(serve, talk_to):
             assert second.receive_json()["type"] == "ready"
             second.close()
             assert third.receive_json()["type"] == "ready"
+    monkeypatch.setattr(live_connection, "TELL_SECONDS", 0.05)
+    with talk_to(client), client.websocket_connect(ADDRESS) as second, client.websocket_connect(ADDRESS) as third:
+        second.send_text('{"type": "start"}')
+        assert [second.receive_json()["ahead"] for _ in range(3)] == [0, 0, 0]
+        third.send_text('{"type": "start"}')
+        assert third.receive_json()["ahead"] == 1
+        second.close()
+        while (told := third.receive_json()["ahead"]) == 1:
+            pass
+        assert told == 0
     with talk_to(client):  # who waits and leaves takes no place
         with client.websocket_connect(ADDRESS) as impatient:
             impatient.send_text('{"type": "start"}')
             assert impatient.receive_json()["state"] == "waiting"
     with talk_to(client):
-        assert client.service.waiting == 0
+        assert client.service.waiting == []
 
 
 @pytest.mark.parametrize(
