@@ -148,6 +148,7 @@ def test_a_filler_keeps_what_is_given_and_reads_both_parts():
     assert filler(rows=4, given=1).fill_motion([given[:, 0]])[0].shape == (2, 4, 9)  # bound
 
 
+@torch.no_grad()
 def test_a_filler_of_sums_takes_the_nearest_codes():
     model = filler(vector_size=3)
     model.vectors.normal_(generator=torch.Generator().manual_seed(0))

@@ -638,8 +638,9 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         kept = torch.full(clips, levels, device=code_mask.device)
         if self.training:
             some = torch.rand(clips, device=kept.device) < self.config.level_dropout
-            few = 1 + (levels * torch.rand(clips, device=kept.device).square()).long()  # rather few than many
-            kept = torch.where(some, few, kept)
+            # a "linear" decoder has most to learn of few levels
+            share = torch.rand(clips, device=kept.device) ** (3 if self.config.network == "linear" else 1)
+            kept = torch.where(some, 1 + (levels * share).long(), kept)
         return kept.expand(code_mask.shape)
 
     def _forward_transform(self, transform: torch.Tensor, out: SolamiMotionVQOutput) -> None:

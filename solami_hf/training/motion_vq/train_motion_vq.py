@@ -1,6 +1,7 @@
 """Trains the motion tokenizers: `solami train-motion-vq --config recipe.yaml --data FOLDER --output_dir FOLDER`.
 
-Recipes beside this file: `recipes/motion_vq_tiny.yaml` (a minute on two cores) and `recipes/motion_vq_paper.yaml`.
+Recipes beside this file: `recipes/motion_vq_tiny.yaml` (a minute on two cores), `recipes/motion_vq_paper.yaml`, and
+`recipes/motion_vq_levels_tiny.yaml`, several levels over principal components.
 The networks first learn without quantization; then k-means over the training set starts the codebooks, so every code
 is in use from the beginning. `warmup_share: 0`, `kmeans_steps: 0` and `random_restart: false`, as in the paper's
 recipe, train the codebooks as the paper does: from the encodings of the first batch.

@@ -116,20 +116,17 @@ class SoundStormArguments:
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, expected at least {least}.")
 
-    def to_config(
-        self, num_quantizers: int, codebook_size: int, given: int = 1, vector_size: int = 0
-    ) -> SolamiSoundStormConfig:
-        """The model's configuration for codes of so many levels."""
+    def to_config(self, num_quantizers: int, codebook_size: int, given: int = 1, width: int = 0):
+        """The model's configuration for codes of so many levels, and of `width` with `sums`."""
         same = (
             "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size",
             "conv_channels", "conv_kernel_size", "max_frames", "dropout", "spoken_levels",
         )  # fmt: skip
-        codes = {"codebook_size": codebook_size, "num_semantic_codes": codebook_size}
+        codes = {"codebook_size": codebook_size, "num_semantic_codes": codebook_size, "vector_size": width}
         sizes = {name: getattr(self, name) for name in same}
         return SolamiSoundStormConfig(
-            **sizes, **codes, num_quantizers=num_quantizers, num_given_levels=given, modality=self.modality,
-            vector_size=vector_size,
-        )  # fmt: skip
+            **sizes, **codes, num_quantizers=num_quantizers, num_given_levels=given, modality=self.modality
+        )
 
 
 class SoundStormTrainer(ResumableTrainer):
@@ -162,9 +159,8 @@ class SoundStormTrainer(ResumableTrainer):
         if self.windows is None:
             return {}
         with self.compute_loss_context_manager():
-            if self.model.config.vector_size:
-                measured = {"windows": len(self.windows)}
-            else:
+            measured = {"windows": len(self.windows)}
+            if not self.model.config.vector_size:
                 measured = evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
         return measured | evaluate_filled(self.model, *self.motions) if self.motions else measured
 
