@@ -4,10 +4,10 @@
 
 Every way has the tiny recipe's networks, loss, data and learning rate, and as many codes for the language model (7.5 a
 second of body and hand each); only what stands between encoder and decoder differs, and whether convolutions look
-ahead. The ways called `linear` have the recipe `motion_vq_levels_tiny.yaml` instead. Minutes are the processor's, so
-that a busy machine takes longer and measures the same; with several threads they pass as much faster. The schedule ends when the time is up: a step is timed first. Ways with several levels are measured from level 0
-alone, with levels from a filler that is trained for `--filler_minutes`, and with the true levels. Prints a table for
-each set of clips (means over `--seeds`) and, last, one JSON object.
+ahead. The ways called `linear` have the recipe `motion_vq_levels_tiny.yaml` instead. Minutes are the processor's: a
+busy machine takes longer and measures the same. The schedule ends when the time is up: a step is timed first. Ways
+with several levels are measured from level 0 alone, with levels from a filler that is trained for `--filler_minutes`,
+and with the true levels. Prints a table for each set of clips (means over `--seeds`) and, last, one JSON object.
 
 Sets: `held_out`, the corpus' test split (authored gestures, and takes of DeepMimic recordings: other cuts, paces,
 mirrorings and hands of recordings that also gave training takes); `mocap`, these takes alone; `cmu`, CMU captures as

@@ -279,30 +279,29 @@ class MotionVQVAE(nn.Module):
 
     def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
-        self.make_networks(config, part, config.input_sizes[part])
+        self.encoder = nn.ModuleDict(self.encoder_layers(config, part, config.input_sizes[part]))
         self.quantizer = _quantizer(config, part)  # of level 0
         own = config.num_levels - 1
         self.repeats = own if config.shared_levels else 1
         self.residual = nn.ModuleList(_quantizer(config, part) for _ in range(own // self.repeats if own else 0))
+        self.decoder = nn.ModuleDict(self.decoder_layers(config, part, config.input_sizes[part]))
 
-    def make_networks(self, config: SolamiMotionVQConfig, part: str, features: int) -> None:
-        """Adds `encoder` and `decoder`."""
+    def encoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
         width, code_dim, causal = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim"), config.causal
-        self.encoder = nn.ModuleDict(
-            {
-                "conv_in": MotionConv1d(features, width, 3, causal),
-                "stages": nn.ModuleList(EncoderStage(config, part) for _ in range(config.down_t)),
-                "conv_out": MotionConv1d(width, code_dim, 3, causal),
-            }
-        )
-        self.decoder = nn.ModuleDict(
-            {
-                "conv_in": MotionConv1d(code_dim, width, 3, causal),
-                "stages": nn.ModuleList(DecoderStage(config, part) for _ in range(config.down_t)),
-                "conv_mid": MotionConv1d(width, width, 3, causal),
-                "conv_out": MotionConv1d(width, features, 3, causal),
-            }
-        )
+        return {
+            "conv_in": MotionConv1d(features, width, 3, causal),
+            "stages": nn.ModuleList(EncoderStage(config, part) for _ in range(config.down_t)),
+            "conv_out": MotionConv1d(width, code_dim, 3, causal),
+        }
+
+    def decoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
+        width, code_dim, causal = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim"), config.causal
+        return {
+            "conv_in": MotionConv1d(code_dim, width, 3, causal),
+            "stages": nn.ModuleList(DecoderStage(config, part) for _ in range(config.down_t)),
+            "conv_mid": MotionConv1d(width, width, 3, causal),
+            "conv_out": MotionConv1d(width, features, 3, causal),
+        }
 
     @property
     def levels(self) -> list[nn.Module]:
@@ -338,18 +337,18 @@ class LinearMotionVQVAE(MotionVQVAE):
     rate of codes, and of the decoder alone.
     """
 
-    def make_networks(self, config: SolamiMotionVQConfig, part: str, features: int) -> None:
-        frames, causal = config.frames_per_code, config.causal
-        width, code_dim = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim")
-        self.encoder = nn.ModuleDict({"linear": MotionConv1d(features, code_dim, frames, causal, stride=frames)})
-        self.decoder = nn.ModuleDict(
-            {
-                "conv_in": MotionConv1d(code_dim, width, 3, causal),
-                "blocks": _residual_blocks(config, part),
-                "conv_out": MotionConv1d(width, code_dim, 3, causal),
-                "linear": nn.Linear(code_dim, frames * features),
-            }
-        )
+    def encoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
+        frames, code_dim = config.frames_per_code, getattr(config, f"{part}_code_dim")
+        return {"linear": MotionConv1d(features, code_dim, frames, config.causal, stride=frames)}
+
+    def decoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
+        width, code_dim, causal = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim"), config.causal
+        return {
+            "conv_in": MotionConv1d(code_dim, width, 3, causal),
+            "blocks": _residual_blocks(config, part),
+            "conv_out": MotionConv1d(width, code_dim, 3, causal),
+            "linear": nn.Linear(code_dim, config.frames_per_code * features),
+        }
 
     def encode(
         self, features: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None

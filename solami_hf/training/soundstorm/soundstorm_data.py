@@ -164,11 +164,9 @@ class CodeWindows(Dataset):
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         real = torch.arange(self.window)[None] < codes.shape[2]
         codes = F.pad(codes, (0, self.window - codes.shape[2]))
+        masked, labels = hide_codes(codes, real, self.mask_code, generator, self.given)
         if self.whole:
-            masked, labels = codes.clone(), codes[:, self.given :].masked_fill(~real[:, None], -100)
-            masked[:, self.given :] = self.mask_code
-        else:
-            masked, labels = hide_codes(codes, real, self.mask_code, generator, self.given)
+            masked[:, self.given :], labels = self.mask_code, codes[:, self.given :].masked_fill(~real[:, None], -100)
         item = {"audio_codes": masked[0], "labels": labels[0]}
         return item | {"code_mask": real[0]} if self.padded else item
 

@@ -116,7 +116,9 @@ class SoundStormArguments:
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, expected at least {least}.")
 
-    def to_config(self, num_quantizers: int, codebook_size: int, given: int = 1, width: int = 0):
+    def to_config(
+        self, num_quantizers: int, codebook_size: int, given: int = 1, width: int = 0
+    ) -> SolamiSoundStormConfig:
         """The model's configuration for codes of so many levels, and of `width` with `sums`."""
         same = (
             "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size",
@@ -238,8 +240,8 @@ def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments
 def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) -> SoundStormTrainer:
     """A trainer with a new model on the data of `args`; raises as `train_soundstorm`."""
     args = with_sources(args, "speech_codec", "start_from", "motion_codec")
-    codec, motions, given = load_speech_codec(args.speech_codec) if args.speech_codec else None, None, 1
-    vectors = None
+    codec = load_speech_codec(args.speech_codec) if args.speech_codec else None
+    motions, given, vectors = None, 1, None
     if args.modality == "motion":
         codec = SolamiMotionVQModel.from_pretrained(args.motion_codec, dtype=torch.float32).eval()
         codes, held_out, motions = _read_motions(args, training_args, codec)
