@@ -262,13 +262,13 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
     model = _start(args, len(codes.codes), size, given, vectors)
     window = max(1, round(args.window_seconds * frame_rate))
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
-    train = CodeWindows(codes, window, model.config.mask_code, training_args.seed, batch, given, motions is not None,
-                        args.sums)  # fmt: skip
+    mask_code, seed = model.config.mask_code, training_args.seed
+    train = CodeWindows(codes, window, mask_code, seed, batch, given, motions is not None, args.sums)
     windows = None
     if held_out is not None:
         if motions:
             window = min(window, int(np.median(np.diff(held_out.ends, prepend=0))))
-        windows = CodeWindows(held_out, window, model.config.mask_code).fixed(args.eval_windows)
+        windows = CodeWindows(held_out, window, mask_code).fixed(args.eval_windows)
     minutes = codes.codes.shape[1] / frame_rate / 60
     logger.info("training %d weights on %.1f minutes of codes", model.num_parameters(), minutes)
     return SoundStormTrainer(
