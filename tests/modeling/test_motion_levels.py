@@ -92,7 +92,9 @@ def test_training_drops_levels_of_some_clips_and_evaluation_of_none():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("options", [{"causal": True}, {}, {"bound": True}])
+@pytest.mark.parametrize(
+    "options", [{"causal": True}, {}, {"bound": True}, {"network": "linear"}, {"network": "linear", "causal": True}]
+)
 def test_a_stream_of_levels_is_the_whole(options):
     model, values = tiny(num_levels=3, **options), clips(1, 44)
     out = model.encode(values)
@@ -104,8 +106,9 @@ def test_a_stream_of_levels_is_the_whole(options):
 
 
 @torch.no_grad()
-def test_a_padded_clip_of_several_levels_gives_what_it_gives_alone():
-    model, values = tiny(num_levels=3), clips(2, 24)
+@pytest.mark.parametrize("network", ["conv", "linear"])
+def test_a_padded_clip_of_several_levels_gives_what_it_gives_alone(network):
+    model, values = tiny(num_levels=3, network=network), clips(2, 24)
     mask = torch.arange(24) < torch.tensor([[24], [13]])
     out, alone = model.encode(values, mask), model.encode(values[1:, :13])
     assert torch.equal(out.body_levels[1, :, :3], alone.body_levels[0]) and (out.body_levels[1, :, 3:] == -1).all()
@@ -143,6 +146,33 @@ def test_a_filler_keeps_what_is_given_and_reads_both_parts():
     prompt = torch.randint(0, 16, (1, 8, 5), generator=rng)
     assert model.fill_motion(given.unbind(1), prompt_codes=prompt)[0].shape == (2, 4, 9)
     assert filler(rows=4, given=1).fill_motion([given[:, 0]])[0].shape == (2, 4, 9)  # bound
+
+
+@torch.no_grad()
+def test_a_filler_of_sums_takes_the_nearest_codes():
+    model = filler(vector_size=3)
+    model.vectors.normal_(generator=torch.Generator().manual_seed(0))
+    given = torch.randint(0, 16, (2, 2, 9), generator=torch.Generator().manual_seed(0))
+    masked = torch.cat([given, torch.full((2, 6, 9), 16)], dim=1)
+    sums = model(masked).sums
+    assert sums.shape == (2, 9, 2, 3) and not hasattr(model, "head_weight")
+    body, hand = model.fill_motion(given.unbind(1))
+    for part, codes in enumerate((body, hand)):
+        assert torch.equal(codes[:, 0], given[:, part])
+        left = sums[:, :, part]
+        for level in range(3):
+            vectors = model.vectors[2 * level + part]
+            assert torch.equal(codes[:, 1 + level], (left[..., None, :] - vectors).norm(dim=-1).argmin(-1))
+            left = left - vectors[codes[:, 1 + level]]
+    labels = torch.randint(0, 16, (2, 6, 9))
+    true = [model.vectors[row][labels[:, row]] for row in range(6)]
+    wanted = torch.stack([sum(true[0::2]), sum(true[1::2])], dim=2)
+    loss = float((sums - wanted).norm(dim=-1).mean())
+    assert float(model(masked, labels=labels).loss) == pytest.approx(loss, rel=1e-4)
+    with pytest.raises(ValueError, match="needs all"):
+        model(masked, labels=labels.masked_fill(torch.arange(6)[:, None] == 2, -100))
+    prompt = torch.randint(0, 16, (1, 8, 5))
+    assert model.fill_motion(given.unbind(1), prompt_codes=prompt)[0].shape == (2, 4, 9)
 
 
 def test_masks_leave_all_given_rows():

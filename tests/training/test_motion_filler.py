@@ -9,8 +9,14 @@ import torch
 from transformers import AutoModel
 
 from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.training.motion_vq.motion_vq_data import read_clips
-from solami_hf.training.motion_vq.train_motion_vq import MotionVQArguments, position_loss, train_motion_vq
+from solami_hf.processing.motion.features import features_to_joints
+from solami_hf.training.motion_vq.motion_vq_data import COUNTED_JOINTS, feature_statistics, joint_levers, read_clips
+from solami_hf.training.motion_vq.train_motion_vq import (
+    MotionVQArguments,
+    make_trainer,
+    position_loss,
+    train_motion_vq,
+)
 from solami_hf.training.soundstorm.soundstorm_data import CodeWindows, SpeechCodes, encode_motions
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments, train_soundstorm
 
@@ -46,6 +52,54 @@ def test_a_codec_of_three_levels_and_its_filler(data, tmp_path, options):  # noq
     filled = storm.fill_motion([codes[f"{part}_codes"] for part in model.config.parts])
     assert model.decode(*filled).motion_values.isfinite().all()
     assert "Aligned joints are" in (filler / "report.html").read_text()
+
+
+def test_principal_components_are_kept_and_a_filler_adds_what_levels_add_up_to(data, tmp_path):  # noqa: F811
+    options = TINY | {"code_dim": 100, "warmup_share": 0.0, "network": "linear", "body_features_size": 99}
+    args = MotionVQArguments(data=str(data), num_levels=3, joint_units=True, **options)
+    start = make_trainer(args, training_arguments(tmp_path / "start")).model
+    metrics = train_motion_vq(args, training_arguments(tmp_path / "codec"))
+    model = SolamiMotionVQModel.from_pretrained(tmp_path / "codec").eval()
+    assert metrics["eval_root_mpjpe"] > 0 and model.config.input_sizes == {"body": 99, "hand": 216}
+    values, masks = model.normalise(read_clips(data, "train")[3].features[None, :40], None)
+    for (name, part), seen in zip(model.parts.items(), values.split([99, 216], -1), strict=True):
+        first = start.parts[name]
+        assert torch.equal(part.encoder["linear"].weight, first.encoder["linear"].weight)
+        assert torch.equal(part.decoder["linear"].weight, first.decoder["linear"].weight)
+        assert not part.decoder["conv_out"].weight.eq(0).all() and first.decoder["conv_out"].weight.eq(0).all()
+        latents = part.encode(seen, masks)
+        again = first.decode(latents.clone(), masks)
+        assert (again - seen).square().mean() < 0.01 * seen.square().mean()  # 100 components say nearly all
+        # the maps are one another's inverse there, and distances are kept up to one factor
+        down, up = first.encoder["linear"].weight.transpose(1, 2).flatten(1), first.decoder["linear"].weight
+        torch.testing.assert_close(down @ up, torch.eye(100), atol=1e-4, rtol=0)
+    storm = SoundStormArguments(data=[str(data)], motion_codec=str(tmp_path / "codec"), sums=True, **STORM)
+    found = train_soundstorm(storm, training_arguments(tmp_path / "filler"))
+    assert found["eval_root_mpjpe_filled"] > 0 and "eval_loss_level1_100" not in found
+    trained = AutoModel.from_pretrained(tmp_path / "filler").eval()
+    assert torch.equal(trained.vectors[0], model.body.levels[1].codebook)
+    assert torch.equal(trained.vectors[3], model.hand.levels[2].codebook)
+    assert "Aligned joints are" in (tmp_path / "filler" / "report.html").read_text()
+    with pytest.raises(ValueError, match="`sums` is of motion"):
+        SoundStormArguments(sums=True)
+
+
+def test_features_count_as_far_as_they_move_joints(data):  # noqa: F811
+    clip = read_clips(data, "train")[0]
+    rest = torch.zeros(1, 315)
+    rest[:, 3:] = torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(52)
+    levers, still = joint_levers(), features_to_joints(rest)[0, COUNTED_JOINTS]
+    for joint in (0, 12, 16, 18):  # pelvis, neck, left shoulder and elbow, turned about z
+        turned = rest.clone()
+        turned[0, 3 + 6 * joint : 9 + 6 * joint] = torch.tensor([1, 1e-3, 0, -1e-3, 1, 0])
+        squares = (features_to_joints(turned)[0, COUNTED_JOINTS] - still).square().sum(-1).mean()
+        assert float(squares.sqrt()) == pytest.approx(float(((turned - rest) * levers).norm()), rel=0.05), joint
+    mean, std = feature_statistics([clip], 0.2, parts=(99, 216))
+    scaled = clip.features.std(0, correction=0) / std
+    assert float(scaled[9:99].square().mean()) == pytest.approx(1, rel=1e-3)
+    assert float(scaled[99:].square().mean()) == pytest.approx(1, rel=1e-3)
+    with pytest.raises(ValueError, match="`joint_units` are of local_rotation"):
+        MotionVQArguments(joint_units=True, representation="joints")
 
 
 def test_what_cannot_be_filled_is_told(data, tmp_path):  # noqa: F811

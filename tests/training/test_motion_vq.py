@@ -163,7 +163,7 @@ def test_bad_arguments_are_named(field, message):
         MotionVQArguments(**field)
 
 
-@pytest.mark.parametrize("recipe", ["motion_vq_tiny.yaml", "motion_vq_paper.yaml"])
+@pytest.mark.parametrize("recipe", ["motion_vq_tiny.yaml", "motion_vq_levels_tiny.yaml", "motion_vq_paper.yaml"])
 def test_recipes_run_from_the_command_line(data, tmp_path, recipe):
     flags = ["--config", str(RECIPES / recipe), "--data", str(data), "--output_dir", str(tmp_path / "out")]
     flags += ["--max_steps", "2", "--disable_tqdm", "true", "--use_cpu", "true", "--dataloader_num_workers", "0"]

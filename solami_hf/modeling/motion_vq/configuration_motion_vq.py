@@ -8,6 +8,7 @@ _ACTIVATIONS = ("relu", "gelu", "silu")
 _NORMS = (None, "group")
 _LOSS_MODES = ("corrected", "upstream")
 _QUANTIZERS = ("ema", "fsq")
+_NETWORKS = ("conv", "linear")
 _REPRESENTATIONS = ("local_rotation", "global_rotation", "joints")
 # Features of `joints`: the root's nine, and positions of 21 body joints, jaw and eyes; then of 30 finger joints
 _BODY_OF_JOINTS, _HAND_OF_JOINTS = 9 + 3 * 24, 3 * 30
@@ -33,6 +34,9 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         representation (`str`): what the networks see of the features, see `motion_representation`: "local_rotation"
             as they come, "global_rotation" relative to the pelvis, or "joints", positions on the free body. Raw
             features go in and come out in each.
+        network (`str`): "conv", the paper's encoder and decoder, or "linear": one linear map of a code's frames to its
+            latent and one back, which training starts from principal components and keeps; before the way back
+            `depth` residual blocks at the rate of codes mend latents by those around them.
         body_code_num, hand_code_num (`int`): codes of each codebook.
         body_code_dim, hand_code_dim (`int`): width of a codebook vector.
         body_width, hand_width (`int`): channels of the convolutions.
@@ -74,6 +78,7 @@ class SolamiMotionVQConfig(PreTrainedConfig):
     body_features_size: int = 135
     bound: bool = False
     representation: str = "local_rotation"
+    network: str = "conv"
     body_code_num: int = 512
     body_code_dim: int = 512
     body_width: int = 512
@@ -132,6 +137,7 @@ class SolamiMotionVQConfig(PreTrainedConfig):
             if getattr(self, f"{part}_norm") == "group" and getattr(self, f"{part}_width") % 32:
                 raise ValueError(f"`{part}_width` is {getattr(self, f'{part}_width')}, expected a multiple of 32.")
         known = {"loss_mode": _LOSS_MODES, "quantizer": _QUANTIZERS, "representation": _REPRESENTATIONS}
+        known["network"] = _NETWORKS
         for name, allowed in known.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}, expected one of {allowed}.")

@@ -279,27 +279,29 @@ class MotionVQVAE(nn.Module):
 
     def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
-        features, causal = config.input_sizes[part], config.causal
-        width, code_dim = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim")
-        self.encoder = nn.ModuleDict(
-            {
-                "conv_in": MotionConv1d(features, width, 3, causal),
-                "stages": nn.ModuleList(EncoderStage(config, part) for _ in range(config.down_t)),
-                "conv_out": MotionConv1d(width, code_dim, 3, causal),
-            }
-        )
+        self.encoder = nn.ModuleDict(self.encoder_layers(config, part, config.input_sizes[part]))
         self.quantizer = _quantizer(config, part)  # of level 0
         own = config.num_levels - 1
         self.repeats = own if config.shared_levels else 1
         self.residual = nn.ModuleList(_quantizer(config, part) for _ in range(own // self.repeats if own else 0))
-        self.decoder = nn.ModuleDict(
-            {
-                "conv_in": MotionConv1d(code_dim, width, 3, causal),
-                "stages": nn.ModuleList(DecoderStage(config, part) for _ in range(config.down_t)),
-                "conv_mid": MotionConv1d(width, width, 3, causal),
-                "conv_out": MotionConv1d(width, features, 3, causal),
-            }
-        )
+        self.decoder = nn.ModuleDict(self.decoder_layers(config, part, config.input_sizes[part]))
+
+    def encoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
+        width, code_dim, causal = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim"), config.causal
+        return {
+            "conv_in": MotionConv1d(features, width, 3, causal),
+            "stages": nn.ModuleList(EncoderStage(config, part) for _ in range(config.down_t)),
+            "conv_out": MotionConv1d(width, code_dim, 3, causal),
+        }
+
+    def decoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
+        width, code_dim, causal = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim"), config.causal
+        return {
+            "conv_in": MotionConv1d(code_dim, width, 3, causal),
+            "stages": nn.ModuleList(DecoderStage(config, part) for _ in range(config.down_t)),
+            "conv_mid": MotionConv1d(width, width, 3, causal),
+            "conv_out": MotionConv1d(width, features, 3, causal),
+        }
 
     @property
     def levels(self) -> list[nn.Module]:
@@ -326,6 +328,43 @@ class MotionVQVAE(nn.Module):
             hidden = stage(hidden, mask, up_mask, cache)
         hidden = F.relu_(_keep(self.decoder["conv_mid"](hidden, cache), masks[-1]))
         return _keep(self.decoder["conv_out"](hidden, cache), masks[-1])
+
+
+class LinearMotionVQVAE(MotionVQVAE):
+    """Linear maps of a code's frames to its latent and back, and residual blocks that mend latents before the latter.
+
+    The maps and the quantizers are started from data and stay as they are, so codes do, and training is cheap: at the
+    rate of codes, and of the decoder alone.
+    """
+
+    def encoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
+        frames, code_dim = config.frames_per_code, getattr(config, f"{part}_code_dim")
+        return {"linear": MotionConv1d(features, code_dim, frames, config.causal, stride=frames)}
+
+    def decoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
+        width, code_dim, causal = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim"), config.causal
+        return {
+            "conv_in": MotionConv1d(code_dim, width, 3, causal),
+            "blocks": _residual_blocks(config, part),
+            "conv_out": MotionConv1d(width, code_dim, 3, causal),
+            "linear": nn.Linear(code_dim, config.frames_per_code * features),
+        }
+
+    def encode(
+        self, features: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
+    ) -> torch.Tensor:
+        return self.encoder["linear"](features, cache)
+
+    def decode(
+        self, latents: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
+    ) -> torch.Tensor:
+        mask = masks[-1]
+        hidden = F.relu_(_keep(self.decoder["conv_in"](_keep(latents, mask), cache), mask))
+        for block in self.decoder["blocks"]:
+            hidden = block(hidden, mask, cache)
+        values = self.decoder["linear"](latents + self.decoder["conv_out"](hidden, cache))
+        frames = len(self.decoder["linear"].bias) // self.encoder["linear"].in_channels
+        return _keep(values.unflatten(2, (frames, -1)).flatten(1, 2), masks[0])
 
 
 class TransformMLP(nn.Module):
@@ -370,8 +409,9 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
 
     def __init__(self, config: SolamiMotionVQConfig):
         super().__init__(config)
-        self.body = MotionVQVAE(config, "body")
-        self.hand = None if config.bound else MotionVQVAE(config, "hand")
+        kind = LinearMotionVQVAE if config.network == "linear" else MotionVQVAE
+        self.body = kind(config, "body")
+        self.hand = None if config.bound else kind(config, "hand")
         self.transform = TransformVQ(config)
         size = sum(config.input_sizes.values())
         self.register_buffer("mean", torch.zeros(size))
@@ -597,7 +637,9 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         kept = torch.full(clips, levels, device=code_mask.device)
         if self.training:
             some = torch.rand(clips, device=kept.device) < self.config.level_dropout
-            kept = torch.where(some, torch.randint(1, levels + 1, clips, device=kept.device), kept)
+            # a "linear" decoder has most to learn of few levels
+            share = torch.rand(clips, device=kept.device) ** (3 if self.config.network == "linear" else 1)
+            kept = torch.where(some, 1 + (levels * share).long(), kept)
         return kept.expand(code_mask.shape)
 
     def _forward_transform(self, transform: torch.Tensor, out: SolamiMotionVQOutput) -> None:

@@ -43,6 +43,7 @@ class EmaQuantizer(Float32Buffers, nn.Module):
 
     Attributes:
         bypass: while true, vectors pass unquantised and nothing is updated: a warm-up for the networks around it.
+        frozen: while true, training quantizes and does not move the codebook.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class EmaQuantizer(Float32Buffers, nn.Module):
         self.code_num, self.code_dim, self.seed = code_num, code_dim, seed
         self.decay, self.dead_code_threshold, self.random_restart = decay, dead_code_threshold, random_restart
         self.dead_code_share = dead_code_share
-        self.bypass = False
+        self.bypass = self.frozen = False
         self.register_buffer("codebook", fixed_normal(code_num, code_dim, seed=seed))
         self.register_averages()
 
@@ -95,7 +96,7 @@ class EmaQuantizer(Float32Buffers, nn.Module):
                 return vectors, vectors.new_zeros(()), codes
             # taken before the update: the step trains on the codebook that it has used
             quantized = self.decode(codes)
-            if self.training:
+            if self.training and not self.frozen:
                 self.update(vectors.detach(), codes)
             commitment = F.mse_loss(vectors, quantized)
             return vectors + (quantized - vectors).detach(), commitment, codes

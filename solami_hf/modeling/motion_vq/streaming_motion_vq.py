@@ -30,6 +30,9 @@ def decoder_reach(config: SolamiMotionVQConfig) -> int:
         dilations = [
             getattr(config, f"{part}_dilation_growth_rate") ** k for k in range(getattr(config, f"{part}_depth"))
         ]
+        if config.network == "linear":
+            reach = max(reach, 2 + sum(dilations))
+            continue
         steps = 2  # of the last two convolutions, in frames
         for _ in range(config.down_t):
             steps = -(-(steps + 1) // 2) + sum(dilations)  # behind the upsampling, then in the residual blocks

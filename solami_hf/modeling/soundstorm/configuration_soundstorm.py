@@ -37,6 +37,8 @@ class SolamiSoundStormConfig(PreTrainedConfig):
         layer_norm_eps, channel_norm_eps (`float`): floors of the variances in the norms.
         dropout (`float`): in feed-forward parts, attention and convolution, in training.
         initializer_range (`float`): standard deviation of fresh weights.
+        vector_size (`int`): of motion, width of the codec's code vectors: one call tells what those of all levels to
+            fill add up to, and the codes nearest to that are taken. 0: the model scores codes, level by level.
         spoken_levels (`int`, *optional*): how many levels, level 0 included, the processor decodes of what the model
             fills in; all if None. Few, where the last ones are more often wrong than they are worth.
 
@@ -65,6 +67,7 @@ class SolamiSoundStormConfig(PreTrainedConfig):
     channel_norm_eps: float = 1e-6
     dropout: float = 0.0
     initializer_range: float = 0.02
+    vector_size: int = 0
     spoken_levels: int | None = None
 
     def __post_init__(self, **kwargs):

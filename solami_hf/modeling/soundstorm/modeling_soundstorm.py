@@ -25,7 +25,7 @@ from transformers.utils.output_capturing import capture_outputs
 from ..remote_code import CarriesItsCode
 from ..speech_codec.codec_interface import check_integers, check_range, mask_lengths
 from .configuration_soundstorm import SolamiSoundStormConfig
-from .soundstorm_masking import Draws, fill_levels, fill_upstream
+from .soundstorm_masking import Draws, fill_levels, fill_sums, fill_upstream
 
 _VARIANCE_FLOOR = 1e-12  # far below `channel_norm_eps`, which does the work
 
@@ -40,6 +40,8 @@ class SolamiSoundStormOutput(ModelOutput):
             levels 1, 2, ...; None with labels, where only the labelled cells are computed.
         hidden_states (`tuple(torch.FloatTensor)`): `(batch, frames, hidden_size)` before the first block and behind
             each; with labels the last is `(cells, hidden_size)`, of the frames with a label. None unless asked for.
+        sums (`torch.FloatTensor` of shape `(batch, frames, num_given_levels, vector_size)`): of a model with
+            `config.vector_size`, instead of logits, what the vectors of all levels to fill add up to.
         attentions (`tuple(torch.FloatTensor)`): `(batch, heads, frames, frames)` of each block, shares that sum to 1;
             "eager" attention only. None unless asked for.
     """
@@ -49,6 +51,7 @@ class SolamiSoundStormOutput(ModelOutput):
     logits: torch.FloatTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
+    sums: torch.FloatTensor | None = None
 
 
 @dataclass
@@ -221,10 +224,14 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         self.semantic_embedding = nn.Embedding(config.num_given_levels * config.num_semantic_codes, size)
         self.code_embedding = nn.Embedding(levels * (codes + 1), size)
         self.layers = nn.ModuleList(SoundStormLayer(config) for _ in range(config.num_hidden_layers))
-        self.head_projection = nn.Linear(size, levels * size)
-        self.head_norm = SoundStormNorm(size, config.layer_norm_eps)
-        self.head_weight = nn.Parameter(torch.empty(levels, size, codes))
-        self.head_bias = nn.Parameter(torch.empty(levels, codes))
+        if config.vector_size:
+            self.sum_head = nn.Linear(size, config.num_given_levels * config.vector_size)
+            self.register_buffer("vectors", torch.zeros(levels, codes, config.vector_size))
+        else:
+            self.head_projection = nn.Linear(size, levels * size)
+            self.head_norm = SoundStormNorm(size, config.layer_norm_eps)
+            self.head_weight = nn.Parameter(torch.empty(levels, size, codes))
+            self.head_bias = nn.Parameter(torch.empty(levels, codes))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -241,6 +248,8 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         elif isinstance(module, nn.Conv1d):
             init.normal_(module.weight, std=self.config.conv_kernel_size**-0.5)
             init.zeros_(module.bias)
+        elif isinstance(module, SolamiSoundStormModel) and self.config.vector_size:
+            init.zeros_(module.vectors)
         elif isinstance(module, SolamiSoundStormModel):
             init.normal_(module.head_weight, std=std)
             init.zeros_(module.head_bias)
@@ -302,7 +311,9 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         codes = self._join(semantic_codes, prompt_codes, start, length)
         frames = codes.shape[-1]
         steps = _steps_of_levels(steps, self.config.num_acoustic_levels, given)
-        if mode == "upstream":
+        if self.config.vector_size:
+            codes = fill_sums(self, codes, start, length)
+        elif mode == "upstream":
             if given > 1 or any(begin + end != frames for begin, end in zip(start, length, strict=True)):
                 raise ValueError('mode="upstream" takes no padding, as the original; give speech of equal length')
             if any(step != 1 for step in steps[1:]):
@@ -355,6 +366,8 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         embeddings = self.embed(audio_codes)
         if labels is None:
             hidden = self.encode(embeddings, context)
+            if self.config.vector_size:
+                return SolamiSoundStormOutput(sums=self.sums(hidden))
             logits = [self.level_logits(hidden, level) for level in range(self.config.num_acoustic_levels)]
             return SolamiSoundStormOutput(logits=torch.stack(logits, dim=1))
         return self._loss(embeddings, context, labels)
@@ -369,6 +382,16 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         if not len(cells):
             raise ValueError("labels is -100 everywhere; mask at least one cell, see soundstorm_masking.hide_codes")
         hidden = self.encode(embeddings, context, cells)
+        if self.config.vector_size:
+            wanted = labels.transpose(1, 2).flatten(0, 1)[cells]
+            if (wanted == -100).any():
+                raise ValueError("labels is -100 in some levels of a frame; a model with `vector_size` needs all")
+            rows = torch.arange(len(self.vectors), device=wanted.device)
+            vectors = self.vectors[rows, wanted].unflatten(1, (-1, self.config.num_given_levels))
+            sums = self.sums(hidden)
+            loss = (sums - vectors.sum(1)).square().sum(-1).add(1e-8).sqrt().mean()
+            first = torch.cdist(sums[:, 0], self.vectors[0]).argmin(-1)
+            return SolamiSoundStormOutput(loss=loss, accuracy=(first == wanted[:, 0]).float().mean())
         losses, right, count = [], 0, 0
         for level in range(labels.shape[1]):
             wanted = labels[:, level].flatten()[cells]
@@ -411,6 +434,11 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
         for layer in self.layers[:-1]:
             hidden = layer(hidden, context)
         return self.layers[-1](hidden, context, cells)
+
+    def sums(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What all levels to fill add up to, (..., num_given_levels, vector_size), for hidden states."""
+        sums = self.sum_head(hidden.to(self.sum_head.weight.dtype)).float()
+        return sums.unflatten(-1, (-1, self.config.vector_size))
 
     def level_logits(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
         """Scores (..., codebook_size), at least float32, of acoustic `level` 0, 1, ... for hidden states."""

@@ -186,6 +186,21 @@ def _real_frames(
     return torch.arange(frames, device=device) < torch.tensor(ends, device=device)[:, None]
 
 
+def fill_sums(model, codes: torch.Tensor, start: Sequence[int], length: Sequence[int]) -> torch.Tensor:
+    """`fill_levels` for a model with `config.vector_size`: one call tells the sum of each part, and each level takes
+    the code nearest to what those before it leave of it. Sampled codes would scatter about the sum, and err more."""
+    given, mask_code, unknown = model.config.num_given_levels, model.config.mask_code, codes.clone()
+    unknown[:, given:] = mask_code  # the prompt's too, as in training
+    context = model.context(codes.shape[2], _real_frames(start, length, codes.shape[2], codes.device))
+    left = list(model.sums(model.encode(model.embed(unknown), context)).unbind(2))
+    filled = codes.clone()
+    for row, vectors in enumerate(model.vectors):
+        found = torch.cdist(left[row % given], vectors[None]).argmin(-1)
+        left[row % given] = left[row % given] - vectors[found]
+        filled[:, given + row] = found
+    return torch.where(codes == mask_code, filled, codes)
+
+
 def fill_upstream(
     model,
     codes: torch.Tensor,

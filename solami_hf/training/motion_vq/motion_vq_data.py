@@ -1,13 +1,15 @@
 """Training data of the motion tokenizers: clips in memory, random windows of them, transforms, statistics."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ...modeling.motion_vq.free_body import REST
+from ...modeling.motion_vq.kinematics import SMPLX_PARENTS
 from ...modeling.motion_vq.motion_representation import represent
 from ...processing.batching import pad_right
 from ...processing.datasets.manifests import read_manifest
@@ -16,6 +18,8 @@ from ...processing.motion.motion_io import read_motion
 
 BONE_LENGTH = 0.25
 """Metres, between that of a thigh and of a finger; see `feature_statistics`."""
+COUNTED_JOINTS = [*range(22), *range(25, 55)]  # jaw and eyes follow the head
+WAY = 8.0  # frames over which errors of the velocity add up, see `joint_levers`
 
 
 @dataclass
@@ -56,6 +60,15 @@ def read_clips(folder: str | Path, split: str, fps: float = 30.0, least_frames: 
         features = motion_to_features(params)  # place and facing are the transform's to tell
         clips.append(MotionClip(row["id"], features, params[0], row.get("partner_id")))
     return clips
+
+
+def cut_anywhere(clips: list[MotionClip], frames_per_code: int) -> list[MotionClip]:
+    """The clips, and again without their first 1, 2, ... frames, so that codes begin at each frame."""
+    starts = range(frames_per_code)
+    return [
+        replace(clip, features=clip.features[start:])
+        for clip in clips for start in starts if len(clip.features) >= start + frames_per_code
+    ]  # fmt: skip
 
 
 class WindowDataset(Dataset):
@@ -122,16 +135,43 @@ def read_transforms(clips: list[MotionClip], random_number: int, generator: torc
 
 
 def feature_statistics(
-    clips: list[MotionClip], rotation_std_floor: float, representation: str = "local_rotation"
+    clips: list[MotionClip],
+    rotation_std_floor: float,
+    representation: str = "local_rotation",
+    parts: tuple[int, ...] = (),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation (315,) over all frames, in double precision; (171,) in the representation `joints`.
 
     Rotation features vary by up to 2; a deviation below `rotation_std_floor` is noise of a joint that hardly moves.
     Dividing by it would spend the codebook on it, so it is raised. Velocities and height are small by nature. Of a
-    joint's position it is raised to what such a turn moves at the end of a bone of `BONE_LENGTH`.
+    joint's position it is raised to what such a turn moves at the end of a bone of `BONE_LENGTH`. With
+    `parts`, the numbers of features of body and of hand, it is the inverse of `joint_levers` instead, so scaled that
+    each part has a mean square of 1.
     """
     frames = torch.cat([represent(clip.features, representation) for clip in clips]).double()
     mean, std = frames.mean(0), frames.std(0, correction=0)
+    if parts:
+        levers = joint_levers().double()
+        seen = (std * levers).square()
+        seen[:9] = torch.nan  # the root would set the scale alone
+        scales = [part.nanmean().sqrt().expand(len(part)) for part in seen.split(parts)]
+        return mean.float(), (torch.cat(scales) / levers).float()
     std[3:9] = std[3:9].clamp_min(rotation_std_floor)
     std[9:] = std[9:].clamp_min(rotation_std_floor * (BONE_LENGTH if representation == "joints" else 1))
     return mean.float(), std.float()
+
+
+def joint_levers() -> torch.Tensor:
+    """Metres (315,) that a unit of each raw feature moves the joints, root mean square over body and fingers.
+
+    Of a joint's rotation those below it in the rest pose, each of its two columns half the square; of the velocity
+    what adds up in `WAY` frames. Divided by this instead of its deviation, a feature's error counts as it is seen.
+    """
+    rest = torch.tensor(REST)
+    above = torch.eye(len(SMPLX_PARENTS), dtype=torch.bool)
+    for joint in range(1, len(SMPLX_PARENTS)):
+        above[joint] |= above[SMPLX_PARENTS[joint]]
+    squares = (rest[:, None] - rest).square().sum(-1) * above  # of each joint (rows) to those above it
+    levers = squares[COUNTED_JOINTS].mean(0).div(2).sqrt().clamp_min(1e-3)
+    told = [0, *range(1, 22), *range(25, 55)]
+    return torch.cat([torch.tensor([WAY, WAY, 1.0]), levers[told].repeat_interleave(6)])

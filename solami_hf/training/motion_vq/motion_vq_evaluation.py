@@ -12,10 +12,9 @@ from torch.nn import functional as F
 from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...processing.motion.features import features_to_joints
 from ..held_out import evaluating
-from .motion_vq_data import MotionClip, padded_batches
+from .motion_vq_data import COUNTED_JOINTS, MotionClip, padded_batches
 
 _BODY = list(range(22))
-_JOINTS = [*_BODY, *range(25, 55)]  # jaw and eyes follow the head, so they tell nothing
 _WRISTS = [20] * 15 + [21] * 15
 
 
@@ -80,7 +79,7 @@ def joint_errors(result: torch.Tensor, target: torch.Tensor) -> dict[str, torch.
         return 1000 * difference.norm(dim=-1).mean(-1)
 
     error = result - target
-    joints = error[..., _JOINTS, :]
+    joints = error[..., COUNTED_JOINTS, :]
     return {
         "mpjpe": length(joints),
         "body_mpjpe": length(error[..., _BODY, :]),

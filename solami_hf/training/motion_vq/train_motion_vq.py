@@ -1,6 +1,7 @@
 """Trains the motion tokenizers: `solami train-motion-vq --config recipe.yaml --data FOLDER --output_dir FOLDER`.
 
-Recipes beside this file: `recipes/motion_vq_tiny.yaml` (a minute on two cores) and `recipes/motion_vq_paper.yaml`.
+Recipes beside this file: `recipes/motion_vq_tiny.yaml` (a minute on two cores), `recipes/motion_vq_paper.yaml`, and
+`recipes/motion_vq_levels_tiny.yaml`, several levels over principal components.
 The networks first learn without quantization; then k-means over the training set starts the codebooks, so every code
 is in use from the beginning. `warmup_share: 0`, `kmeans_steps: 0` and `random_restart: false`, as in the paper's
 recipe, train the codebooks as the paper does: from the encodings of the first batch.
@@ -26,7 +27,16 @@ from ...processing.motion.features import features_to_joints
 from ..held_out import evaluation_split
 from ..trackers import TrackedMedia
 from ..trainer import ResumableTrainer, avoid_slow_bf16, run_training
-from .motion_vq_data import MotionClip, WindowDataset, feature_statistics, padded_batches, read_clips, read_transforms
+from .motion_vq_data import (
+    COUNTED_JOINTS,
+    MotionClip,
+    WindowDataset,
+    cut_anywhere,
+    feature_statistics,
+    padded_batches,
+    read_clips,
+    read_transforms,
+)
 from .motion_vq_evaluation import evaluate_motion_vq
 from .motion_vq_report import write_motion_vq_report
 
@@ -35,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 _LOGGED_LOSSES = ("feature_loss", "velocity_loss", "commitment_loss", "transform_loss", "transform_commitment_loss")
 _LOGGED_CODES = ("body_perplexity", "hand_perplexity", "transform_perplexity", "body_usage", "hand_usage")
-COUNTED_JOINTS = [*range(22), *range(25, 55)]  # jaw and eyes follow the head
 WAY_FRAMES = (1, 8, 32)
 KMEANS_VECTORS = 32768  # most encodings that k-means looks at
 
@@ -58,8 +67,15 @@ class MotionVQArguments:
         default=0.5, metadata={"help": "Share of clips of which training decodes the first few levels only."}
     )
     bound: bool = field(default=False, metadata={"help": "One tokenizer and one codebook for body and hand together."})
+    body_features_size: int = field(
+        default=135, metadata={"help": "Features that the body reads; 99 leaves the arms to the hand."}
+    )
     representation: str = field(
         default="local_rotation", metadata={"help": "What it sees: local_rotation, global_rotation, or joints."}
+    )
+    network: str = field(default="conv", metadata={"help": "conv, the paper's, or linear: principal components."})
+    joint_units: bool = field(
+        default=False, metadata={"help": "Features count as far as they move joints, not by their deviation."}
     )
     causal: bool = field(default=False, metadata={"help": "Convolutions look back only, for streaming."})
     loss_mode: str = field(default="corrected", metadata={"help": "corrected, or upstream for the original's sum."})
@@ -99,6 +115,8 @@ class MotionVQArguments:
             raise ValueError(f"`window` is {self.window}, expected at least 4 frames (one code).")
         if not 0 <= self.warmup_share < 1:
             raise ValueError(f"`warmup_share` is {self.warmup_share}, expected at least 0 and below 1.")
+        if self.joint_units and self.representation != "local_rotation":
+            raise ValueError(f"`representation` is {self.representation!r}, but `joint_units` are of local_rotation.")
 
     def to_config(self) -> SolamiMotionVQConfig:
         """The model's configuration."""
@@ -108,6 +126,7 @@ class MotionVQArguments:
         same = (
             "quantizer", "bound", "representation", "causal", "loss_mode", "velocity_features", "transform_code_num",
             "codebook_decay", "dead_code_threshold", "random_restart", "num_levels", "shared_levels", "level_dropout",
+            "network", "body_features_size",
         )  # fmt: skip
         return SolamiMotionVQConfig(**parts, **{name: getattr(self, name) for name in same})
 
@@ -125,6 +144,7 @@ class MotionVQTrainer(ResumableTrainer):
         codec = self.accelerator.unwrap_model(model)
         for quantizer in codebooks(codec).values():
             quantizer.bypass = warm
+            quantizer.frozen = self.vq_args.network == "linear" and quantizer is not codec.transform.quantizer
         if not warm and self.vq_args.kmeans_steps and not codebooks_started(codec):
             start_codebooks(codec, self.clips, self.train_dataset.transforms, self.vq_args)
         return super().training_step(model, inputs, num_items_in_batch)
@@ -195,6 +215,8 @@ def start_codebooks(
     frames_before = np.cumsum([0] + [len(clips[i].features) for i in order])[:-1]
     enough = KMEANS_VECTORS * model.config.frames_per_code
     chosen = [clips[i] for i, before in zip(order, frames_before, strict=True) if before < enough]
+    if model.config.network == "linear":  # its codes do not follow, so they have to serve clips cut anywhere
+        chosen = cut_anywhere(chosen, model.config.frames_per_code)
     for values, mask in padded_batches(chosen, 32):
         values, masks = model.normalise(values.to(model.device), mask.to(model.device))
         for name, part in zip(latents, model.latents(values, masks), strict=True):
@@ -208,6 +230,31 @@ def start_codebooks(
             if isinstance(quantizer, EmaQuantizer) and not quantizer.initialised:
                 quantizer.initialise(left, kmeans_steps=args.kmeans_steps)
             left = left - quantizer.decode(quantizer.encode(left))
+
+
+@torch.no_grad()
+def start_linear_maps(model: SolamiMotionVQModel, clips: list[MotionClip]) -> None:
+    """Sets the maps of a "linear" network to the principal components of a code's frames; its blocks add nothing yet.
+
+    The eighth component has a deviation of 1, the others what they have beside it, so distances of latents are those
+    of features. Training does not move the maps.
+    """
+    frames, pieces = model.config.frames_per_code, []
+    for clip in clips:
+        values, _ = model.normalise(clip.features[None], None)
+        pieces.append(values[0, : values.shape[1] // frames * frames].unflatten(0, (-1, frames)))
+    sizes = list(model.config.input_sizes.values())
+    for part, values in zip(model.parts.values(), torch.cat(pieces).split(sizes, dim=-1), strict=True):
+        values, down, decoder = values.flatten(1), part.encoder["linear"], part.decoder
+        squares, vectors = torch.linalg.eigh((values.T @ values).double() / len(values))
+        squares, vectors = (found.flip(-1)[..., : down.out_channels].float() for found in (squares, vectors))
+        count, scale = len(squares), squares[:8][-1].sqrt()
+        down.weight.zero_()[:count] = (vectors / scale).T.unflatten(1, (frames, -1)).transpose(1, 2)
+        decoder["linear"].weight.zero_()[:, :count] = vectors * scale
+        decoder["conv_in"].weight[:, :count] /= (squares.clamp_min(0).sqrt() / scale).clamp_min(0.1)[:, None]
+        decoder["conv_out"].weight.zero_()
+        for layer in (down, decoder["linear"]):
+            layer.requires_grad_(False)
 
 
 def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -> dict[str, float]:
@@ -248,8 +295,11 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
         logger.warning("%s has no motion of the splits validation and test: nothing will be evaluated.", args.data)
     transforms = read_transforms(clips, args.random_transforms, torch.Generator().manual_seed(training_args.seed))
     model = SolamiMotionVQModel(config)
-    statistics = feature_statistics(clips, args.rotation_std_floor, args.representation)
+    parts = tuple(config.input_sizes.values()) if args.joint_units else ()
+    statistics = feature_statistics(clips, args.rotation_std_floor, args.representation, parts)
     model.set_statistics(*statistics, transforms.mean(0), transforms.std(0, correction=0))
+    if args.network == "linear":
+        start_linear_maps(model, clips)
     logger.info("Training on %d clips, evaluating on %d, %d transforms.", len(clips), len(held_out), len(transforms))
     return MotionVQTrainer(
         model=model,

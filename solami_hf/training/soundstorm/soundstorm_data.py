@@ -128,6 +128,7 @@ class CodeWindows(Dataset):
         multiple_of: the windows of an epoch are rounded up to a multiple of it, so that every batch is full.
         given: `config.num_given_levels`.
         padded: a shorter source is padded instead, and `code_mask` (window,) says where: motion cannot jump.
+        whole: all levels to fill are masked, and labels: for a model with `config.vector_size`.
     """
 
     def __init__(
@@ -139,9 +140,10 @@ class CodeWindows(Dataset):
         multiple_of: int = 1,
         given: int = 1,
         padded: bool = False,
+        whole: bool = False,
     ):
         self.window, self.mask_code, self.seed, self.codec = window, mask_code, seed, codes.codec
-        self.given, self.padded = given, padded
+        self.given, self.padded, self.whole = given, padded, whole
         self.sources, places = [], []
         for source in codes.of_sources():
             frames = source.shape[1]
@@ -163,6 +165,8 @@ class CodeWindows(Dataset):
         real = torch.arange(self.window)[None] < codes.shape[2]
         codes = F.pad(codes, (0, self.window - codes.shape[2]))
         masked, labels = hide_codes(codes, real, self.mask_code, generator, self.given)
+        if self.whole:
+            masked[:, self.given :], labels = self.mask_code, codes[:, self.given :].masked_fill(~real[:, None], -100)
         item = {"audio_codes": masked[0], "labels": labels[0]}
         return item | {"code_mask": real[0]} if self.padded else item
 

@@ -29,7 +29,7 @@ from ...modeling.speech_codec.speech_codec_adapter import load_speech_codec
 from ...processing.datasets.manifests import read_manifest
 from ...processing.files.folder_or_hub import with_sources
 from ..held_out import evaluating, evaluation_split
-from ..motion_vq.motion_vq_data import MotionClip, read_clips
+from ..motion_vq.motion_vq_data import MotionClip, cut_anywhere, read_clips
 from ..motion_vq.motion_vq_evaluation import evaluate_motion_vq
 from ..speech_recordings import splits_of
 from ..trackers import TrackedMedia
@@ -89,6 +89,9 @@ class SoundStormArguments:
     spoken_levels: int | None = field(
         default=None, metadata={"help": "Levels, level 0 included, that shall be decoded of what it fills in: all."}
     )
+    sums: bool = field(
+        default=False, metadata={"help": "Of motion: learn what all levels add up to, in one call, not each code."}
+    )
     averaging_decay: float = field(
         default=0.0, metadata={"help": "Decay of running averages of the weights, which are kept; 0 for none."}
     )
@@ -105,19 +108,23 @@ class SoundStormArguments:
         for name in ("frame_rate", "window_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, expected more than 0.")
+        if self.sums and self.modality != "motion":
+            raise ValueError("`sums` is of motion, whose code vectors it adds up, but `modality` is 'speech'.")
         if not 0 <= self.averaging_decay < 1:
             raise ValueError(f"`averaging_decay` is {self.averaging_decay}, expected at least 0 and below 1.")
         for name, least in (("held_out", 0), ("eval_windows", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, expected at least {least}.")
 
-    def to_config(self, num_quantizers: int, codebook_size: int, given: int = 1) -> SolamiSoundStormConfig:
-        """The model's configuration for codes of so many levels."""
+    def to_config(
+        self, num_quantizers: int, codebook_size: int, given: int = 1, width: int = 0
+    ) -> SolamiSoundStormConfig:
+        """The model's configuration for codes of so many levels, and of `width` with `sums`."""
         same = (
             "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size",
             "conv_channels", "conv_kernel_size", "max_frames", "dropout", "spoken_levels",
         )  # fmt: skip
-        codes = {"codebook_size": codebook_size, "num_semantic_codes": codebook_size}
+        codes = {"codebook_size": codebook_size, "num_semantic_codes": codebook_size, "vector_size": width}
         sizes = {name: getattr(self, name) for name in same}
         return SolamiSoundStormConfig(
             **sizes, **codes, num_quantizers=num_quantizers, num_given_levels=given, modality=self.modality
@@ -154,7 +161,9 @@ class SoundStormTrainer(ResumableTrainer):
         if self.windows is None:
             return {}
         with self.compute_loss_context_manager():
-            measured = evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
+            measured = {"windows": len(self.windows)}
+            if not self.model.config.vector_size:
+                measured = evaluate_soundstorm(self.model, self.windows, self.args.per_device_eval_batch_size)
         return measured | evaluate_filled(self.model, *self.motions) if self.motions else measured
 
     def write_page(self, media: TrackedMedia | None = None) -> None:
@@ -231,11 +240,13 @@ def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments
 def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) -> SoundStormTrainer:
     """A trainer with a new model on the data of `args`; raises as `train_soundstorm`."""
     args = with_sources(args, "speech_codec", "start_from", "motion_codec")
-    codec, motions, given = load_speech_codec(args.speech_codec) if args.speech_codec else None, None, 1
+    codec = load_speech_codec(args.speech_codec) if args.speech_codec else None
+    motions, given, vectors = None, 1, None
     if args.modality == "motion":
         codec = SolamiMotionVQModel.from_pretrained(args.motion_codec, dtype=torch.float32).eval()
         codes, held_out, motions = _read_motions(args, training_args, codec)
         size, given = codec.config.body_code_num, len(codec.config.parts)
+        vectors = code_vectors(codec) if args.sums else None
         codec, frame_rate = None, codec.config.frame_rate
     else:
         codes, held_out = _read_data(args, training_args, codec)
@@ -248,15 +259,16 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
         raise ValueError(
             f"the codes have {len(codes.codes)} levels, but `speech_codec` has {codec.config.num_quantizers}"
         )
-    model = _start(args, len(codes.codes), size, given)
+    model = _start(args, len(codes.codes), size, given, vectors)
     window = max(1, round(args.window_seconds * frame_rate))
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
-    train = CodeWindows(codes, window, model.config.mask_code, training_args.seed, batch, given, motions is not None)
+    mask_code, seed = model.config.mask_code, training_args.seed
+    train = CodeWindows(codes, window, mask_code, seed, batch, given, motions is not None, args.sums)
     windows = None
     if held_out is not None:
         if motions:
             window = min(window, int(np.median(np.diff(held_out.ends, prepend=0))))
-        windows = CodeWindows(held_out, window, model.config.mask_code).fixed(args.eval_windows)
+        windows = CodeWindows(held_out, window, mask_code).fixed(args.eval_windows)
     minutes = codes.codes.shape[1] / frame_rate / 60
     logger.info("training %d weights on %.1f minutes of codes", model.num_parameters(), minutes)
     return SoundStormTrainer(
@@ -273,11 +285,15 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
 
 
 def _start(
-    args: SoundStormArguments, num_quantizers: int, codebook_size: int, given: int = 1
+    args: SoundStormArguments, num_quantizers: int, codebook_size: int, given: int = 1, vectors=None
 ) -> SolamiSoundStormModel:
     """A new model, or the one that `start_from` names, for codes of so many levels."""
     if args.start_from is None:
-        return SolamiSoundStormModel(args.to_config(num_quantizers, codebook_size, given))
+        width = 0 if vectors is None else vectors.shape[-1]
+        model = SolamiSoundStormModel(args.to_config(num_quantizers, codebook_size, given, width))
+        if vectors is not None:
+            model.vectors.copy_(vectors)
+        return model
     given = {} if args.spoken_levels is None else {"spoken_levels": args.spoken_levels}
     model = SolamiSoundStormModel.from_pretrained(args.start_from, dtype=torch.float32, **given)
     found = (model.config.num_quantizers, model.config.codebook_size)
@@ -313,10 +329,22 @@ def _read_motions(args: SoundStormArguments, training_args: TrainingArguments, c
     splits = [
         read_clips(folder, name, config.fps, config.frames_per_code) if name else [] for name in ("train", split)
     ]
+    if args.sums:
+        splits[0] = cut_anywhere(splits[0], config.frames_per_code)
     codes, held_out = (encode_motions(clips, codec.to(training_args.device)) for clips in splits)
     if codes is None:
         raise ValueError(f"The manifest in {folder} has no motion of the split train.")
     return codes, held_out, (splits[1], codec) if splits[1] else None
+
+
+@torch.no_grad()
+def code_vectors(codec) -> torch.Tensor:
+    """Vectors (rows, codes, width) of the levels to fill, body, hand, body, ...; ValueError where widths differ."""
+    if len({getattr(codec.config, f"{part}_code_dim") for part in codec.config.parts}) > 1:
+        raise ValueError("`motion_codec` has codes of other widths for body and hand, but `sums` needs the same")
+    codes = torch.arange(codec.config.body_code_num, device=codec.device)
+    levels = zip(*(part.levels[1:] for part in codec.parts.values()), strict=True)
+    return torch.stack([level.decode(codes) for both in levels for level in both])
 
 
 def _check_codes(codes: SpeechCodes, levels: int, size: int) -> None:
