@@ -330,6 +330,8 @@ def test_a_run_goes_on_and_a_pipelines_answers_are_an_entry(benchmark, tmp_path)
     system = {"name": "yes", "description": "says yes"}
     with pytest.raises(KeyboardInterrupt):
         write_entry(tmp_path / "entry", benchmark, system, answer)
+    with open(tmp_path / "entry" / "runs.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"id": "pers')  # killed while it wrote
     write_entry(tmp_path / "entry", benchmark, system, answer)
     assert len(asked) == 97
     roles = [[message["role"] for message in messages] for messages in asked]

@@ -18,7 +18,7 @@ from ...generation.pipeline import SolamiPipeline
 from ...metrics.evaluation.bench.bench_entries import RATE, RESULTS, Benchmark, read_entry
 from ...processing.audio.waveforms import read_audio, write_audio
 from ...processing.files.output_folder import writing_to
-from ...processing.files.text_files import write_json
+from ...processing.files.text_files import write_json, write_text
 from ...processing.motion.motion_io import write_motion
 from ...processing.motion.smplx_motion import SmplxMotion
 
@@ -60,10 +60,13 @@ def write_entry(
 
 def _done(path: Path, header: dict) -> dict[tuple[str, str], dict]:
     """Runs of an earlier start by id and condition; the first line is the header that they belong to."""
-    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    text = path.read_text("utf-8") if path.is_file() else ""
+    if not text.endswith("\n"):  # a killed run has left half a line
+        text = text[: text.rfind("\n") + 1]
+        write_text(path, text)
+    lines = text.splitlines()
     if not lines:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(header) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(header) + "\n")
     elif json.loads(lines[0]) != header:
         raise ValueError(f"{path.parent} has runs of {lines[0]}; name another output, or remove it")
     rows = [json.loads(line) for line in lines[1:]]

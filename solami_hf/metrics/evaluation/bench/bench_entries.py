@@ -38,7 +38,7 @@ CONTROL_OF = {
 }
 """What is asked, and the control that it is asked under."""
 RATE, FPS, JOINTS = 16_000, 30, 55
-LONGEST = 60  # seconds of an answer
+LONGEST, LARGEST = 60, 10_000_000  # seconds of an answer, bytes of its file
 _PICKLED = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".npy", ".ckpt")
 _TOLD = 12  # faults that one message lists
 
@@ -190,6 +190,8 @@ def _inside(folder: Path, name) -> Path:
         raise ValueError("expected the name of a file in the entry's folder")
     if not path.is_file():
         raise FileNotFoundError("there is no such file")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"it has {path.stat().st_size} bytes, expected at most {LARGEST}")
     return path
 
 
