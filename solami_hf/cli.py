@@ -28,6 +28,7 @@ COMMANDS = {
     "generate": ("generation.folder.generate:main", "answers to many files or dialogues, as a results folder"),
     "chat": ("generation.chat:main", "talk to a character with wav and motion files"),
     "serve": ("generation.live.serve:main", "talk to a character in the browser, by voice"),
+    "bench": ("demo.bench.command:main", "make the benchmark solami_bench, or an entry to it"),
     "evaluate": ("metrics.evaluation.command:main", "figures, sanity rows and controls of such answers"),
     "export": ("hub_cards.export:main", "a checkpoint, codec or adapter to a folder for the Hub"),
     "push": ("hub_cards.push:main", "a checkpoint, adapter, evaluator, data set, metric or Space to the Hub"),

@@ -2,4 +2,5 @@
 
 solami evaluate pretrain RESULTS...     the six tasks
 solami evaluate chat RESULTS...         dialogues, a model or several side by side
+solami evaluate bench ENTRY...          entries to the benchmark that anyone can enter
 """

