@@ -11,10 +11,10 @@ import torch
 from solami_hf.command_line import parse_arguments
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.audio.speech_voices import VOICES, speak
+from solami_hf.processing.audio.voices import Voices
 from solami_hf.processing.audio.waveforms import read_audio
 from solami_hf.processing.files.atomic_write import atomic_write
 from solami_hf.processing.files.text_files import write_json
-from solami_hf.processing.voices import Voices
 
 logger = logging.getLogger(__name__)
 PROGRAM = "write_package"

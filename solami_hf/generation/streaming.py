@@ -17,8 +17,6 @@ motion codec is bound), then sound. The codes are those of `session.answer`; wha
 `streaming_media`, what streaming costs by `benchmarks/generation_streaming.py` (`stream_whole`).
 """
 
-from __future__ import annotations
-
 import queue
 import re
 import threading
@@ -47,73 +45,47 @@ _SENTENCE_END = re.compile(r"""[.!?…。！？]+["'”’»)\]]*$""")
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Words of the transcript. Put end to end the pieces are `Reply.text`.
+    """Words of the transcript. Put end to end the pieces are `Reply.text`."""
 
-    Attributes:
-        text (`str`): whole words, with the white space before them.
-        ends_sentence (`bool`): a sentence ends with this piece. No piece goes on behind a sentence's end.
-        start (`float`): seconds into the answer; words are written ahead of all media, so always 0.
-    """
-
-    text: str
-    ends_sentence: bool
-    start: float = 0.0
+    text: str  # whole words, with the white space before them
+    ends_sentence: bool  # a sentence ends with this piece; no piece goes on behind a sentence's end
+    start: float = 0.0  # seconds into the answer; words are written ahead of all media
 
 
 @dataclass(frozen=True)
 class MotionPiece:
-    """The next frames of the body; `motion` goes on from the place where the last piece ended.
-
-    Attributes:
-        motion (`SmplxMotion`): one frame or more.
-        start (`float`): seconds into the answer's motion at which its first frame is due.
-    """
+    """The next frames of the body, one or more; `motion` goes on from the place where the last piece ended."""
 
     motion: SmplxMotion
-    start: float
+    start: float  # seconds into the answer's motion at which its first frame is due
 
 
 @dataclass(frozen=True)
 class FacePiece:
-    """The next frames of the face.
+    """The next frames of the face."""
 
-    Attributes:
-        face (`np.ndarray` of shape `(frames, 52)`): curves 0..1 at 30 fps, see `processing.motion.face`.
-        start (`float`): seconds into the answer at which its first frame is due.
-    """
-
-    face: np.ndarray
-    start: float
+    face: np.ndarray  # (frames, 52) curves 0..1 at 30 fps, see `processing.motion.face`
+    start: float  # seconds into the answer at which its first frame is due
 
 
 @dataclass(frozen=True)
 class AudioPiece:
-    """The next sound of the voice.
+    """The next sound of the voice."""
 
-    Attributes:
-        samples (`np.ndarray` of shape `(samples,)`): float32 in -1..1.
-        sampling_rate (`int`): Hz.
-        start (`float`): seconds into the answer's sound at which the first sample is due.
-    """
-
-    samples: np.ndarray
-    sampling_rate: int
-    start: float
+    samples: np.ndarray  # (samples,) float32 in -1..1
+    sampling_rate: int  # Hz
+    start: float  # seconds into the answer's sound at which the first sample is due
 
 
 @dataclass(frozen=True)
 class AnswerEnd:
-    """The last event: the session is free for the next turn.
-
-    Attributes:
-        reply (`Reply`): as `DialogueSession.answer` gives it, its media put together from the pieces. Not valid, and
-            without media, where the answer was cancelled or malformed; then it is not part of the history, but
-            `DialogueSession.truncate_answer` makes what was heard of a cancelled one part of it.
-        start (`float`): seconds that the answer lasts, as far as it was given.
-    """
+    """The last event: the session is free for the next turn. `reply` is as `DialogueSession.answer` gives it, its
+    media put together from the pieces. It is not valid, and without media, where the answer was cancelled or
+    malformed; then it is not part of the history, but `DialogueSession.truncate_answer` makes what was heard of a
+    cancelled one so."""
 
     reply: Reply
-    start: float
+    start: float  # seconds that the answer lasts, as far as it was given
 
 
 Event = TextPiece | MotionPiece | FacePiece | AudioPiece | AnswerEnd
@@ -136,8 +108,7 @@ class AnswerDecoder:
         motions, sounds, faces: what was given out so far.
         said: speech codes (n,) of the talker, None before the words have ended and where there is no talker.
 
-    Raises:
-        ValueError: an unknown voice or format, or a negative look-ahead.
+    Raises ValueError: an unknown voice or format, or a negative look-ahead.
     """
 
     def __init__(self, processor, voice: str | None = None, lookahead: int = LOOKAHEAD, answer_format=None,
@@ -152,21 +123,13 @@ class AnswerDecoder:
         self.said: np.ndarray | None = None
         self._said: list[np.ndarray] = []  # the talker's codes of each sentence
         self._unheard: list[int] = []  # codes of the talker that are not decoded yet
-        self._motion, self._speech = (
-            MotionPieces(processor.motion_codec, lookahead, processor.motion_filler),
-            SpeechPieces(processor, voice),
-        )
-        motion, speech, self._levels = (
-            processor.motion_codec.config,
-            processor.speech_codec.config,
-            processor.speech_levels,
-        )
+        self._motion = MotionPieces(processor.motion_codec, lookahead, processor.motion_filler)
+        self._speech, self._levels = SpeechPieces(processor, voice), processor.speech_levels
+        motion, speech = processor.motion_codec.config, processor.speech_codec.config
         self._fps, self._rate = motion.fps, speech.sampling_rate
         self._least_motion = max(1, int(CHUNK_SECONDS * motion.frame_rate + 1e-6))
-        self._least_speech = [
-            self._levels * max(1, int(seconds * speech.frame_rate + 1e-6))
-            for seconds in (FIRST_SPEECH_SECONDS, CHUNK_SECONDS)
-        ]
+        frames = (int(seconds * speech.frame_rate + 1e-6) for seconds in (FIRST_SPEECH_SECONDS, CHUNK_SECONDS))
+        self._least_speech = [self._levels * max(1, count) for count in frames]
         self._waiting: dict[str, list[int]] = {name: [] for name in PARTS if name in self._modalities}
         self._moving = [name for name in ("body", "hand") if name in self._waiting]
         self._motion_end = BRACKETS[self._moving[-1]][1]
@@ -331,15 +294,9 @@ class _Words:
 
 
 class _EventStream:
-    """Events of an answer that another thread generates and decodes; a streamer for `model.generate`.
-
-    One thread does both: two that compute on all cores of a CPU hinder each other.
-
-    Args:
-        decoder: of the ids as they come.
-        generate: called with the streamer in the other thread; returns all ids.
-        cancelled: once it is set nothing more is decoded.
-    """
+    """Events of an answer that another thread generates and decodes; a streamer for `model.generate`. One thread does
+    both: two that compute on all cores of a CPU hinder each other. `generate` is called with the streamer in the other
+    thread and returns all ids; once `cancelled` is set nothing more is decoded."""
 
     def __init__(self, decoder: AnswerDecoder, generate, cancelled: threading.Event):
         self._decoder, self._cancelled, self._events = decoder, cancelled, queue.SimpleQueue()
@@ -426,16 +383,3 @@ def answer_end(session, decoder: AnswerDecoder, ids: list[int], was_cancelled: b
         reply.face = np.concatenate(decoder.faces) if decoder.faces else None
     keep(ids, reply)
     return AnswerEnd(reply, max(decoder.moved_seconds, decoder.heard_seconds))
-
-
-__all__ = [
-    "AnswerDecoder",
-    "AnswerEnd",
-    "AudioPiece",
-    "Event",
-    "FacePiece",
-    "MotionPiece",
-    "TextPiece",
-    "answer_end",
-    "stream_answer",
-]

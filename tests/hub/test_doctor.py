@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from solami_hf import cli
 from solami_hf.hub_cards import doctor
 from solami_hf.hub_cards.export import export_adapter, export_checkpoint
+from solami_hf.processing.audio.voices import Voices
 from solami_hf.processing.datasets.token_dataset import write_token_dataset
-from solami_hf.processing.voices import Voices
 
 
 @pytest.fixture(scope="module")

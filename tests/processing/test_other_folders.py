@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from solami_hf.processing.audio.voices import Voices
 from solami_hf.processing.processing_solami import SolamiProcessor
-from solami_hf.processing.voices import Voices
 
 
 @pytest.fixture

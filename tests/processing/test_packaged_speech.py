@@ -9,8 +9,8 @@ import torch
 
 from research.packaged_speech import write_package as packing
 from solami_hf.processing.audio.packaged_speech import FOLDER, packaged_speech
+from solami_hf.processing.audio.voices import Voices
 from solami_hf.processing.processing_solami import SolamiProcessor
-from solami_hf.processing.voices import Voices
 
 sys.path.append(str(Path(__file__).parents[1]))
 from small_speech import soundstorm  # noqa: E402

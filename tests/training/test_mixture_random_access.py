@@ -1,19 +1,13 @@
-"""The mixture by number: shares and weights, ranks that partition it, and streams that continue where they stood."""
-
-import json
+"""The mixture by number: shares and weights, at random access and in order."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
 from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer
 from solami_hf.training.language_model.mixture import CHUNK, Mixture, PairRenderer
 
-QUICK = settings(derandomize=True, database=None, deadline=None, max_examples=30)
 MOTION = {name: [f"{name}-{i}" for i in range(n)] for name, n in (("m2t", 30), ("t2m", 7))}
 SPEECH = {name: [f"{name}-{i}" for i in range(n)] for name, n in (("tts", 40), ("asr", 3))}
 
@@ -67,75 +61,6 @@ def test_progress_of_ones_own():
     assert sorted(set(asked)) == list(range(0, 8000, CHUNK))
 
 
-@QUICK
-@given(world_size=st.integers(1, 7), num_samples=st.integers(1, 200), streamed=st.booleans())
-def test_ranks_partition_the_draw(world_size, num_samples, streamed):
-    whole = mixture(num_samples)
-    if streamed:
-        ranks = [list(mixture(num_samples).stream(rank, world_size)) for rank in range(world_size)]
-    else:
-        shards = [whole.shard(rank, world_size) for rank in range(world_size)]
-        ranks = [[shard[i] for i in range(len(shard))] for shard in shards]
-    together = [None] * num_samples
-    for rank, rows in enumerate(ranks):
-        together[rank::world_size] = rows
-    assert together == list(whole)
-
-
-@QUICK
-@given(before=st.integers(0, 60), after=st.integers(1, 5), ranks=st.integers(1, 5))
-def test_a_resumed_stream_equals_an_uninterrupted_one(before, after, ranks):
-    """Also on another number of ranks: they take over what the former ones have not done."""
-    whole, states, done = list(mixture()), [], []
-    for rank in range(ranks):
-        stream = mixture().stream(rank, ranks)
-        rows = iter(stream)
-        done += [next(rows) for _ in range(min(before, len(mixture().shard(rank, ranks))))]
-        states.append(json.loads(json.dumps(stream.state_dict())))
-    rest = []
-    for rank in range(after):
-        stream = mixture().stream(rank, after)
-        stream.load_state_dict(states[rank % ranks])
-        rest.append(list(stream))
-    total = min(before * ranks, len(whole))
-    together = [None] * (len(whole) - total)
-    for rank, rows in enumerate(rest):
-        together[rank::after] = rows
-    assert together == whole[total:] and sorted(done) == sorted(whole[:total])
-
-
-def test_resuming_reads_nothing_that_was_read():
-    class Counting(list):
-        reads = 0
-
-        def __getitem__(self, i):
-            Counting.reads += 1
-            return super().__getitem__(i)
-
-    first = mixture(5000).stream()
-    rows = iter(first)
-    for _ in range(4500):
-        next(rows)
-    again = Mixture(MOTION, {name: Counting(rows) for name, rows in SPEECH.items()}, 5000, 0).stream()
-    again.load_state_dict(first.state_dict())
-    assert next(iter(again)) == next(rows) and Counting.reads <= 1
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_workers_share_the_samples(workers):
-    rows = [row for batch in DataLoader(mixture(50).stream(), batch_size=4, num_workers=workers) for row in batch]
-    assert sorted(rows) == sorted(mixture(50))
-    if not workers:
-        assert rows == list(mixture(50))
-
-
-def test_a_state_of_another_draw_is_refused():
-    state = mixture().stream().state_dict()
-    for other in (mixture(seed=1), mixture(400), mixture(weights={"asr": 2}), Mixture(MOTION, {}, 300, 0)):
-        with pytest.raises(ValueError, match="another draw"):
-            other.stream().load_state_dict(state)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -150,29 +75,16 @@ def test_a_state_of_another_draw_is_refused():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         Mixture(*arguments)
-    with pytest.raises(ValueError, match="rank"):
-        mixture().shard(2, 2)
 
 
-def test_streamed_parquet(tmp_path):
+def test_rows_of_parquet(tmp_path):
     for name, count in (("a", 50), ("b", 20)):
         table = pa.table({"input_ids": [[i] for i in range(count)], "id": [f"{name}{i}" for i in range(count)]})
         pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=8)
-
-    def draw():
-        a, b = (Dataset.from_parquet(str(tmp_path / f"{name}.parquet"), cache_dir=tmp_path) for name in "ab")
-        return Mixture({"a": a}, {"b": b}, 400, 3)
-
-    whole = [row["id"] for row in draw()]
+    a, b = (Dataset.from_parquet(str(tmp_path / f"{name}.parquet"), cache_dir=tmp_path) for name in "ab")
+    whole = [row["id"] for row in Mixture({"a": a}, {"b": b}, 400, 3)]
     from_a = [name for name in whole if name[0] == "a"]
     assert sorted(from_a[:50]) == sorted(f"a{i}" for i in range(50))
-    assert [row["id"] for rank in range(2) for row in draw().stream(rank, 2)] == whole[::2] + whole[1::2]
-    stream = draw().stream()
-    rows = iter(stream)
-    assert [next(rows)["id"] for _ in range(123)] == whole[:123]
-    again = draw().stream()
-    again.load_state_dict(stream.state_dict())
-    assert [row["id"] for row in again] == whole[123:]
 
 
 def test_tasks_are_rendered_with_phrasings_drawn_anew(tiny_processor):

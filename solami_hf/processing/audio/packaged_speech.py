@@ -11,7 +11,7 @@ import torch
 from ...modeling.face.modeling_lips import SolamiLipsModel
 from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from ..voices import Voices
+from .voices import Voices
 
 FOLDER, LIPS = (Path(__file__).with_name(name) for name in ("speech", "lips"))
 
@@ -29,6 +29,3 @@ def packaged_speech() -> dict:
 def packaged_lips() -> SolamiLipsModel:
     """The lips that read the packaged codec's codes, and any sound."""
     return SolamiLipsModel.from_pretrained(LIPS, dtype=torch.float32).eval()
-
-
-__all__ = ["packaged_lips", "packaged_speech"]

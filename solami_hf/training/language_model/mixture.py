@@ -1,16 +1,12 @@
 """Stage 2's mixture: motion and speech tasks drawn 4 : 6, the motion share warmed up over the first half.
 
-`Mixture` draws by number of the sample, at random access or as a stream, on any number of ranks; `PackedMixture` packs
-what it draws into the rows of a run.
+`Mixture` draws by number of the sample; `PackedMixture` packs what it draws into the rows of a run.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, Subset, get_worker_info
 
 from ...processing.datasets.tasks import phrasings
 from .shuffled_rows import RowOrder
@@ -36,11 +32,7 @@ def _limits(names: list[str], weights: dict[str, float]) -> np.ndarray | None:
 
 
 class PairRenderer:
-    """Renders the pairs that a `Mixture` draws, each time with a phrasing of its task drawn anew.
-
-    Args:
-        renderer: a `TokenRenderer`.
-    """
+    """Renders the pairs that a `Mixture` draws by a `TokenRenderer`, each time with a phrasing drawn anew."""
 
     def __init__(self, renderer):
         self.renderer = renderer
@@ -70,9 +62,8 @@ class Mixture(torch.utils.data.Dataset):
         progress: numbers of samples, of one CHUNK and in order -> how far the run is with them, in 0..1; by default
             the number over `num_samples`.
 
-    Raises:
-        ValueError: nothing to draw from, a source without rows, a name in both modalities, an unknown name in
-            `weights`.
+    Raises ValueError: nothing to draw from, a source without rows, a name in both modalities, an unknown name in
+    `weights`.
     """
 
     def __init__(
@@ -149,71 +140,8 @@ class Mixture(torch.utils.data.Dataset):
         is_motion = draws[:, 0] < motion_share(progress, self.final, self.warmup)
         return np.where(is_motion, np.searchsorted(motion, draws[:, 1], side="right"), of_speech)
 
-    def shard(self, rank: int, world_size: int) -> Subset:
-        """The samples of one of several ranks, map-style: `rank`, `rank + world_size`, ...; disjoint, together all."""
-        _check_rank(rank, world_size)
-        return Subset(self, range(rank, self.num_samples, world_size))
-
-    def stream(self, rank: int = 0, world_size: int = 1) -> MixtureStream:
-        """The same samples as a stream that can be saved and continued."""
-        return MixtureStream(self, rank, world_size)
-
     def identity(self) -> dict:
         """Fingerprint of the draw; equal for equal draws."""
         settings = {name: getattr(self, name) for name in ("seed", "num_samples", "final", "warmup")}
         limits = [None if part is None else [round(float(x), 9) for x in part] for part in self._limits]
         return {**settings, "rows": {name: len(rows) for name, rows in self.sources.items()}, "limits": limits}
-
-
-class MixtureStream(IterableDataset):
-    """A `Mixture` as a stream for one rank; what it has yielded is its state.
-
-    Workers of a `DataLoader` share the samples of their rank. With workers the state lives in them: use
-    `torchdata.stateful_dataloader`, or the map-style `Mixture`, whose index is the whole state.
-
-    Args:
-        mixture: what is drawn.
-        rank, world_size: which samples, see `Mixture.shard`. Leave them out where the trainer shards streams itself,
-            as transformers' does.
-    """
-
-    def __init__(self, mixture: Mixture, rank: int = 0, world_size: int = 1):
-        _check_rank(rank, world_size)
-        self.mixture, self.rank, self.world_size = mixture, rank, world_size
-        self.done = 0  # samples that all readers together have done, each as many as the others
-
-    def __iter__(self) -> Iterator[dict]:
-        """Yields from the present state on; a stream that has ended begins anew."""
-        worker = get_worker_info()
-        reader = self.rank + self.world_size * (worker.id if worker else 0)
-        readers = self.world_size * (worker.num_workers if worker else 1)
-        while (number := self.done + reader) < len(self.mixture):
-            sample = self.mixture[number]
-            self.done += readers  # before the yield: what was handed out is done
-            yield sample
-        self.done = 0
-
-    def state_dict(self) -> dict:
-        """State from which `load_state_dict` continues with the very next sample; plain numbers, for JSON."""
-        return {"done": self.done, "mixture": self.mixture.identity()}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Continues a saved stream, with as many or with another number of ranks; nothing is read to get there.
-
-        All ranks must have been saved at the same step.
-
-        Raises:
-            ValueError: the state is that of another draw: other data, seed, length or weights.
-        """
-        ours, theirs = self.mixture.identity(), state["mixture"]
-        if changed := [name for name in ours if theirs.get(name) != ours[name]]:
-            raise ValueError(
-                f"the saved state belongs to another draw ({', '.join(changed)} differ); continue with the same data "
-                "and settings, or start anew"
-            )
-        self.done = state["done"]
-
-
-def _check_rank(rank: int, world_size: int) -> None:
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}")
