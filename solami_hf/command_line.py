@@ -21,11 +21,11 @@ RENAMED = {
 USER_ERRORS = (ValueError, KeyError, OSError)  # FileNotFoundError and broken JSON are among them
 
 
-def option(default, help: str):
+def option(default, help: str, **settings):
     """A field of a command's dataclass: its default, `...` where it must be given, and the line of `--help`."""
     if isinstance(default, list):
-        return field(default_factory=default.copy, metadata={"help": help})
-    return field(default=MISSING if default is ... else default, metadata={"help": help})
+        return field(default_factory=default.copy, metadata={"help": help}, **settings)
+    return field(default=MISSING if default is ... else default, metadata={"help": help}, **settings)
 
 
 def parse_arguments(

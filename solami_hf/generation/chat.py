@@ -24,7 +24,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -56,9 +56,7 @@ FARTHEST = 10.0
 class ChatArguments(TalkingArguments):
     """Arguments of `solami chat`: the character and the turns."""
 
-    output: str = field(
-        kw_only=True, metadata={"help": "Folder for turn1.wav, turn1.npz, turn1.html, ..., chat.json."}
-    )
+    output: str = option(..., "Folder for turn1.wav, turn1.npz, turn1.html, ..., chat.json.", kw_only=True)
     turns: list[str] | None = option(
         None, "One word per round: files joined by commas, e.g. hello.wav,wave.npz. Without it, a console."
     )

@@ -25,7 +25,7 @@ its row says why, and the exit code is 1. --conditions are for chat: see `solami
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from ...command_line import option, parse_arguments
@@ -34,8 +34,6 @@ from ...processing.files.output_folder import writing_to
 
 logger = logging.getLogger(__name__)
 TASKS = ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s", "chat")
-
-
 PACKAGED = "the packaged character"
 
 
@@ -58,7 +56,6 @@ class LoadingArguments:
         "Folder or hub id that recognises users' speech, where the checkpoint reads words; by default "
         "Whisper tiny.en (needs solami_hf[eval]), and of the input of `solami generate` the words that it has.",
     )
-
     face: bool = option(True, "Give answers a face; it stands in the npz of their motion.")
 
     def load_pipeline(self, max_new_tokens: int):
@@ -102,9 +99,9 @@ class TalkingArguments(LoadingArguments):
 class GenerateArguments(LoadingArguments):
     """Arguments of `solami generate`."""
 
-    task: Literal[TASKS] = field(kw_only=True, metadata={"help": "t2m, m2t, m2m, t2s, s2t, s2s, or chat."})
-    input: str = field(kw_only=True, metadata={"help": "File, folder, token dataset or Hub id, see above."})
-    output: str = field(kw_only=True, metadata={"help": "Results folder; an unfinished one is continued."})
+    task: Literal[TASKS] = option(..., "t2m, m2t, m2m, t2s, s2t, s2s, or chat.", kw_only=True)
+    input: str = option(..., "File, folder, token dataset or Hub id, see above.", kw_only=True)
+    output: str = option(..., "Results folder; an unfinished one is continued.", kw_only=True)
     split: str = option("test", "Of a token dataset or manifest.")
     repetitions: int = option(1, "Answers to each input; can be raised in a later run.")
     seed: int = option(0, "Of the first repetition.")

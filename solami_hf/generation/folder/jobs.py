@@ -32,9 +32,7 @@ class Job:
     """One answer that is to be given."""
 
     columns: dict  # the row of the results, as far as it is known
-    prompt: Callable[
-        [dict], list[int]
-    ]  # the run's answers by key -> ids to continue; ValueError for an unusable input
+    prompt: Callable[[dict], list[int]]  # answers by key -> ids to continue; ValueError for an unusable input
     length: int  # compared to bring like lengths together
     answer_format: str | None = None  # one of `answers.FORMATS`, None for the processor's
     voice: str | None = None
