@@ -144,7 +144,7 @@ class EndpointWriter:
         base_url, variable = settings.base_url, settings.api_key_env
         if base_url and settings.provider:
             raise ValueError("base_url and provider exclude each other; a server has no provider")
-        if settings.retries < 0:
+        if variable and not os.environ.get(variable):
             raise ValueError(f"api_key_env names {variable}, but this variable is not set; export it first")
         try:
             self.extra_body = json.loads(settings.extra_body or "{}")
