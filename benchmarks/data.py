@@ -222,7 +222,7 @@ def measure(way: str, folder: str, copies: int) -> dict[str, float]:
             load_dataset("parquet", data_files=part, split="train", cache_dir=folder).with_format("numpy")
             for part in (rendered[:half], rendered[half:] or rendered)
         )
-        rows = sum(1 for _ in Mixture({"a": a}, {"b": b}, DRAWN, 0).stream())
+        rows = sum(1 for _ in Mixture({"a": a}, {"b": b}, DRAWN, 0))
     else:
         stream = load_dataset("parquet", data_files=files, split="train", streaming=True).with_format("arrow")
         tables = render_chats(stream.iter(BATCH), renderer, counts)
