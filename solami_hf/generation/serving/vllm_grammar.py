@@ -50,7 +50,7 @@ def _processor_class():
             model = vllm_config.model_config
             self.config, self.tokenizer = model.hf_config, AutoTokenizer.from_pretrained(model.tokenizer)
             require_layout(self.config)  # not at the first request
-            self.grammars: dict = {}
+            self.processors: dict = {}
 
         @classmethod
         def validate_params(cls, params):
@@ -67,11 +67,13 @@ def _processor_class():
             if name is None:
                 return None
             key = name, params.max_tokens or self.config.max_position_embeddings
-            if key not in self.grammars:
+            if key not in self.processors:
                 interleaved = getattr(self.config, "interleaved", False)
-                self.grammars[key] = grammar_of(self.config, self.tokenizer, name, interleaved, key[1])
-            grammar = self.grammars[key]
-            return lambda output_ids, logits: grammar(answers_so_far(grammar, [list(output_ids)]), logits[None])[0]
+                grammar = grammar_of(self.config, self.tokenizer, name, interleaved, key[1])
+                self.processors[key] = lambda output_ids, logits: grammar(
+                    answers_so_far(grammar, [list(output_ids)]), logits[None]
+                )[0]
+            return self.processors[key]
 
     return SolamiLogitsProcessor
 
