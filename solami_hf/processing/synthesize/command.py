@@ -26,7 +26,7 @@ MISSING_MOTION = ("keep", "reject")
 CAPTION_HINTS = 30  # shown to the writing model as examples
 
 
-@dataclass(kw_only=True)
+@dataclass
 class SynthesizeArguments(WriterSettings):
     """Arguments of `solami prepare chat --synthesize`."""
 

@@ -38,7 +38,7 @@ class Answer:
     cached: bool = False
 
 
-@dataclass
+@dataclass(kw_only=True)
 class WriterSettings:
     """A writing model, and how it is asked."""
 
