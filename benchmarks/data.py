@@ -30,7 +30,7 @@ from transformers import PreTrainedTokenizer
 from solami_hf.demo.corpus.dialogues import load_dialogues
 from solami_hf.demo.tiny_model import train_tokenizer
 from solami_hf.modeling.solami.vocabulary import BRACKETS, MODALITY_FORMATS, extend_tokenizer
-from solami_hf.processing.batch_rendering import RenderingCounts, render_chats
+from solami_hf.processing.datasets.batch_rendering import RenderingCounts, render_chats
 from solami_hf.processing.datasets.rendered_data import write_rendered
 from solami_hf.processing.datasets.tasks import chat_messages
 from solami_hf.processing.datasets.token_dataset import SCHEMAS

@@ -22,7 +22,7 @@ from solami_hf.generation.folder.jobs import dialogue_jobs, in_batches
 from solami_hf.generation.inputs import Dialogue
 from solami_hf.generation.results_writer import ResultsWriter
 from solami_hf.generation.settings import Decoding
-from solami_hf.processing.results import key_of
+from solami_hf.processing.datasets.results import key_of
 
 DIALOGUES, BATCH, EVERY = 64, 32, 8
 SECONDS = 1.2  # of each answer

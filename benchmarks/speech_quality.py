@@ -25,13 +25,13 @@ from solami_hf.command_line import run_command
 from solami_hf.metrics.asr import SAMPLING_RATE, Transcriber
 from solami_hf.metrics.evaluation.figures import word_errors
 from solami_hf.metrics.speaker import SpeakerEmbedder
+from solami_hf.modeling.solami.backbones import model_fingerprint
 from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.audio.waveforms import limit_loudness, resample
 from solami_hf.processing.batching import map_in_batches, pad_right
 from solami_hf.processing.files.atomic_write import atomic_write
 from solami_hf.processing.files.text_files import write_json, write_text
-from solami_hf.processing.fingerprints import model_fingerprint
 from solami_hf.training.speech.speech_decoder import fill_batch
 from solami_hf.training.speech_recordings import Recordings
 

@@ -38,7 +38,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl import pack_dataset
 
-from solami_hf.processing.batch_rendering import RenderingCounts, render_chats
+from solami_hf.processing.datasets.batch_rendering import RenderingCounts, render_chats
 from solami_hf.processing.rendering import TokenRenderer
 from solami_hf.training.language_model.chunked_loss import add_chunked_loss, token_scores
 from solami_hf.training.language_model.packed_mixture import PackedRowsCollator

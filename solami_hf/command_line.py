@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, field, fields
 from pathlib import Path
 
 # Options by the names that they had before -> what they are called now.
@@ -19,6 +19,13 @@ RENAMED = {
 }
 # Bad input raises these in the library. Anything else is a fault of ours and keeps its traceback.
 USER_ERRORS = (ValueError, KeyError, OSError)  # FileNotFoundError and broken JSON are among them
+
+
+def option(default, help: str, **settings):
+    """A field of a command's dataclass: its default, `...` where it must be given, and the line of `--help`."""
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata={"help": help}, **settings)
+    return field(default=MISSING if default is ... else default, metadata={"help": help}, **settings)
 
 
 def parse_arguments(

@@ -26,11 +26,11 @@ from solami_hf.processing.datasets.layouts.find_layout import find_layout, read_
 from solami_hf.processing.datasets.manifests import BadRow, read_manifest
 from solami_hf.processing.datasets.prepare_rows import files_of, token_row
 from solami_hf.processing.datasets.prepare_shards import Plan
+from solami_hf.processing.datasets.results import FEATURES, read_results
 from solami_hf.processing.motion.body import rest_joints
 from solami_hf.processing.motion.formats.bvh import write_bvh
 from solami_hf.processing.motion.motion_io import read_motion
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
-from solami_hf.processing.results import FEATURES, read_results
 from solami_hf.processing.synthesize.scripts import read_characters, read_topics
 from solami_hf.processing.synthesize.writers import Answer, CachedWriter, content_hash
 from solami_hf.processing.voices import Voices

@@ -21,11 +21,11 @@ from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from solami_hf.command_line import parse_arguments
+from solami_hf.modeling.speech_codec.codec_interface import codec_fingerprint
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.files.folder_or_hub import with_sources
 from solami_hf.processing.files.output_folder import writing_to
 from solami_hf.processing.files.text_files import read_text
-from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.training.speech.speech_codec_arguments import SpeechCodecTrainingArguments
 from solami_hf.training.speech.speech_codec_losses import MelLoss, SemanticTeacher
 from solami_hf.training.speech_recordings import Recordings, read_recordings

@@ -16,22 +16,15 @@ STEPS = 32
 
 
 def signature(motion: SmplxMotion) -> np.ndarray:
-    """A motion as a vector: its features, turned to face +Z at the start, resampled to 32 moments.
-
-    Local joint rotations make up most of it, so place and facing do not matter.
-    """
+    """A motion as a vector: its features, turned to face +Z at the start, resampled to 32 moments. Local joint
+    rotations make up most of it, so place and facing do not matter."""
     features = motion_to_features(torch.from_numpy(read_motion(motion).to_params()).double())
     resampled = torch.nn.functional.interpolate(features.T[None], size=STEPS, mode="linear", align_corners=True)
     return resampled[0].numpy().astype(np.float32).reshape(-1)
 
 
 class ActionRecognizer:
-    """1-nearest-neighbour over signatures of real clips.
-
-    Args:
-        motions: real clips.
-        actions: the action of each.
-    """
+    """1-nearest-neighbour over signatures of real clips, each with its action."""
 
     def __init__(self, motions: list[SmplxMotion], actions: list[str]):
         raw = np.stack([signature(m) for m in motions])

@@ -5,17 +5,14 @@ hand on other data. A finished stage is noted in `OUT/stages.json`; the demo con
 again.
 """
 
-from __future__ import annotations
-
 import logging
 import resource
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..command_line import parse_arguments, run_command
+from ..command_line import option, parse_arguments
 from ..processing.files.output_folder import writing_to
 from ..processing.files.text_files import read_json, write_json
 from ..report.page import duration_in_words
@@ -37,11 +34,9 @@ TRAINING = ("motion_codec", "pretrain", "sft")
 class DemoArguments:
     """Arguments of `solami demo`."""
 
-    out: str = field(default="runs/demo", metadata={"help": "Folder of the run; run again, it continues there."})
-    seed: int = field(default=0, metadata={"help": "Seed of everything random."})
-    minutes: float = field(
-        default=15.0, metadata={"help": "Time to aim at on two cores; training steps scale with it."}
-    )
+    out: str = option("runs/demo", "Folder of the run; run again, it continues there.")
+    seed: int = option(0, "Seed of everything random.")
+    minutes: float = option(15.0, "Time to aim at on two cores; training steps scale with it.")
 
 
 class Demo:
@@ -60,50 +55,38 @@ class Demo:
 
     def stages(self) -> dict[str, tuple[str, Callable[[], None]]]:
         """Name -> (what it does, function), in order."""
-        return {
-            "motion_corpus": ("author gestures, retarget mocap", self.motion_corpus),
-            "first_talk": ("talk to the packaged character", self.first_talk),
-            "motion_codec": ("stage 1: train the motion tokenizers", self.motion_codec),
-            "speech_corpus": ("speak all lines", self.speech_corpus),
-            "chat_corpus": ("stage the conversations", self.chat_corpus),
-            "base_model": ("train the text tokenizer, make a small Llama", self.base_model),
-            "prepare": ("encode everything into token datasets", self.prepare),
-            "pretrain": ("stage 2: the six tasks", self.pretrain),
-            "sft": ("stage 3: multi-turn chat", self.sft),
-            "chat": ("talk, on held-out recordings and motions", self.chat),
-            "evaluate": ("measure on held-out material, with controls", self.evaluate),
-            "report": ("write the page", self.report),
-        }
+        functions = {name: getattr(self, name) for name in USUAL}
+        return {name: (function.__doc__.rstrip("."), function) for name, function in functions.items()}
 
     def motion_corpus(self):
-        """Authored gestures and retargeted mocap, with captions."""
+        """Author gestures, retarget mocap."""
         from .corpus.build_corpus import write_motion_corpus
 
         write_motion_corpus(self.corpus / "motion", seed=self.seed)
 
     def first_talk(self):
-        """Unscripted spoken turns to the packaged character, and their page."""
+        """Talk to the packaged character."""
         from .first_talk import first_talk
 
         if page := first_talk(self.out / "first_talk", self.corpus / "motion", self.seed):
             logger.info("  its page: %s (open it in a browser)", page)
 
     def motion_codec(self):
-        """`solami train-motion-vq` with the tiny recipe."""
+        """Stage 1: train the motion tokenizers."""
         from ..training.motion_vq.train_motion_vq import main
 
         folders = ["--data", str(self.corpus / "motion"), "--output_dir", str(self.out / "motion_codec")]
         main(self._recipe("motion_vq_tiny", MOTION_STEPS) + folders)
 
     def speech_corpus(self):
-        """Every line of the dialogues, spoken at several rates."""
+        """Speak all lines of the dialogues, at several rates."""
         from .corpus.demo_speech import write_speech_corpus
         from .corpus.dialogues import load_dialogues
 
         write_speech_corpus(self.corpus / "speech", load_dialogues(), self.seed)
 
     def chat_corpus(self):
-        """Conversations: a recording and a clip for every turn."""
+        """Stage the conversations: a recording and a clip for every turn."""
         from .corpus.conversations import write_chat_corpus
         from .corpus.dialogues import load_dialogues
 
@@ -111,7 +94,7 @@ class Demo:
         write_chat_corpus(folder, self.corpus / "motion", load_dialogues(), TRAIN_CONVERSATIONS, self.seed)
 
     def base_model(self):
-        """The folder that pretraining starts from."""
+        """Train the text tokenizer, make a small Llama."""
         from ..modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
         from .corpus.dialogues import load_dialogues
         from .tiny_model import write_base
@@ -130,14 +113,14 @@ class Demo:
             logger.info("%s: %s", kind, report)
 
     def pretrain(self):
-        """`solami pretrain` with the tiny recipe."""
+        """Stage 2: the six tasks."""
         from ..training.pretrain import main
 
         folders = ["--model", str(self.base), "--data", str(self.data), "--output_dir", str(self.out / "pretrained")]
         main(self._recipe("pretrain_tiny", PRETRAIN_STEPS) + folders)
 
     def sft(self):
-        """`solami sft` with the tiny recipe."""
+        """Stage 3: multi-turn chat."""
         from ..training.sft import main
 
         folders = ["--model", str(self.out / "pretrained"), "--data", str(self.data)]
@@ -148,20 +131,20 @@ class Demo:
         return ["--config", str(RECIPES / f"{name}.yaml"), *steps]
 
     def chat(self):
-        """Raw wav and npz in, wav and npz out, on held-out conversations."""
+        """Talk, on held-out recordings and motions."""
         from .presentation import play_conversations
 
         play_conversations(self.checkpoint, self.corpus / "chat", self.corpus / "motion", self.out / "chat")
 
     def evaluate(self):
-        """Answers into `answers/`, their figures and controls into `metrics.json`."""
+        """Measure on held-out material, with controls."""
         from .demo_evaluation import measure
 
         folders = self.out / "pretrained", self.checkpoint, self.corpus, self.data, self.out / "answers"
         write_json(self.out / "metrics.json", measure(*folders, self.seed))
 
     def report(self):
-        """`report.html` and `report.json`."""
+        """Write the page."""
         from .presentation import write_demo_report
 
         write_demo_report(self.out, self.checkpoint, read_json(self.out / "stages.json"))
@@ -177,11 +160,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(demo: Demo) -> None:
-    """Runs the stages that are not finished yet, and says at the end what there is and what to try next.
-
-    Raises:
-        ValueError: the folder holds a run with another seed or length.
-    """
+    """Runs the stages that are not finished yet, and says at the end what there is and what to try next. Raises
+    ValueError: the folder holds a run with another seed or length."""
     demo.out.mkdir(parents=True, exist_ok=True)
     state_path = demo.out / "stages.json"
     settings = {"seed": demo.seed, "minutes": demo.args.minutes}
@@ -212,20 +192,13 @@ def run(demo: Demo) -> None:
         "Try next:\n"
         "  solami chat --checkpoint %s --character ada --output runs/chat --turns you.wav,you.npz\n"
         "  solami prepare motion YOUR_FOLDER --processor %s --output YOUR_TOKENS",
-        total / 60,
-        demo.out / "report.html",
-        demo.out / "report.json",
-        demo.checkpoint,
-        demo.checkpoint,
-        demo.checkpoint,
+        *(total / 60, demo.out / "report.html", demo.out / "report.json", *[demo.checkpoint] * 3),
     )
 
 
 def expected_seconds(done: dict[str, dict], waiting: list[str], demo: Demo) -> dict[str, float]:
-    """Seconds that each of the waiting stages will take, by how long those before took here and usually.
-
-    Training is compared with training where some is done: machines differ there by other factors than elsewhere.
-    """
+    """Seconds that each of the waiting stages will take, by how long those before took here and usually. Training is
+    compared with training where some is done: machines differ there by other factors than elsewhere."""
 
     def usual(name):
         return USUAL.get(name, 1) * (demo.args.minutes / 15 if name in TRAINING else 1)
@@ -235,7 +208,3 @@ def expected_seconds(done: dict[str, dict], waiting: list[str], demo: Demo) -> d
         return sum(done[other]["seconds"] for other in alike) / sum(map(usual, alike)) if alike else 1.0
 
     return {name: usual(name) * pace(name) for name in waiting}
-
-
-if __name__ == "__main__":
-    sys.exit(run_command("solami demo", main))

@@ -5,8 +5,6 @@ its own tables of them: `solami evaluate chat runs/demo/answers/chat`. `figures.
 out are clips, speaking rates and, where named so, phrasings. An action is right when the nearest real clip shows it.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -29,14 +27,15 @@ from ..metrics.evaluation.answer_pairs import Pair, Results
 from ..metrics.evaluation.figures import nearest_line, right_line, words_of
 from ..metrics.evaluation.intervals import Ratio, difference, summarize
 from ..metrics.evaluation.parts import Measures
+from ..modeling.solami.backbones import model_fingerprint
 from ..processing.datasets.manifests import read_manifest
+from ..processing.datasets.results import key_of, result_row
 from ..processing.datasets.tasks import motion_block, phrasings
-from ..processing.fingerprints import model_fingerprint
 from ..processing.motion.body import joint_positions
 from ..processing.motion.features import canonicalize
 from ..processing.motion.motion_io import read_motion
 from ..processing.motion.smplx_motion import SmplxMotion
-from ..processing.results import key_of, result_row
+from ..training.held_out import spread
 from .action_recognizer import ActionRecognizer
 from .corpus.captions import action_of_caption
 from .corpus.dialogues import character_lines, load_dialogues
@@ -51,16 +50,10 @@ LONGEST = {"m2t": 48, "s2t": 48, "t2m": 96, "chat": 192}  # answers, in tokens
 def measure(pretrained: Path, checkpoint: Path, corpus: Path, data: Path, output: Path, seed: int) -> dict:
     """All figures of `FIGURES` on the held-out split, with the numbers of items they stand on.
 
-    Args:
-        pretrained: the folder of stage 2, which the six tasks are measured on, as in the original.
-        checkpoint: the folder of stage 3, which the conversations are measured on.
-        corpus: the folder with the `motion`, `speech` and `chat` manifests.
-        data: the token datasets.
-        output: where the answers go, a results folder for each set of them.
-
-    Returns:
-        `{"figures": {name: number}, "intervals": {name: [low, high]}, "counts": {...}}`; intervals at 95 %, of shares
-        and points.
+    The six tasks are measured on `pretrained`, stage 2, as in the original, the conversations on `checkpoint`, stage
+    3; `corpus` and `data` have the `motion`, `speech` and `chat` manifests and the token datasets, and `output` gets a
+    results folder for each set of answers. Returns `{"figures": {name: number}, "intervals": {name: [low, high]},
+    "counts": {...}}`; intervals at 95 %, of shares and points.
     """
     set_seed(seed)
     tasks = measure_tasks(pretrained, corpus, data, output)
@@ -176,11 +169,9 @@ def first_round(dialogue: Dialogue, **user) -> Dialogue:
 
 
 def chat_jobs(pipeline: SolamiPipeline, dialogues: list[Dialogue], rows: dict, seed: int) -> Iterator[list[Job]]:
-    """Stages of all rounds under three kinds of history, and of first rounds with another user's sound or motion.
-
-    The other user says and is to hear something else, or does something else: `solami generate` knows words and
-    captions only, and others may mean the same.
-    """
+    """Stages of all rounds under three kinds of history, and of first rounds with another user's sound or motion. The
+    other user says and is to hear something else, or does something else: `solami generate` knows words and captions
+    only, and others may mean the same."""
     yield from dialogue_jobs(pipeline, dialogues, [0], ["given", "own_history", "no_history"], LONGEST["chat"])
     rng = random.Random(seed)
     for condition, names, about in (
@@ -209,12 +200,10 @@ def most_frequent(rows: dict[str, dict], items: list[str]) -> float:
 
 
 def measure_voice(pipeline: SolamiPipeline, pairs: list[Pair], lines: list[str], transcribe: Callable) -> dict:
-    """Judged by speech recognition: WER against the line the character says, and the share of right lines by ear.
-
-    Only the `VOICES` answers that are listened to are made into sound, equal ones once.
-    """
+    """Judged by speech recognition: WER against the line the character says, and the share of right lines by ear. Only
+    the `VOICES` answers that are listened to are made into sound, equal ones once."""
     spoken = [pair for pair in pairs if pair.valid]
-    spoken = [spoken[i * len(spoken) // VOICES] for i in range(VOICES)] if len(spoken) > VOICES else spoken
+    spoken = spread(spoken, VOICES)
     if not spoken:
         return {}
     processor = pipeline.processor

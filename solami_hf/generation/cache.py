@@ -19,10 +19,8 @@ LEAST_ROOM = 512
 
 
 class GrowingLayer(DynamicLayer):
-    """Keys and values (batch, heads, tokens, size) of one layer, the beginning of tensors with more room.
-
-    A copy (`copy.copy`) shares them until one of the two goes on; neither ever sees the other's tokens.
-    """
+    """Keys and values (batch, heads, tokens, size) of one layer, the beginning of tensors with more room. A copy
+    (`copy.copy`) shares them until one of the two goes on; neither ever sees the other's tokens."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -83,13 +81,9 @@ def growing(cache: DynamicCache) -> DynamicCache:
 
 
 def static_cache(config, tokens: int, max_cache_len: int | None = None) -> StaticCache:
-    """An empty cache with room for so many tokens.
-
-    Its length is a power of two, or `max_cache_len` where that is more, so that calls share the shapes of a graph.
-
-    Raises:
-        ValueError: layers with a sliding window, whose static cache cannot be shortened.
-    """
+    """An empty cache with room for so many tokens. Its length is a power of two, or `max_cache_len` where that is
+    more, so that calls share the shapes of a graph. Raises ValueError: layers with a sliding window, whose static
+    cache cannot be shortened."""
     length = LEAST_ROOM
     while length < tokens:
         length *= 2
@@ -162,6 +156,3 @@ def row_of(cache: Cache, row: int, begin: int, end: int) -> DynamicCache:
     """A cache of its own of the tokens from `begin` to `end` of a row."""
     part = slice(row, row + 1), slice(None), slice(begin, end)
     return DynamicCache([(layer.keys[part].clone(), layer.values[part].clone()) for layer in cache.layers])
-
-
-__all__ = ["GrowingLayer", "copied", "fitted", "growing", "joined", "moved", "row_of", "shortened", "static_cache"]

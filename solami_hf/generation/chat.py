@@ -17,8 +17,6 @@ OUTPUT gets turn1.wav, turn1.npz, turn1.html, ... and chat.json with all rounds,
 the face's 52 curves as `face` beside the motion.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -26,13 +24,13 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from ..command_line import parse_arguments
+from ..command_line import option, parse_arguments
 from ..processing.audio.waveforms import read_audio, write_audio
 from ..processing.files.output_folder import writing_to
 from ..processing.files.text_files import write_json
@@ -58,23 +56,16 @@ FARTHEST = 10.0
 class ChatArguments(TalkingArguments):
     """Arguments of `solami chat`: the character and the turns."""
 
-    output: str = field(
-        kw_only=True, metadata={"help": "Folder for turn1.wav, turn1.npz, turn1.html, ..., chat.json."}
+    output: str = option(..., "Folder for turn1.wav, turn1.npz, turn1.html, ..., chat.json.", kw_only=True)
+    turns: list[str] | None = option(
+        None, "One word per round: files joined by commas, e.g. hello.wav,wave.npz. Without it, a console."
     )
-    turns: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "One word per round: files joined by commas, e.g. hello.wav,wave.npz. Without it, a console."
-        },
-    )
-    character: str | None = field(
-        default=None, metadata={"help": "One of the checkpoint's characters; of the packaged ones ada."}
-    )
-    system: str | None = field(default=None, metadata={"help": "A system prompt of your own instead."})
-    voice: str | None = field(default=None, metadata={"help": "One of its voices; by default the character's."})
-    pages: bool = field(default=True, metadata={"help": "Write a page of each round."})
-    format: Literal["npz", "bvh", "glb", "vrm", "vrma"] = field(
-        default="npz", metadata={"help": "Format of the motions; all but bvh hold the face too."}
+    character: str | None = option(None, "One of the checkpoint's characters; of the packaged ones ada.")
+    system: str | None = option(None, "A system prompt of your own instead.")
+    voice: str | None = option(None, "One of its voices; by default the character's.")
+    pages: bool = option(True, "Write a page of each round.")
+    format: Literal["npz", "bvh", "glb", "vrm", "vrma"] = option(
+        "npz", "Format of the motions; all but bvh hold the face too."
     )
 
 
@@ -113,15 +104,9 @@ def _chat(args: ChatArguments) -> int:
 
 
 def user_message(text: str | list[str]) -> dict:
-    """A user message of files and words; for which is which see `media_files.named_media`.
-
-    Args:
-        text: pieces, or a string of them, joined by commas.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: neither file nor words, a file that cannot be read, or two of a kind.
-    """
+    """A user message of files and words, in pieces or one string with commas between; see
+    `media_files.named_media`. Raises FileNotFoundError: a file does not exist; ValueError: neither file nor words,
+    a file that cannot be read, or two of a kind."""
     content, words = [], []
     for piece in _pieces(text) if isinstance(text, str) else text:
         kind = named_media(piece, in_sentence=not isinstance(text, str) and len(text) > 1)
@@ -151,11 +136,10 @@ def _pieces(text: str) -> list[str]:
 
 
 class Recorder:
-    """Writes the answers of a chat, each as it comes.
+    """Writes the answers of a chat, each as it comes: `turn{n}.wav`, `.npz` and `.html`, and `chat.json`.
 
     Args:
-        output: folder for `turn{n}.wav`, `turn{n}.npz`, `turn{n}.html` and `chat.json`.
-        name: the character's, for the pages.
+        output, name: the folder, and the character's name for the pages.
         pages: write the pages.
         file_format: of the motions, one of `motion_io.WRITTEN_SUFFIXES` without its dot.
 
@@ -197,19 +181,9 @@ def chat(
     pages: bool = True,
     **generate_kwargs,
 ) -> list[dict]:
-    """Plays a conversation and writes each answer as it comes.
-
-    A malformed answer stays out of the history, so that it cannot spoil the rounds that follow; see `DialogueSession`.
-
-    Args:
-        pipeline: a `SolamiPipeline`.
-        users: the user's messages, one per round.
-        output, name, pages: see `Recorder`.
-        system: the system prompt.
-
-    Returns:
-        `Recorder.rounds`.
-    """
+    """Plays a conversation with a `SolamiPipeline` and writes each answer as it comes; see `Recorder`, whose rounds it
+    gives. `users` are the user's messages, one a round. A malformed answer stays out of the history, so that it cannot
+    spoil the rounds that follow; see `DialogueSession`."""
     from .session import DialogueSession
 
     session, recorder = DialogueSession(pipeline, system=system), Recorder(output, name, pages)
@@ -219,14 +193,8 @@ def chat(
 
 
 def console(session, recorder: Recorder, lines: Iterable[str], out, **generate_kwargs) -> None:
-    """Answers line after line until `/quit` or the end of the input; a bad line is told and costs nothing.
-
-    Args:
-        session: a `DialogueSession`.
-        recorder: writes the answers.
-        lines: what the user types, e.g. `sys.stdin`.
-        out: where the answers are shown, e.g. `sys.stdout`.
-    """
+    """Answers line after line (as of `sys.stdin`) by a `DialogueSession` until `/quit` or the end of the input, and
+    shows the answers on `out`; a bad line is told there and costs nothing."""
     conversations, current = {"main": [session]}, "main"
     out.write("A line is a turn: files, words, or both. /help lists the commands.\n" + PROMPT)
     out.flush()
@@ -313,16 +281,8 @@ def _told(current: str, conversations: dict, out) -> str:
 
 
 def write_turn_page(path: Path, number: int, name: str, user: dict, reply, audio: str | None) -> Path:
-    """Writes a round as one HTML file; the user's sound is written beside it as `<stem>.user.wav`.
-
-    Args:
-        path: of the page.
-        number: of the round, from 1.
-        name: the character's.
-        user: the user's message with its files or arrays.
-        reply: the `Reply`, its media decoded.
-        audio: wav file of the answer, None where there is none.
-    """
+    """Writes a round, counted from 1, of the character `name` as one HTML file: the user's message with its files or
+    arrays, whose sound is written beside it as `<stem>.user.wav`, and the `Reply` with the wav file of its sound."""
     scene = turn_scene(path.with_suffix(".user.wav"), f"Round {number}", name, user, reply, audio)
     conversation = Conversation(name, "", [scene])
     lead = reply.text or ("An answer without words." if reply.valid else "The answer was malformed.")

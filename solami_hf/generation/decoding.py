@@ -4,8 +4,6 @@ transformers' own loop computes all rows, and compiles on GPUs only. This one is
 `custom_generate`. With a `StaticCache` all steps have the same shapes, so that one graph serves them.
 """
 
-from __future__ import annotations
-
 import torch
 from transformers import CompileConfig, LlamaForCausalLM, StaticCache
 
@@ -23,20 +21,17 @@ def decode(
     sliced_by: AnswerGrammar | None = None,
     **inputs,
 ) -> torch.LongTensor:
-    """Greedy or sampled ids with the prompt, (B, T); a `custom_generate` of `model.generate`.
+    """Greedy or sampled ids with the prompt, (B, T); a `custom_generate` of `model.generate`, which prepares most
+    arguments.
 
     With a `StaticCache`, steps are compiled where `compile_config` is given, on a GPU always; not with
-    `disable_compile`. The prompt never is, as its length is another each time.
+    `disable_compile`. The prompt never is, as its length is another each time. The head of others than Llama's class
+    is computed whole, and one that is quantised, adapted or moved between devices.
 
     Args:
-        model: a decoder. The head of others than Llama's class is computed whole, and one that is quantised, adapted
-            or moved between devices.
         input_ids: prompts (B, T) of which the cache among `inputs` may hold the beginning.
-        logits_processor, stopping_criteria, generation_config: as `generate` prepares them.
-        streamer: `generate` gives it the prompt.
         pad: id behind the end of a row.
         sliced_by: the grammar, where nothing else looks at the logits.
-        inputs: `past_key_values`, `position_ids`, `attention_mask`, ... as `generate` prepares them.
     """
     compiled = isinstance(inputs["past_key_values"], StaticCache) and not generation_config.disable_compile
     compiled &= generation_config.compile_config is not None or model.device.type != "cpu"
@@ -98,6 +93,3 @@ def _network_and_head(model, grammar: AnswerGrammar | None):
         return logits
 
     return model.base_model, logits_of
-
-
-__all__ = ["decode"]

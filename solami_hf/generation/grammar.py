@@ -5,8 +5,6 @@ follows from the ids alone (how many tokens of each kind since the character's r
 works for batches, beams, forks and every kind of cache, and one object serves any number of calls.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 
@@ -54,9 +52,8 @@ class AnswerGrammar(LogitsProcessor):
     Attributes:
         max_tokens (`int`): tokens of the longest answer that the grammar lets pass, `<eos>` included.
 
-    Raises:
-        ValueError: a config without the layout, an unknown format, bounds that leave no answer, or interleaved motion
-            whose rates differ.
+    Raises ValueError: a config without the layout, an unknown format, bounds that leave no answer, or interleaved
+    motion whose rates differ.
     """
 
     def __init__(
@@ -125,11 +122,9 @@ class AnswerGrammar(LogitsProcessor):
     # ---- logits
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """`scores (B, vocab)` with what may not come next at minus infinity, for `input_ids (B, T)`.
-
-        An answer begins behind the last of the character's role markers; in a row without one, where the prompt of
-        this call of `generate` ended.
-        """
+        """`scores (B, vocab)` with what may not come next at minus infinity, for `input_ids (B, T)`. An answer begins
+        behind the last of the character's role markers; in a row without one, where the prompt of this call of
+        `generate` ended."""
         self._prepare(scores.shape[1], scores.device)
         ids = input_ids.to(scores.device)
         choice = self._choice(ids.numpy() if self._xp is np else ids)
@@ -262,15 +257,9 @@ class AnswerGrammar(LogitsProcessor):
 
 
 def grammar_of(config, tokenizer, answer_format: str, interleaved: bool, max_new_tokens: int) -> AnswerGrammar:
-    """The grammar of a checkpoint's answers.
-
-    Args:
-        config: of the model, with the layout.
-        tokenizer: of the checkpoint, whose special tokens are no text.
-        answer_format: one of `answers.FORMATS`; "text", "motion" and "speech" are the outputs of the tasks.
-        interleaved: whether body, hand and speech come in chunks of equal time.
-        max_new_tokens: tokens of the longest answer.
-    """
+    """The grammar of a checkpoint's answers of up to `max_new_tokens` tokens: model's config and tokenizer, whose
+    special tokens are no text; one of `answers.FORMATS` ("text", "motion" and "speech" are the outputs of the
+    tasks); and whether body, hand and speech come in chunks of equal time."""
     require_layout(config)
     return AnswerGrammar(
         config,

@@ -3,8 +3,6 @@
 With `hearing="transcript"` or `"both"` a user's turn carries its transcript. Turns that have words already keep them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 
@@ -24,16 +22,9 @@ Recogniser = Callable[[Sequence[np.ndarray]], list[str]]
 
 
 def with_words(messages: list[dict], hearing: str, asr: Recogniser) -> list[dict]:
-    """Messages in which each of the user's recordings that stands without words has its transcript before it.
-
-    Args:
-        messages: as in `SolamiProcessor.apply_chat_template`, checked; sound that is codes already is not recognised.
-        hearing: with "codes" nothing is recognised.
-        asr: see `recognition.as_recogniser`.
-
-    Raises:
-        ValueError: an unreadable recording.
-    """
+    """Messages, checked by the processor, in which each of the user's recordings that stands without words has its
+    transcript by `asr` (`recognition.as_recogniser`) before it. Sound that is codes already is not recognised, and
+    with the `hearing` "codes" nothing. Raises ValueError: an unreadable recording."""
     if hearing == "codes":
         return messages
     recordings = []
@@ -52,12 +43,8 @@ def with_words(messages: list[dict], hearing: str, asr: Recogniser) -> list[dict
 
 
 def dialogues_in_words(dialogues: list, root, asr: Recogniser) -> None:
-    """Puts what is recognised in the recordings of users in the place of their words, in batches of a dialogue.
-
-    Args:
-        dialogues: `inputs.Dialogue`s of files, changed in place; a recording that cannot be read costs its dialogue.
-        root: the folder that the names of files are relative to.
-    """
+    """Puts what is recognised in the recordings of users in the place of their words, in batches of an
+    `inputs.Dialogue`, whose files are relative to `root`; a recording that cannot be read costs its dialogue."""
     for dialogue in dialogues:
         turns = zip(dialogue.turns, dialogue.files, strict=True)
         named = [(turn, files["audio"]) for turn, files in turns if turn["role"] == "user" and files.get("audio")]
@@ -71,15 +58,12 @@ def dialogues_in_words(dialogues: list, root, asr: Recogniser) -> None:
 
 
 def heard_part(processor, ids: Sequence[int], said, seconds: float) -> list[int] | None:
-    """The ids of an answer as far as it was heard; None where that is no whole word, or nothing at all.
+    """The ids of an answer, which may end anywhere, as far as `seconds` of its sound, or without sound of its motion,
+    were heard; None where that is no whole word, or nothing at all.
 
     Words are heard in proportion to their letters: of all the sound where its length is known, else of what was made
     of it so far, or of speech at `CHARACTERS_PER_SECOND` where that is more. A part that had begun keeps a code.
-
-    Args:
-        ids: of the answer, which may end anywhere.
-        said: speech codes (n,) of a talker, empty where there is none.
-        seconds: of the answer's sound, or without sound of its motion, that were played.
+    `said` are speech codes (n,) of a talker, empty where there is none.
     """
     ids, levels = np.asarray(ids, dtype=np.int64), processor.speech_levels
     spans = {name: (span["first_id"], span["size"]) for name, span in processor.modalities.items()}

@@ -5,8 +5,7 @@ files: lines of a .txt, rows of a .json or .jsonl with the input's `text`, `moti
 or sound file, or a folder of them. One bad input costs no other: it becomes an `Item` with an error.
 """
 
-from __future__ import annotations
-
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,20 +14,13 @@ from ..processing.datasets.layouts.find_layout import find_layout, read_rows, ro
 from ..processing.datasets.layouts.motion_folders import left_out as left_out_of_motions
 from ..processing.datasets.manifests import BadRow, json_lines
 from ..processing.datasets.prepare_rows import Media, MediaFile, files_of, token_row
+from ..processing.datasets.results import result_row
 from ..processing.datasets.tasks import audio_block, motion_block, text_block
 from ..processing.datasets.token_dataset import load_tokens, with_lists
 from ..processing.files.folder_or_hub import hub_id
 from ..processing.files.text_files import read_json, read_text
-from ..processing.media_files import (
-    READ_SUFFIXES,
-    SOUND_SUFFIXES,
-    find_media,
-    names_below,
-    tell_left_out,
-    way_out,
-)
+from ..processing.media_files import READ_SUFFIXES, SOUND_SUFFIXES, find_media, names_below, tell_left_out, way_out
 from ..processing.rendering import TASKS
-from ..processing.results import result_row
 
 SHORT_TASKS = {
     "t2m": "text_to_motion",
@@ -43,15 +35,10 @@ MOTION_SUFFIXES = tuple(suffix for suffix in READ_SUFFIXES if suffix != ".txt")
 
 @dataclass
 class Item:
-    """One input of a task.
+    """One input of a task."""
 
-    Attributes:
-        columns: what a row of the results says about it (`result_row`).
-        source: content block, media as codes; None where it could not be read.
-    """
-
-    columns: dict
-    source: dict | None = None
+    columns: dict  # what a row of the results says about it (`result_row`)
+    source: dict | None = None  # content block, media as codes; None where it could not be read
 
 
 @dataclass
@@ -82,9 +69,8 @@ def read_items(task: str, source: str | Path, processor, split: str = "test", ba
         split: of a token dataset or manifest.
         batch_size: files encoded together.
 
-    Raises:
-        FileNotFoundError: nothing there.
-        ValueError: codes of another codec, an unknown kind of file, an id that occurs twice, or no input at all.
+    Raises FileNotFoundError: nothing there; ValueError: codes of another codec, an unknown kind of file, an id that
+    occurs twice, or no input at all.
     """
     kind, _, config = kinds_of(task)
     if hub_id(source) is not None or _has_tokens(source, config):
@@ -96,7 +82,8 @@ def read_items(task: str, source: str | Path, processor, split: str = "test", ba
         items = _plain_items(task, kind, Path(source), processor, batch_size)
     if rows is not None:
         items = list((_motion_items if config == "motion" else _speech_items)(task, rows))
-    return _checked(items, f"{source} holds no input for {task} (split {split})")
+    _check_ids([item.columns["id"] for item in items], f"{source} holds no input for {task} (split {split})")
+    return items
 
 
 def read_dialogues(source: str | Path, processor, split: str = "test", batch_size: int = 32) -> list[Dialogue]:
@@ -113,22 +100,16 @@ def read_dialogues(source: str | Path, processor, split: str = "test", batch_siz
         else:
             files = plain.get("turns") or [{}] * len(row["turns"])
             dialogues.append(Dialogue(row["id"], row["topic"], row["character"], row["turns"], files))
-    if not dialogues:
-        raise ValueError(f"{source} holds no dialogue in its {split} split")
-    if len({dialogue.id for dialogue in dialogues}) < len(dialogues):
-        raise ValueError(f"{source} has two dialogues of one id; ids must be unique")
+    _check_ids([dialogue.id for dialogue in dialogues], f"{source} holds no dialogue in its {split} split")
     return dialogues
 
 
-def _checked(items: list[Item], nothing: str) -> list[Item]:
-    if not items:
+def _check_ids(ids: list[str], nothing: str) -> None:
+    if not ids:
         raise ValueError(nothing)
-    seen: set[str] = set()
-    for item in items:
-        if item.columns["id"] in seen:
-            raise ValueError(f"two inputs have the id {item.columns['id']!r}; ids must be unique")
-        seen.add(item.columns["id"])
-    return items
+    (name, count), *_ = Counter(ids).most_common(1)
+    if count > 1:
+        raise ValueError(f"two inputs have the id {name!r}; ids must be unique")
 
 
 def _has_tokens(source: str | Path, config: str) -> bool:
@@ -320,6 +301,3 @@ def _listed(path: Path, kind: str) -> list[dict | BadRow]:
         else:
             rows.append({"id": str(row.get("id", name)), kind: row[kind]})
     return rows
-
-
-__all__ = ["SHORT_TASKS", "Dialogue", "Item", "kinds_of", "left_out", "read_dialogues", "read_items"]

@@ -1,7 +1,5 @@
 """Language models for answering: whole checkpoints and adapters, in any dtype, in 8 bits, on any device map."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -29,14 +27,9 @@ def load_model(
         merge: add the adapter to the base's weights; else it is computed beside them.
         kwargs: for `from_pretrained` (`device_map`, `revision`, `attn_implementation`, ...).
 
-    Returns:
-        the model, on whose layers an adapter that is not merged sits.
-
-    Raises:
-        FileNotFoundError: the adapter's base is gone.
-        OSError: nothing to load there.
-        ValueError: two dtypes, unknown or missing quantisation, `base` or `merge` without an adapter, or merging into
-            quantised weights, or an adapter that does not fit.
+    Returns the model, on whose layers an adapter that is not merged sits. Raises FileNotFoundError: the adapter's base
+    is gone; OSError: nothing to load there; ValueError: two dtypes, unknown or missing quantisation, `base` or `merge`
+    without an adapter, or merging into quantised weights, or an adapter that does not fit.
     """
     named = kwargs.pop("torch_dtype", dtype)
     if dtype not in (torch.float32, named):
@@ -95,10 +88,8 @@ def answering(model: PreTrainedModel) -> Iterator[None]:
 
 
 def processor_source(path, base=None, **kwargs) -> tuple[str, dict]:
-    """Source of the processor of a checkpoint or adapter, and the keyword arguments for the hub.
-
-    An adapter's is beside it, in the folder of its run, or with its base.
-    """
+    """Source of the processor of a checkpoint or adapter, and the keyword arguments for the hub. An adapter's is
+    beside it, in the folder of its run, or with its base."""
     hub = hub_kwargs(kwargs)
     named = _base_of(path, **hub)
     if named is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from functools import cached_property, partial
+from inspect import signature
 
 import numpy as np
 import torch
@@ -112,9 +112,8 @@ class SolamiPipeline:
                 float32.
             kwargs: for the model's `from_pretrained` (`device_map`, `revision`, `attn_implementation`, ...).
 
-        Raises:
-            OSError: nothing to load there, or the adapter's base is gone.
-            ValueError: the checkpoint has no modality tokens or no codecs, or arguments that exclude one another.
+        Raises OSError: nothing to load there, or the adapter's base is gone; ValueError: the checkpoint has no
+        modality tokens or no codecs, or arguments that exclude one another.
         """
         path = character_folder() if path is None else path
         source, hub = processor_source(path, base, **kwargs)
@@ -131,11 +130,7 @@ class SolamiPipeline:
         return self.respond([messages], **generate_kwargs)[0]
 
     def respond(
-        self,
-        conversations: list[list[dict]],
-        decode: bool = True,
-        voice: str | None = None,
-        **generate_kwargs,
+        self, conversations: list[list[dict]], decode: bool = True, voice: str | None = None, **generate_kwargs
     ) -> list[Reply]:
         """Answers to several conversations, generated in one batch.
 
@@ -152,10 +147,9 @@ class SolamiPipeline:
                 With `cache_implementation="static", compile_config=CompileConfig(...)` steps are compiled; see
                 `decoding`.
 
-        Raises:
-            ValueError: a last message that is not the user's or is empty, an unreadable medium, a single turn that is
-                too long, an unknown voice, an option that is unknown or asks for several answers, or too few
-                `max_new_tokens` for any answer.
+        Raises ValueError: a last message that is not the user's or is empty, an unreadable medium, a single turn that
+        is too long, an unknown voice, an option that is unknown or asks for several answers, or too few
+        `max_new_tokens` for any answer.
         """
         conversations = [self.perceive(messages) if messages else messages for messages in conversations]
         for messages in conversations:
@@ -185,11 +179,8 @@ class SolamiPipeline:
         return lips_of(self.processor)
 
     def perceive(self, messages: list[dict]) -> list[dict]:
-        """Messages as the processor takes them: motion files are read, and speech is recognised where words are read.
-
-        Raises:
-            ValueError: what is no message, or an unreadable file.
-        """
+        """Messages as the processor takes them: motion files are read, and speech is recognised where words are
+        read. Raises ValueError: what is no message, or an unreadable file."""
         messages, hearing = read_motions(messages, self.processor), self.processor.hearing
         return with_words(messages, hearing, lambda clips: self.asr(clips))
 
@@ -201,30 +192,30 @@ class SolamiPipeline:
 
     def chat_prompt(self, messages: list[dict], max_new_tokens: int | None = None) -> list[int]:
         """Ids of a conversation up to the character's answer, without the oldest rounds where there is no room.
+        Media are codes (`processor.encode_media`); `max_new_tokens` are left to the answer, by default the
+        pipeline's. Raises ValueError: an unknown role, an empty last turn, one that is too long, or codes or words
+        that the model does not know."""
+        check_messages(messages)
+        check_turn(messages[-1])
+        limit = self.room_for_prompt(max_new_tokens or self.max_new_tokens)
+        ids: list[int] = []
 
-        Args:
-            messages: media as codes (`processor.encode_media`), the last one the user's.
-            max_new_tokens: tokens that are left to the answer, by default the pipeline's.
+        def fits(kept):
+            ids[:] = self.processor.renderer.chat(kept, add_generation_prompt=True)["input_ids"].tolist()
+            return len(ids) <= limit
 
-        Raises:
-            ValueError: an unknown role, an empty last turn, one that is too long, or codes or words that the model
-                does not know.
-        """
-        return self._fit(messages, max_new_tokens or self.max_new_tokens)
+        if drop_oldest_rounds(messages, fits) is None:
+            raise ValueError(
+                f"the last turn alone needs more than the {limit} tokens that leave room for an answer; shorten it"
+            )
+        return ids
 
     def task_prompt(
         self, instruction: str, source: dict, target_type: str, max_new_tokens: int | None = None
     ) -> list[int]:
-        """Ids of a one-shot task up to its answer; arguments as in `run_task` and `chat_prompt`.
-
-        Raises:
-            ValueError: a source that is too long, or codes or words that the model does not know.
-        """
-        target = {
-            "text": {"type": "text", "text": ""},
-            "motion": {"type": "motion", "motion": {}},
-            "audio": {"type": "audio", "audio": {"codes": []}},
-        }[target_type]
+        """Ids of a one-shot task up to its answer; arguments as in `run_task` and `chat_prompt`. Raises ValueError:
+        a source that is too long, or codes or words that the model does not know."""
+        target = {"type": target_type, target_type: {"text": "", "motion": {}, "audio": {"codes": []}}[target_type]}
         sample = self.processor.renderer.task(instruction, source, target)
         ids = sample["input_ids"][sample["labels"] < 0].tolist()
         limit = self.room_for_prompt(max_new_tokens or self.max_new_tokens)
@@ -243,12 +234,8 @@ class SolamiPipeline:
     def generate_prompts(
         self, prompts: list[list[int]], answer_format: str | None = None, **generate_kwargs
     ) -> list[list[int]]:
-        """Generated ids of prompts, padded on the left to one batch; what follows an `<eos>` is padding.
-
-        Args:
-            prompts: as `chat_prompt` or `task_prompt` gives them.
-            answer_format: one of `answers.FORMATS`, by default the processor's.
-        """
+        """Generated ids of prompts (see `chat_prompt` and `task_prompt`), padded on the left to one batch; what
+        follows an `<eos>` is padding. `answer_format` is one of `answers.FORMATS`, by default the processor's."""
         if not prompts:
             return []
         rows = {"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}
@@ -266,9 +253,6 @@ class SolamiPipeline:
             max_new_tokens or self.max_new_tokens,
         )
 
-    def _takes_cache(self) -> bool:
-        return "past_key_values" in inspect.signature(self.model.forward).parameters
-
     def options(self, generate_kwargs: dict) -> dict:
         """Keyword arguments as `model.generate` gets them, with all settings in `generation_config`; see `respond`."""
         return generate_options(self.model, self.max_new_tokens, generate_kwargs)
@@ -278,6 +262,7 @@ class SolamiPipeline:
         """Generated ids of prompts (B, T), padded on the left; see `generate_prompts`."""
         options, device = self.options(generate_kwargs), input_device(self.model)
         settings, own = options["generation_config"], options.get("logits_processor")
+        takes = signature(self.model.forward).parameters
         mode, cache = settings.get_generation_mode(options.get("assistant_model")), options.get("past_key_values")
         simple = mode in ("greedy_search", "sample") and settings.prefill_chunk_size is None
         if cache is None and simple and settings.use_cache:
@@ -285,7 +270,7 @@ class SolamiPipeline:
                 tokens = input_ids.shape[1] + settings.max_new_tokens
                 cache = static_cache(self.model.config, tokens, settings.max_cache_len)
                 settings.cache_implementation = settings.max_cache_len = None
-            elif settings.cache_implementation is None and self._takes_cache():
+            elif settings.cache_implementation is None and "past_key_values" in takes:
                 cache = DynamicCache(config=self.model.config)
             options |= {"past_key_values": cache} if cache is not None else {}
         if type(cache) is DynamicCache and simple:
@@ -296,9 +281,8 @@ class SolamiPipeline:
         if own is None or (own and not any(isinstance(processor, AnswerGrammar) for processor in own)):
             grammar = self.grammar(answer_format, settings.max_new_tokens)
             options["logits_processor"] = [*(own or []), grammar]
-        own_loop = (
-            simple and not settings.stop_strings
-        )  # they need a tokenizer, which `generate` keeps from other loops
+        # Stop strings need a tokenizer, which `generate` keeps from other loops
+        own_loop = simple and not settings.stop_strings
         if own_loop and cache is not None and settings.cache_implementation is None:
             loop = partial(
                 decode,
@@ -314,33 +298,13 @@ class SolamiPipeline:
         return getattr(output, "sequences", output)[:, input_ids.shape[1] :].tolist()
 
     def run_task(self, instruction: str, sources: list[dict], target_type: str, **generate_kwargs) -> list[list[int]]:
-        """Generated ids of a one-shot task for a batch of sources, well formed as the target demands.
-
-        Args:
-            instruction: one of the task's phrasings (`processing.tasks.phrasings`).
-            sources: content blocks, media as codes.
-            target_type: `text`, `motion` or `audio`; it decides how the prompt is worded.
-        """
+        """Generated ids of a one-shot task for a batch of sources (content blocks, media as codes), well formed as
+        the target demands; `target_type` (`text`, `motion` or `audio`) decides how the prompt is worded, by a
+        phrasing of the task as `instruction`."""
         options = self.options(generate_kwargs)
         longest = options["generation_config"].max_new_tokens
         prompts = [self.task_prompt(instruction, source, target_type, longest) for source in sources]
         return self.generate_prompts(prompts, TASK_FORMATS[target_type], **options)
-
-    def _fit(self, messages: list[dict], max_new_tokens: int) -> list[int]:
-        check_messages(messages)
-        check_turn(messages[-1])
-        limit = self.room_for_prompt(max_new_tokens)
-        ids: list[int] = []
-
-        def fits(kept):
-            ids[:] = self.processor.renderer.chat(kept, add_generation_prompt=True)["input_ids"].tolist()
-            return len(ids) <= limit
-
-        if drop_oldest_rounds(messages, fits) is None:
-            raise ValueError(
-                f"the last turn alone needs more than the {limit} tokens that leave room for an answer; shorten it"
-            )
-        return ids
 
     def face_pieces(self, user: dict | None = None) -> FacePieces | None:
         """The maker of an answer's face, None where it has none."""
@@ -349,12 +313,9 @@ class SolamiPipeline:
     def reply(
         self, answer: Answer, decode: bool, voice: str | None, user: dict | None = None, said: np.ndarray | None = None
     ) -> Reply:
-        """An answer as a turn, with motion and waveform where it is valid and they are wanted.
-
-        Args:
-            user: the turn that is answered, its media as codes, for the face.
-            said: speech codes of the talker, where it has said the answer already.
-        """
+        """An answer as a turn, with motion and waveform where it is valid and they are wanted. The face looks at
+        `user`, the turn that is answered, its media as codes; `said` are speech codes of the talker, where it has
+        said the answer already."""
         text = self.processor.tokenizer.decode(answer.text_ids).strip() if answer.text_ids else ""
         rate = self.processor.speech_codec.config.sampling_rate
         motion = audio = face = None
@@ -368,10 +329,7 @@ class SolamiPipeline:
 
     def spoken(self, answer: Answer, text: str, answer_format: str | None = None) -> np.ndarray:
         """The speech codes (n,) of an answer: its own, or the talker's where its format leaves words to a talker.
-
-        Args:
-            answer_format: one of `answers.FORMATS`, by default the processor's.
-        """
+        `answer_format`: one of `answers.FORMATS`, by default the processor's."""
         if (answer_format or self.processor.answer_format) == "text_motion" and answer.valid:
             return self.processor.say(text)
         return answer.speech

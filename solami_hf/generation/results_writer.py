@@ -1,4 +1,4 @@
-"""Writes a results folder batch by batch, so that a killed run goes on; see `processing.results` for its files.
+"""Writes a results folder batch by batch, so that a killed run goes on; files: `processing.datasets.results`.
 
 A batch's lines are written together behind its media, so what a killed process leaves is whole batches and at most a
 piece of one, which the next run cuts off and makes again.
@@ -17,9 +17,9 @@ from datasets import DatasetInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
+from ..processing.datasets.results import FEATURES, RESULTS, RUN, VERSION, key_of, read_run, whole_rows
 from ..processing.files.atomic_write import remove_partial_files
 from ..processing.files.text_files import write_json, write_text
-from ..processing.results import FEATURES, RESULTS, RUN, VERSION, key_of, read_run, whole_rows
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ class ResultsWriter:
     Attributes:
         done: the rows that are there, by key.
 
-    Raises:
-        ValueError: the folder holds results of other settings or inputs, or another process is writing to it.
+    Raises ValueError: the folder holds results of other settings or inputs, or another process is writing to it.
     """
 
     def __init__(self, folder: str | Path, settings: dict, batches: list[list[tuple]]):
@@ -153,10 +152,7 @@ def _card(settings: dict) -> str:
     lines = [f"- {name}: {value}" for name, value in told.items() if value is not None]
     text = (
         "# Answers of a SOLAMI model\n\nMade by `solami generate`; the columns are told in the docstring of "
-        "`solami_hf.processing.results`, measured by `solami evaluate`. Codes mean nothing without the codecs that "
-        "`run.json` names by their fingerprints.\n\n"
+        "`solami_hf.processing.datasets.results`, measured by `solami evaluate`. Codes mean nothing without the "
+        "codecs that `run.json` names by their fingerprints.\n\n"
     )
     return f"---\n{data.to_yaml()}\n---\n\n{text}" + "\n".join(lines) + "\n"
-
-
-__all__ = ["ResultsWriter"]

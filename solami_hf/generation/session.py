@@ -25,9 +25,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import DynamicCache, StoppingCriteria
 
+from ..modeling.solami.backbones import model_fingerprint
+from ..modeling.speech_codec.codec_interface import codec_fingerprint
 from ..processing.files.atomic_write import atomic_write
 from ..processing.files.text_files import write_json
-from ..processing.fingerprints import codec_fingerprint, model_fingerprint
 from .cache import copied, fitted, moved, shortened
 from .hearing import heard_part
 from .loading import answering, input_device
@@ -63,8 +64,7 @@ class DialogueSession:
     Attributes:
         prefilled_tokens (`int`): tokens that were read for the last turn.
 
-    Raises:
-        ValueError: an unknown character or voice, both a character and a system prompt, or no share in 0..1.
+    Raises ValueError: an unknown character or voice, both a character and a system prompt, or no share in 0..1.
     """
 
     def __init__(
@@ -139,12 +139,9 @@ class DialogueSession:
             lookahead: codes of motion to wait for, each 0.13 s; see `streaming_motion_vq` for what they are worth.
             generate_kwargs: as in `answer`, one beam.
 
-        Yields:
-            `TextPiece`, `MotionPiece`, `FacePiece`, `AudioPiece`, in the end `AnswerEnd`, see `streaming`. Codes are
-            those of `answer`; what motion and sound differ by is told in `streaming_media`.
-
-        Raises:
-            ValueError, RuntimeError: as `answer`; several beams.
+        Yields `TextPiece`, `MotionPiece`, `FacePiece`, `AudioPiece`, in the end `AnswerEnd`, see `streaming`. Codes
+        are those of `answer`; what motion and sound differ by is told in `streaming_media`. Raises ValueError,
+        RuntimeError: as `answer`; several beams.
         """
         return stream_answer(self, turn, lookahead, generate_kwargs)
 
@@ -180,11 +177,8 @@ class DialogueSession:
         Args:
             seconds: of the answer's sound, or without sound of its motion, that were played.
 
-        Returns:
-            True if the answer is history; False where nothing of it was heard, or no answer was given.
-
-        Raises:
-            RuntimeError: the session is answering.
+        Returns true if the answer is history; False where nothing of it was heard, or no answer was given. Raises
+        RuntimeError: the session is answering.
         """
         with self._alone():
             if self._given is None:
@@ -233,12 +227,8 @@ class DialogueSession:
     # ---- folders
 
     def save(self, folder: str | Path, cache: bool = False) -> None:
-        """Writes the conversation to a folder: `session.json`, and `cache.safetensors` when asked for.
-
-        Args:
-            folder: made where it is missing.
-            cache: write keys and values too; the restored session then reads nothing twice, but they are large.
-        """
+        """Writes the conversation to a folder, made where it is missing: `session.json`, and with `cache` keys and
+        values in `cache.safetensors`, which are large; the restored session then reads nothing twice."""
         folder, layout = Path(folder), self.pipeline.model.config
         with self._alone():
             state = {
@@ -264,14 +254,9 @@ class DialogueSession:
 
     @classmethod
     def load(cls, folder: str | Path, pipeline: SolamiPipeline) -> DialogueSession:
-        """A session of a folder that `save` wrote.
-
-        Keys and values of another model are left aside, and the conversation is read again at the next turn.
-
-        Raises:
-            FileNotFoundError: no session there.
-            ValueError: the session's codes or ids mean something else in this pipeline, or its file is damaged.
-        """
+        """A session of a folder that `save` wrote. Keys and values of another model are left aside, and the
+        conversation is read again at the next turn. Raises FileNotFoundError: no session there; ValueError: the
+        session's codes or ids mean something else in this pipeline, or its file is damaged."""
         path = Path(folder) / STATE_FILE
         if not path.is_file():
             raise FileNotFoundError(f"no session in {folder}: there is no {STATE_FILE}")
@@ -488,6 +473,3 @@ class _StopWhen(StoppingCriteria):
 def _codecs(processor) -> dict[str, str]:
     """Fingerprints of what made the codes."""
     return {name: codec_fingerprint(getattr(processor, name)) for name in ("motion_codec", "speech_codec")}
-
-
-__all__ = ["DialogueSession"]

@@ -1,7 +1,5 @@
 """The settings of an answer: a call's own, then those of its `generation_config`, the pipeline and the checkpoint."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 
@@ -15,15 +13,9 @@ def generate_options(model, max_new_tokens: int, generate_kwargs: dict) -> dict:
     """Keyword arguments of `model.generate` whose settings are all in `generation_config`.
 
     A cache is used unless the call says otherwise: what a checkpoint says of it is left over from training, and only
-    slows down. Of its own result the function changes nothing.
-
-    Args:
-        model: a decoder of `AutoModelForCausalLM`.
-        max_new_tokens: where the call does not give it.
-        generate_kwargs: settings, a `GenerationConfig` as `generation_config`, `logits_processor`, `streamer`, ...
-
-    Raises:
-        ValueError: an option of another type, or one that answers have no room for.
+    slows down. The result's length is `max_new_tokens` where `generate_kwargs` (settings, a `GenerationConfig` as
+    `generation_config`, `logits_processor`, `streamer`, ...) do not say it. Raises ValueError: an option of another
+    type, or one that answers have no room for.
     """
     options = {name: value for name, value in generate_kwargs.items() if value is not None}
     settings, ours = GenerationConfig(), model.generation_config
@@ -64,19 +56,12 @@ BATCHING = ("auto", "padded", "continuous")
 
 @dataclass
 class Decoding:
-    """Sampling and batching of answers.
+    """Sampling and batching of answers."""
 
-    Attributes:
-        max_new_tokens: tokens of the longest.
-        temperature: 0 for greedy answers; None for what the checkpoint's generation config says, else greedy.
-        top_p: nucleus.
-        batching: `padded` batches of `generate`, `continuous` batching, or `auto`: continuous on a GPU.
-    """
-
-    max_new_tokens: int = 600
-    temperature: float | None = 0.0
-    top_p: float = 1.0
-    batching: str = "auto"
+    max_new_tokens: int = 600  # of the longest
+    temperature: float | None = 0.0  # 0 is greedy; None is what the checkpoint's generation config says, else greedy
+    top_p: float = 1.0  # nucleus
+    batching: str = "auto"  # padded batches of `generate`, continuous batching, or auto: continuous on a GPU
 
     def __post_init__(self):
         if (self.temperature or 0) < 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:

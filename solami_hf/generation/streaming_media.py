@@ -19,8 +19,6 @@ cannot see. Of a talker's sentence it fills all once its end is known. Sound too
 on; all at once it would be turned down as a whole.
 """
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np
@@ -49,13 +47,8 @@ FADE_SECONDS = 0.02
 
 
 class MotionPieces:
-    """A motion, piece by piece: it goes on where the piece before it ended.
-
-    Args:
-        codec: the motion tokenizers.
-        lookahead: codes to wait for, see `MotionVQDecoderStream`.
-        filler: of the levels above 0, or None; it sees the last 3 s that it filled.
-    """
+    """A motion, piece by piece: it goes on where the piece before it ended. `lookahead` codes are waited for, see
+    `MotionVQDecoderStream`; the `filler` of the levels above 0, if any, sees the last 3 s that it filled."""
 
     def __init__(self, codec, lookahead: int = LOOKAHEAD, filler=None):
         self._fill = None if filler is None else _FilledLevels(filler, None, codec.config.frame_rate)
@@ -96,15 +89,8 @@ class MotionPieces:
 
 
 class SpeechPieces:
-    """A voice, piece by piece.
-
-    Args:
-        processor (`SolamiProcessor`): its speech codec, and its acoustic model where it has one.
-        voice: as in `SolamiProcessor.decode_speech`.
-
-    Raises:
-        ValueError: an unknown voice, or one that the checkpoint cannot use.
-    """
+    """A voice, piece by piece, by the processor's speech codec, and its acoustic model where it has one; `voice` as
+    in `SolamiProcessor.decode_speech`. Raises ValueError: an unknown voice, or one that the checkpoint cannot use."""
 
     def __init__(self, processor, voice: str | None = None):
         codec = processor.speech_codec
@@ -150,14 +136,9 @@ class SpeechPieces:
 
 
 class FacePieces:
-    """A face, piece by piece: lips from codes of speech or from its sound, eyes and brows seeded by the user's turn.
-
-    Args:
-        processor (`SolamiProcessor`): its codecs.
-        lips: as `lips_of` gives them.
-        user: the turn that is answered, its media as codes; where it has a place, eyes and head turn to it.
-        turn_head: turn the head as well as the eyes.
-    """
+    """A face, piece by piece: lips (as `lips_of` gives them) from codes of speech or from its sound, eyes and brows
+    seeded by the user's turn, whose media are codes; where it has a place, the eyes turn to it, and the head with
+    `turn_head`."""
 
     def __init__(
         self, processor, lips: tuple[SolamiLipsModel, bool], user: dict | None = None, turn_head: bool = True
@@ -242,10 +223,8 @@ def _place_of(processor, user: dict | None) -> np.ndarray | None:
 
 
 class _FilledLevels:
-    """All levels of a codec for level 0, some at a time; each goes on from what was filled before it.
-
-    The most probable codes are taken, so an answer always sounds the same.
-    """
+    """All levels of a codec for level 0, some at a time; each goes on from what was filled before it. The most
+    probable codes are taken, so an answer always sounds the same."""
 
     def __init__(self, acoustic, prompt: torch.Tensor | None, frame_rate: float):
         self.acoustic, self.prompt = acoustic, prompt
@@ -334,6 +313,3 @@ class _FallingLoudness:
         ramp = min(self.fade, len(values))
         gains[:ramp] = np.linspace(before, self.gain, ramp)
         return np.clip(values * gains, -1, 1).astype(np.float32)
-
-
-__all__ = ["FacePieces", "MotionPieces", "SpeechPieces", "lips_of"]

@@ -105,7 +105,7 @@ def check_codecs(folder: Path) -> Iterator[Finding]:
     from transformers import AutoConfig
 
     from ..modeling.solami.configuration_solami import require_layout
-    from ..processing.fingerprints import codec_fingerprint
+    from ..modeling.speech_codec.codec_interface import codec_fingerprint
     from ..processing.processing_solami import SolamiProcessor
 
     config, processor = AutoConfig.from_pretrained(folder), SolamiProcessor.from_pretrained(folder)

@@ -71,7 +71,7 @@ def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dty
 
     from ..modeling.solami.backbones import allow_cache
     from ..modeling.solami.configuration_solami import follow_formats, require_layout
-    from ..processing.fingerprints import codec_fingerprint
+    from ..modeling.speech_codec.codec_interface import codec_fingerprint
     from ..processing.processing_solami import SolamiProcessor
 
     processor = SolamiProcessor.from_pretrained(source)

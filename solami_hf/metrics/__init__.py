@@ -14,11 +14,8 @@ NAMES = (
 
 
 def folder_of(name: str) -> str:
-    """The folder of a metric, for `evaluate.load(folder_of("motion_fid"))`.
-
-    Raises:
-        ValueError: when there is no such metric.
-    """
+    """The folder of a metric, for `evaluate.load(folder_of("motion_fid"))`. Raises ValueError: when there is no
+    such metric."""
     if name not in NAMES:
         raise ValueError(f"`name` is {name!r}, expected one of: {', '.join(NAMES)}")
     return str(Path(__file__).parent / name)

@@ -9,11 +9,8 @@ from ..processing.audio.recognition import SAMPLING_RATE, HubTranscriber, Transc
 @cache
 def english_normalizer() -> Callable[[str], str]:
     """Whisper's normalisation of English texts (appendix C of its paper): case, punctuation, contractions, numbers,
-    and British spellings as American ones, since a voice does not spell.
-
-    Raises:
-        ImportError: the package with the table is not installed.
-    """
+    and British spellings as American ones, since a voice does not spell. Raises ImportError: the package with the
+    table is not installed."""
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
     try:  # transformers has the rules without the table of spellings

@@ -4,8 +4,6 @@ evaluator = load_evaluator("org/motion-evaluator")
 evaluator.embed_motions(joints, fps=30) @ evaluator.embed_texts(["a person waves"] * len(joints)).T   # cosines
 """
 
-from __future__ import annotations
-
 import os
 from functools import lru_cache
 from typing import Any
@@ -28,11 +26,8 @@ def load_evaluator(
     evaluator: Any, revision: str | None = None, device: str = "cpu", trust_remote_code: bool = False
 ) -> Any:
     """An evaluator by folder or Hub id; an object that has `embed_motions`, `embed_texts`, `ground_truth` as it is.
-
-    Raises:
-        ValueError: none is named, or its own held-out motions were found no better than by shuffled texts.
-        OSError: there is no such evaluator.
-    """
+    Raises ValueError: none is named, or its own held-out motions were found no better than by shuffled texts;
+    OSError: there is no such evaluator."""
     if evaluator is None:
         raise ValueError("`evaluator` is missing: a folder of `solami train-evaluator`, or its Hub id")
     if isinstance(evaluator, str | os.PathLike):

@@ -24,7 +24,7 @@ from solami_hf.processing.synthesize.asking import (
     ask_until_usable,
     first_object,
 )
-from solami_hf.processing.synthesize.writers import CachedWriter, EndpointError, open_writer
+from solami_hf.processing.synthesize.writers import CachedWriter, EndpointError, WriterSettings, open_writer
 
 SCORES = ("relevance", "consistency")
 LOWEST, HIGHEST = 1, 5
@@ -41,52 +41,23 @@ _SEED_STEP = 1000  # between two repeats, more than the attempts of one
 
 
 @dataclass
-class JudgeSettings:
-    """Settings of a judge; the fields mean what they mean in `processing.synthesize`.
+class JudgeSettings(WriterSettings):
+    """Settings of a judge, a writing model whose attempts are at a mark."""
 
-    Args:
-        base_url, provider, model: an OpenAI-compatible server, or a provider of the Hub.
-        local_model: folder or Hub id of a chat model to run here instead.
-        api_key_env: environment variable with the key.
-        cache: folder in which every answer is kept; asked again with the same question, nothing is sent.
-        temperature: above 0, so that repeats show how sure the judge is.
-        input_price, output_price: of a million tokens, to count the cost.
-        attempts: how often an unusable reply is asked for again.
-        concurrency: requests under way at the same time.
-    """
-
-    base_url: str | None = None
-    provider: str | None = None
-    model: str | None = None
-    local_model: str | None = None
-    api_key_env: str | None = None
-    cache: str | None = None
-    temperature: float = 0.7
-    top_p: float = 1.0
+    temperature: float = 0.7  # above 0, so that repeats show how sure the judge is
     max_tokens: int = 300
-    extra_body: str | None = None
-    timeout: float = 180.0
-    retries: int = 6
-    first_wait: float = 1.0
-    input_price: float | None = None
+    cache: str | None = None  # folder in which every answer is kept: asked again the same, nothing is sent
+    input_price: float | None = None  # of a million tokens, to count the cost
     output_price: float | None = None
-    attempts: int = 3
-    concurrency: int = 8
 
     def __post_init__(self):
-        for name in ("attempts", "concurrency", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        super().__post_init__()
         if (self.input_price is None) != (self.output_price is None):
             raise ValueError("input_price and output_price go together: give both, per million tokens, or neither")
 
 
 def open_judge(settings: JudgeSettings):
-    """The judging model behind its cache.
-
-    Raises:
-        ValueError: nobody is named, or too many are.
-    """
+    """The judging model behind its cache. Raises ValueError: nobody is named, or too many are."""
     if not (settings.base_url or settings.model or settings.local_model):
         raise ValueError("say who judges: base_url (a server), model (on the Hub's providers) or local_model")
     writer = open_writer(settings)
@@ -95,18 +66,11 @@ def open_judge(settings: JudgeSettings):
 
 @dataclass(frozen=True)
 class Question:
-    """An answer to mark.
+    """An answer to mark."""
 
-    Args:
-        answer: what the character said.
-        context: the messages before it, `{"role": "system" | "user" | "assistant", "content": text}`; the system's are
-            the character's instruction.
-        reference: an answer that was hoped for; None leaves it out of the prompt.
-    """
-
-    answer: str
-    context: Sequence[dict]
-    reference: str | None = None
+    answer: str  # what the character said
+    context: Sequence[dict]  # messages before it, {"role", "content": text}; the system's are its instruction
+    reference: str | None = None  # an answer that was hoped for; None leaves it out of the prompt
 
 
 @dataclass
@@ -141,11 +105,8 @@ def messages_of(question: Question) -> list[dict]:
 
 
 def parse_marks(text: str) -> dict[str, int]:
-    """Both marks in a reply of the judge.
-
-    Raises:
-        UnusableAnswer: no JSON object, a mark is missing, or it is no whole number from 1 to 5.
-    """
+    """Both marks in a reply of the judge. Raises UnusableAnswer: no JSON object, a mark is missing, or it is no
+    whole number from 1 to 5."""
     reply, marks = first_object(text), {}
     for name in SCORES:
         if name not in reply:
@@ -161,16 +122,10 @@ def parse_marks(text: str) -> dict[str, int]:
 def judge_answers(
     judge, questions: Sequence[Question], repeats: int = 3, attempts: int = 3, concurrency: int = 8, seed: int = 0
 ) -> list[Verdict]:
-    """Verdicts of the questions, in order.
-
-    Args:
-        judge: has `complete(messages, seed, schema)`, giving a `writers.Answer`, and `close()`.
-        repeats: how often each answer is marked, every time with another seed.
-        attempts: how often a reply that cannot be used is asked for again.
-
-    Raises:
-        OSError: the endpoint refuses everything or fails time after time.
-    """
+    """Verdicts of the questions, in order, each answer marked `repeats` times, every time with another seed; a
+    reply that cannot be used is asked for again up to `attempts` times. `judge` has `complete(messages, seed,
+    schema)`, giving a `writers.Answer`, and `close()`. Raises OSError: the endpoint refuses everything or fails
+    time after time."""
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}, expected at least 1")
     asked_for = [(i, seed + _SEED_STEP * repeat) for i in range(len(questions)) for repeat in range(repeats)]
@@ -224,16 +179,10 @@ def usage(verdicts: Sequence[Verdict], settings: JudgeSettings) -> dict[str, Any
 
 
 def agreement(marks: Sequence[Sequence[int]]) -> dict[str, float | None]:
-    """Agreement of the repeats on the same answers; None where there is nothing to compare.
-
-    Args:
-        marks: of each answer the marks of its repeats.
-
-    Returns:
-        `exact` and `within_one`: shares of pairs of repeats that give the same mark, or at most one apart; `alpha`:
-        Krippendorff's alpha with squared differences (Krippendorff 2004, chapter 11): 1 is agreement, 0 is chance,
-        None also where all marks are the same.
-    """
+    """Agreement of the repeats' marks on the same answers; None where there is nothing to compare. Returns `exact`
+    and `within_one`: shares of pairs of repeats that give the same mark, or at most one apart; `alpha`:
+    Krippendorff's alpha with squared differences (Krippendorff 2004, chapter 11): 1 is agreement, 0 is chance, None
+    also where all marks are the same."""
     repeated = [np.asarray(row, float) for row in marks if len(row) > 1]
     if not repeated:
         return {"exact": None, "within_one": None, "alpha": None}

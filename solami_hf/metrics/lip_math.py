@@ -59,10 +59,8 @@ def onsets(curve: np.ndarray, level: float, fps: float) -> np.ndarray:
 
 def onset_errors(prediction: np.ndarray, reference: np.ndarray, fps: float) -> tuple[list[float], int]:
     """ms by which each onset of the reference's curves is missed, and the number of onsets of the prediction alone.
-
     Onsets are at half of the highest value of the reference; each is paired with one of the prediction at most, so
-    that all together are as near as can be.
-    """
+    that all together are as near as can be."""
     errors, extra = [], 0
     for column in range(reference.shape[1]):
         level = reference[:, column].max() / 2

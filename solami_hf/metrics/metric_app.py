@@ -7,21 +7,14 @@ from typing import Any
 
 
 def compute_json(metric: Any, texts: list[str], options: str = "") -> dict[str, Any]:
-    """The metric of JSON texts, one for each of its inputs, and a JSON object of options.
-
-    Raises:
-        ValueError: a text is no JSON, or the metric refuses what it holds.
-    """
+    """The metric of JSON texts, one for each of its inputs, and a JSON object of options. Raises ValueError: a text
+    is no JSON, or the metric refuses what it holds."""
     inputs = {name: json.loads(text or "null") for name, text in zip(metric.input_names(), texts, strict=True)}
     return metric.compute(**inputs, **json.loads(options or "{}"))
 
 
 def launch(module: str | Path) -> None:
-    """Shows the metric of a module file.
-
-    Args:
-        module: path of the module beside its `README.md`.
-    """
+    """Shows the metric of a module file. `module`: path of the module beside its `README.md`."""
     import evaluate
     import gradio
 

@@ -67,12 +67,9 @@ class DirectMetric(evaluate.Metric, abc.ABC):
         return list(self.features[0] if isinstance(self.features, list) else self.features)
 
     def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, Any] | None:
-        """Compute the metric; see the module's card.
-
-        Whole lists go straight to the maths: through Arrow and back, nested lists of every coordinate would take a
-        hundred times longer than the metric itself. What was collected by `add` and `add_batch`, and the parts of
-        several processes (`num_process`), take the usual way.
-        """
+        """Compute the metric; see the module's card. Whole lists go straight to the maths: through Arrow and back,
+        nested lists of every coordinate would take a hundred times longer than the metric itself. What was collected
+        by `add` and `add_batch`, and the parts of several processes (`num_process`), take the usual way."""
         given = {"predictions": predictions, "references": references, **options}
         inputs = {name: given.get(name) for name in self.input_names()}
         if self.num_process > 1 or self.writer is not None or all(value is None for value in inputs.values()):

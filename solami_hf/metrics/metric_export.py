@@ -28,21 +28,14 @@ _NOT_REQUIRED = {"resemblyzer"}
 
 
 def self_contained(name: str, folder: str | Path) -> Path:
-    """Writes a metric as a folder that `evaluate.load` takes from the Hub without `solami_hf` being installed.
+    """Writes one of `solami_hf.metrics.NAMES` as a folder that `evaluate.load` takes from the Hub without `solami_hf`
+    being installed.
 
     A module that uses more of the package than shared modules of `solami_hf.metrics` stays as it is, with a warning:
-    `evaluate.load` then asks its users to install `solami_hf`.
-
-    Args:
-        name: one of `solami_hf.metrics.NAMES`.
-        folder: where to write; made when it is not there. Its last part has to be `name`: `evaluate.load` looks for
-            `<folder>/<its last part>.py`, and on the Hub for `<repository>/<its name>.py`.
-
-    Returns:
-        `folder`, holding `README.md`, `app.py`, `requirements.txt`, `<name>.py` and the shared modules that it needs.
-
-    Raises:
-        ValueError: there is no such metric, or `folder` is named otherwise.
+    `evaluate.load` then asks its users to install `solami_hf`. The last part of `folder`, made when it is not there,
+    has to be `name`: `evaluate.load` looks for `<folder>/<its last part>.py`, and on the Hub for `<repository>/<its
+    name>.py`. Returns `folder`, holding `README.md`, `app.py`, `requirements.txt`, `<name>.py` and the shared modules
+    that it needs. Raises ValueError: there is no such metric, or `folder` is named otherwise.
     """
     source, folder = Path(folder_of(name)), Path(folder)
     if folder.name != name:

@@ -53,11 +53,8 @@ def check_corrected(mode: str) -> None:
 
 
 def check_fps(fps: float | Sequence[float], reference_fps: float | Sequence[float] | None = None) -> float:
-    """The one rate (frames a second) that all motions have; each may be one number, or one for every motion.
-
-    Raises:
-        ValueError: for different rates, and for a rate that is not above 0.
-    """
+    """The one rate (frames a second) that all motions have; each may be one number, or one for every motion. Raises
+    ValueError: for different rates, and for a rate that is not above 0."""
     given = np.concatenate([np.ravel(fps), np.ravel(fps if reference_fps is None else reference_fps)])
     if given.dtype.kind not in "fiu":
         raise ValueError(f"`fps` is {fps!r} and `reference_fps` {reference_fps!r}, expected frames a second")
@@ -74,11 +71,8 @@ def check_fps(fps: float | Sequence[float], reference_fps: float | Sequence[floa
 
 
 def check_joints(joints: Any, name: str, min_frames: int = MIN_FRAMES, what: str = POSITIONS) -> np.ndarray:
-    """Joint positions, or what else each joint has three numbers of, as a float64 array `(T, 55, 3)`.
-
-    Raises:
-        ValueError: for another shape, too few frames, or values that are NaN or infinite.
-    """
+    """Joint positions, or what else each joint has three numbers of, as a float64 array `(T, 55, 3)`. Raises
+    ValueError: for another shape, too few frames, or values that are NaN or infinite."""
     expected = f"expected (T, {NUM_JOINTS}, 3): joint {what} of one motion"
     try:
         array = np.asarray(joints)
@@ -121,10 +115,7 @@ def checked_pairs(
     predictions: Sequence[Any], references: Sequence[Any], min_frames: int = MIN_FRAMES, what: str = POSITIONS
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """Each prediction that is there with its reference, as far as both go, and the frames of the whole reference.
-
-    Raises:
-        ValueError: for what `check_counts` refuses, a missing reference, or what `check_joints` refuses.
-    """
+    Raises ValueError: for what `check_counts` refuses, a missing reference, or what `check_joints` refuses."""
     check_counts(predictions, references)
     for i, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
         reference = check_joints(reference, f"references[{i}]", min_frames, what)
@@ -156,9 +147,7 @@ def counts(predictions: Sequence[Any], mode: str) -> dict[str, Any]:
 @lru_cache(maxsize=1024)
 def _windows(steps: int, centres: int, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First and last (exclusive) of `window` steps to either side of 0..centres-1, cut at the ends, and 1 / number.
-
-    The mean of steps x[i + 1] - x[i] from first to last is (x[last] - x[first]) / number.
-    """
+    The mean of steps x[i + 1] - x[i] from first to last is (x[last] - x[first]) / number."""
     index = np.arange(centres)
     first = np.clip(index - window, 0, steps)
     last = np.clip(index + window + 1, 0, steps)
@@ -174,8 +163,7 @@ def kinetic_features(positions: np.ndarray, fps: float = FPS, up_axis: int = 1, 
         up_axis: the vertical axis.
         window: frames to either side over which velocity and acceleration are averaged.
 
-    Returns:
-        (3 J,): per joint m2/s2, m2/s2, m/s2.
+    Returns (3 J,): per joint m2/s2, m2/s2, m/s2.
     """
     positions = np.asarray(positions, dtype=np.float64)
     steps = len(positions) - 1
@@ -216,11 +204,8 @@ def standardize(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def scale_of(std: np.ndarray) -> np.ndarray:
-    """Divisors (3 J,) of kinetic features of such deviations.
-
-    That is the deviation, but at least 1 % of the median one of the same kind (horizontal, vertical, acceleration)
-    over the joints; 1 where all of a kind are constant.
-    """
+    """Divisors (3 J,) of kinetic features of such deviations. That is the deviation, but at least 1 % of the median
+    one of the same kind (horizontal, vertical, acceleration) over the joints; 1 where all of a kind are constant."""
     least = LEAST_SHARE * np.median(std.reshape(-1, 3), axis=0)
     scale = np.maximum(std.reshape(-1, 3), least).reshape(-1)
     return np.where(scale < MIN_STD, 1.0, scale)
@@ -232,10 +217,8 @@ def standardize_upstream(features: np.ndarray) -> np.ndarray:
 
 
 class Moments:
-    """Mean and covariance of features that come in batches, in memory that does not grow (Chan et al. 1983).
-
-    `count` rows were seen; `mean` is (D,), `scatter` (D, D) the sum of products of differences from it.
-    """
+    """Mean and covariance of features that come in batches, in memory that does not grow (Chan et al. 1983). `count`
+    rows were seen; `mean` is (D,), `scatter` (D, D) the sum of products of differences from it."""
 
     def __init__(self, batches: Iterable[np.ndarray] = ()):
         self.count, self.mean, self.scatter = 0, 0.0, 0.0
@@ -264,25 +247,16 @@ class Moments:
         return result
 
     def covariance(self) -> np.ndarray:
-        """(D, D), without bias.
-
-        Raises:
-            ValueError: with fewer than two rows.
-        """
+        """(D, D), without bias. Raises ValueError: with fewer than two rows."""
         if self.count < 2:
             raise ValueError(f"got {self.count} motion, expected at least 2 on each side for a covariance")
         return self.scatter / (self.count - 1)
 
 
 def frechet_of_moments(a: Moments, b: Moments) -> float:
-    """Fréchet distance of two Gaussians.
-
-    The trace of the root of the product is taken from a symmetric matrix of the same eigenvalues, so that it stays
-    real also when there are fewer samples than features.
-
-    Raises:
-        ValueError: with fewer than two samples on a side.
-    """
+    """Fréchet distance of two Gaussians. The trace of the root of the product is taken from a symmetric matrix of the
+    same eigenvalues, so that it stays real also when there are fewer samples than features. Raises ValueError: with
+    fewer than two samples on a side."""
     cov_a, cov_b = a.covariance(), b.covariance()
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
@@ -334,11 +308,8 @@ def diversity_upstream(
 
 
 def foot_steps(joints: np.ndarray, fps: float, floor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Horizontal speed of each foot from frame to frame, and whether it is on the floor at both.
-
-    Returns:
-        speed (T - 1, 2) in m/s and contact (T - 1, 2), boolean: lower than `CONTACT_HEIGHT` above the floor.
-    """
+    """Horizontal speed of each foot from frame to frame, and whether it is on the floor at both. Returns speed (T -
+    1, 2) in m/s and contact (T - 1, 2), boolean: lower than `CONTACT_HEIGHT` above the floor."""
     feet = joints[:, FEET]
     speed = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * fps
     low = feet[..., 1] < floor + CONTACT_HEIGHT
@@ -358,11 +329,8 @@ def joint_distances(
 def position_error(
     prediction: np.ndarray, reference: np.ndarray, align_joint: int | Sequence[int] | None = 0, upstream: bool = False
 ) -> np.ndarray:
-    """Mean of `joint_distances` in each frame, (T,) metres.
-
-    With `upstream` without joints whose reference has x = -2.0, the original's mark for a missing one (ValueError for
-    a frame of such joints).
-    """
+    """Mean of `joint_distances` in each frame, (T,) metres. With `upstream` without joints whose reference has x =
+    -2.0, the original's mark for a missing one (ValueError for a frame of such joints)."""
     counted = reference[..., 0] != UPSTREAM_MISSING if upstream else np.ones(reference.shape[:2], bool)
     if not counted.any(axis=-1).all():
         raise ValueError(f"a reference has a frame without joints: all have x = {UPSTREAM_MISSING}, for missing")
@@ -371,9 +339,7 @@ def position_error(
 
 def similarity_align(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Best rotation, scale and translation of point sets (B, N, D) onto others (Umeyama 1991), without reflection.
-
-    Gives aligned (B, N, D), scale (B,), rotation (B, D, D) and translation (B, D).
-    """
+    Gives aligned (B, N, D), scale (B,), rotation (B, D, D) and translation (B, D)."""
     centre_s, centre_t = source.mean(axis=1, keepdims=True), target.mean(axis=1, keepdims=True)
     moved = source - centre_s
     covariance = moved.swapaxes(1, 2) @ (target - centre_t)
@@ -389,11 +355,8 @@ def similarity_align(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray
 
 
 def procrustes_error(prediction: np.ndarray, reference: np.ndarray, upstream: bool = False) -> np.ndarray:
-    """Mean joint distance (T,) in metres after aligning each frame by similarity (PA-MPJPE).
-
-    The original takes clips of 2 or 3 frames for transposed ones and aligns coordinates instead of joints; `upstream`
-    does so too.
-    """
+    """Mean joint distance (T,) in metres after aligning each frame by similarity (PA-MPJPE). The original takes clips
+    of 2 or 3 frames for transposed ones and aligns coordinates instead of joints; `upstream` does so too."""
     if upstream and len(prediction) in (2, 3):
         aligned = similarity_align(prediction.swapaxes(1, 2), reference.swapaxes(1, 2))[0].swapaxes(1, 2)
     else:

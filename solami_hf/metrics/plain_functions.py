@@ -15,12 +15,8 @@ from .metric_base import DirectMetric
 
 @cache
 def metric_function(name: str) -> Callable[..., dict]:
-    """The function of a metric, with the arguments of its module's `_compute`.
-
-    Raises:
-        ValueError: there is no such metric.
-        ImportError: what it needs is not installed.
-    """
+    """The function of a metric, with the arguments of its module's `_compute`. Raises ValueError: there is no such
+    metric; ImportError: what it needs is not installed."""
     path = Path(folder_of(name)) / f"{name}.py"
     # Not by its place in the package: imported from there it would hide the function of its name.
     spec = importlib.util.spec_from_file_location(f"solami_hf_metric_{name}", path)

@@ -28,12 +28,8 @@ _LOUDNESS = -30  # dB of full scale; the encoder hears loudness, and it is no pa
 
 
 class SpeakerEmbedder:
-    """Speaker embeddings of mono clips at 16 kHz, on the CPU and deterministic.
-
-    Raises:
-        ImportError: `resemblyzer` or what it needs is not installed.
-        ValueError: its weights are not those that were reviewed.
-    """
+    """Speaker embeddings of mono clips at 16 kHz, on the CPU and deterministic. Raises ImportError: `resemblyzer`
+    or what it needs is not installed; ValueError: its weights are not those that were reviewed."""
 
     def __init__(self):
         try:
@@ -50,13 +46,9 @@ class SpeakerEmbedder:
         self._encoder = resemblyzer.VoiceEncoder("cpu", verbose=False)
 
     def __call__(self, audio: Sequence[Any]) -> np.ndarray:
-        """Embeddings (clips, 256) float32 of length 1; zeros for a clip of silence, which is like no voice.
-
-        Long pauses are left out, unless less than half a second would remain.
-
-        Raises:
-            ValueError: for samples that `asr.check_audio` refuses.
-        """
+        """Embeddings (clips, 256) float32 of length 1; zeros for a clip of silence, which is like no voice. Long
+        pauses are left out, unless less than half a second would remain. Raises ValueError: for samples that
+        `asr.check_audio` refuses."""
         rows = [self._embed(check_audio(samples, f"audio[{index}]")) for index, samples in enumerate(audio)]
         return np.array(rows, np.float32).reshape(-1, EMBEDDING_SIZE)
 
@@ -71,19 +63,9 @@ class SpeakerEmbedder:
 
 
 class XVectorEmbedder:
-    """Speaker embeddings of mono clips at 16 kHz by any model of the Hub with an x-vector head (WavLM, ...).
-
-    Each clip goes through by itself: padding would change its statistics.
-
-    Args:
-        model_id: Hub id, or a folder with a model and its feature extractor.
-        revision: of the Hub id.
-        device: where to run, as torch names it.
-
-    Raises:
-        OSError: there is no such model.
-        ValueError: the model has no x-vector head, or hears another rate than 16 kHz.
-    """
+    """Speaker embeddings of mono clips at 16 kHz by any model (Hub id or folder, with its feature extractor) with
+    an x-vector head (WavLM, ...). Each clip goes through by itself: padding would change its statistics. Raises
+    OSError: there is no such model; ValueError: the model has no x-vector head, or hears another rate than 16 kHz."""
 
     def __init__(self, model_id: str, revision: str | None = None, device: str = "cpu"):
         from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
@@ -95,11 +77,8 @@ class XVectorEmbedder:
         self._model = AutoModelForAudioXVector.from_pretrained(model_id, revision=revision).to(device).eval()
 
     def __call__(self, audio: Sequence[Any]) -> np.ndarray:
-        """Embeddings (clips, size) float32 of length 1.
-
-        Raises:
-            ValueError: for samples that `asr.check_audio` refuses, and where the model gives NaN (a clip too short).
-        """
+        """Embeddings (clips, size) float32 of length 1. Raises ValueError: for samples that `asr.check_audio`
+        refuses, and where the model gives NaN (a clip too short)."""
         return np.stack([self._embed(check_audio(samples, f"audio[{i}]"), i) for i, samples in enumerate(audio)])
 
     def _embed(self, samples: np.ndarray, index: int) -> np.ndarray:

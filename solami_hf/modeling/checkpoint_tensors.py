@@ -8,10 +8,8 @@ import torch
 
 
 def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """The state dict of a checkpoint, also where it lies inside `model` or `state_dict`.
-
-    FileNotFoundError without it; ValueError where it holds anything but tensors, or needs pickled code to load.
-    """
+    """The state dict of a checkpoint, also where it lies inside `model` or `state_dict`. FileNotFoundError without it;
+    ValueError where it holds anything but tensors, or needs pickled code to load."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint at {path}.")

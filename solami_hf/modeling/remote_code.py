@@ -5,8 +5,6 @@ needs is written side by side, and `from ..solami.vocabulary import x` becomes `
 such a folder, this module finds its neighbours flat and writes them as they are: a folder saved again is complete.
 """
 
-from __future__ import annotations
-
 import ast
 import os
 from pathlib import Path
@@ -14,10 +12,7 @@ from pathlib import Path
 
 def remote_modules(first: str | os.PathLike) -> dict[str, str]:
     """File name -> text of a module and of all that it imports relatively, in functions too, as one flat folder.
-
-    Raises:
-        ValueError: an import that has no flat form, or two modules of one name.
-    """
+    Raises ValueError: an import that has no flat form, or two modules of one name."""
     found, waiting = {}, [Path(first).resolve()]
     while waiting:
         path = waiting.pop()
@@ -49,12 +44,8 @@ def _flat(path: Path) -> tuple[str, list[Path]]:
 
 
 def write_remote_code(folder: str | os.PathLike, first: str | os.PathLike) -> None:
-    """Writes a module, and those that it needs, into a folder; files that hold the same text already are left alone.
-
-    Args:
-        folder: a saved model or processor.
-        first: the file of the class's module, its `__file__`.
-    """
+    """Writes a module (`first`, its `__file__`), and those that it needs, into the folder of a saved model or
+    processor; files that hold the same text already are left alone."""
     for name, text in remote_modules(first).items():
         path = Path(folder) / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -67,11 +58,8 @@ def write_remote_code(folder: str | os.PathLike, first: str | os.PathLike) -> No
 
 
 class CarriesItsCode:
-    """A base, before that of transformers, for models whose saved folders load by `trust_remote_code`.
-
-    Attributes:
-        code_file: `__file__` of the module that defines the model.
-    """
+    """A base, before that of transformers, for models whose saved folders load by `trust_remote_code`; `code_file`
+    is `__file__` of the module that defines the model."""
 
     code_file: str
 
@@ -80,6 +68,3 @@ class CarriesItsCode:
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
             write_remote_code(save_directory, self.code_file)
-
-
-__all__ = ["CarriesItsCode", "remote_modules", "write_remote_code"]

@@ -5,16 +5,14 @@
 Only use voices whose owners agree.
 """
 
-from __future__ import annotations
-
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ..command_line import parse_arguments
+from ..command_line import option, parse_arguments
 from .audio.waveforms import read_audio
 from .files.output_folder import writing_to
 from .files.text_files import read_json, write_json
@@ -44,13 +42,9 @@ def add_voice(
         character: id of one of the checkpoint's characters.
         overwrite: replace a voice of the same name.
 
-    Returns:
-        the seconds of sound that were kept.
-
-    Raises:
-        FileNotFoundError: no such checkpoint or recording.
-        ValueError: unreadable or too short or long a recording, a bad or taken name, an unknown character, or a
-            checkpoint whose language model makes the whole voice itself.
+    Returns the seconds of sound that were kept. Raises FileNotFoundError: no such checkpoint or recording; ValueError:
+    unreadable or too short or long a recording, a bad or taken name, an unknown character, or a checkpoint whose
+    language model makes the whole voice itself.
     """
     from .processing_solami import SolamiProcessor
 
@@ -88,12 +82,12 @@ def add_voice(
 class AddVoiceArguments:
     """A recording that becomes a voice."""
 
-    checkpoint: str = field(metadata={"help": "Folder of a checkpoint with its processor and codecs."})
-    name: str = field(metadata={"help": "The voice's name."})
-    audio: str = field(metadata={"help": "Sound file with 3 to 10 s of speech; silence at its ends is cut off."})
-    source: str | None = field(default=None, metadata={"help": "Where it is from, on what terms; else the file."})
-    character: str | None = field(default=None, metadata={"help": "Id of the character that speaks with it."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace a voice of the same name."})
+    checkpoint: str = option(..., "Folder of a checkpoint with its processor and codecs.")
+    name: str = option(..., "The voice's name.")
+    audio: str = option(..., "Sound file with 3 to 10 s of speech; silence at its ends is cut off.")
+    source: str | None = option(None, "Where it is from, on what terms; else the file.")
+    character: str | None = option(None, "Id of the character that speaks with it.")
+    overwrite: bool = option(False, "Replace a voice of the same name.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,6 +99,3 @@ def main(argv: list[str] | None = None) -> int:
         seconds = add_voice(**vars(args))
     logger.info("%s: %.1f s of %s in %s", args.name, seconds, args.audio, Path(args.checkpoint) / FOLDER)
     return 0
-
-
-__all__ = ["add_voice"]

@@ -58,10 +58,7 @@ class Answer:
 
 def parts_of(config, answer_format: str | None = None) -> tuple[bool, tuple[str, ...]]:
     """True if words come first in an answer, and the parts behind them that the layout of `config` has tokens for.
-
-    Raises:
-        ValueError: a config without modality tokens, or an unknown format.
-    """
+    Raises ValueError: a config without modality tokens, or an unknown format."""
     require_layout(config)
     answer_format = answer_format or config.answer_format
     if answer_format not in FORMATS:
@@ -79,11 +76,8 @@ def parse_answer(ids, config, answer_format: str | None = None, interleaved: boo
         answer_format (`str`, *optional*): one of `FORMATS`, by default the config's.
         interleaved (`bool`, *optional*): by default the config's.
 
-    Returns:
-        `Answer`; the codes that could be read are there even when it is invalid.
-
-    Raises:
-        ValueError: a config without modality tokens, or an unknown format.
+    Returns `Answer`; the codes that could be read are there even when it is invalid. Raises ValueError: a config
+    without modality tokens, or an unknown format.
     """
     has_text, parts = parts_of(config, answer_format)
     if interleaved if interleaved is not None else getattr(config, "interleaved", False):
@@ -145,13 +139,9 @@ def is_reserved(ids: np.ndarray, config) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Chunks:
-    """In which chunk of time a code falls.
-
-    Args:
-        rates: codes a second of body, hand and speech, all levels of speech counted.
-        speech_levels: codes of a speech frame, which never part.
-        seconds: length of a chunk. Where a rate has no whole codes in it, chunks take turns in being longer by one.
-    """
+    """In which chunk of `seconds` a code falls, at `rates` of body, hand and speech (all levels counted); the codes
+    of a speech frame never part. Where a rate has no whole codes in a chunk, chunks take turns in being longer by
+    one."""
 
     rates: dict
     speech_levels: int = 1
@@ -192,11 +182,9 @@ _TEMPLATE_BEGIN = "{%- set chunks = "
 
 
 def with_chunks(template: str | dict[str, str], chunks: Chunks | None) -> str | dict[str, str]:
-    """The packaged chat template as it writes answers in these chunks, or one part after the other with None.
-
-    Another template than the packaged one finds what it needs in `chunks`: frames of `body`, `hand` and `speech` in a
-    chunk, and `levels` of a frame of speech.
-    """
+    """The packaged chat template as it writes answers in these chunks, or one part after the other with None. Another
+    template than the packaged one finds what it needs in `chunks`: frames of `body`, `hand` and `speech` in a chunk,
+    and `levels` of a frame of speech."""
     if isinstance(template, dict):  # several, by name
         return {name: with_chunks(each, chunks) for name, each in template.items()}
     if template.startswith(_TEMPLATE_BEGIN):
@@ -208,17 +196,8 @@ def with_chunks(template: str | dict[str, str], chunks: Chunks | None) -> str | 
 
 
 def parse_interleaved(ids, config, answer_format: str | None = None, chunk_seconds: float = CHUNK_SECONDS) -> Answer:
-    """Reads an interleaved answer as strictly as `parse_answer` reads a sequential one.
-
-    Args:
-        ids (sequence of `int`): generated ids, without the prompt. Padding after `<eos>` is ignored.
-        config: anything with `modalities` and `markers`, and with `frame_rates` where they are not the paper's.
-        answer_format (`str`, *optional*): by default the config's.
-        chunk_seconds: the length of a chunk.
-
-    Returns:
-        `Answer`; the codes that could be read are there even when it is invalid.
-    """
+    """Reads an interleaved answer, in chunks of so many seconds, as strictly as `parse_answer` reads a sequential one.
+    Arguments and result are as there; the config has `frame_rates` where they are not the paper's."""
     ids = np.asarray(ids, dtype=np.int64).reshape(-1)
     has_text, parts = parts_of(config, answer_format)
     ends = np.flatnonzero(ids == config.markers["eos"])

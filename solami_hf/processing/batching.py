@@ -1,7 +1,5 @@
 """Items of different length in batches: like lengths together, shorter ones padded."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -13,16 +11,12 @@ MOTION_BATCH_FRAMES = 4096
 def map_in_batches(
     items: list, length: Callable, batch_size: int, function: Callable, progress=iter, most_steps: int | None = None
 ) -> list:
-    """`function` of batches of items of like length, its results in the order of `items`.
+    """`function` (a list of items -> as many results) of batches of items of like `length`, its results in the order
+    of `items`.
 
-    Args:
-        items: anything.
-        length: of one item; what is compared.
-        batch_size: items handed over together, at most.
-        function: a list of items -> as many results.
-        progress: wraps the list of batches, e.g. a tqdm bar.
-        most_steps: limit of items times the longest of a batch, so that long items take no more memory than short ones
-            and neither leave the caches; one item alone may be longer.
+    At most `batch_size` items are handed over together; and `most_steps` items times the longest of a batch, so that
+    long items take no more memory than short ones and neither leave the caches (one item alone may be longer).
+    `progress` wraps the list of batches, e.g. a tqdm bar.
     """
     lengths = [length(item) for item in items]
     batches: list[list[int]] = []

@@ -1,7 +1,5 @@
 """The models and voices behind `SolamiProcessor`: given, or loaded from its checkpoint's subfolders on first use."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -38,13 +36,8 @@ def in_own_precision(method: Callable) -> Callable:
 
 
 class CheckpointModels:
-    """Codecs, acoustic model and voices of a processor.
-
-    Args:
-        given: name (of `CODECS`) -> model, or None.
-        voices: given voices, or None.
-        speech_levels: levels of the speech codec that the language model reads and writes.
-    """
+    """Codecs, acoustic model and voices of a processor: those `given` by their names of `CODECS`, or None;
+    `speech_levels` of the speech codec are read and written by the language model."""
 
     def __init__(self, given: dict, voices: Voices | None, speech_levels: int):
         self.loaded, self._voices, self.speech_levels = dict(given), voices, speech_levels
@@ -53,12 +46,8 @@ class CheckpointModels:
         self._known: dict[str, bool] = {}
 
     def read_later(self, path, hub: dict) -> None:
-        """Remembers where the models and voices are, and of a folder, which it has: it may be gone when they are read.
-
-        Args:
-            path: folder or hub id.
-            hub: keyword arguments of the hub.
-        """
+        """Remembers where the models and voices are (a folder or hub id, and keyword arguments of the hub), and of a
+        folder, which it has: it may be gone when they are read."""
         if os.path.isdir(path):
             path = os.path.abspath(path)  # the program may go to another folder
             self._known = {name: os.path.isfile(os.path.join(path, name, "config.json")) for name in CODECS}

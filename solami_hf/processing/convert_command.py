@@ -13,17 +13,15 @@ a language model with its tokenizer and chat template as a stock Llama, for vLLM
 (`solami_hf.generation.serving.vllm_grammar`) and `transformers serve`; the codecs stay where they are.
 """
 
-from __future__ import annotations
-
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from tqdm import tqdm
 
-from ..command_line import parse_arguments, take_kind
+from ..command_line import option, parse_arguments, take_kind
 from .files.atomic_write import atomic_model
 from .files.output_folder import atomic_folder, writing_to
 from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
@@ -38,49 +36,40 @@ logger = logging.getLogger(__name__)
 class ConvertMotionVQArguments:
     """Arguments of `solami convert motion-vq`."""
 
-    body: str = field(metadata={"help": "Checkpoint of the body's VQ-VAE."})
-    hand: str = field(metadata={"help": "Checkpoint of the hand's VQ-VAE."})
-    transform: str = field(metadata={"help": "Checkpoint of the transform's VQ-VAE."})
-    mean: str = field(metadata={"help": ".npy file with the means of the features."})
-    std: str = field(metadata={"help": ".npy file with their standard deviations."})
-    output: str = field(metadata={"help": "Model folder to write."})
-    transform_mean: str = field(default="0", metadata={"help": ".npy file, or one number, for the transform."})
-    transform_std: str = field(default="1", metadata={"help": "Likewise."})
-    set: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Entries of the configuration that tensors cannot tell, as body_activation=gelu."},
-    )
+    body: str = option(..., "Checkpoint of the body's VQ-VAE.")
+    hand: str = option(..., "Checkpoint of the hand's VQ-VAE.")
+    transform: str = option(..., "Checkpoint of the transform's VQ-VAE.")
+    mean: str = option(..., ".npy file with the means of the features.")
+    std: str = option(..., ".npy file with their standard deviations.")
+    output: str = option(..., "Model folder to write.")
+    transform_mean: str = option("0", ".npy file, or one number, for the transform.")
+    transform_std: str = option("1", "Likewise.")
+    set: list[str] = option([], "Entries of the configuration that tensors cannot tell, as body_activation=gelu.")
 
 
 @dataclass
 class ConvertMotionArguments:
     """Arguments of `solami convert motion`."""
 
-    source: str = field(metadata={"help": "Motion file or folder (also accepted as the first word)."})
-    output: str = field(metadata={"help": "File or folder to write (also accepted as the second word)."})
-    fps: float = field(default=30.0, metadata={"help": "Frames a second to write; 0 keeps those of each file."})
-    up_axis: str | None = field(default=None, metadata={"help": "y or z, for .npz files that say otherwise."})
-    format: str = field(
-        default="npz", metadata={"help": "Format of the files of a folder: npz, bvh, glb, vrm or vrma."}
-    )
-    face: str | None = field(
-        default=None, metadata={"help": "Curves of the face, .csv or .json, instead of those in an .npz."}
-    )
-    names: Literal["smplx", "mixamo", "unreal", "vrm"] = field(
-        default="smplx", metadata={"help": "Names of the joints in .bvh and .glb."}
-    )
-    avatar: str | None = field(default=None, metadata={"help": ".vrm or .glb of a person who is to move."})
+    source: str = option(..., "Motion file or folder (also accepted as the first word).")
+    output: str = option(..., "File or folder to write (also accepted as the second word).")
+    fps: float = option(30.0, "Frames a second to write; 0 keeps those of each file.")
+    up_axis: str | None = option(None, "y or z, for .npz files that say otherwise.")
+    format: str = option("npz", "Format of the files of a folder: npz, bvh, glb, vrm or vrma.")
+    face: str | None = option(None, "Curves of the face, .csv or .json, instead of those in an .npz.")
+    names: Literal["smplx", "mixamo", "unreal", "vrm"] = option("smplx", "Names of the joints in .bvh and .glb.")
+    avatar: str | None = option(None, ".vrm or .glb of a person who is to move.")
 
 
 @dataclass
 class ConvertLMArguments:
     """Arguments of `solami convert lm`."""
 
-    source: str = field(metadata={"help": "Checkpoint folder or hub id (also accepted as the first word)."})
-    output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
-    to: Literal["llama"] = field(default="llama", metadata={"help": "The architecture to write."})
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
-        default="auto", metadata={"help": "Of the weights; auto keeps what they are stored in."}
+    source: str = option(..., "Checkpoint folder or hub id (also accepted as the first word).")
+    output: str = option(..., "Folder to write; it must not exist yet.")
+    to: Literal["llama"] = option("llama", "The architecture to write.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "Of the weights; auto keeps what they are stored in."
     )
 
 
@@ -102,13 +91,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def convert_lm(args: ConvertLMArguments) -> None:
-    """Writes a language model as a stock Llama folder, whole or not at all.
-
-    Raises:
-        FileNotFoundError: no checkpoint there.
-        FileExistsError: there is something at the output.
-        ValueError: another architecture, or no modality tokens.
-    """
+    """Writes a language model as a stock Llama folder, whole or not at all. Raises FileNotFoundError: no checkpoint
+    there; FileExistsError: there is something at the output; ValueError: another architecture, or no modality
+    tokens."""
     from ..modeling.solami.backbones import convert_lm_to_llama
     from ..modeling.solami.configuration_solami import follow_formats
     from .files.folder_or_hub import model_source
@@ -125,11 +110,8 @@ def convert_lm(args: ConvertLMArguments) -> None:
 
 
 def convert_motion_vq_folder(args: ConvertMotionVQArguments) -> None:
-    """Writes the model folder of the original's three checkpoints and their statistics.
-
-    Raises:
-        FileNotFoundError, ValueError: see `modeling.convert.convert_motion_vq`; or an unknown entry of `set`.
-    """
+    """Writes the model folder of the original's three checkpoints and their statistics. Raises FileNotFoundError,
+    ValueError: see `modeling.convert.convert_motion_vq`; or an unknown entry of `set`."""
     from ..modeling.motion_vq.convert_motion_vq import convert_motion_vq
 
     paths = (args.body, args.hand, args.transform, args.mean, args.std)
@@ -194,12 +176,9 @@ def convert_motion(
             `source` may be such a file too, and `output` another; or `output` gets the face of an `.npz` alone.
         names, avatar: see `write_motion`.
 
-    Returns:
-        the files of a folder that could not be converted, with the reason; empty when all could.
-
-    Raises:
-        FileNotFoundError: there is no `source`.
-        ValueError: a single file cannot be read or written; a folder without motion files, or with itself as `output`.
+    Returns the files of a folder that could not be converted, with the reason; empty when all could. Raises
+    FileNotFoundError: there is no `source`; ValueError: a single file cannot be read or written; a folder without
+    motion files, or with itself as `output`.
     """
     source, output = Path(source), Path(output)
     if not source.is_dir():

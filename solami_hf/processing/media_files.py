@@ -46,17 +46,10 @@ def way_out(name: str | Path) -> str:
 
 
 def named_media(text: str, in_sentence: bool = False) -> str | None:
-    """`audio` or `motion` when `text` is the name of a file, None when it is words.
-
-    It is a name where such a file is there, or where it ends like sound, video or motion: "memo.m4a" is never said.
-
-    Args:
-        in_sentence: whether other words stand beside it.
-
-    Raises:
-        FileNotFoundError: there is no file of this name.
-        ValueError: it is a folder, or a file that cannot be read.
-    """
+    """`audio` or `motion` when `text` is the name of a file, None when it is words. It is a name where such a file
+    is there, or where it ends like sound, video or motion: "memo.m4a" is never said. `in_sentence` says that other
+    words stand beside it. Raises FileNotFoundError: there is no file of this name; ValueError: it is a folder, or a
+    file that cannot be read."""
     name = text.strip()
     bare = name if in_sentence or len(name.split()) > 1 else name.rstrip(".,;:!?\"')]")
     if not os.path.isfile(name):
@@ -73,26 +66,16 @@ def named_media(text: str, in_sentence: bool = False) -> str | None:
 
 
 class Found(NamedTuple):
-    """The files of a folder.
+    """The files of a folder."""
 
-    Args:
-        files: those that can be read.
-        unread: media of the same kind that cannot, and of whose name is no other file.
-        others: all others.
-    """
-
-    files: list[Path]
-    unread: list[Path]
-    others: list[Path]
+    files: list[Path]  # those that can be read
+    unread: list[Path]  # media of the same kind that cannot, and of whose name is no other file
+    others: list[Path]  # all others
 
 
 def find_media(folder: str | Path, kind: str, suffixes: Collection[str]) -> Found:
-    """The files below a folder, each sorted by path.
-
-    Args:
-        kind: `audio` or `motion`.
-        suffixes: of the files that can be read.
-    """
+    """The files below a folder, each sorted by path; `suffixes` are those that are read of a kind, `audio` or
+    `motion`."""
     paths = files_below(folder)
     files = [path for path in paths if path.suffix.lower() in suffixes]
     known = {path.with_suffix("") for path in files}
@@ -120,10 +103,8 @@ def files_below(folder: str | Path, hidden: bool = False) -> list[Path]:
     """All files below a folder, sorted by path, those with a dot before their name if `hidden`; links are followed.
 
     Every folder is read once, by the name with the fewest links in it, so loops end. A link that leads nowhere is
-    among the files, for the reader to complain about.
-
-    Raises:
-        OSError: `folder` cannot be read; of a folder inside that cannot, a warning tells.
+    among the files, for the reader to complain about. Raises OSError: `folder` cannot be read; of a folder inside that
+    cannot, a warning tells.
     """
     found, seen, waiting = [], set(), [(0, os.fspath(folder))]
     while waiting:

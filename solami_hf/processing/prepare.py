@@ -29,18 +29,16 @@ With `--output hf://owner/name` the data is prepared in `runs/prepare/owner--nam
 end; any other OUTPUT is a folder.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..command_line import parse_arguments, run_command, take_kind
+from ..command_line import option, parse_arguments, run_command, take_kind
 from .datasets.layouts.find_layout import LAYOUTS, find_layout, read_rows, root_of
 from .datasets.layouts.motion_folders import left_out
 from .datasets.prepare_rows import Media
@@ -59,24 +57,20 @@ KINDS = ("motion", "speech", "chat", "duplex")
 class PrepareArguments:
     """Arguments of `solami prepare`."""
 
-    source: str = field(metadata={"help": "Folder or manifest file (also accepted as the word after the kind)."})
-    processor: str = field(metadata={"help": "Folder or hub id of a SolamiProcessor, whose codecs make the codes."})
-    output: str = field(metadata={"help": "Dataset folder, whose other configs are kept; or hf://OWNER/NAME."})
-    layout: str = field(default="auto", metadata={"help": f"auto, {', '.join(LAYOUTS)}."})
-    shard_rows: int = field(default=5000, metadata={"help": "Rows of the source in a shard."})
-    batch_size: int = field(default=32, metadata={"help": "Files encoded together."})
-    split_by: str = field(
-        default="given",
-        metadata={"help": "given: as the source says; source: by a hash of its id, with partners."},
+    source: str = option(..., "Folder or manifest file (also accepted as the word after the kind).")
+    processor: str = option(..., "Folder or hub id of a SolamiProcessor, whose codecs make the codes.")
+    output: str = option(..., "Dataset folder, whose other configs are kept; or hf://OWNER/NAME.")
+    layout: str = option("auto", f"auto, {', '.join(LAYOUTS)}.")
+    shard_rows: int = option(5000, "Rows of the source in a shard.")
+    batch_size: int = option(32, "Files encoded together.")
+    split_by: str = option("given", "given: as the source says; source: by a hash of its id, with partners.")
+    test_share: float = option(0.05, "Share of the test split, for split_by source.")
+    validation_share: float = option(0.0, "Share of the validation split, likewise.")
+    motion_tokens: str | None = option(
+        None, "Token dataset whose motions turns name by motion_id; by default the output."
     )
-    test_share: float = field(default=0.05, metadata={"help": "Share of the test split, for split_by source."})
-    validation_share: float = field(default=0.0, metadata={"help": "Share of the validation split, likewise."})
-    motion_tokens: str | None = field(
-        default=None,
-        metadata={"help": "Token dataset whose motions turns name by motion_id; by default the output."},
-    )
-    license: str | None = field(default=None, metadata={"help": "Licence for the card, e.g. cc-by-4.0."})
-    private: bool = field(default=True, metadata={"help": "Whether a repository that is made on the Hub is private."})
+    license: str | None = option(None, "Licence for the card, e.g. cc-by-4.0.")
+    private: bool = option(True, "Whether a repository that is made on the Hub is private.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -159,12 +153,8 @@ def prepare(
         motion_tokens: token dataset whose motions the turns of dialogues name by `motion_id`; by default `output`.
         license: for the card.
 
-    Returns:
-        row counts per split, and `rejected`; of the whole source.
-
-    Raises:
-        FileNotFoundError: no source, or none that holds this kind.
-        ValueError: wrong options, codes of other codecs in `output`, or no usable row at all.
+    Returns row counts per split, and `rejected`; of the whole source. Raises FileNotFoundError: no source, or none
+    that holds this kind; ValueError: wrong options, codes of other codecs in `output`, or no usable row at all.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")

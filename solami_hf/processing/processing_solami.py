@@ -4,8 +4,6 @@ One folder holds the tokenizer, the chat template, the motion codec (with its st
 acoustic model and the voices. Codecs and acoustic model are checkpoints in subfolders, loaded on first use.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -117,13 +115,9 @@ class SolamiProcessor(ProcessorMixin):
         self._first_template = self.chat_template  # of which the renderer writes the ids
 
     def __getattr__(self, name: str):
-        """The models of `CODECS` by their names, and `voices`, loaded on first use.
-
-        Not properties: transformers wants no argument of `__init__` to be an attribute of the class as well.
-
-        Raises:
-            ValueError: the checkpoint has no such codec. (Without one of the optional ones, that is None.)
-        """
+        """The models of `CODECS` by their names, and `voices`, loaded on first use. Not properties: transformers wants
+        no argument of `__init__` to be an attribute of the class as well. Raises ValueError: the checkpoint has no
+        such codec. (Without one of the optional ones, that is None.)"""
         if name == "voices":
             return self._models.voices
         if name in CODECS:
@@ -271,8 +265,7 @@ class SolamiProcessor(ProcessorMixin):
             batch_size: recordings encoded together.
             sampling_rate: Hz of arrays that tell no rate of their own, by default the codec's.
 
-        Raises:
-            ValueError: empty, NaN, or unreadable audio (see `audio.read_audio`), or more than two minutes.
+        Raises ValueError: empty, NaN, or unreadable audio (see `audio.read_audio`), or more than two minutes.
         """
         if isinstance(audio, (str, bytes, os.PathLike, Mapping)) or not hasattr(audio, "__iter__"):
             raise ValueError(f"encode_speech takes a list of recordings, got {type(audio).__name__}")
@@ -300,10 +293,8 @@ class SolamiProcessor(ProcessorMixin):
         """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z.
 
         Of a bound motion codec there are body codes alone; `hand` is empty, `None`, or not there. The motion filler,
-        where the checkpoint has one, adds the levels above 0.
-
-        Raises:
-            ValueError: no codes, numbers of body and hand codes that do not fit, or a code outside its codebook.
+        where the checkpoint has one, adds the levels above 0. Raises ValueError: no codes, numbers of body and hand
+        codes that do not fit, or a code outside its codebook.
         """
         given = ([] if values is None else values for values in (codes["body"], codes.get("hand")))
         device = self.motion_codec.device
@@ -332,9 +323,8 @@ class SolamiProcessor(ProcessorMixin):
         The acoustic model, where the checkpoint has one, adds the levels of the codec that the language model does not
         write. Without one, and where the language model writes them all, speech is made from its codes alone.
 
-        Raises:
-            ValueError: no code, codes of another codec or no whole frames, an unknown voice, or a voice for a
-                checkpoint that cannot use any.
+        Raises ValueError: no code, codes of another codec or no whole frames, an unknown voice, or a voice for a
+        checkpoint that cannot use any.
         """
         codec, config = self.speech_codec, self.speech_codec.config
         audio_codes = torch.from_numpy(split_levels(codes, config.lm_levels, config.codebook_size)).to(codec.device)
@@ -347,11 +337,8 @@ class SolamiProcessor(ProcessorMixin):
         return limit_loudness(values.float().cpu().numpy(), config.sampling_rate)
 
     def acoustics(self, voice: str | None = None) -> tuple:
-        """The acoustic model, None where the codes are decoded as they are, and a voice's prompt (levels, P) or None.
-
-        Raises:
-            ValueError: an unknown voice, or a voice for a checkpoint that cannot use any.
-        """
+        """The acoustic model, None where the codes are decoded as they are, and a voice's prompt (levels, P) or
+        None. Raises ValueError: an unknown voice, or a voice for a checkpoint that cannot use any."""
         codec, config = self.speech_codec, self.speech_codec.config
         prompt = None if voice is None else self.voices.prompt(voice, codec)
         acoustic = self.acoustic_model if config.lm_levels == 1 < config.num_quantizers else None
@@ -364,10 +351,7 @@ class SolamiProcessor(ProcessorMixin):
 
     def say(self, text: str) -> np.ndarray:
         """Speech codes (n,) of words, sentence by sentence; `decode_speech` makes sound of them in any voice.
-
-        Raises:
-            ValueError: the checkpoint has no talker.
-        """
+        Raises ValueError: the checkpoint has no talker."""
         if self.talker is None:
             raise ValueError(
                 f"answers in the format {self.answer_format!r} are said by a talker, and this processor has none; "
@@ -379,18 +363,15 @@ class SolamiProcessor(ProcessorMixin):
 
     def character_system(self, character: str) -> str:
         """The system prompt of one of the checkpoint's characters; ValueError for an unknown one."""
-        return self._character(character)["system"]
+        if character not in self.characters:
+            raise ValueError(f"unknown character {character!r}; this checkpoint plays {sorted(self.characters)}")
+        return self.characters[character]["system"]
 
     def voice_of(self, messages: list[dict]) -> str | None:
         """The voice of the character whose system prompt a conversation begins with, None if there is none."""
         system = text_of(messages[0]["content"]) if messages and messages[0]["role"] == "system" else None
         voices = (known.get("voice") for known in self.characters.values() if known["system"] == system)
         return next(voices, None)
-
-    def _character(self, character: str) -> dict:
-        if character not in self.characters:
-            raise ValueError(f"unknown character {character!r}; this checkpoint plays {sorted(self.characters)}")
-        return self.characters[character]
 
     # ---- messages and media to ids
 
@@ -401,9 +382,8 @@ class SolamiProcessor(ProcessorMixin):
             conversations: as in `apply_chat_template`.
             sampling_rate: Hz of arrays of sound that tell no rate of their own, by default the speech codec's.
 
-        Raises:
-            ValueError: what is no message, see `rendering.check_messages`, an unreadable medium, or sound of a user
-                without words where `hearing` is "transcript".
+        Raises ValueError: what is no message, see `rendering.check_messages`, an unreadable medium, or sound of a user
+        without words where `hearing` is "transcript".
         """
         for conversation in conversations:
             check_messages(conversation)
@@ -465,9 +445,8 @@ class SolamiProcessor(ProcessorMixin):
                 `pad_to_multiple_of`, `truncation`, `max_length` as in tokenizers; `sampling_rate` of arrays of sound
                 that tell none. These may also come in `processor_kwargs`, as in processors of transformers.
 
-        Raises:
-            ValueError: unknown content types or roles, unreadable media, codes outside the codebooks, an unknown
-                keyword, or `truncation` of a conversation with motion or sound.
+        Raises ValueError: unknown content types or roles, unreadable media, codes outside the codebooks, an unknown
+        keyword, or `truncation` of a conversation with motion or sound.
         """
         if isinstance(conversation, Iterable) and not isinstance(conversation, (str, bytes, Mapping)):
             conversation = list(conversation)  # a column of a data set, too
@@ -566,12 +545,9 @@ class SolamiProcessor(ProcessorMixin):
                 beside motion or audio those that pad, as nothing of these is cut off. `sampling_rate`, as it is or in
                 `audio_kwargs`, of arrays that tell no rate of their own; by default the speech codec's.
 
-        Returns:
-            `BatchFeature` with `input_ids` and `attention_mask`; of lists, one row an item.
-
-        Raises:
-            ValueError: nothing to encode, lists of different lengths, an unknown keyword, `truncation` beside motion
-                or audio, unreadable media.
+        Returns `BatchFeature` with `input_ids` and `attention_mask`; of lists, one row an item. Raises ValueError:
+        nothing to encode, lists of different lengths, an unknown keyword, `truncation` beside motion or audio,
+        unreadable media.
         """
         given = {name: value for name, value in kwargs.items() if value is not None}
         of_audio = {"sampling_rate": given.pop("sampling_rate", None), **given.pop("audio_kwargs", {})}
@@ -630,6 +606,3 @@ def _is_list(name: str, value) -> bool:
     if not isinstance(value, (list, tuple)):
         return False
     return name != "audio" or not (is_pair(value) or all(isinstance(number, Real) for number in value))
-
-
-__all__ = ["SolamiProcessor"]

@@ -122,11 +122,8 @@ class TokenRenderer:
         return getattr(self.layout, "hearing", "codes")
 
     def text(self, text: str, first: bool = False) -> np.ndarray:
-        """Ids of a run of text. `first`: at the very start of a sequence, where some tokenizers add a space.
-
-        Raises:
-            ValueError: the text holds a marker or modality token; text must not be able to write those.
-        """
+        """Ids of a run of text. `first`: at the very start of a sequence, where some tokenizers add a space. Raises
+        ValueError: the text holds a marker or modality token; text must not be able to write those."""
         (ids,) = self.texts([(text, first)])
         if ids is None:
             raise ValueError(f"text holds reserved tokens such as <eos> or a modality token; remove them: {text!r}")
@@ -148,11 +145,8 @@ class TokenRenderer:
         return [self._text_cache[key] for key in keys]
 
     def codes(self, modality: str, codes) -> np.ndarray:
-        """Ids of codes.
-
-        Raises:
-            ValueError: a code is outside the modality's codebook, or there are no tokens for the modality.
-        """
+        """Ids of codes. Raises ValueError: a code is outside the modality's codebook, or there are no tokens for
+        the modality."""
         if modality not in self.layout.modalities:
             known = ", ".join(self.layout.modalities)
             raise ValueError(f"{modality} codes have no tokens here, only {known}; another codec made them")
@@ -171,8 +165,7 @@ class TokenRenderer:
             instruction: what is to be done.
             source, target: content blocks (text, motion or audio as codes).
 
-        Returns:
-            `{"input_ids", "labels"}`, arrays of shape `(T,)`; labels cover the output and its `<eos>` only.
+        Returns `{"input_ids", "labels"}`, arrays of shape `(T,)`; labels cover the output and its `<eos>` only.
         """
         lead = text_block(instruction + (" " if target["type"] == "text" else " This is input: "))
         return self._render([(USER, *self._parts([lead, source])), (ASSISTANT, *self._parts([target]))], " ")
@@ -187,8 +180,7 @@ class TokenRenderer:
             add_generation_prompt: end with the character's role marker.
             continue_final_message: leave the last message open; it holds words alone.
 
-        Returns:
-            `{"input_ids", "labels"}`, arrays of shape `(T,)`.
+        Returns `{"input_ids", "labels"}`, arrays of shape `(T,)`.
         """
         turns: list[tuple] = []
         for message in messages:
@@ -310,11 +302,8 @@ UNHEARD = (
 
 
 def heard(blocks: list[dict], hearing: str) -> list[dict]:
-    """Blocks of a user's turn without the sound, where words are read in its place.
-
-    Raises:
-        ValueError: there is sound, and no words are given.
-    """
+    """Blocks of a user's turn without the sound, where words are read in its place. Raises ValueError: there is
+    sound, and no words are given."""
     kinds = {block["type"] for block in blocks}
     if hearing != "transcript" or "audio" not in kinds:
         return blocks
@@ -344,11 +333,9 @@ def drop_oldest_rounds(messages: list[dict], fits) -> list[dict] | None:
 
 
 def check_messages(messages) -> None:
-    """ValueError for what is no conversation: a list of `{"role", "content"}` whose content is a string or blocks.
-
-    A block is `{"type": "text", "text": str}`, or of type "motion" or "audio" with the medium under the same name, or
-    under another that `audio.read_audio` knows.
-    """
+    """ValueError for what is no conversation: a list of `{"role", "content"}` whose content is a string or blocks. A
+    block is `{"type": "text", "text": str}`, or of type "motion" or "audio" with the medium under the same name, or
+    under another that `audio.read_audio` knows."""
     if not isinstance(messages, (list, tuple)):
         raise ValueError(f"a conversation is a list of messages, got {type(messages).__name__}")
     if not messages:
@@ -392,14 +379,9 @@ def raw_medium(block: Mapping):
 
 
 def plain_codes(kind: str, codes: Mapping, with_transform: bool) -> dict[str, list[int]]:
-    """Codes of a motion or audio block as lists of int, as the chat template needs them.
-
-    Args:
-        with_transform: keep a motion's transform; the character's turns carry none.
-
-    Raises:
-        ValueError: other names than those of codes, or codes that are no integers.
-    """
+    """Codes of a motion or audio block as lists of int, as the chat template needs them, `with_transform` of a
+    motion, which the character's turns carry none of. Raises ValueError: other names than those of codes, or codes
+    that are no integers."""
     known = ("codes",) if kind == "audio" else CODES
     if codes.keys() - set(known):
         form = '{"codes"}' if kind == "audio" else 'a SmplxMotion, a path or {"body", "hand", "trans"}'

@@ -2,7 +2,7 @@
 
 `voices/voices.json` maps a name to `{"source", "codec", "seconds"}`, and `voices/<name>.safetensors` holds the codes
 of all levels, never the recording. `codec` is the fingerprint of the codec that made them: to another one they would
-be noise. `add_voice.py` makes them.
+be noise. `processing/add_voice.py` makes them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,9 @@ _NAME = re.compile(r"\w(?:[\w .'-]{0,62}\w)?")
 
 
 class Voices:
-    """The voices of a checkpoint, by name; their codes are read when they are first needed.
-
-    Args:
-        entries: name -> `{"source", "codec", "seconds"}`.
-        codes: name -> codes (levels, frames), where they are known already.
-        folder: checkpoint folder or hub id that the others come from.
-        hub: `revision`, `token`, ... of the hub.
-    """
+    """The voices of a checkpoint by name, whose `entries` are `{"source", "codec", "seconds"}`; codes (levels,
+    frames) that are not known already are read from `folder` (a checkpoint folder or hub id with `revision`,
+    `token`, ... in `hub`) when they are first needed."""
 
     def __init__(self, entries: dict | None = None, codes: dict | None = None, folder=None, hub: dict | None = None):
         self.entries, self._codes = dict(entries or {}), dict(codes or {})
@@ -42,11 +37,8 @@ class Voices:
 
     @classmethod
     def load(cls, folder, **hub) -> Voices:
-        """The voices of a checkpoint folder or hub id; none where it has no `voices/`.
-
-        Raises:
-            ValueError: `voices/voices.json` is damaged.
-        """
+        """The voices of a checkpoint folder or hub id; none where it has no `voices/`. Raises ValueError:
+        `voices/voices.json` is damaged."""
         path = _find(folder, INDEX, hub)
         if path is None:
             return cls()
@@ -67,11 +59,8 @@ class Voices:
         return sorted(self.entries)
 
     def prompt(self, name: str, codec) -> torch.LongTensor:
-        """The codes (levels, frames) of a voice, for this codec.
-
-        Raises:
-            ValueError: an unknown voice, one that another codec made, or a file that is missing or damaged.
-        """
+        """The codes (levels, frames) of a voice, for this codec. Raises ValueError: an unknown voice, one that
+        another codec made, or a file that is missing or damaged."""
         if name not in self.entries:
             raise ValueError(
                 f"unknown voice {name!r}; this checkpoint has {self.names or 'no voices'}. "
@@ -99,17 +88,9 @@ class Voices:
         return self._codes[name]
 
     def add(self, name: str, codes: torch.Tensor, source: str, codec, overwrite: bool = False) -> None:
-        """Adds a voice; `save` writes it.
-
-        Args:
-            name: up to 64 letters, digits, spaces and `.'-_`; it is a file's name, too.
-            codes: (levels, frames), all levels of `codec`.
-            source: where the voice is from, and on what terms.
-            overwrite: replace a voice of the same name.
-
-        Raises:
-            ValueError: a name that cannot be a file's, or that is taken.
-        """
+        """Adds a voice with codes (levels, frames) of all levels of `codec`; `save` writes it. A name has up to 64
+        letters, digits, spaces and `.'-_`; it is a file's name, too. `source` says where the voice is from, and on
+        what terms. Raises ValueError: a name that cannot be a file's, or that is taken and not to `overwrite`."""
         if not _NAME.fullmatch(name):
             raise ValueError(f"a voice cannot be named {name!r}: use up to 64 letters, digits, spaces, or any of .'-_")
         same = [known for known in self.entries if known.casefold() == name.casefold()]
@@ -152,6 +133,3 @@ def _find(folder, name: str, hub: dict) -> str | None:
         return cached_file(folder, f"{FOLDER}/{name}", **hub)
     except OSError:
         return None
-
-
-__all__ = ["Voices"]

@@ -1,7 +1,5 @@
 """Checkpoints of training runs: whole on all ranks or not there, a full disk told in words, the newest one found."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -64,11 +62,8 @@ def checkpoint_or_nothing(checkpoint: CheckpointInWork) -> Iterator[None]:
 
 @contextmanager
 def written_or_nothing(folder: str | os.PathLike) -> Iterator[None]:
-    """The block writes a part of a run; when it cannot, the message says what to do.
-
-    Raises:
-        OSError: with the way out, for what torch, safetensors and the file system raise on a full disk.
-    """
+    """The block writes a part of a run; when it cannot, the message says what to do. Raises OSError: with the way
+    out, for what torch, safetensors and the file system raise on a full disk."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -12,19 +12,9 @@ logger = logging.getLogger(__name__)
 
 
 def evaluation_split(splits: Iterable[str], training_args: TrainingArguments, data: str) -> str | None:
-    """The split to evaluate on while training.
-
-    Args:
-        splits: that the data set has.
-        training_args: say whether the best checkpoint is kept.
-        data: what it is called, for messages.
-
-    Returns:
-        `validation`, `test` where there is no validation, None without either.
-
-    Raises:
-        ValueError: the best checkpoint would be chosen by the test split.
-    """
+    """Of the `splits` of `data` the one to evaluate on while training: `validation`, `test` where there is none,
+    None without either. Raises ValueError: the best checkpoint, which `training_args` keep, would be chosen by the
+    test split."""
     splits = set(splits)
     if "validation" in splits or "test" not in splits:
         return "validation" if "validation" in splits else None

@@ -6,10 +6,10 @@ speaks with the codec, the acoustic model and the voices that the package carrie
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..command_line import parse_arguments
+from ..command_line import option, parse_arguments
 from ..modeling.solami.configuration_solami import ANSWER_FORMATS, FORMAT_FIELDS, HEARING, follow_formats
 from ..processing.files.folder_or_hub import with_sources
 from ..processing.files.output_folder import atomic_folder
@@ -22,32 +22,23 @@ logger = logging.getLogger(__name__)
 class InitArguments:
     """Arguments of `solami init`."""
 
-    backbone: str = field(
-        metadata={"help": "Folder, hub id or .gguf file of a decoder: Llama, GPT-2, Qwen, ... (or as the first word)."}
+    backbone: str = option(
+        ..., "Folder, hub id or .gguf file of a decoder: Llama, GPT-2, Qwen, ... (or as the first word)."
     )
-    motion_codec: str = field(metadata={"help": "Folder or hub id of a SolamiMotionVQModel."})
-    output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
-    speech_codec: str | None = field(
-        default=None,
-        metadata={"help": "Folder or hub id of ours, or of a codec of transformers (Mimi, ...); packaged by default."},
+    motion_codec: str = option(..., "Folder or hub id of a SolamiMotionVQModel.")
+    output: str = option(..., "Folder to write; it must not exist yet.")
+    speech_codec: str | None = option(
+        None, "Folder or hub id of ours, or of a codec of transformers (Mimi, ...); packaged by default."
     )
-    acoustic_model: str | None = field(default=None, metadata={"help": "Folder or hub id of a SoundStorm."})
-    motion_filler: str | None = field(default=None, metadata={"help": "Folder or hub id of one for motion's levels."})
-    speech_levels: int | None = field(
-        default=None, metadata={"help": "Levels of the speech codec that the language model reads."}
+    acoustic_model: str | None = option(None, "Folder or hub id of a SoundStorm.")
+    motion_filler: str | None = option(None, "Folder or hub id of one for motion's levels.")
+    speech_levels: int | None = option(None, "Levels of the speech codec that the language model reads.")
+    characters: str | None = option(None, 'JSON file: {"ada": {"name": "Ada", "system": "You are Ada ..."}, ...}.')
+    answer_format: str = option("motion_speech", f"One of {', '.join(ANSWER_FORMATS)}.")
+    interleaved: bool = option(
+        False, "Body, hand and speech of answers in chunks of equal time, for streaming, not in a row."
     )
-    characters: str | None = field(
-        default=None, metadata={"help": 'JSON file: {"ada": {"name": "Ada", "system": "You are Ada ..."}, ...}.'}
-    )
-    answer_format: str = field(default="motion_speech", metadata={"help": f"One of {', '.join(ANSWER_FORMATS)}."})
-    interleaved: bool = field(
-        default=False,
-        metadata={"help": "Body, hand and speech of answers in chunks of equal time, for streaming, not in a row."},
-    )
-    hearing: str = field(
-        default="codes",
-        metadata={"help": f"What the model reads of a user's speech, one of {', '.join(HEARING)}."},
-    )
+    hearing: str = option("codes", f"What the model reads of a user's speech, one of {', '.join(HEARING)}.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,13 +49,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def init(args: InitArguments) -> None:
-    """Writes the folder, whole or not at all; the weights keep the backbone's dtype.
-
-    Raises:
-        FileNotFoundError: a folder or file that is not there.
-        FileExistsError: there is something at `output`.
-        ValueError: characters that are none, an unknown answer format, or codecs that do not fit the tokenizer.
-    """
+    """Writes the folder, whole or not at all; the weights keep the backbone's dtype. Raises FileNotFoundError: a
+    folder or file that is not there; FileExistsError: there is something at `output`; ValueError: characters that
+    are none, an unknown answer format, or codecs that do not fit the tokenizer."""
     from transformers import AutoTokenizer
 
     from ..modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel

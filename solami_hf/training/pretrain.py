@@ -6,12 +6,12 @@ on the length of the run. Also `python -m solami_hf.training.pretrain --config r
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
 
-from ..command_line import run_command
+from ..command_line import option, run_command
 from ..processing.datasets.split_hygiene import held_out_rows, without_leaks
 from ..processing.datasets.tasks import MOTION_TASKS
 from ..processing.datasets.token_dataset import load_tokens, split_names
@@ -36,16 +36,11 @@ from .language_model.task_rows import task_sources
 class PretrainArguments(LanguageModelArguments):
     """Model, data and mixture of stage 2."""
 
-    motion_share: float = field(
-        default=0.4, metadata={"help": "Share of motion samples after the warm-up over the first half of the run."}
+    motion_share: float = option(0.4, "Share of motion samples after the warm-up over the first half of the run.")
+    task_weights: str = option(
+        "", "How often tasks are drawn within their modality, e.g. speech_to_text=4,text_to_speech=0.5."
     )
-    task_weights: str = field(
-        default="",
-        metadata={
-            "help": "How often tasks are drawn within their modality, e.g. speech_to_text=4,text_to_speech=0.5."
-        },
-    )
-    eval_samples: int = field(default=100, metadata={"help": "Held-out samples of each task to evaluate."})
+    eval_samples: int = option(100, "Held-out samples of each task to evaluate.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,15 +49,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def pretrain(args: PretrainArguments, training_args: LanguageModelTrainingArguments) -> dict:
-    """Runs stage 2 and writes a complete folder to `training_args.output_dir`; see `train_language_model`.
-
-    Args:
-        args: `PretrainArguments`.
-        training_args: `LanguageModelTrainingArguments` with `max_steps` and `max_length` set; the run has no epochs.
-
-    Raises:
-        ValueError: no `max_steps`, data of another codec, or nothing to train on.
-    """
+    """Runs stage 2 and writes a complete folder to `training_args.output_dir`; see `train_language_model`. Raises
+    ValueError: no `max_steps` (the run has no epochs), data of another codec, or nothing to train on."""
     if training_args.max_steps <= 0:
         raise ValueError(f"the mixture has no epochs: set max_steps, got {training_args.max_steps}")
     check_source("token dataset", args.data)  # before the model is loaded

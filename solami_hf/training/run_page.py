@@ -42,13 +42,8 @@ def decoded(codec, codes: torch.Tensor) -> np.ndarray:
 def curves_of_log(
     log: list[dict[str, float]], charts: dict[str, tuple[str, ...]], held_out: str = "held-out "
 ) -> list[Curve]:
-    """The charts that the log has points for; values that are no number are left out.
-
-    Args:
-        log: Trainer's log.
-        charts: title -> label of the y axis and the names in the log, one series each.
-        held_out: what "eval_" in such a name is called: "eval_loss" is "held-out loss", beside which "loss" may stand.
-    """
+    """The charts (title -> label of the y axis, names in the log) that Trainer's log has points for; values that are
+    no number are left out. "eval_" in a name is called `held_out`: "eval_loss" is "held-out loss", beside "loss"."""
     curves = []
     for title, (label, *names) in charts.items():
         series = {}
@@ -64,13 +59,8 @@ def curves_of_log(
 def figures_of(
     evaluation: dict[str, float], figures: dict[str, tuple[str, float, str]], heading: str
 ) -> list[MetricRow]:
-    """The figures that an evaluation has, as rows of the page's table; those that are no number are left out.
-
-    Args:
-        evaluation: a row of Trainer's log.
-        figures: name without "eval_" -> title, what it is multiplied by, and its meaning.
-        heading: of the group, to which the step is added.
-    """
+    """The figures (name without "eval_" -> title, factor, meaning) that an evaluation has, as rows of the page's
+    table; those that are no number are left out. To the group's heading the step is added."""
     group, rows = f"{heading} at step {evaluation.get('step', 0)}", []
     for name, (title, scale, meaning) in figures.items():
         value = evaluation.get(f"eval_{name}", math.nan)
@@ -82,20 +72,11 @@ def figures_of(
 def add_sounds(
     page: str | Path, heading: str, note: str, clips: list[tuple[str, dict[str, np.ndarray]]], sampling_rate: int
 ) -> None:
-    """Puts players before the other sections of a page that `write_report` wrote.
-
-    Args:
-        clips: of each clip a title and its versions, name -> float samples (samples,) in [-1, 1].
-        sampling_rate: of all of them, in Hz.
-    """
-    sources = [
-        (title, [(name, _wav_url(values, sampling_rate)) for name, values in versions.items()])
-        for title, versions in clips
-    ]
-    # autoescape keeps a title from becoming markup
-    section = (
-        jinja2.Environment(autoescape=True).from_string(_SOUNDS).render(heading=heading, note=note, clips=sources)
-    )
+    """Puts players before the other sections of a page that `write_report` wrote: of each clip a title and its
+    versions, name -> float samples (samples,) in [-1, 1] at `sampling_rate` Hz."""
+    sources = [(title, [(name, _wav_url(v, sampling_rate)) for name, v in some.items()]) for title, some in clips]
+    template = jinja2.Environment(autoescape=True).from_string(_SOUNDS)  # a title must not become markup
+    section = template.render(heading=heading, note=note, clips=sources)
     html = Path(page).read_text(encoding="utf-8").replace("<main>\n", section + "\n", 1)
     write_text(page, html)
 

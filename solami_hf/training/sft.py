@@ -5,14 +5,14 @@ Also `python -m solami_hf.training.sft --config recipe.yaml`, and the same under
 
 import logging
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, NamedSplit
 
-from ..command_line import run_command
+from ..command_line import option, run_command
 from ..modeling.solami.configuration_solami import ANSWER_FORMATS, HEARING, follow_formats
 from ..processing.datasets.duplex import LEARN, DuplexFormat, DuplexRenderer
 from ..processing.datasets.token_dataset import split_names
@@ -34,23 +34,18 @@ logger = logging.getLogger(__name__)
 class SftArguments(LanguageModelArguments):
     """Model, data and answer format of stage 3."""
 
-    answer_format: str | None = field(
-        default=None, metadata={"help": f"One of {', '.join(ANSWER_FORMATS)}; by default the processor's."}
+    answer_format: str | None = option(None, f"One of {', '.join(ANSWER_FORMATS)}; by default the processor's.")
+    hearing: Literal[HEARING] | None = option(
+        None, "What of the user's speech is read: codes, transcript or both; by default the processor's."
     )
-    hearing: Literal[HEARING] | None = field(
-        default=None,
-        metadata={"help": "What of the user's speech is read: codes, transcript or both; by default the processor's."},
+    rows: Literal["chat", "duplex"] = option(
+        "chat", "chat: dialogues in turns; duplex: two people on one clock, tick by tick."
     )
-    rows: Literal["chat", "duplex"] = field(
-        default="chat", metadata={"help": "chat: dialogues in turns; duplex: two people on one clock, tick by tick."}
+    learn: Literal[LEARN] = option("character", "Of duplex rows, in which each is once the character: it, or both.")
+    character_parts: list[str] | None = option(
+        None, "Of duplex rows: body, hand, speech of the character; all by default."
     )
-    learn: Literal[LEARN] = field(
-        default="character", metadata={"help": "Of duplex rows, in which each is once the character: it, or both."}
-    )
-    character_parts: list[str] | None = field(
-        default=None, metadata={"help": "Of duplex rows: body, hand, speech of the character; all by default."}
-    )
-    partner_parts: list[str] | None = field(default=None, metadata={"help": "Likewise of the partner."})
+    partner_parts: list[str] | None = option(None, "Likewise of the partner.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,10 +57,8 @@ def sft(args: SftArguments, training_args: LanguageModelTrainingArguments) -> di
     """Runs stage 3 and writes a complete folder to `training_args.output_dir`; see `train_language_model`.
 
     Dialogues longer than `training_args.max_length` lose whole rounds from the front; one whose last round alone is
-    too long is left out, and both are counted in the log. Only the character's answers are trained on.
-
-    Raises:
-        ValueError: data of another codec, or no dialogue fits into `max_length`.
+    too long is left out, and both are counted in the log. Only the character's answers are trained on. Raises
+    ValueError: data of another codec, or no dialogue fits into `max_length`.
     """
     check_source("token dataset", args.data)  # before the model is loaded
     model, processor = load_model_and_processor(args, training_args)
@@ -92,7 +85,7 @@ def sft(args: SftArguments, training_args: LanguageModelTrainingArguments) -> di
 def chat_samples(args: SftArguments, processor, split: str, training_args) -> Dataset:
     """Rendered dialogues of a split with answers in the processor's format, cut to `max_length` by whole rounds; what
     became of them is logged."""
-    from ..processing.batch_rendering import RenderingCounts, render_chats
+    from ..processing.datasets.batch_rendering import RenderingCounts, render_chats
     from ..processing.datasets.rendered_data import RENDERED, ROWS_PER_GROUP
     from ..processing.datasets.split_hygiene import held_out_rows, without_leaks
     from ..processing.datasets.token_dataset import load_tokens

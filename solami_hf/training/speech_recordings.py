@@ -22,17 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Recordings:
-    """Many clips in one array.
+    """Many clips in one array, clip after clip."""
 
-    Args:
-        samples: (total,) int16 at the codec's rate, clip after clip.
-        ends: (clips,) int64, where each clip ends.
-        texts: what each clip says; empty strings if not known.
-    """
-
-    samples: np.ndarray
-    ends: np.ndarray
-    texts: list[str]
+    samples: np.ndarray  # (total,) int16 at the codec's rate
+    ends: np.ndarray  # (clips,) int64, where each clip ends
+    texts: list[str]  # what each clip says; empty if not known
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -76,11 +70,8 @@ class Recordings:
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; pickles are never run.
-
-    Raises:
-        OSError: it cannot be read. ValueError: it is none, or damaged.
-    """
+    """The arrays of an .npz file; pickles are never run. Raises OSError: it cannot be read. ValueError: it is none,
+    or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
@@ -100,12 +91,8 @@ def splits_of(source: str | Path) -> set[str]:
 
 def read_recordings(source: str | Path, sampling_rate: int, split: str = "train") -> Recordings:
     """All sound files below a folder, or those listed in a text file (one path a line, relative to it); of a folder
-    with a `manifest.jsonl` (see `solami prepare`) those of a split, with their words.
-
-    Raises:
-        FileNotFoundError: the folder, the list or a listed file is missing.
-        ValueError: nothing to read, or an unreadable file.
-    """
+    with a `manifest.jsonl` (see `solami prepare`) those of a split, with their words. Raises FileNotFoundError: the
+    folder, the list or a listed file is missing; ValueError: nothing to read, or an unreadable file."""
     source, texts = Path(source), {}
     if (source / "manifest.jsonl").is_file():
         turns = [turn for row in read_manifest(source) if row["split"] == split for turn in row.get("turns", ())]
@@ -185,13 +172,9 @@ def recorded(source: str, sampling_rate: int, held_out: int) -> tuple[Recordings
 
 
 class RandomCrops(Dataset):
-    """Random windows of recordings. Window `index` is the same in every run with the same seed.
-
-    Args:
-        recordings: windows may span the border of two clips, as pauses do in speech.
-        window: samples of a window; shorter material is repeated.
-        count: nominal number of windows.
-    """
+    """`count` (nominal) random windows of recordings, each of `window` samples; shorter material is repeated, and
+    windows may span the border of two clips, as pauses do in speech. Window `index` is the same in every run with
+    the same seed."""
 
     def __init__(self, recordings: Recordings, window: int, count: int, seed: int):
         samples = recordings.samples

@@ -1,8 +1,6 @@
 """Sends held-out sounds and movements to the trackers of `--report_to` that take media: TensorBoard, Trackio and
 Weights & Biases. Losses reach every tracker by Trainer's own log, and the run's page needs none of them."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import os
@@ -21,11 +19,8 @@ _COLOURS = ("#6b7280", "#2563eb", "#d97706")
 
 
 class TrackedMedia:
-    """The trackers of a run that take media.
-
-    Args:
-        trainer: on the rank that logs, between the begin and the end of its training.
-    """
+    """The trackers of a run that take media. `trainer`: on the rank that logs, between the begin and the end of its
+    training."""
 
     def __init__(self, trainer: Trainer):
         self.step, named = trainer.state.global_step, trainer.args.report_to or []
@@ -75,12 +70,8 @@ class TrackedMedia:
 
 
 def draw_movement(performers: list[np.ndarray], fps: float) -> bytes:
-    """An animated GIF of stick figures seen from the front.
-
-    Args:
-        performers: of each the joints (T, 55, 3) in metres, y up, in SMPL-X order.
-        fps: frames a second of the joints; the picture has 10.
-    """
+    """An animated GIF, 10 frames/s, of stick figures seen from the front: of each performer the joints (T, 55, 3) in
+    metres, y up, in SMPL-X order, at `fps` frames a second."""
     from PIL import Image, ImageDraw  # comes with every tracker
 
     step = max(1, round(fps / _FRAME_RATE))
@@ -107,6 +98,3 @@ def draw_movement(performers: list[np.ndarray], fps: float) -> bytes:
 
 def _plain(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_").lower()
-
-
-__all__ = ["TrackedMedia", "draw_movement"]

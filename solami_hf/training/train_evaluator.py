@@ -9,7 +9,6 @@ have been through a motion codec and back.
 """
 
 import logging
-import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import AutoModel, AutoTokenizer, TrainingArguments, set_seed
 
 from ..character.packaged_character import packaged_motion_codec
-from ..command_line import run_command
+from ..command_line import option
 from ..modeling.motion_evaluator.configuration_motion_evaluator import SolamiMotionEvaluatorConfig
 from ..modeling.motion_evaluator.evaluator_scores import (
     Evaluator,
@@ -48,21 +47,14 @@ SHORTEST_SHARE = 0.6  # of a clip, that training sees at a time
 class EvaluatorArguments:
     """Training data, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
 
-    data: str = field(default="", metadata={"help": "Folder with manifest.jsonl: {id, motion, text, split?}."})
-    text_encoder: str = field(
-        default="sentence-transformers/all-MiniLM-L6-v2", metadata={"help": "Folder or hub id of a sentence encoder."}
-    )
-    motion_codec: str | None = field(
-        default=None, metadata={"help": "Folder or hub id of the round trip's codec; the packaged one when unset."}
-    )
-    label: str = field(
-        default="action",
-        metadata={"help": "Column of the manifest: motions of one label are not told apart when measuring."},
-    )
-    hidden_size: int = field(default=128, metadata={"help": "Width of the motion encoder."})
-    num_hidden_layers: int = field(default=2, metadata={"help": "Its layers with attention."})
-    embedding_size: int = field(default=64, metadata={"help": "Width of the embeddings."})
-    dropout: float = field(default=0.1, metadata={"help": "In the motion encoder."})
+    data: str = option("", "Folder with manifest.jsonl: {id, motion, text, split?}.")
+    text_encoder: str = option("sentence-transformers/all-MiniLM-L6-v2", "Folder or hub id of a sentence encoder.")
+    motion_codec: str | None = option(None, "Folder or hub id of the round trip's codec; the packaged one when unset.")
+    label: str = option("action", "Column of the manifest: motions of one label are not told apart when measuring.")
+    hidden_size: int = option(128, "Width of the motion encoder.")
+    num_hidden_layers: int = option(2, "Its layers with attention.")
+    embedding_size: int = option(64, "Width of the embeddings.")
+    dropout: float = option(0.1, "In the motion encoder.")
 
 
 @dataclass
@@ -129,13 +121,10 @@ class EvaluatorTrainer(ResumableTrainer):
 
 
 def measure_evaluator(evaluator: Evaluator, pairs: Pairs) -> dict[str, float]:
-    """R-precision 1, 2, 3 of whole motions and the first caption of each.
-
-    Returns:
-        `r_precision_1`, ... (see `chances_to_find`), `low`, `high` (95 % interval of the first over motions); the same
-        with `shuffled_` before them, of others' captions; `jittered_`, of motions with 2 cm of noise on every joint;
-        `round_trip_`, of motions through the codec and back; `beats_shuffled` (1 or 0), and `motions`, their number.
-    """
+    """R-precision 1, 2, 3 of whole motions and the first caption of each. Returns `r_precision_1`, ... (see
+    `chances_to_find`), `low`, `high` (95 % interval of the first over motions); the same with `shuffled_` before them,
+    of others' captions; `jittered_`, of motions with 2 cm of noise on every joint; `round_trip_`, of motions through
+    the codec and back; `beats_shuffled` (1 or 0), and `motions`, their number."""
     rng = torch.Generator().manual_seed(0)
     jittered = [joints + JITTER * torch.randn(joints.shape, generator=rng) for joints in pairs.joints]
     rows = {"": pairs.joints, "jittered_": jittered, "round_trip_": pairs.round_trip}
@@ -166,13 +155,9 @@ def train_evaluator(args: EvaluatorArguments, training_args: TrainingArguments) 
     """Trains, measures and saves the evaluator; a second call goes on from the last checkpoint.
 
     `training_args.output_dir` gets the model with its tokenizer, and `history.json`. The configuration's
-    `ground_truth` is the last measure; metrics refuse a model that does not beat shuffled captions.
-
-    Returns:
-        the last measure, see `evaluate_evaluator`; empty where nothing is held out.
-
-    Raises:
-        FileNotFoundError, ValueError: missing or unusable data, or no captions.
+    `ground_truth` is the last measure, which is returned (empty where nothing is held out); metrics refuse a model
+    that does not beat shuffled captions. Raises FileNotFoundError, ValueError: missing or unusable data, or no
+    captions.
     """
     if not args.data:
         raise ValueError("`data` is empty, expected a folder with a manifest.jsonl of captioned motions")
@@ -233,7 +218,3 @@ def _sentences(model: SolamiMotionEvaluatorModel, tokenizer, captions: list[list
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
     run_training(train_evaluator, [EvaluatorArguments, TrainingArguments], argv, "solami train-evaluator")
-
-
-if __name__ == "__main__":
-    sys.exit(run_command("solami train-evaluator", main))

@@ -37,12 +37,8 @@ AVERAGES_FILE = "averaged.safetensors"
 
 
 def run_training(train: Callable, arguments: list[type], argv: list[str] | None, prog: str) -> None:
-    """A training command: `train` with what a command line says, alone in its output folder; tells what it returns.
-
-    Args:
-        train: takes one object of each of `arguments`, the last of them `TrainingArguments`.
-        arguments, argv, prog: see `parse_arguments`.
-    """
+    """A training command: `train`, which takes one object of each of `arguments` (the last `TrainingArguments`), with
+    what a command line says, alone in its output folder; tells what it returns."""
     parsed = parse_arguments(arguments, argv, prog)
     folder = parsed[-1].output_dir
     with writing_to(folder):
@@ -143,12 +139,8 @@ class ExactResume(LogBeforeCheckpoint):
 
 
 class AveragedWeights(TrainerCallback):
-    """Running averages of the weights: they move less than the weights, and are usually the better model.
-
-    Args:
-        decay: share of the averages that a step keeps, in [0, 1). The first steps count more, or the start would
-            linger.
-    """
+    """Running averages of the weights: they move less than the weights, and are usually the better model. `decay`:
+    share of the averages that a step keeps, in [0, 1). The first steps count more, or the start would linger."""
 
     def __init__(self, decay: float):
         self.decay, self.steps, self.averages = decay, 0, {}
@@ -196,10 +188,8 @@ class ResumableTrainer(SafeTrainer):
 
     `train_dataset[number]` has to depend on the number alone, which goes on counting from epoch to epoch. What a
     subclass appends to `parts` is logged as means over all ranks since the last log. Its `measure` and `write_page`
-    are called while the model has the weights that are to be kept.
-
-    Args:
-        averaging_decay: of [`AveragedWeights`], 0 for none; `averages` has them.
+    are called while the model has the weights that are to be kept. `averages` are [`AveragedWeights`] with
+    `averaging_decay`, 0 for none.
     """
 
     def __init__(self, *args, averaging_decay: float = 0.0, **kwargs):
@@ -214,19 +204,10 @@ class ResumableTrainer(SafeTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of windows in the order of their sampler, each rank's share."""
-        args = self.args
-        loader = DataLoader(
-            self.train_dataset,
-            args.train_batch_size,
-            sampler=self.sampler,
-            collate_fn=self.data_collator,
-            drop_last=args.dataloader_drop_last,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
-        )
-        return self.accelerator.prepare(loader)
+        names = ("drop_last", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor")
+        settings = {name: getattr(self.args, f"dataloader_{name}") for name in names}
+        settings |= {"sampler": self.sampler, "collate_fn": self.data_collator}
+        return self.accelerator.prepare(DataLoader(self.train_dataset, self.args.train_batch_size, **settings))
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds the means of the parts since the last log, over all ranks."""
@@ -274,11 +255,8 @@ class ResumableTrainer(SafeTrainer):
             self.averages.load(checkpoint, self.args.device)
 
     def train_or_resume(self) -> None:
-        """Trains to the end, from the last whole checkpoint of the output folder if there is one.
-
-        Raises:
-            ValueError: averaged weights are asked for, and the checkpoint has none.
-        """
+        """Trains to the end, from the last whole checkpoint of the output folder if there is one. Raises
+        ValueError: averaged weights are asked for, and the checkpoint has none."""
         checkpoint = self.args.resume_from_checkpoint or last_checkpoint(self.args.output_dir)
         if checkpoint:
             self.load_beside_weights(checkpoint)
@@ -291,15 +269,9 @@ class ResumableTrainer(SafeTrainer):
             self.train(resume_from_checkpoint=checkpoint)
 
     def finish(self, arguments, folder: str | Path, half: bool = False, **facts) -> dict[str, float]:
-        """Evaluates after the last step, and writes the model in the weights that are kept, the history and the page.
-
-        Args:
-            arguments: dataclass of the command's arguments, for the history, as are `facts`.
-            folder, half: see `save_run`.
-
-        Returns:
-            the evaluation, which the log may hold already.
-        """
+        """Evaluates after the last step, and writes the model in the weights that are kept (in fp16 with `half`), the
+        history with `arguments` (a dataclass) and `facts`, and the page; gives the evaluation, which the log may hold
+        already."""
         rows = (row for row in reversed(self.state.log_history) if row["step"] == self.state.global_step)
         found = ({name: value for name, value in row.items() if name.startswith("eval_")} for row in rows)
         metrics = next(filter(None, found), None) or self.evaluate()
@@ -319,10 +291,8 @@ class ResumableTrainer(SafeTrainer):
 
 
 def log_of_run(state: TrainerState) -> list[dict[str, float]]:
-    """Trainer's log, without its summary: it counts seconds and losses of this call only, not of the run.
-
-    The names in each row are sorted, as in a log that comes from a checkpoint.
-    """
+    """Trainer's log, without its summary: it counts seconds and losses of this call only, not of the run. The names in
+    each row are sorted, as in a log that comes from a checkpoint."""
     return [dict(sorted(row.items())) for row in state.log_history if "train_runtime" not in row]
 
 
@@ -340,11 +310,9 @@ def finished_state(checkpoint: str, args: TrainingArguments) -> TrainerState | N
 
 
 def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bool = False) -> None:
-    """Writes model and history beside their place, then moves each file there at once, the configuration last.
-
-    With `half` the weights are written in fp16; the configuration says what the model computes in all the same, so
-    that `from_pretrained` computes as in training.
-    """
+    """Writes model and history beside their place, then moves each file there at once, the configuration last. With
+    `half` the weights are written in fp16; the configuration says what the model computes in all the same, so that
+    `from_pretrained` computes as in training."""
     # The configuration takes its dtype from the model.
     weights = {name: value.half() for name, value in model.state_dict().items()} if half else None
     with written_or_nothing(folder), atomic_model(folder) as staging:
@@ -361,10 +329,8 @@ def cpu_has_fast_bf16() -> bool:
 
 
 def avoid_slow_bf16(args: TrainingArguments) -> None:
-    """Turns `bf16` off, and says so, in a run on a CPU that has no fast bfloat16.
-
-    A run under DeepSpeed keeps what its configuration says.
-    """
+    """Turns `bf16` off, and says so, in a run on a CPU that has no fast bfloat16. A run under DeepSpeed keeps what its
+    configuration says."""
     if args.bf16 and args.device.type == "cpu" and args.deepspeed is None and not cpu_has_fast_bf16():
         args.bf16, args.mixed_precision = False, "no"
         logger.warning("this CPU computes bfloat16 in software, many times slower: training in float32 instead")

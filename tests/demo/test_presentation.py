@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from solami_hf.demo.presentation import _conversation, _curve, _row, chosen_conversations
+from solami_hf.demo.presentation import _conversation, _row, chosen_conversations
 from solami_hf.processing.audio.waveforms import write_audio
 from solami_hf.processing.motion.motion_io import write_motion
+from solami_hf.training.run_page import curves_of_log
 
 NAMES = {"ada": {"name": "Captain Ada", "system": "You are Captain Ada."}}
 
@@ -56,5 +57,6 @@ def test_rows_and_curves():
     row = _row("motion_to_text", 91.26)
     assert (row.value, row.target, row.ok) == ("91.3%", "at least 90%", True)
     assert _row("listening_points", 72.2, [65.74, 79.6]).value == "72.2 points (65.7 to 79.6)"
-    curve = _curve("t", [{"step": 1, "loss": "2.5"}, {"step": 2, "loss": 2.0}, {"train_runtime": 3}], ("loss",))
+    log = [{"step": 1, "loss": "2.5"}, {"step": 2, "loss": 2.0}, {"train_runtime": 3}]
+    (curve,) = curves_of_log(log, {"t": ("loss", "loss")})
     assert curve.series == {"loss": [(1.0, 2.5), (2.0, 2.0)]}

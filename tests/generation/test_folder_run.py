@@ -12,8 +12,8 @@ from solami_hf.generation.folder import jobs
 from solami_hf.generation.folder.generate import GenerateArguments, generate
 from solami_hf.generation.inputs import read_dialogues
 from solami_hf.generation.serving.continuous import generate_continuously
+from solami_hf.processing.datasets.results import read_results
 from solami_hf.processing.prepare import prepare
-from solami_hf.processing.results import read_results
 
 TIMES = ("first_token_seconds", "first_motion_seconds", "first_audio_seconds", "seconds", "decode_seconds")
 

@@ -8,9 +8,9 @@ import soundfile
 
 from solami_hf.generation.folder.generate import GenerateArguments, generate, main
 from solami_hf.generation.inputs import read_items
+from solami_hf.processing.datasets.results import read_results
 from solami_hf.processing.motion.motion_io import read_motion, write_motion
 from solami_hf.processing.prepare import prepare
-from solami_hf.processing.results import read_results
 
 
 @pytest.fixture

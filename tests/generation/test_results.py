@@ -6,7 +6,7 @@ import datasets
 import pytest
 
 from solami_hf.generation.results_writer import ResultsWriter
-from solami_hf.processing.results import FEATURES, key_of, read_results, result_row
+from solami_hf.processing.datasets.results import FEATURES, key_of, read_results, result_row
 
 SETTINGS = {
     "task": "t2m", "checkpoint": "c", "input": "i", "split": "test", "seeds": [0], "conditions": ["given"],

@@ -8,7 +8,7 @@ import torch
 from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
 from solami_hf.modeling.motion_vq.modeling_motion_vq import MotionVQCache, SolamiMotionVQModel
 from solami_hf.modeling.motion_vq.streaming_motion_vq import MotionVQDecoderStream
-from solami_hf.processing.fingerprints import codec_fingerprint
+from solami_hf.modeling.speech_codec.codec_interface import codec_fingerprint
 from solami_hf.processing.motion.features import smplx_to_features
 
 TINY = {

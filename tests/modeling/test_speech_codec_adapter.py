@@ -21,6 +21,7 @@ from transformers import (
     XcodecModel,
 )
 
+from solami_hf.modeling.speech_codec.codec_interface import codec_fingerprint
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.modeling.speech_codec.speech_codec_adapter import (
@@ -29,7 +30,6 @@ from solami_hf.modeling.speech_codec.speech_codec_adapter import (
     as_speech_codec,
     load_speech_codec,
 )
-from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.processing.processing_solami import SolamiProcessor
 
 

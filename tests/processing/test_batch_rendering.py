@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from solami_hf.processing.batch_rendering import RenderingCounts, render_chat_batch, render_chats
+from solami_hf.processing.datasets.batch_rendering import RenderingCounts, render_chat_batch, render_chats
 from solami_hf.processing.datasets.tasks import chat_messages
 from solami_hf.processing.datasets.token_dataset import SCHEMAS
 from solami_hf.processing.rendering import TokenRenderer

@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from solami_hf.processing.batch_rendering import render_chat_batch
+from solami_hf.processing.datasets.batch_rendering import render_chat_batch
 from solami_hf.processing.datasets.messages_data import write_messages
 from solami_hf.processing.datasets.tasks import chat_messages
 from solami_hf.processing.datasets.token_dataset import SCHEMAS

@@ -12,7 +12,7 @@ from solami_hf.demo.tiny_model import train_tokenizer
 from solami_hf.modeling.solami.configuration_solami import ANSWER_FORMATS
 from solami_hf.modeling.solami.vocabulary import extend_tokenizer
 from solami_hf.processing.answers import parse_answer, parse_interleaved
-from solami_hf.processing.batch_rendering import render_chat_batch
+from solami_hf.processing.datasets.batch_rendering import render_chat_batch
 from solami_hf.processing.datasets.tasks import chat_messages, phrasings
 from solami_hf.processing.datasets.token_dataset import SCHEMAS
 from solami_hf.processing.rendering import IGNORE, TASKS, TokenRenderer, drop_oldest_rounds

@@ -8,11 +8,11 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from solami_hf.modeling.speech_codec.codec_interface import codec_fingerprint
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.add_voice import add_voice, main
 from solami_hf.processing.audio.waveforms import read_audio
-from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.voices import Voices
 

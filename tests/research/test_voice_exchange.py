@@ -43,10 +43,10 @@ from research.packaged_speech.voice_exchange_start import read_through, teach_un
 from research.packaged_speech.voice_level import make_level_1_the_voice
 from research.packaged_speech.write_package import PackageArguments
 from solami_hf.command_line import parse_arguments
+from solami_hf.modeling.speech_codec.codec_interface import codec_fingerprint
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.audio.speech_sentences import sentences
 from solami_hf.processing.files.text_files import read_text
-from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.training.soundstorm.soundstorm_data import SpeechCodes
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments
 from solami_hf.training.speech.semantic_teacher import TeacherArguments, TeacherTrainingArguments

@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from solami_hf.modeling.speech_codec.codec_interface import codec_fingerprint
 from solami_hf.processing.datasets.token_dataset import fingerprints, write_token_dataset
-from solami_hf.processing.fingerprints import codec_fingerprint
 
 WORDS = "please wave your hand what am I doing a person takes bow now and then".split()
 

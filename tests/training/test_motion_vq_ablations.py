@@ -14,14 +14,14 @@ from solami_hf.generation.serving.vllm_grammar import answer_regex
 from solami_hf.generation.streaming import MotionPiece
 from solami_hf.hub_cards.card_facts import _motion_codec
 from solami_hf.hub_cards.doctor_checks import check_template
-from solami_hf.processing.batch_rendering import render_chat_batch
+from solami_hf.processing.datasets.batch_rendering import render_chat_batch
+from solami_hf.processing.datasets.results import read_results
 from solami_hf.processing.datasets.tasks import chat_messages
 from solami_hf.processing.datasets.token_dataset import load_tokens
 from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.rendering import TokenRenderer
-from solami_hf.processing.results import read_results
 
 SIZES = {"width": 16, "code_dim": 8, "depth": 1, "code_num": 8, "transform_code_num": 4, "window": 16}
 

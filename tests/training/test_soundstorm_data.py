@@ -6,9 +6,9 @@ import soundfile
 import torch
 from datasets import Dataset
 
+from solami_hf.modeling.speech_codec.codec_interface import codec_fingerprint
 from solami_hf.modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.training.soundstorm.soundstorm_data import CodeWindows, SpeechCodes, read_sources
 from solami_hf.training.speech_recordings import Recordings
 

@@ -10,8 +10,8 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from solami_hf.modeling.speech_codec.codec_interface import codec_fingerprint
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
-from solami_hf.processing.fingerprints import codec_fingerprint
 from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
 from solami_hf.training.speech.speech_decoder import DecoderWindows, SpeechDecoderTrainer, latents_of, own_and_filled
 from solami_hf.training.speech.train_speech_codec import train_speech_codec

@@ -56,13 +56,9 @@ def _interpolate(keys: Keys, frames: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def animate(keys: Keys, rng: np.random.Generator, liveliness: float = 1.0) -> SmplxMotion:
-    """Plays key poses (seconds, pose) at 30 fps; the person faces +z with the feet at x = z = 0.
-
-    Breath, sway of the hips over planted feet and noise of a degree or so are laid over; `liveliness` scales them.
-
-    Raises:
-        ValueError: fewer than two keys, or their times do not increase.
-    """
+    """Plays key poses (seconds, pose) at 30 fps; the person faces +z with the feet at x = z = 0. Breath, sway of the
+    hips over planted feet and noise of a degree or so are laid over; `liveliness` scales them. Raises ValueError:
+    fewer than two keys, or their times do not increase."""
     times = [time for time, _ in keys]
     if len(keys) < 2 or any(b <= a for a, b in zip(times, times[1:], strict=False)):
         raise ValueError(f"`keys` has times {times}, expected at least two, increasing.")

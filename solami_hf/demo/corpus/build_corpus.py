@@ -44,15 +44,9 @@ def _facing_z(motion: SmplxMotion) -> SmplxMotion:
 
 
 def place_for_dialogue(motion: SmplxMotion, rng: np.random.Generator) -> SmplxMotion:
-    """Puts a user's clip before a character that stands at the origin and faces +z.
-
-    The user starts 1.0-2.2 m away, at most 25 degrees off the character's line of sight, and faces the character to
-    within 25 degrees; one user in eight stands straight ahead and faces exactly -z.
-
-    Args:
-        motion: a clip anywhere, of any facing.
-        rng: source of distance and angles.
-    """
+    """Puts a user's clip, anywhere and of any facing, before a character that stands at the origin and faces +z. The
+    user starts 1.0-2.2 m away, at most 25 degrees off the character's line of sight, and faces the character to within
+    25 degrees; one user in eight stands straight ahead and faces exactly -z."""
     distance = rng.uniform(NEAREST, FARTHEST)
     where, offset = (0.0, 0.0) if rng.random() < 0.125 else rng.uniform(-ASIDE, ASIDE, 2)
     return place(_facing_z(motion), np.pi + where + offset, distance * np.sin(where), distance * np.cos(where))
@@ -60,11 +54,7 @@ def place_for_dialogue(motion: SmplxMotion, rng: np.random.Generator) -> SmplxMo
 
 def make_clip(action: str, rng: np.random.Generator) -> tuple[SmplxMotion, dict[str, Any]]:
     """One clip of any of the `ACTIONS` and its details {"action", "speed", "side" (one-handed gestures), "source"}.
-
-    Raises:
-        ValueError: an unknown action.
-        ModuleNotFoundError: a mocap action without the `pybullet` package.
-    """
+    Raises ValueError: an unknown action; ModuleNotFoundError: a mocap action without the `pybullet` package."""
     if action in GESTURES:
         motion, drawn = make_gesture(action, rng)
         side = drawn["side"] if action in ONE_SIDED else None
@@ -102,23 +92,14 @@ def _turn_scene(motion: SmplxMotion, yaw: float, x: float, z: float) -> SmplxMot
 
 
 def write_motion_corpus(folder: str | Path, seed: int = 0, progress: bool = True) -> Path:
-    """Writes `folder/clips/*.npz` and, last, `folder/manifest.jsonl`, ready for `solami prepare motion`.
+    """Writes `folder/clips/*.npz` and, last, `folder/manifest.jsonl`, whose path is returned, ready for `solami
+    prepare motion`.
 
     A row is {"id", "motion", "text": 4 captions, "partner_id", "split", "source", "action", "side", "speed"}, paths
     relative to the folder. A fifth of the clips of every action is `test`, drawn from its own random numbers; mocap
     takes of both splits come from the same recordings. Partners are of one split and stand face to face. The same seed
-    gives the same files; a folder that was written before is written over.
-
-    Args:
-        folder: made if it is missing.
-        seed: what everything is drawn from.
-        progress: whether a progress bar is shown (only on a terminal).
-
-    Returns:
-        The path of the manifest.
-
-    Raises:
-        ModuleNotFoundError: the `pybullet` package, which holds the recordings, is not installed.
+    gives the same files; a folder that was written before is written over. Raises ModuleNotFoundError: the `pybullet`
+    package, which holds the recordings, is not installed.
     """
     folder = Path(folder)
     clips = folder / "clips"

@@ -29,10 +29,7 @@ def captions_for(
     action: str, rng: np.random.Generator, side: str | None = None, speed: float | None = None, count: int = 4
 ) -> list[str]:
     """`count` different captions of an action, in random order; about half of them tell side and speed where known.
-
-    Raises:
-        ValueError: an unknown action, or `count` beyond the captions there are.
-    """
+    Raises ValueError: an unknown action, or `count` beyond the captions there are."""
     if action not in CAPTIONS:
         raise ValueError(f"`action` is {action!r}, expected one of {', '.join(CAPTIONS)}.")
     bank = CAPTIONS[action]

@@ -4,8 +4,6 @@ Training conversations use training phrasings, speaking rates and clips; held-ou
 training never sees, and a second held-out kind also uses unseen phrasings.
 """
 
-from __future__ import annotations
-
 import os
 import random
 from collections import defaultdict
@@ -30,10 +28,8 @@ def write_chat_corpus(
     folder: str | Path, motion_folder: str | Path, characters: list[Character], num_train: int, seed: int = 0
 ) -> None:
     """Writes `folder/manifest.jsonl` with `num_train` training conversations and two held-out ones per path and kind.
-
     `source` of a held-out row is `rates` (seen phrasings) or `phrasings` (unseen ones). `folder` must lie beside the
-    speech corpus, whose `wav` folder it links; its `motion/` gets the user's clips, placed before the character.
-    """
+    speech corpus, whose `wav` folder it links; its `motion/` gets the user's clips, placed before the character."""
     folder, rng = Path(folder), random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "wav").is_symlink():

@@ -1,7 +1,5 @@
 """The demo's speech: all lines of the dialogues spoken by an offline voice, as a `solami prepare` folder."""
 
-from __future__ import annotations
-
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +20,8 @@ ANSWER_RATE = 1.0
 
 
 def trim_silence(wave: np.ndarray, threshold: float = 0.01, margin: float = 0.06) -> np.ndarray:
-    """`wave` `(samples,)` at 16 kHz without its silent ends; `margin` seconds of them are kept.
-
-    The end is filled with silence to a multiple of 0.1 s: the codec encodes clips of equal length together.
-    """
+    """`wave` `(samples,)` at 16 kHz without its silent ends; `margin` seconds of them are kept. The end is filled with
+    silence to a multiple of 0.1 s: the codec encodes clips of equal length together."""
     loud = np.flatnonzero(np.abs(wave) > threshold)
     if not len(loud):
         return wave
@@ -56,10 +52,7 @@ def write_speech_corpus(folder: str | Path, characters: list[Character], seed: i
 
     Rows hold the user's line, some also the character's answer to it where the words alone decide it. The held-out
     split has speaking rates (`TEST_RATES`) that training never hears; its rows of unseen phrasings are marked in
-    `source`.
-
-    Raises:
-        ImportError: `hibari-tts` is not installed.
+    `source`. Raises ImportError: `hibari-tts` is not installed.
     """
     from hibari import Hibari
 

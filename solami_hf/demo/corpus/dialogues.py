@@ -66,21 +66,14 @@ class Round:
 
 
 def load_dialogues() -> list[Character]:
-    """The packaged characters, sorted by id.
-
-    Raises:
-        ValueError: A file breaks the format.
-    """
+    """The packaged characters, sorted by id. Raises ValueError: A file breaks the format."""
     files = sorted(Path(__file__).with_suffix("").glob("*.yaml"))
     return [read_character(file.read_text(encoding="utf-8"), file.name) for file in files]
 
 
 def read_character(text: str, name: str = "character") -> Character:
-    """Read one character from YAML `text`; `name` stands in the errors.
-
-    Raises:
-        ValueError: The text is no YAML, or a field is missing, unknown or of the wrong kind.
-    """
+    """Read one character from YAML `text`; `name` stands in the errors. Raises ValueError: The text is no YAML, or
+    a field is missing, unknown or of the wrong kind."""
     try:
         raw = yaml.safe_load(text)
         counts = Counter(say for row in raw["dialogues"] for say in _phrasing_groups(row))
@@ -137,13 +130,8 @@ def character_lines(characters: Iterable[Character]) -> list[str]:
 
 
 def sample_conversation(rng: random.Random, path: Iterable[Node], unseen: bool = False) -> list[Round]:
-    """Draw one conversation along `path`: a phrasing and a user action for each round, with the right answer.
-
-    Args:
-        rng: Decides phrasings and actions.
-        path: Rounds, as from `paths`.
-        unseen: Take the phrasings that training never uses.
-    """
+    """Draws one conversation along `path`, as from `paths`: a phrasing (`unseen`: one that training never uses) and
+    a user action for each round, with the right answer."""
     rounds = []
     for node in path:
         say = node.unseen if unseen else rng.choice(node.say)

@@ -58,11 +58,8 @@ _MIRRORED = [
 
 
 def recordings_folder() -> Path:
-    """The folder of the installed `pybullet` package that holds the recordings.
-
-    Raises:
-        ModuleNotFoundError: `pybullet` is not installed.
-    """
+    """The folder of the installed `pybullet` package that holds the recordings. Raises ModuleNotFoundError:
+    `pybullet` is not installed."""
     spec = importlib.util.find_spec("pybullet_data")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
@@ -90,11 +87,9 @@ def _recording(name: str, cycle: bool) -> SmplxMotion:
 
 
 def _repeated(motion: SmplxMotion) -> SmplxMotion:
-    """A cycle of steps several times over.
-
-    Both recorded cycles are one step and its mirror image, with a frame missing where the two meet (the limbs move
-    twice as far there, the pelvis does not): it is put back half way, at both ends of each step.
-    """
+    """A cycle of steps several times over. Both recorded cycles are one step and its mirror image, with a frame
+    missing where the two meet (the limbs move twice as far there, the pelvis does not): it is put back half way, at
+    both ends of each step."""
     frames = motion.num_frames - 1  # the last frame begins the next cycle
     half = frames // 2
     travel = 2 * (motion.transl[half] - motion.transl[0]) * [0, 0, 1]
@@ -138,19 +133,10 @@ def _cut(frames: int, source: Source, rng: np.random.Generator) -> tuple[int, in
 
 
 def make_mocap(action: str, rng: np.random.Generator) -> tuple[SmplxMotion, dict[str, str | float]]:
-    """One take of a recorded action at 30 fps, somewhere within 2 m of the origin and facing anywhere.
-
-    Args:
-        action: a key of `SOURCES`.
-        rng: source of pace (0.85-1.2), mirroring, cut, hands, facing and place.
-
-    Returns:
-        The motion and {"action", "speed", "recording", "mirrored"}.
-
-    Raises:
-        ValueError: an unknown action.
-        ModuleNotFoundError: `pybullet` is not installed.
-    """
+    """One take of a recorded action (a key of `SOURCES`) at 30 fps, somewhere within 2 m of the origin and facing
+    anywhere. `rng` is the source of pace (0.85-1.2), mirroring, cut, hands, facing and place. Returns the motion
+    and {"action", "speed", "recording", "mirrored"}. Raises ValueError: an unknown action; ModuleNotFoundError:
+    `pybullet` is not installed."""
     if action not in SOURCES:
         raise ValueError(f"`action` is {action!r}, expected one of {', '.join(SOURCES)}.")
     source = SOURCES[action][int(rng.integers(len(SOURCES[action])))]

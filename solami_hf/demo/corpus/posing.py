@@ -72,10 +72,8 @@ def _frame(along: np.ndarray, hint: np.ndarray) -> np.ndarray:
 
 
 def two_bones(reach: np.ndarray, pole: np.ndarray, upper: float, lower: float) -> tuple[np.ndarray, np.ndarray]:
-    """Directions (..., 3) of two bones that lead over `reach` (..., 3), their joint towards `pole`.
-
-    Too far a reach is shortened and too near a one lengthened.
-    """
+    """Directions (..., 3) of two bones that lead over `reach` (..., 3), their joint towards `pole`. Too far a reach is
+    shortened and too near a one lengthened."""
     length = np.linalg.norm(reach, axis=-1, keepdims=True)
     along = reach / length
     length = np.clip(length, abs(upper - lower) + 0.02, (upper + lower) * 0.999)
@@ -160,17 +158,9 @@ def local_rotations(pose: Pose) -> Rotation:
 
 
 def leg_rotations(pelvis: np.ndarray, root: Rotation, feet: dict[str, np.ndarray], toes_out: dict[str, float]):
-    """Local rotations of hips, knees and ankles that keep the feet where they stand.
-
-    Args:
-        pelvis: (T, 3) metres.
-        root: T rotations of the pelvis.
-        feet: side -> (3,) place of the ankle.
-        toes_out: side -> radians that the foot is turned about y.
-
-    Returns:
-        {joint index: Rotation of T frames}.
-    """
+    """{joint index: Rotation of T frames} of hips, knees and ankles that keep the feet where they stand: from the
+    pelvis' place (T, 3) metres and `root`, its T rotations, and of each side the ankle's place (3,) and the radians
+    that the foot is turned about y."""
     rest, out = rest_joints(), {}
     for side, (hip, knee, ankle) in LEG_JOINTS.items():
         start = pelvis + root.apply(rest[hip])

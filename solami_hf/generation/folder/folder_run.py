@@ -1,7 +1,5 @@
 """Answers the jobs of a folder run batch by batch and writes them to a results folder, which a later run continues."""
 
-from __future__ import annotations
-
 import logging
 import time
 import zlib
@@ -23,18 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 def run_folder(pipeline, batches: list[list[Job]], writer: ResultsWriter, decoding: Decoding, media: bool) -> dict:
-    """Answers all batches that are not there yet.
-
-    Args:
-        pipeline: a `SolamiPipeline`.
-        batches: as `jobs.in_batches` gives them.
-        writer: entered already.
-        decoding: how answers are drawn.
-        media: write motion and waveform of each valid answer.
-
-    Returns:
-        `{"answers", "valid", "errors"}` of the whole run, counted.
-    """
+    """Answers all batches (as `jobs.in_batches` gives them) that are not there yet, and writes them by an entered
+    writer, with `media` also motion and waveform of each valid one. Returns `{"answers", "valid", "errors"}` of the
+    whole run, counted."""
     first, bar = writer.next_batch, tqdm(total=len(batches), desc="answers", unit="batch", disable=None)
     bar.update(first)
     with bar:
@@ -125,23 +114,16 @@ def _latency(ids: list[int], times: list[float], config) -> dict:
 
 def _write_media(pipeline, answer: Answer, row: dict, voice: str | None, writer: ResultsWriter) -> dict:
     """Writes what an answer holds of motion and sound; where, and how long decoding took."""
-    processor, written = pipeline.processor, {}
-    begin = time.perf_counter()
+    processor, written, begin = pipeline.processor, {}, time.perf_counter()
     motion = processor.decode_motion({"body": answer.body, "hand": answer.hand}) if len(answer.body) else None
     audio = processor.decode_speech(answer.speech, voice) if len(answer.speech) else None
-    seconds, face = time.perf_counter() - begin, None
-    if motion is not None and (pieces := pipeline.face_pieces()) is not None:
-        face = pieces.whole(motion, answer.speech, audio)[1]
-    for name, value, suffix in (("motion", motion, ".npz"), ("audio", audio, ".wav")):
-        if value is None:
-            continue
-        path = writer.media_path(row, suffix)
-        if name == "motion":
-            write_motion(writer.folder / path, value, face)
-        else:
-            write_audio(writer.folder / path, value, processor.speech_codec.config.sampling_rate)
-        written[name] = path.as_posix()
+    seconds = time.perf_counter() - begin
+    if motion is not None:
+        pieces = pipeline.face_pieces()
+        face = None if pieces is None else pieces.whole(motion, answer.speech, audio)[1]
+        written["motion"] = writer.media_path(row, ".npz").as_posix()
+        write_motion(writer.folder / written["motion"], motion, face)
+    if audio is not None:
+        written["audio"] = writer.media_path(row, ".wav").as_posix()
+        write_audio(writer.folder / written["audio"], audio, processor.speech_codec.config.sampling_rate)
     return {**written, "decode_seconds": seconds}
-
-
-__all__ = ["run_folder"]

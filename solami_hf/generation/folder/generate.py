@@ -22,23 +22,18 @@ time, the same command goes on: no answer is lost and none is there twice. An in
 its row says why, and the exit code is 1. --conditions are for chat: see `solami_hf.generation.folder.jobs`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from ...command_line import parse_arguments, run_command
+from ...command_line import option, parse_arguments
 from ...processing.files.folder_or_hub import model_source
 from ...processing.files.output_folder import writing_to
 
 logger = logging.getLogger(__name__)
 TASKS = ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s", "chat")
-
-
 PACKAGED = "the packaged character"
 
 
@@ -46,33 +41,22 @@ PACKAGED = "the packaged character"
 class LoadingArguments:
     """A model and how it is loaded."""
 
-    checkpoint: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder or hub id of a checkpoint with its codecs, or of an adapter; by default the packaged "
-            "character (needs solami_hf[character])."
-        },
+    checkpoint: str | None = option(
+        None,
+        "Folder or hub id of a checkpoint with its codecs, or of an adapter; by default the packaged "
+        "character (needs solami_hf[character]).",
     )
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = field(
-        default="float32", metadata={"help": "Of the language model."}
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = option("float32", "Of the language model.")
+    load_in_8bit: bool = option(False, "Linear layers in 8 bits (needs solami_hf[qlora]), on a CPU too.")
+    device_map: str | None = option(None, "auto, cpu, cuda, cuda:1, ...: where accelerate puts the layers.")
+    base: str | None = option(None, "The model of an adapter, where it has moved since.")
+    merge_adapter: bool = option(False, "Add an adapter to its base's weights; faster.")
+    asr: str | None = option(
+        None,
+        "Folder or hub id that recognises users' speech, where the checkpoint reads words; by default "
+        "Whisper tiny.en (needs solami_hf[eval]), and of the input of `solami generate` the words that it has.",
     )
-    load_in_8bit: bool = field(
-        default=False, metadata={"help": "Linear layers in 8 bits (needs solami_hf[qlora]), on a CPU too."}
-    )
-    device_map: str | None = field(
-        default=None, metadata={"help": "auto, cpu, cuda, cuda:1, ...: where accelerate puts the layers."}
-    )
-    base: str | None = field(default=None, metadata={"help": "The model of an adapter, where it has moved since."})
-    merge_adapter: bool = field(default=False, metadata={"help": "Add an adapter to its base's weights; faster."})
-    asr: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder or hub id that recognises users' speech, where the checkpoint reads words; by default "
-            "Whisper tiny.en (needs solami_hf[eval]), and of the input of `solami generate` the words that it has."
-        },
-    )
-
-    face: bool = field(default=True, metadata={"help": "Give answers a face; it stands in the npz of their motion."})
+    face: bool = option(True, "Give answers a face; it stands in the npz of their motion.")
 
     def load_pipeline(self, max_new_tokens: int):
         """The `SolamiPipeline`; FileNotFoundError and ValueError as `SolamiPipeline.from_pretrained`."""
@@ -96,12 +80,12 @@ class LoadingArguments:
 class TalkingArguments(LoadingArguments):
     """A model, and how the answers of a session are drawn."""
 
-    temperature: float | None = field(
-        default=None, metadata={"help": "0 answers greedily; by default as the checkpoint's generation config says."}
+    temperature: float | None = option(
+        None, "0 answers greedily; by default as the checkpoint's generation config says."
     )
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
-    max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
-    seed: int = field(default=0, metadata={"help": "For sampling."})
+    top_p: float = option(1.0, "Nucleus, when the temperature is above 0.")
+    max_new_tokens: int = option(600, "Longest answer in tokens.")
+    seed: int = option(0, "For sampling.")
 
     @property
     def sampling(self) -> dict:
@@ -115,31 +99,27 @@ class TalkingArguments(LoadingArguments):
 class GenerateArguments(LoadingArguments):
     """Arguments of `solami generate`."""
 
-    task: Literal[TASKS] = field(kw_only=True, metadata={"help": "t2m, m2t, m2m, t2s, s2t, s2s, or chat."})
-    input: str = field(kw_only=True, metadata={"help": "File, folder, token dataset or Hub id, see above."})
-    output: str = field(kw_only=True, metadata={"help": "Results folder; an unfinished one is continued."})
-    split: str = field(default="test", metadata={"help": "Of a token dataset or manifest."})
-    repetitions: int = field(default=1, metadata={"help": "Answers to each input; can be raised in a later run."})
-    seed: int = field(default=0, metadata={"help": "Of the first repetition."})
-    conditions: list[str] = field(
-        default_factory=lambda: ["given"],
-        metadata={"help": "chat: any of given, own_history, no_history, other_audio, other_motion."},
+    task: Literal[TASKS] = option(..., "t2m, m2t, m2m, t2s, s2t, s2s, or chat.", kw_only=True)
+    input: str = option(..., "File, folder, token dataset or Hub id, see above.", kw_only=True)
+    output: str = option(..., "Results folder; an unfinished one is continued.", kw_only=True)
+    split: str = option("test", "Of a token dataset or manifest.")
+    repetitions: int = option(1, "Answers to each input; can be raised in a later run.")
+    seed: int = option(0, "Of the first repetition.")
+    conditions: list[str] = option(
+        ["given"], "chat: any of given, own_history, no_history, other_audio, other_motion."
     )
-    temperature: float = field(default=0.0, metadata={"help": "0 answers greedily."})
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus, when the temperature is above 0."})
-    max_new_tokens: int = field(default=600, metadata={"help": "Longest answer in tokens."})
-    batch_size: int = field(
-        default=32,
-        metadata={"help": "Files encoded, and answers generated, together; 1 for a live turn's latency."},
+    temperature: float = option(0.0, "0 answers greedily.")
+    top_p: float = option(1.0, "Nucleus, when the temperature is above 0.")
+    max_new_tokens: int = option(600, "Longest answer in tokens.")
+    batch_size: int = option(32, "Files encoded, and answers generated, together; 1 for a live turn's latency.")
+    batching: Literal["auto", "padded", "continuous"] = option(
+        "auto", "continuous: as one ends the next begins; auto: that on a GPU, else padded."
     )
-    batching: Literal["auto", "padded", "continuous"] = field(
-        default="auto", metadata={"help": "continuous: as one ends the next begins; auto: that on a GPU, else padded."}
+    instruction: str | None = option(
+        None, "Words of the prompt; by default one of the task's phrasings, drawn by seed."
     )
-    instruction: str | None = field(
-        default=None, metadata={"help": "Words of the prompt; by default one of the task's phrasings, drawn by seed."}
-    )
-    voice: str | None = field(default=None, metadata={"help": "chat: one of the checkpoint's voices for all answers."})
-    media: bool = field(default=True, metadata={"help": "Write motions and sounds; codes are in the results anyway."})
+    voice: str | None = option(None, "chat: one of the checkpoint's voices for all answers.")
+    media: bool = option(True, "Write motions and sounds; codes are in the results anyway.")
 
     def __post_init__(self):
         from .jobs import CONDITIONS
@@ -169,25 +149,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def generate(args: GenerateArguments, pipeline=None) -> dict:
-    """Answers all inputs and writes or completes the results folder.
+    """Answers all inputs and writes or completes the results folder, with a loaded `SolamiPipeline` or that of the
+    arguments.
 
-    Args:
-        pipeline: a loaded `SolamiPipeline`, by default that of the arguments.
-
-    Returns:
-        `{"answers", "valid", "errors"}`, counted over the whole folder.
-
-    Raises:
-        FileNotFoundError: no checkpoint or no input there.
-        ValueError: no usable input at all, codes of another codec, an unknown voice, or a folder of another run.
-        OSError: nothing can be written to the folder, or another process is writing to it.
+    Returns `{"answers", "valid", "errors"}`, counted over the whole folder. Raises FileNotFoundError: no checkpoint or
+    no input there; ValueError: no usable input at all, codes of another codec, an unknown voice, or a folder of
+    another run; OSError: nothing can be written to the folder, or another process is writing to it.
     """
     with writing_to(args.output):
         return _generate(args, pipeline)
 
 
 def _generate(args: GenerateArguments, pipeline) -> dict:
-    from ...processing.results import key_of
+    from ...processing.datasets.results import key_of
     from ..results_writer import ResultsWriter
     from ..settings import Decoding
     from .folder_run import run_folder
@@ -242,42 +216,30 @@ def _check_media(processor, task: str, voice: str | None) -> None:
 
 def _settings(args: GenerateArguments, pipeline, seeds: list[int], inputs: list, decoding) -> dict:
     """Contents of `run.json`, which a later run must share to go on."""
-    from ...processing.fingerprints import codec_fingerprint, model_fingerprint
+    from ...modeling.solami.backbones import model_fingerprint
+    from ...modeling.speech_codec.codec_interface import codec_fingerprint
     from ..inputs import left_out
 
     processor, config = pipeline.processor, pipeline.model.config
     told = json.dumps([vars(entry) for entry in inputs], default=_listed)
     batching = "continuous" if decoding.is_continuous(pipeline.model) else "padded"
     codecs = {name: codec_fingerprint(getattr(processor, f"{name}_codec")) for name in ("motion", "speech")}
+    same = ("task", "input", "split", "conditions", "batch_size", "instruction", "voice", "media")
     return {
-        "task": args.task,
+        **{name: getattr(args, name) for name in same},
         "checkpoint": args.checkpoint or PACKAGED,
         "model": model_fingerprint(pipeline.model),
-        "input": args.input,
         "inputs": hashlib.sha256(told.encode()).hexdigest()[:16],
         "items": len(inputs),
         "left_out": left_out(args.task, args.input) if args.task != "chat" else [],
-        "split": args.split,
         "seeds": seeds,
-        "conditions": args.conditions,
         "decoding": {**vars(decoding), "batching": batching},
-        "batch_size": args.batch_size,
-        "instruction": args.instruction,
-        "voice": args.voice,
-        "media": args.media,
         "answer_format": processor.answer_format,
         **({} if processor.hearing == "codes" else {"hearing": processor.hearing, "asr": args.asr}),
         "codecs": codecs,
-        "fps": config.fps,
-        "sampling_rate": config.sampling_rate,
-        "frame_rates": config.frame_rates,
-        "speech_levels": config.speech_levels,
+        **{name: getattr(config, name) for name in ("fps", "sampling_rate", "frame_rates", "speech_levels")},
     }
 
 
 def _listed(value):
     return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command("solami generate", main))

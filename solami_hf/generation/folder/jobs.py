@@ -19,8 +19,8 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ...processing.datasets.results import result_row
 from ...processing.datasets.tasks import chat_messages, phrasings
-from ...processing.results import result_row
 from ..inputs import SHORT_TASKS, Dialogue, Item, kinds_of
 from ..pipeline import TASK_FORMATS
 
@@ -29,36 +29,20 @@ CONDITIONS = ("given", "own_history", "no_history", "other_audio", "other_motion
 
 @dataclass
 class Job:
-    """One answer that is to be given.
+    """One answer that is to be given."""
 
-    Attributes:
-        columns: the row of the results, as far as it is known.
-        prompt: earlier answers of the run by key -> the ids to continue; ValueError for an input that cannot be used.
-        length: what is compared to bring like lengths together.
-        answer_format: one of `answers.FORMATS`, None for the processor's.
-        voice: that the answer is spoken with.
-    """
-
-    columns: dict
-    prompt: Callable[[dict], list[int]]
-    length: int
-    answer_format: str | None = None
+    columns: dict  # the row of the results, as far as it is known
+    prompt: Callable[[dict], list[int]]  # answers by key -> ids to continue; ValueError for an unusable input
+    length: int  # compared to bring like lengths together
+    answer_format: str | None = None  # one of `answers.FORMATS`, None for the processor's
     voice: str | None = None
 
 
 def task_jobs(
     pipeline, task: str, items: list[Item], seeds: list[int], instruction: str | None, max_new_tokens: int
 ) -> Iterator[list[Job]]:
-    """A stage of jobs for each seed.
-
-    Args:
-        pipeline: a `SolamiPipeline`.
-        task: one of `SHORT_TASKS`.
-        items: the inputs.
-        seeds: of the repetitions.
-        instruction: the words of every prompt; by default one of the task's phrasings, drawn by seed and input.
-        max_new_tokens: tokens of the longest answer.
-    """
+    """A stage of jobs for each seed; the words of the prompts are one of the task's phrasings, drawn by seed and
+    input, unless an instruction is given."""
     target, known = kinds_of(task)[1], phrasings(SHORT_TASKS[task])
     for seed in seeds:
         stage = []
@@ -82,10 +66,7 @@ def dialogue_jobs(
     voice: str | None = None,
 ) -> Iterator[list[Job]]:
     """Stages of jobs: all turns of a seed and condition, or with the model's own history those of one round.
-
-    Args:
-        voice: for all answers; by default that of each dialogue's character.
-    """
+    `voice`: for all answers; by default that of each dialogue's character."""
     turns = [turn for dialogue in dialogues for turn in _Turn.of(dialogue, pipeline.processor)]
     for seed in seeds:
         for condition in conditions:
@@ -162,21 +143,12 @@ class _Turn:
 
     def _messages(self, user: dict, condition: str, seed: int, done: dict) -> list[dict]:
         first = 1 if self.dialogue.turns[0]["role"] == "system" else 0
-        history = self.dialogue.turns[first : self.place]
-        if condition == "no_history":
-            history = []
-        if condition == "own_history":
-            return self._with_own_answers(user, seed, done)
-        return self._chat([*history, user], self.system)
-
-    def _chat(self, turns: list[dict], system: str | None = None) -> list[dict]:
-        return chat_messages({"turns": turns}, self.answer_format, system, self.hearing)
-
-    def _with_own_answers(self, user: dict, seed: int, done: dict) -> list[dict]:
-        begin = 1 if self.dialogue.turns[0]["role"] == "system" else 0
+        before = self.dialogue.turns[first : self.place]
+        if condition != "own_history":
+            return self._chat([*(before if condition != "no_history" else []), user], self.system)
         messages = self._chat([], self.system)
         number, said = 1, []
-        for turn in self.dialogue.turns[begin : self.place]:
+        for turn in before:
             if turn["role"] == "user":
                 said.append(turn)
                 continue
@@ -188,6 +160,9 @@ class _Turn:
                 messages += self._chat([*said, {**answer, "role": "assistant"}])
             number, said = number + 1, []
         return messages + self._chat([*said, user])
+
+    def _chat(self, turns: list[dict], system: str | None = None) -> list[dict]:
+        return chat_messages({"turns": turns}, self.answer_format, system, self.hearing)
 
     def _columns(self, user: dict, other: _Turn | None) -> dict:
         about = {"character": self.dialogue.character, "topic": self.dialogue.topic, "system": self.system}
@@ -219,10 +194,8 @@ def _system(dialogue: Dialogue, processor) -> tuple[str | None, str]:
     known = processor.characters
     if dialogue.character in known or not known or not dialogue.character:
         return known.get(dialogue.character, {}).get("system"), ""
-    return (
-        None,
-        f"unknown character {dialogue.character!r} without a system turn; this checkpoint plays {sorted(known)}",
-    )
+    told = f"unknown character {dialogue.character!r} without a system turn; this checkpoint plays {sorted(known)}"
+    return None, told
 
 
 def _other(turn: _Turn, turns: list[_Turn], condition: str, seed: int) -> _Turn | None:
@@ -239,6 +212,3 @@ def _other(turn: _Turn, turns: list[_Turn], condition: str, seed: int) -> _Turn 
 
     drawn = random.Random(f"{seed} {turn.dialogue.id} {turn.number}").sample(turns, min(len(turns), 100))
     return next((other for group in (drawn, turns) for other in group if differs(other)), None)
-
-
-__all__ = ["CONDITIONS", "Job", "dialogue_jobs", "in_batches", "task_jobs"]

@@ -7,8 +7,6 @@ batch continuously on GPUs and pad on CPUs, unless told otherwise (`GenerateArgu
 only.
 """
 
-from __future__ import annotations
-
 import time
 
 import torch
@@ -21,10 +19,8 @@ _WAY_OUT = "use --batching padded"
 
 
 class GrammarOfRequests(ContinuousBatchingLogitsProcessor):
-    """An `AnswerGrammar` for the requests of continuous batching, which come and go and share no prompt.
-
-    Where the grammar stands follows from a request's own ids, so that nothing has to be kept between the steps.
-    """
+    """An `AnswerGrammar` for the requests of continuous batching, which come and go and share no prompt. Where the
+    grammar stands follows from a request's own ids, so that nothing has to be kept between the steps."""
 
     supported_kwargs: dict = {}
     ignored_kwargs: tuple = ()
@@ -38,7 +34,8 @@ class GrammarOfRequests(ContinuousBatchingLogitsProcessor):
 
     def prepare_tensor_args(self, requests_with_new_token: list) -> torch.Tensor:
         """Notes the answers so far, in the order of the rows to come."""
-        rows = [_generated(request.state) for request in requests_with_new_token]
+        # A request that had to give up its cache for a while carries its first tokens in its prompt: they are here too
+        rows = [request.state.to_generation_output().generated_tokens for request in requests_with_new_token]
         self._ids = answers_so_far(self.grammar, rows)
         return torch.zeros(len(rows), dtype=torch.int32)
 
@@ -50,28 +47,14 @@ class GrammarOfRequests(ContinuousBatchingLogitsProcessor):
         return torch.cat([self.grammar(self._ids, scores[:count]), scores[count:]])
 
 
-def _generated(state) -> list[int]:
-    # A request that had to give up its cache for a while carries its first tokens in its prompt; this looks there too
-    return state.to_generation_output().generated_tokens
-
-
 def generate_continuously(
     model, prompts: list[list[int]], grammar: AnswerGrammar | None, max_new_tokens: int, **sampling
 ) -> tuple[list[list[int]], list[list[float]]]:
-    """Answers to prompts of any lengths, each ended by `<eos>`.
+    """Answers to prompts of any lengths, which end with the character's role marker; each answer is ended by `<eos>`.
 
-    Args:
-        model: a decoder of `AutoModelForCausalLM`.
-        prompts: ids, which end with the character's role marker.
-        grammar: what an answer may consist of, None for anything.
-        max_new_tokens: of each answer.
-        sampling: `do_sample`, `temperature`, `top_p`.
-
-    Returns:
-        the answers, and for each of their tokens the seconds from the call until it was there.
-
-    Raises:
-        RuntimeError: a request failed.
+    `grammar` says what an answer may consist of, None for anything; `sampling` is `do_sample`, `temperature`, `top_p`.
+    Returns the answers, and for each of their tokens the seconds from the call until it was there. Raises
+    RuntimeError: a request failed.
     """
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -112,6 +95,3 @@ def _room_on_cpu(longest: int) -> dict:
     """Sizes of cache and steps for a few answers at a time; by default they would take most of the memory."""
     page = 32
     return {"page_size": page, "num_blocks": 16 * (longest // page + 2), "max_batch_tokens": 256}
-
-
-__all__ = ["GrammarOfRequests", "generate_continuously"]

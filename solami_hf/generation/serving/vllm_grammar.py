@@ -22,25 +22,12 @@ Engines without processors of one's own can take `answer_regex` as structured ou
 in length, and `parse_response` then says that the answer is not valid.
 """
 
-from __future__ import annotations
-
 from ...modeling.solami.configuration_solami import require_layout
 from ...modeling.solami.vocabulary import BRACKETS, MARKERS, MODALITY_FORMATS
 from ...processing.answers import FORMATS, parts_of
 from ..grammar import answers_so_far, grammar_of
 
 ARGUMENT = "solami_answer"
-
-
-class GrammarOfRequest:
-    """Logits processor of a request in vLLM: `(output ids, logits (vocab,)) -> logits (vocab,)`."""
-
-    def __init__(self, grammar):
-        self.grammar = grammar
-
-    def __call__(self, output_ids: list[int], logits):
-        """`logits` with what may not come next at minus infinity."""
-        return self.grammar(answers_so_far(self.grammar, [list(output_ids)]), logits[None])[0]
 
 
 def asked_format(params) -> str | None:
@@ -63,7 +50,7 @@ def _processor_class():
             model = vllm_config.model_config
             self.config, self.tokenizer = model.hf_config, AutoTokenizer.from_pretrained(model.tokenizer)
             require_layout(self.config)  # not at the first request
-            self.grammars: dict = {}
+            self.processors: dict = {}
 
         @classmethod
         def validate_params(cls, params):
@@ -75,30 +62,26 @@ def _processor_class():
             return False
 
         def new_req_logits_processor(self, params):
-            """The grammar of a request, None where it asks for none."""
+            """`(output ids, logits (vocab,)) -> logits` without what may not come next; None where it is not asked."""
             name = asked_format(params)
             if name is None:
                 return None
             key = name, params.max_tokens or self.config.max_position_embeddings
-            if key not in self.grammars:
+            if key not in self.processors:
                 interleaved = getattr(self.config, "interleaved", False)
-                self.grammars[key] = grammar_of(self.config, self.tokenizer, name, interleaved, key[1])
-            return GrammarOfRequest(self.grammars[key])
+                grammar = grammar_of(self.config, self.tokenizer, name, interleaved, key[1])
+                self.processors[key] = lambda output_ids, logits: grammar(
+                    answers_so_far(grammar, [list(output_ids)]), logits[None]
+                )[0]
+            return self.processors[key]
 
     return SolamiLogitsProcessor
 
 
 def answer_regex(config, answer_format: str | None = None) -> str:
-    """A regular expression of the written answers of a format, but for the equal length of body and hand.
-
-    Args:
-        config: with the layout; answers in chunks (`interleaved`) have no such expression.
-        answer_format: one of `answers.FORMATS`, by default the config's.
-
-    Raises:
-        ValueError: a config without the layout, an interleaved format, or several levels of speech codes, which take
-            turns.
-    """
+    """A regular expression of the written answers of a format (by default the config's), but for the equal length
+    of body and hand. Raises ValueError: a config without the layout, an interleaved format, which has no such
+    expression, or several levels of speech codes, which take turns."""
     has_text, parts = parts_of(config, answer_format)
     if parts and (getattr(config, "interleaved", False) or getattr(config, "speech_levels", 1) > 1):
         raise ValueError("no regular expression tells interleaved answers or levels; use SolamiLogitsProcessor")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from ...processing.results import RESULTS, RUN, read_run, whole_rows
+from ...processing.datasets.results import RESULTS, RUN, read_run, whole_rows
 from ...processing.synthesize.writers import content_hash
 
 COLUMNS = (
@@ -25,23 +25,14 @@ sound, below its own loudness."""
 
 @dataclass(frozen=True)
 class Medium:
-    """A motion or a sound: a file, or the codes of one where no file was written.
+    """A motion or a sound: a file, or the codes of one where no file was written."""
 
-    Args:
-        kind: "motion" or "audio".
-        path: the file.
-        codes: body and hand codes (of a bound motion codec no hand's), or speech codes; used without `path`.
-        codec: folder or Hub id with the codecs that `codes` belong to, or that the answers were made with.
-        round_trip: whether it goes through that codec and back.
-        noise: seed of the noise that is put on it (`media.load`), None for none.
-    """
-
-    kind: str
+    kind: str  # "motion" or "audio"
     path: Path | None = None
-    codes: tuple = ()
-    codec: str = ""
-    noise: int | None = None
-    round_trip: bool = False
+    codes: tuple = ()  # without a path: body and hand codes (of a bound motion codec no hand's), or speech codes
+    codec: str = ""  # folder or Hub id with the codecs that `codes` belong to, or that the answers were made with
+    noise: int | None = None  # seed of the noise that is put on it (`media.load`), None for none
+    round_trip: bool = False  # whether it goes through that codec and back
 
     @cached_property
     def identity(self) -> str:
@@ -62,27 +53,18 @@ class Medium:
 
 @dataclass(frozen=True)
 class Pair:
-    """One answer and what was hoped for.
+    """One answer and what was hoped for."""
 
-    Args:
-        item: the clip or dialogue that it belongs to; what a bootstrap draws.
-        round: of a dialogue.
-        valid: whether the answer was well formed.
-        motion, audio, text: the answer; None where it has none. `text` is what it says, in writing.
-        reference_motion, reference_audio, reference_texts: what was hoped for.
-        row: the row of `results.jsonl`.
-    """
-
-    item: str
-    round: int
-    valid: bool
+    item: str  # the clip or dialogue that it belongs to; what a bootstrap draws
+    round: int  # of a dialogue
+    valid: bool  # whether the answer was well formed
     motion: Medium | None
     audio: Medium | None
-    text: str | None
+    text: str | None  # what it says, in writing
     reference_motion: Medium | None
     reference_audio: Medium | None
     reference_texts: tuple[str, ...]
-    row: dict = field(repr=False, compare=False)
+    row: dict = field(repr=False, compare=False)  # of `results.jsonl`
 
     @property
     def key(self) -> tuple[str, int]:
@@ -102,19 +84,9 @@ class Pair:
 
 
 class Results:
-    """A results folder.
-
-    Args:
-        folder: with `results.jsonl` and `run.json`.
-        data: the data's folder, where it is no longer where `run.json` says.
-
-    Attributes:
-        run: what `run.json` says; `task`: one of `PARTS`.
-
-    Raises:
-        FileNotFoundError: there are no results.
-        ValueError: another version, an unknown task, a damaged row, or no rows.
-    """
+    """A results folder: `run` is what `run.json` says, `task` one of `PARTS`. `data` is the data's folder, where it
+    is no longer where `run.json` says. Raises FileNotFoundError: there are no results; ValueError: another version,
+    an unknown task, a damaged row, or no rows."""
 
     def __init__(self, folder: str | Path, data: str | Path | None = None):
         self.folder = Path(os.path.abspath(folder))  # media are read later, perhaps from elsewhere

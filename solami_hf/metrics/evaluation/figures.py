@@ -4,8 +4,6 @@ Every figure is that of the `evaluate` module of its metric. FID and diversity a
 parts hold, by the same functions as in their modules, because a bootstrap needs them hundreds of times.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -45,17 +43,13 @@ def parts_of(pairs: Iterable[Pair], with_sound: bool = True) -> list[Part]:
 
 
 class Figures:
-    """Figures of a task's pairs.
+    """Figures of the pairs of a task, of `results.PARTS`; `left_out` is what could not be judged, with the reason.
 
     Args:
-        task: one of `results.PARTS`.
         parts: the measured parts.
         compute: `compute(metric, **inputs)` of the `evaluate` modules.
         lines: all lines that are hoped for in a chat.
         bert: `model_id` (and `layer`) of BERTScore's model; without it there is no BERTScore.
-
-    Attributes:
-        left_out: what could not be judged, with the reason.
     """
 
     def __init__(
@@ -66,13 +60,9 @@ class Figures:
         self.left_out: dict[str, str] = {}
 
     def of(self, pairs: list[Pair], scale_of: list[Pair] | None = None) -> dict[str, Estimate]:
-        """The estimates by name; a figure that cannot be had for these pairs is left out, with a reason.
-
-        Args:
-            pairs: one repetition.
-            scale_of: pairs whose references are the scale of FID and diversity; `pairs` when None. One scale for all
-                rows of a table, because half of a few references may hardly have any spread to divide by.
-        """
+        """The estimates by name of one repetition; a figure that cannot be had for these pairs is left out, with a
+        reason. FID and diversity are scaled by the references of `scale_of`, `pairs` when None: one scale for all
+        rows of a table, because half of a few references may hardly have any spread to divide by."""
         kinds = PARTS[self.task]
         self._scale_of = pairs if scale_of is None else scale_of
         flags = [pair.valid for pair in pairs]
@@ -211,11 +201,9 @@ def fid_upstream(made: np.ndarray, real: np.ndarray) -> float:
 
 
 def mean_distance(rows: Sequence[str], features: np.ndarray) -> Ratio:
-    """Mean distance over all pairs of rows, as in `motion_diversity`.
-
-    It varies as the mean of each row's distance to the others does, twice over (Hoeffding 1948, on U-statistics), so
-    that no draw needs the matrix of distances again.
-    """
+    """Mean distance over all pairs of rows, as in `motion_diversity`. It varies as the mean of each row's distance to
+    the others does, twice over (Hoeffding 1948, on U-statistics), so that no draw needs the matrix of distances
+    again."""
     own = motion_math.distances_to_others(features)
     return Ratio(rows, 2 * own - own.mean(), value=float(own.mean()))
 

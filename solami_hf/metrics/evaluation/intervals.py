@@ -4,8 +4,6 @@ What is drawn with repetition is the item: a clip, or a dialogue with all its ro
 answers of one dialogue are no independent observations.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,18 +15,12 @@ LEVEL = (2.5, 97.5)
 
 @dataclass
 class Ratio:
-    """A sum over a sum, such as word errors over words; with `parts` alone a mean.
+    """A sum over a sum, such as word errors over words; with `parts` alone a mean."""
 
-    Args:
-        rows: the item that each part belongs to.
-        parts, wholes: (rows,); `wholes` of ones gives the mean.
-        value: the figure, where it is not exactly this ratio but moves with it.
-    """
-
-    rows: Sequence[str]
+    rows: Sequence[str]  # the item that each part belongs to
     parts: Sequence[float]
-    wholes: Sequence[float] | None = None
-    value: float | None = None
+    wholes: Sequence[float] | None = None  # of ones for the mean
+    value: float | None = None  # the figure, where it is not exactly this ratio but moves with it
 
     def __post_init__(self):
         self.items, index = _numbered(self.rows)
@@ -47,22 +39,14 @@ class Ratio:
 
 @dataclass
 class OfSets:
-    """A figure of two sets of rows, such as an FID, computed anew for every draw.
+    """A figure of two sets of rows, such as an FID, computed anew for every draw."""
 
-    Args:
-        rows: the item that each row of `first` belongs to.
-        first, second: (rows, features), e.g. of predictions and references.
-        figure: `figure(first, second)` -> number.
-        draws: of the draws that are asked for, how many are computed; the figure is dear.
-        second_rows: the item of each row of `second`; those of `first` when None.
-    """
-
-    rows: Sequence[str]
-    first: np.ndarray
-    second: np.ndarray
+    rows: Sequence[str]  # the item that each row of `first` belongs to
+    first: np.ndarray  # (rows, features), e.g. of predictions
+    second: np.ndarray  # (rows, features), e.g. of references
     figure: Callable[[np.ndarray, np.ndarray], float]
-    draws: int = 100
-    second_rows: Sequence[str] | None = None
+    draws: int = 100  # of the draws that are asked for, how many are computed; the figure is dear
+    second_rows: Sequence[str] | None = None  # the item of each row of `second`; those of `first` when None
 
     def __post_init__(self):
         self.items, index = _numbered([*self.rows, *(self.rows if self.second_rows is None else self.second_rows)])
@@ -96,18 +80,12 @@ def _numbered(rows: Sequence[str]) -> tuple[list[str], np.ndarray]:
 
 
 def summarize(estimates: Sequence[Estimate], seed: int = 0) -> dict[str, float | int | list | None]:
-    """Mean and deviation over repetitions, and the interval over items.
+    """Mean and deviation of a figure over repetitions, one estimate each, and the interval over items.
 
     The interval is that of the mean over repetitions, each with the same items drawn. It is moved so that the middle
-    of the draws lies on the figure: with items drawn twice an FID is larger than it is.
-
-    Args:
-        estimates: one a repetition, of one figure.
-
-    Returns:
-        `mean`; `std` over repetitions (n - 1 below; None for one repetition); `low`, `high` of the 95 % interval (None
-        for a single item); `values` of the repetitions; `count` of what the figure stands on, all repetitions
-        together.
+    of the draws lies on the figure: with items drawn twice an FID is larger than it is. Returns `mean`; `std` over
+    repetitions (n - 1 below; None for one repetition); `low`, `high` of the 95 % interval (None for a single item);
+    `values` of the repetitions; `count` of what the figure stands on, all repetitions together.
     """
     redrawn = _redrawn(estimates, seed)
     return _summary(

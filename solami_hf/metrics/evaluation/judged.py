@@ -1,7 +1,5 @@
 """A language model's marks for the answers of a chat, as figures beside the others."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
@@ -13,17 +11,11 @@ COUNTED = ("requests", "from_cache", "prompt_tokens", "completion_tokens", "cost
 
 
 class Judged:
-    """Marks pairs through the `dialogue_judge` module.
+    """Marks pairs through the loaded `dialogue_judge` module, each answer `repeats` times.
 
-    Args:
-        module: the loaded module.
-        settings: who judges.
-        repeats: how often each answer is marked.
-        said: pair -> what its answer says, None where it has none.
-        conversations: all rows of the condition, for the rounds before an answer.
-
-    Attributes:
-        usage: requests, tokens and cost of all that was judged; `agreement`: of the repeats, by view and figure.
+    `said` maps a pair to what its answer says, None where it has none; `conversations` are all rows of the condition,
+    for the rounds before an answer. `usage` are requests, tokens and cost of all that was judged, `agreement` that of
+    the repeats, by view and figure.
     """
 
     def __init__(self, module, settings: JudgeSettings, repeats: int, said: Callable, conversations: Sequence[dict]):
@@ -66,11 +58,8 @@ class Judged:
         return found
 
     def context(self, row: dict) -> list[dict]:
-        """The conversation before an answer, with what was done in brackets.
-
-        Raises:
-            ValueError: the results do not tell what the user said.
-        """
+        """The conversation before an answer, with what was done in brackets. Raises ValueError: the results do not
+        tell what the user said."""
         system = row.get("system") or row.get("character") or ""
         messages = [{"role": "system", "content": system}] if system else []
         for number in range(1, row["round"] + 1):

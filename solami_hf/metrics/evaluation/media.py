@@ -1,8 +1,6 @@
 """Motions and sounds of answers and references, ready to be measured, and the sanity rows beside the answers: halves
 of the references against each other, jittered ones, ones that went through the codec, shuffled ones."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path

@@ -4,8 +4,6 @@ A run that is stopped goes on where it was: every finished part is a line of `pa
 of the media's content, the judging models and this package's version.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -31,31 +29,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Part:
-    """One thing to measure.
+    """One thing to measure, of one medium or two; of two, the answer and then the reference."""
 
-    Args:
-        what: `motion` (how it moves), `feet` (on the floor), `sound`, `likeness` (of two motions) or `voices` (of two
-            sounds).
-        media: one or two; of two, the answer and then the reference.
-    """
-
-    what: str
+    what: str  # motion (how it moves), feet (on the floor), sound, likeness (of two motions) or voices (of two sounds)
     media: tuple[Medium, ...]
 
 
 @dataclass
 class Measures:
-    """The modules and models that measure, each loaded when it is first needed.
+    """The modules and models that measure, each loaded when it is first needed."""
 
-    Args:
-        asr: a speech recogniser's Hub id or folder; the packaged Whisper tiny.en when None.
-        speaker_model: a speaker encoder's Hub id or folder; the packaged one when None.
-        missing: figures that cannot be had here, with the reason; filled as it turns out.
-    """
-
-    asr: str | None = None
-    speaker_model: str | None = None
-    missing: dict[str, str] = field(default_factory=dict)
+    asr: str | None = None  # a speech recogniser's Hub id or folder; the packaged Whisper tiny.en when None
+    speaker_model: str | None = None  # a speaker encoder's; the packaged one when None
+    missing: dict[str, str] = field(default_factory=dict)  # what cannot be had here, with the reason
     _modules: dict = field(default_factory=dict, repr=False)
 
     def settings(self, what: str) -> list:
@@ -156,12 +142,7 @@ def _figures(result: dict) -> dict:
 
 
 class Parts:
-    """Values of parts by `Part`.
-
-    Args:
-        folder: where they are kept.
-        measures: what measures them.
-    """
+    """Values of parts by `Part`, kept in a folder and measured by `measures`."""
 
     def __init__(self, folder: str | Path, measures: Measures):
         self.folder, self.measures = Path(folder), measures
@@ -180,7 +161,8 @@ class Parts:
         wait()  # nobody writes before all have read, or the shares would differ
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"{rank}.jsonl", "ab+") as file:
-            _drop_open_line(file)
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # a killed run's open line is measured again
             for key, part in tqdm(mine, desc="measure", unit="part", disable=True if rank else None):
                 line = {"part": key, "value": self.measures.measure(part)}
                 file.write((json.dumps(line) + "\n").encode())
@@ -197,9 +179,3 @@ class Parts:
             for _, row in json_lines(path):
                 if not isinstance(row, BadRow):  # torn when a run was killed
                     self._values[row["part"]] = row["value"]
-
-
-def _drop_open_line(file) -> None:
-    """Removes the line that a killed run or a full disk has left open; what it was to hold is measured again."""
-    file.seek(0)
-    file.truncate(file.read().rfind(b"\n") + 1)

@@ -1,7 +1,5 @@
 """Evaluations as tables in the paper's layout, in Markdown and HTML."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -42,19 +40,14 @@ _ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 @dataclass
 class Table:
-    """Rows of cells under headings.
-
-    Args:
-        rows: each the first cell and the others; the first `own` of them are models, the others to compare with.
-        legend: explains the columns.
-    """
+    """Rows of cells under headings."""
 
     title: str
     columns: list[str]
-    rows: list[tuple[str, list[str]]]
+    rows: list[tuple[str, list[str]]]  # the first cell and the others
     notes: list[str] = field(default_factory=list)
-    legend: list[tuple[str, str]] = field(default_factory=list)
-    own: int = 1
+    legend: list[tuple[str, str]] = field(default_factory=list)  # explains the columns
+    own: int = 1  # rows that are models; the others are there to compare with
 
 
 def tables_of(evaluation: dict) -> list[Table]:
@@ -201,14 +194,11 @@ def as_markdown(tables: list[Table]) -> str:
     for table in tables:
         lines = [f"## {table.title}", "", *(f"{note}\n" for note in table.notes)]
         lines += [f"| | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
-        lines += [f"| {_escaped(label)} | {' | '.join(cells)} |" for label, cells in table.rows]
+        rows = [(" ".join(label.replace("|", "\\|").split()), cells) for label, cells in table.rows]
+        lines += [f"| {label} | {' | '.join(cells)} |" for label, cells in rows]
         lines += ["", *(f"- {name}: {meaning}" for name, meaning in table.legend)]
         sections.append("\n".join(lines).rstrip() + "\n")
     return "\n".join(sections)
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
 
 
 def as_html(title: str, tables: list[Table]) -> str:
@@ -247,10 +237,7 @@ def eval_results(evaluation: dict) -> list[EvalResult]:
 
 def update_card(folder: str | Path, measured: list[EvalResult]) -> None:
     """Writes the figures into head and table of `folder/README.md`; those of other tasks or data stay as they are.
-
-    Raises:
-        FileNotFoundError: there is no card.
-    """
+    Raises FileNotFoundError: there is no card."""
     path = Path(folder) / "README.md"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; `card` expects a model folder with its README.md")

@@ -27,8 +27,7 @@ class SolamiLipsConfig(PreTrainedConfig):
         num_mels (`int`): bands of the spectrogram.
         codec_fingerprint (`str`): of the speech codec whose codes it reads; of others it takes the sound.
 
-    Raises:
-        ValueError: a size that is not positive, a negative look-ahead, a viseme twice.
+    Raises ValueError: a size that is not positive, a negative look-ahead, a viseme twice.
     """
 
     model_type = "solami_lips"

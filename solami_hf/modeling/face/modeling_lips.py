@@ -96,10 +96,7 @@ class SolamiLipsModel(CarriesItsCode, PreTrainedModel):
 
     def log_mels(self, waveform: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
         """Log-mel spectrogram (batch, frames, mels) of sound (batch, samples), of whole frames; none looks ahead.
-
-        Args:
-            before: the `hop_length` samples before it; silence if None.
-        """
+        `before`: the `hop_length` samples before it; silence if None."""
         hop, size = self.hop_length, _WINDOWS * self.hop_length
         before = waveform.new_zeros(len(waveform), size - hop) if before is None else before
         frames = torch.cat([before, waveform], dim=1).unfold(1, size, hop)
@@ -109,11 +106,8 @@ class SolamiLipsModel(CarriesItsCode, PreTrainedModel):
         return (power @ bands.to(power)).clamp_min(1e-6).log() / 4 + 1
 
     def embed(self, codes: torch.LongTensor | None = None, mels: torch.Tensor | None = None) -> torch.Tensor:
-        """Codes (batch, frames) or log-mels (batch, frames, mels) as (batch, frames, size).
-
-        Raises:
-            ValueError: both or neither, another shape, codes outside of the codebook.
-        """
+        """Codes (batch, frames) or log-mels (batch, frames, mels) as (batch, frames, size). Raises ValueError: both
+        or neither, another shape, codes outside of the codebook."""
         if (codes is None) == (mels is None):
             raise ValueError("give codes or mels, one of them")
         if mels is not None:
@@ -149,8 +143,7 @@ class SolamiLipsModel(CarriesItsCode, PreTrainedModel):
             padding_mask: (batch, frames) boolean, True = real; padding comes behind.
             labels: (batch, frames) visemes, -100 for frames that do not count.
 
-        Raises:
-            ValueError: see `embed`; labels of another shape.
+        Raises ValueError: see `embed`; labels of another shape.
         """
         hidden = self.embed(codes, mels)
         if padding_mask is not None:
@@ -167,11 +160,8 @@ class SolamiLipsModel(CarriesItsCode, PreTrainedModel):
 
 
 class LipsStream:
-    """Visemes of speech that is still coming: put end to end they are those of the whole.
-
-    Args:
-        model: in evaluation mode.
-    """
+    """Visemes of speech that is still coming: put end to end they are those of the whole. `model`: in evaluation
+    mode."""
 
     def __init__(self, model: SolamiLipsModel):
         self.model = model
@@ -215,6 +205,3 @@ class LipsStream:
         self._heard = (0 if first else self._heard) + new.shape[1]
         skipped = max(0, min(len(logits), ahead - (self._heard - new.shape[1])))
         return logits[skipped:].softmax(-1).cpu().reshape(-1, len(self.model.config.visemes))
-
-
-__all__ = ["LipsStream", "SolamiLipsModel", "SolamiLipsOutput"]

@@ -26,8 +26,7 @@ class SolamiMotionEvaluatorConfig(PreTrainedConfig):
             `beats_shuffled`.
         initializer_range (`float`): standard deviation of fresh weights.
 
-    Raises:
-        ValueError: a size that is not positive, heads that do not divide the width, dropout outside [0, 1).
+    Raises ValueError: a size that is not positive, heads that do not divide the width, dropout outside [0, 1).
     """
 
     model_type = "solami_motion_evaluator"
@@ -57,6 +56,3 @@ class SolamiMotionEvaluatorConfig(PreTrainedConfig):
         if not isinstance(self.text_config, PreTrainedConfig):
             self.text_config = AutoConfig.for_model(**(self.text_config or {"model_type": "bert"}))
         super().__post_init__(**{"auto_map": dict(_AUTO_MAP), **kwargs})
-
-
-__all__ = ["SolamiMotionEvaluatorConfig"]

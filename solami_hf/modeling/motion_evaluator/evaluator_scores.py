@@ -1,8 +1,6 @@
 """Embeddings of a text-motion evaluator, and how well those of texts find their motions: R-precision (Guo et al., CVPR
 2022), beside chance."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -14,22 +12,16 @@ _BATCH = 32
 
 
 class Evaluator:
-    """A trained evaluator with its text tokenizer.
-
-    Attributes:
-        ground_truth: what its training measured on held-out pairs: `r_precision_1`, `shuffled_r_precision_1`, ...
-    """
+    """A trained evaluator with its text tokenizer. `ground_truth` is what its training measured on held-out pairs:
+    `r_precision_1`, `shuffled_r_precision_1`, ..."""
 
     def __init__(self, model: Any, tokenizer: Any):
         self.model, self.tokenizer = model.eval(), tokenizer
         self.ground_truth = dict(getattr(model.config, "ground_truth", None) or {})
 
     def embed_motions(self, motions: Sequence[np.ndarray], fps: float = 30.0) -> np.ndarray:
-        """Embeddings (N, D) float64 of length 1 of joint positions (T, 55, 3) in metres.
-
-        Raises:
-            ValueError: another rate than the evaluator's.
-        """
+        """Embeddings (N, D) float64 of length 1 of joint positions (T, 55, 3) in metres. Raises ValueError: another
+        rate than the evaluator's."""
         if fps != self.model.config.fps:
             raise ValueError(f"`fps` is {fps:g}, expected motions at the evaluator's {self.model.config.fps:g}")
         return self._in_batches(motions, self._of_motions)
@@ -70,18 +62,13 @@ def distances(texts: np.ndarray, motions: np.ndarray) -> np.ndarray:
 def chances_to_find(
     texts: np.ndarray, motions: np.ndarray, labels: Sequence[Hashable], most: int = 3, gallery: int = GALLERY
 ) -> np.ndarray:
-    """Chance (N, most) that a text's own motion is among its 1, 2, ... nearest of a gallery.
+    """Chance (N, most) that a text's own motion is among its 1, 2, ... nearest of a gallery, by embeddings (N, D) of
+    pairs.
 
     A gallery is the text's own motion and `gallery` - 1 others at random, all others where there are fewer. The chance
-    over all such galleries is hypergeometric, so nothing is drawn. Motions with the same label do not compete, and
-    one at the same distance counts as nearer, so that embeddings that are all alike find nothing.
-
-    Args:
-        texts, motions: (N, D) embeddings of pairs.
-        labels: (N,) of the motions, e.g. their captions.
-
-    Raises:
-        ValueError: a motion has no other to compete with.
+    over all such galleries is hypergeometric, so nothing is drawn. Motions with the same of the `labels` (N,), e.g.
+    captions, do not compete, and one at the same distance counts as nearer, so that embeddings that are all alike find
+    nothing. Raises ValueError: a motion has no other to compete with.
     """
     from scipy.stats import hypergeom
 

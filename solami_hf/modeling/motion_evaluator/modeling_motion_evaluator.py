@@ -91,8 +91,7 @@ class SolamiMotionEvaluatorModel(CarriesItsCode, PreTrainedModel):
                 account.
             padding_mask: (batch, frames) boolean, True = a frame of the motion; padding is behind.
 
-        Raises:
-            ValueError: another shape, fewer than 3 frames, or more than `config.max_frames`.
+        Raises ValueError: another shape, fewer than 3 frames, or more than `config.max_frames`.
         """
         if joints.ndim != 4 or joints.shape[2:] != (55, 3) or not 3 <= joints.shape[1] <= self.config.max_frames:
             raise ValueError(
@@ -157,10 +156,8 @@ class SolamiMotionEvaluatorModel(CarriesItsCode, PreTrainedModel):
 
 def motion_values(joints: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Features (batch, frames, 222) of joint positions (batch, frames, 55, 3) turned to begin at x = z = 0 facing +z.
-
     Place and step of the pelvis, the body's joints from the pelvis and their steps, the fingers from their wrists. A
-    step is metres from the frame before; the first is 0.
-    """
+    step is metres from the frame before; the first is 0."""
     start = joints[:, :1, :1] * joints.new_tensor([1.0, 0.0, 1.0])
     across = joints[:, 0, 1] - joints[:, 0, 2] + joints[:, 0, 16] - joints[:, 0, 17]
     c, s = F.normalize(across[:, [0, 2]], dim=-1).T
@@ -196,6 +193,3 @@ def _encoder_config(config: SolamiMotionEvaluatorConfig) -> BertConfig:
         initializer_range=config.initializer_range,
         pad_token_id=0,
     )
-
-
-__all__ = ["SolamiMotionEvaluatorModel", "SolamiMotionEvaluatorOutput", "motion_values"]

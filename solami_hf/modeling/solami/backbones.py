@@ -1,7 +1,6 @@
 """Any decoder as a backbone, whatever its architecture, and a SOLAMI model as a stock Llama for vLLM and others."""
 
-from __future__ import annotations
-
+import hashlib
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,12 +25,9 @@ def extend_backbone(
         tokenizer, sizes, speech_codec, answer_format: see `SolamiForCausalLM.from_backbone`.
         kwargs: passed to `from_pretrained` when the backbone is a path (`revision`, `dtype`, ...).
 
-    Returns:
-        a `SolamiForCausalLM` for the Llama architecture. For others (GPT-2, Qwen, ...) the stock model, whose config
-        carries the same layout as a `SolamiConfig` does and keeps it in `config.json`.
-
-    Raises:
-        ValueError: the model has no language-modelling head, or `sizes` does not fit the speech codec.
+    Returns a `SolamiForCausalLM` for the Llama architecture. For others (GPT-2, Qwen, ...) the stock model, whose
+    config carries the same layout as a `SolamiConfig` does and keeps it in `config.json`. Raises ValueError: the model
+    has no language-modelling head, or `sizes` does not fit the speech codec.
     """
     if gguf_file(backbone):
         backbone = read_gguf(backbone, **kwargs)
@@ -51,9 +47,7 @@ def extend_backbone(
 @torch.no_grad()
 def _keep_chat_habit(model: PreTrainedModel, tokenizer) -> None:
     """Starts the role markers from the rows of what a backbone's own chat template writes in their place, on average.
-
-    So an instruction-tuned model finds its turns in our format, too. Without a chat template nothing is changed.
-    """
+    So an instruction-tuned model finds its turns in our format, too. Without a chat template nothing is changed."""
     if not getattr(tokenizer, "chat_template", None):
         return
     user, answer = ({"role": role, "content": "word"} for role in ("user", "assistant"))
@@ -86,8 +80,7 @@ def read_gguf(path: str | os.PathLike, dtype: torch.dtype | str = torch.float32,
         dtype: of the weights; "auto" is float32.
         kwargs: for `AutoModelForCausalLM.from_pretrained`.
 
-    Raises:
-        FileNotFoundError: there is no such file. ImportError: the package `gguf` is missing.
+    Raises FileNotFoundError: there is no such file. ImportError: the package `gguf` is missing.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no GGUF file {path}")
@@ -118,9 +111,8 @@ def convert_lm_to_llama(source: str | os.PathLike, dtype: torch.dtype | str = "a
         dtype: of the weights, by default as they are stored.
         hub: `revision`, `token`, ... of the hub.
 
-    Raises:
-        OSError: nothing to load there.
-        ValueError: another architecture, which is stock already, or a config without modality tokens.
+    Raises OSError: nothing to load there; ValueError: another architecture, which is stock already, or a config
+    without modality tokens.
     """
     config = AutoConfig.from_pretrained(source, **hub)
     if not isinstance(config, SolamiConfig):
@@ -137,3 +129,27 @@ def convert_lm_to_llama(source: str | os.PathLike, dtype: torch.dtype | str = "a
     model = LlamaForCausalLM.from_pretrained(source, config=llama, dtype=dtype, **hub)
     allow_cache(model)
     return model
+
+
+def model_fingerprint(model) -> str:
+    """A short hash of names, shapes and a few values of all weights of a language model, quick for large ones."""
+    digest = hashlib.sha256(f"{model.dtype} {type(model).__name__}".encode())
+    for name, weight in sorted(model.state_dict().items()):
+        if isinstance(weight, torch.Tensor):
+            values = _in_memory(model, name, weight).reshape(-1)[:: max(1, weight.numel() // 16)]
+            digest.update(
+                f"{name} {tuple(weight.shape)}".encode() + values.float().cpu().numpy().astype("<f4").tobytes()
+            )
+    return digest.hexdigest()[:16]
+
+
+def _in_memory(model, name: str, weight: torch.Tensor) -> torch.Tensor:
+    """A weight of a model, read where a device map has left it on a disk."""
+    if not weight.is_meta:
+        return weight.detach()
+    from accelerate.utils import align_module_device
+
+    parent, _, own = name.rpartition(".")
+    module = model.get_submodule(parent)
+    with align_module_device(module, "cpu"):
+        return getattr(module, own).detach().clone()

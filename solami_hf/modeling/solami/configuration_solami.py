@@ -1,7 +1,5 @@
 """Configuration of the SOLAMI language model: Llama's, and where each modality lies in the vocabulary."""
 
-from __future__ import annotations
-
 from huggingface_hub.dataclasses import strict
 from transformers.models.llama.configuration_llama import LlamaConfig
 
@@ -10,15 +8,7 @@ HEARING = ("codes", "transcript", "both")
 # How turns are read and answers written; a processor says it too, and a model's config follows it.
 FORMAT_FIELDS = ("answer_format", "interleaved", "hearing")
 # What a config says beyond its architecture's own fields; stock configs of other decoders carry the same.
-LAYOUT_FIELDS = (
-    "modalities",
-    "markers",
-    *FORMAT_FIELDS,
-    "frame_rates",
-    "speech_levels",
-    "sampling_rate",
-    "fps",
-)
+LAYOUT_FIELDS = ("modalities", "markers", *FORMAT_FIELDS, "frame_rates", "speech_levels", "sampling_rate", "fps")
 # A saved folder carries its code, so it loads with `trust_remote_code` where the package is not installed.
 _AUTO_MAP = {
     "AutoConfig": "configuration_solami.SolamiConfig",
@@ -103,6 +93,3 @@ def require_layout(config):
             f"this config ({kind}) has no modality tokens; make a folder that has them with `solami init`, or the "
             "model with SolamiForCausalLM.from_backbone(...) or extend_backbone(...)"
         )
-
-
-__all__ = ["SolamiConfig"]

@@ -4,8 +4,6 @@ State-dict keys are Llama's, so AnyGPT-base, Llama and SmolLM checkpoints load d
 engine that reads Llama.
 """
 
-from __future__ import annotations
-
 import os
 
 from transformers import AutoConfig
@@ -48,12 +46,9 @@ class SolamiForCausalLM(SolamiPreTrainedModel, LlamaForCausalLM):
             answer_format (`str`): see `SolamiConfig`.
             kwargs: passed to `from_pretrained` when the backbone is a path (`revision`, `dtype`, ...).
 
-        Returns:
-            `SolamiForCausalLM` whose new input and output rows are the mean of the old ones, and whose config has the
-            layout; `<eos>` is its `eos_token_id`.
-
-        Raises:
-            ValueError: the backbone is not of the Llama architecture, or `sizes` does not fit the speech codec.
+        Returns `SolamiForCausalLM` whose new input and output rows are the mean of the old ones, and whose config has
+        the layout; `<eos>` is its `eos_token_id`. Raises ValueError: the backbone is not of the Llama architecture, or
+        `sizes` does not fit the speech codec.
         """
         is_path = isinstance(backbone, str | os.PathLike)
         source = AutoConfig.from_pretrained(backbone, **hub_kwargs(kwargs)) if is_path else backbone.config
@@ -76,6 +71,3 @@ class SolamiForCausalLM(SolamiPreTrainedModel, LlamaForCausalLM):
 def hub_kwargs(kwargs: dict) -> dict:
     """Those of a `from_pretrained` call that say where on the Hub."""
     return {k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "local_files_only")}
-
-
-__all__ = ["SolamiModel", "SolamiForCausalLM", "SolamiPreTrainedModel"]

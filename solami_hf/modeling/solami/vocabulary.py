@@ -9,36 +9,21 @@ by frame, level 0 first, and each level has a range of its own: code `c` of leve
 `q * codebook_size + c`. So one code never means two sounds, and a code shows whether it stands in its place.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 MODALITY_FORMATS = {"speech": "<🗣️{}>", "body": "<🕺{}>", "hand": "<🤚{}>", "trans": "<🔀{}>"}
 DEFAULT_SIZES = {"speech": 1024, "body": 512, "hand": 512, "trans": 256}
 
 # The role markers carry their colon and space: text after them is then tokenized alike with and without an answer.
-MARKERS = {
-    "pad": "<pad>",
-    "human": "[Human]: ",
-    "mmgpt": "[MMGPT]: ",
-    "eoh": "<eoh>",
-    "eos": "<eos>",
-    "eot": "<eot>",
-    "sosp": "<sosp>",
-    "eosp": "<eosp>",
-    "sobo": "<sobo>",
-    "eobo": "<eobo>",
-    "soha": "<soha>",
-    "eoha": "<eoha>",
+MARKERS = {"pad": "<pad>", "human": "[Human]: ", "mmgpt": "[MMGPT]: "} | {
+    name: f"<{name}>" for name in ("eoh", "eos", "eot", "sosp", "eosp", "sobo", "eobo", "soha", "eoha")
 }
 BRACKETS = {"speech": ("sosp", "eosp"), "body": ("sobo", "eobo"), "hand": ("soha", "eoha")}
 
 
 def check_sizes(sizes: dict[str, int] | None) -> dict[str, int]:
-    """Code counts of all modalities, defaults filled in; ValueError for an unknown name or a count below 1.
-
-    `hand` may be 0, and is left out then: the codes of a bound motion codec are all `body` codes.
-    """
+    """Code counts of all modalities, defaults filled in; ValueError for an unknown name or a count below 1. `hand` may
+    be 0, and is left out then: the codes of a bound motion codec are all `body` codes."""
     sizes = {**DEFAULT_SIZES, **(sizes or {})}
     unknown = set(sizes) - set(MODALITY_FORMATS)
     if unknown:
@@ -58,11 +43,8 @@ def flatten_levels(codes, codebook_size: int) -> np.ndarray:
 
 
 def split_levels(codes, levels: int, codebook_size: int) -> np.ndarray:
-    """The language model's speech codes (frames * levels,) as codes of the codec (levels, frames).
-
-    Raises:
-        ValueError: no code, not whole frames, or a code outside the range of its level.
-    """
+    """The language model's speech codes (frames * levels,) as codes of the codec (levels, frames). Raises
+    ValueError: no code, not whole frames, or a code outside the range of its level."""
     codes = np.asarray(codes)
     if codes.ndim != 1 or codes.size == 0 or codes.dtype.kind not in "iu":
         raise ValueError(
@@ -84,9 +66,7 @@ def split_levels(codes, levels: int, codebook_size: int) -> np.ndarray:
 
 def build_layout(sizes: dict[str, int] | None, first_id: int) -> tuple[dict, dict]:
     """`(modalities, markers)` of a vocabulary whose new tokens begin at `first_id`: markers first, then the codes.
-
-    `modalities` maps a name to `{"first_id", "size"}`, `markers` maps a name of `MARKERS` to its id.
-    """
+    `modalities` maps a name to `{"first_id", "size"}`, `markers` maps a name of `MARKERS` to its id."""
     markers = {name: first_id + i for i, name in enumerate(MARKERS)}
     start, modalities = first_id + len(markers), {}
     for name, size in check_sizes(sizes).items():
@@ -100,12 +80,8 @@ def extend_tokenizer(tokenizer, sizes: dict[str, int] | None = None) -> tuple[di
 
     Tokens that exist already keep their ids. Modality tokens are ordinary (not special) tokens, otherwise
     `skip_special_tokens=True` would drop them. Works for the tokenizer of any decoder (Llama, GPT-2, Qwen, ...).
-
-    Returns:
-        `(modalities, markers)` as in `build_layout`.
-
-    Raises:
-        ValueError: when the tokenizer has a modality's tokens already, but not with consecutive ids.
+    Returns `(modalities, markers)` as in `build_layout`. Raises ValueError: when the tokenizer has a modality's tokens
+    already, but not with consecutive ids.
     """
     from tokenizers import AddedToken
 

@@ -1,7 +1,5 @@
 """Room for the modality tokens in a model: rows of its embedding and head, and their layout in its config."""
 
-from __future__ import annotations
-
 import torch
 
 from .configuration_solami import LAYOUT_FIELDS, SolamiConfig, check_layout
@@ -22,8 +20,7 @@ def add_modality_tokens(model, tokenizer=None, sizes=None, speech_codec=None, an
         speech_codec (*optional*): a codec or its config, which decides about the speech codes.
         answer_format (`str`): see `SolamiConfig`.
 
-    Raises:
-        ValueError: the model has no head, or `sizes` does not fit the speech codec.
+    Raises ValueError: the model has no head, or `sizes` does not fit the speech codec.
     """
     config, speech = model.config, getattr(speech_codec, "config", speech_codec)
     if model.get_output_embeddings() is None:

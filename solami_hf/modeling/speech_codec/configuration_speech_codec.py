@@ -44,8 +44,7 @@ class SolamiSpeechCodecConfig(PreTrainedConfig):
         codes_fingerprint (`str`, *optional*): of a codec whose decoder alone was tuned, the fingerprint
             (`codec_fingerprint`) of the codec before: it gives the same codes.
 
-    Raises:
-        ValueError: a size that is not positive, more `lm_levels` than levels, or a decay outside [0, 1).
+    Raises ValueError: a size that is not positive, more `lm_levels` than levels, or a decay outside [0, 1).
     """
 
     model_type = "solami_speech_codec"

@@ -29,17 +29,10 @@ RENAMED_KEYS = (
 
 
 def convert_speech_codec(config_json: str | Path, checkpoint: str | Path) -> SolamiSpeechCodecModel:
-    """A checkpoint in SpeechTokenizer's layout, in evaluation mode. Pickled code in it is never run.
-
-    Args:
-        config_json: the `config.json` that SpeechTokenizer publishes beside its weights.
-        checkpoint: its weights (`SpeechTokenizer.pt`, `ckpt.dev`), a plain state dict.
-
-    Raises:
-        FileNotFoundError: one of the files is missing.
-        ValueError: no checkpoint of plain tensors, another activation than ELU, a missing size, or weights that do
-            not fit the sizes.
-    """
+    """A checkpoint in SpeechTokenizer's layout, in evaluation mode: the `config.json` that it publishes, and its
+    weights (`SpeechTokenizer.pt`, `ckpt.dev`), a plain state dict. Pickled code in it is never run. Raises
+    FileNotFoundError: one of the files is missing; ValueError: no checkpoint of plain tensors, another activation
+    than ELU, a missing size, or weights that do not fit the sizes."""
     state = load_tensors(checkpoint)
     if not Path(config_json).is_file():
         raise FileNotFoundError(f"no such file: {config_json}")

@@ -63,11 +63,9 @@ class SolamiSpeechCodecOutput(ModelOutput):
 
 
 class SpeechCodecWeightNorm(nn.Module):
-    """The weights of a convolution as gain times direction (https://arxiv.org/abs/1602.07868).
-
-    Plain parameters instead of `torch.nn.utils.parametrizations.weight_norm`: transformers renames keys that end in
-    `weight_g` and `weight_v` on loading, and these survive saving and loading unchanged.
-    """
+    """The weights of a convolution as gain times direction (https://arxiv.org/abs/1602.07868). Plain parameters
+    instead of `torch.nn.utils.parametrizations.weight_norm`: transformers renames keys that end in `weight_g` and
+    `weight_v` on loading, and these survive saving and loading unchanged."""
 
     def __init__(self, shape: tuple[int, int, int], out_channels: int):
         super().__init__()
@@ -119,9 +117,7 @@ class SpeechCodecConvTranspose(SpeechCodecWeightNorm):
 
 def as_image(values: torch.Tensor) -> torch.Tensor:
     """(batch, channels, time) as (batch, channels, 1, time), with strides by which torch sees channels that lie last.
-
-    It looks at the batch's stride too, which may be anything where there is one clip only.
-    """
+    It looks at the batch's stride too, which may be anything where there is one clip only."""
     if len(values) == 1:
         values = values[0].t()[None].transpose(1, 2)
     return values[:, :, None]
@@ -130,12 +126,9 @@ def as_image(values: torch.Tensor) -> torch.Tensor:
 def convolve(
     values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int = 1, dilation: int = 1
 ) -> torch.Tensor:
-    """`F.conv1d` of (batch, in_channels, time) without padding.
-
-    On CPUs a 2-D convolution of height 1 is several times as fast, as it takes and gives channels that lie last in
-    memory; its gradients are slower. (One channel lies first and last: torch would choose first, so that is a product
-    with a matrix.)
-    """
+    """`F.conv1d` of (batch, in_channels, time) without padding. On CPUs a 2-D convolution of height 1 is several times
+    as fast, as it takes and gives channels that lie last in memory; its gradients are slower. (One channel lies first
+    and last: torch would choose first, so that is a product with a matrix.)"""
     if values.device.type != "cpu" or torch.is_grad_enabled():
         return F.conv1d(values, weight, bias, stride, dilation=dilation)
     if weight.shape[1] == 1 and dilation == 1:
@@ -176,8 +169,7 @@ def reflect_pad_each(values: torch.Tensor, left: int, right: int, stride: int, l
         left, right: padding of a clip whose length is a multiple of `stride`; others get up to `stride` - 1 more.
         lengths: (batch,), at least 1 and at most `time`.
 
-    Returns:
-        (batch, channels, left + time + right + stride - 1). What lies behind a clip's padding means nothing.
+    Returns (batch, channels, left + time + right + stride - 1). What lies behind a clip's padding means nothing.
     """
     channels, time = values.shape[1:]
     padded = pad(values, left, right + stride - 1)
@@ -194,11 +186,8 @@ def reflect_pad_each(values: torch.Tensor, left: int, right: int, stride: int, l
 
 
 def run_layers(layers: nn.Sequential, hidden_states: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-    """Applies layers to (batch, channels, time).
-
-    `lengths` (batch,) says how many of the frames of each clip are real: these then come out as if each clip stood
-    alone, and what lies behind them means nothing. None: all of them.
-    """
+    """Applies layers to (batch, channels, time). `lengths` (batch,) says how many of the frames of each clip are real:
+    these then come out as if each clip stood alone, and what lies behind them means nothing. None: all of them."""
     for layer in layers:
         hidden_states = layer(hidden_states) if isinstance(layer, nn.ELU) else layer(hidden_states, lengths)
         if lengths is not None and isinstance(layer, SpeechCodecConv):
@@ -282,10 +271,8 @@ class SpeechCodecEncoder(nn.Module):
     def forward(
         self, input_values: torch.Tensor, lengths: torch.Tensor | None = None, limit: int | None = None
     ) -> torch.Tensor:
-        """See the class, `run_layers` for `lengths` in samples, and `run_layers_in_parts` for `limit` in samples.
-
-        Only the layers of high rate are run in parts: the others have large weights, to be read once for all clips.
-        """
+        """See the class, `run_layers` for `lengths` in samples, and `run_layers_in_parts` for `limit` in samples. Only
+        the layers of high rate are run in parts: the others have large weights, to be read once for all clips."""
         hidden_states = run_layers_in_parts(self.layers[:-5], input_values, lengths, limit)
         return run_layers(self.layers[-5:], hidden_states, None if lengths is None else -(-lengths // self.step))
 
@@ -374,9 +361,8 @@ class SpeechCodecQuantizer(nn.Module):
             latents: (batch, hidden_size, frames).
             kept_levels: (batch,), how many levels of each clip are decoded.
 
-        Returns:
-            quantized (batch, hidden_size, frames) with the gradient of `latents`, level 0 alone (same shape), codes
-            (batch, levels, frames), and the commitment loss over the levels kept.
+        Returns quantized (batch, hidden_size, frames) with the gradient of `latents`, level 0 alone (same shape),
+        codes (batch, levels, frames), and the commitment loss over the levels kept.
         """
         batch, _, frames = latents.shape
         vectors = latents.transpose(1, 2).flatten(0, 1)
@@ -387,9 +373,7 @@ class SpeechCodecQuantizer(nn.Module):
 
 class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
     """SpeechTokenizer's architecture: 16 kHz speech to residual codes at 50 frames per second, and back.
-
-    `solami_hf.modeling.convert.convert_speech_codec` loads the original's checkpoints into it.
-    """
+    `solami_hf.modeling.convert.convert_speech_codec` loads the original's checkpoints into it."""
 
     code_file = __file__
     config_class = SolamiSpeechCodecConfig
@@ -441,12 +425,9 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
             first_quantizer: the first level to compute. It then codes the latent itself, as if the levels before it
                 had left everything over (SpeechTokenizer's `st`).
 
-        Returns:
-            Codes (batch, num_quantizers - first_quantizer, ceil(samples / hop_length)) and their mask.
-
-        Raises:
-            ValueError: wrong shape, an empty clip, NaN or infinite samples, a mask that is not boolean or has padding
-                before real samples, or levels that the model does not have.
+        Returns codes (batch, num_quantizers - first_quantizer, ceil(samples / hop_length)) and their mask. Raises
+        ValueError: wrong shape, an empty clip, NaN or infinite samples, a mask that is not boolean or has padding
+        before real samples, or levels that the model does not have.
         """
         check_audio(input_values)
         levels = check_levels(num_quantizers, self.config.num_quantizers)
@@ -477,11 +458,8 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
             code_mask: (batch, frames) boolean, True = real; padding comes behind. All real if None.
             first_quantizer: which level the first row of codes belongs to.
 
-        Returns:
-            Waveform (batch, 1, hop_length * frames) and its mask.
-
-        Raises:
-            ValueError: wrong shape or type, no frame, more levels than the model has, codes out of range, a bad mask.
+        Returns waveform (batch, 1, hop_length * frames) and its mask. Raises ValueError: wrong shape or type, no
+        frame, more levels than the model has, codes out of range, a bad mask.
         """
         check_codes(audio_codes, self.config.num_quantizers, self.config.codebook_size, first_quantizer)
         batch, _, frames = audio_codes.shape
@@ -522,8 +500,7 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
             quantize: False decodes the latents themselves, for the first steps of training.
             output_hidden_states: whether the output has them; by default what the config says.
 
-        Raises:
-            ValueError: wrong shape, an empty clip, NaN or infinite samples.
+        Raises ValueError: wrong shape, an empty clip, NaN or infinite samples.
         """
         check_audio(input_values)
         latents = self.encoder(input_values)

@@ -8,8 +8,6 @@
 A folder saved by the adapter is a checkpoint of the codec itself, with `lm_levels` in its configuration.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -34,23 +32,14 @@ _PAD_THEMSELVES = ("mimi", "encodec")  # the others need whole frames
 
 @dataclass(frozen=True)
 class SpeechCodecAdapterConfig:
-    """Sizes and rates of a codec.
+    """Sizes and rates of a codec."""
 
-    Args:
-        model_type: of the codec's own configuration.
-        sampling_rate: Hz of the waveform.
-        hop_length: samples that one frame of codes stands for.
-        num_quantizers: levels of the codec.
-        codebook_size: codes of each level.
-        lm_levels: how many levels, from level 0 on, the language model reads and writes.
-    """
-
-    model_type: str
-    sampling_rate: int
-    hop_length: int
-    num_quantizers: int
-    codebook_size: int
-    lm_levels: int
+    model_type: str  # of the codec's own configuration
+    sampling_rate: int  # Hz of the waveform
+    hop_length: int  # samples that one frame of codes stands for
+    num_quantizers: int  # levels of the codec
+    codebook_size: int  # codes of each level
+    lm_levels: int  # levels, from level 0 on, that the language model reads and writes
 
     @property
     def frame_rate(self) -> float:
@@ -62,10 +51,8 @@ def adapter_config(config, lm_levels: int | None = None) -> SpeechCodecAdapterCo
     """The sizes of a transformers codec, from its configuration.
 
     `lm_levels` is by default what the configuration was saved with; else the 8 levels that Moshi reads of Mimi, the
-    levels of EnCodec's lowest bandwidth, and all levels of any other codec.
-
-    Raises:
-        ValueError: the configuration is no codec's, has several channels or chunks of its own, or fewer levels.
+    levels of EnCodec's lowest bandwidth, and all levels of any other codec. Raises ValueError: the configuration is no
+    codec's, has several channels or chunks of its own, or fewer levels.
     """
     kind = config.model_type
     chunked = getattr(config, "normalize", False) or getattr(config, "chunk_length_s", None)
@@ -141,10 +128,8 @@ class SpeechCodecAdapter(nn.Module):
     def encode(
         self, input_values: torch.Tensor, padding_mask: torch.Tensor | None = None, num_quantizers: int | None = None
     ) -> SolamiSpeechCodecEncoderOutput:
-        """Speech to codes; arguments, output and errors are those of `SolamiSpeechCodecModel.encode`.
-
-        Most codecs have no masks, so clips of equal length are encoded together, each length on its own.
-        """
+        """Speech to codes; arguments, output and errors are those of `SolamiSpeechCodecModel.encode`. Most codecs have
+        no masks, so clips of equal length are encoded together, each length on its own."""
         check_audio(input_values)
         levels = check_levels(num_quantizers, self.config.num_quantizers)
         batch, _, samples = input_values.shape
@@ -206,9 +191,7 @@ class SpeechCodecAdapter(nn.Module):
 
 def as_speech_codec(model, lm_levels: int | None = None) -> PreTrainedModel | SpeechCodecAdapter:
     """A codec as the processor uses it: ours and adapted ones as they are, another one of transformers adapted.
-
-    ValueError where `model` is no codec, or has other levels.
-    """
+    ValueError where `model` is no codec, or has other levels."""
     ours = isinstance(model, PreTrainedModel) and model.config.model_type == OURS
     if ours or isinstance(model, SpeechCodecAdapter):
         if lm_levels not in (None, model.config.lm_levels):
@@ -227,12 +210,7 @@ def load_speech_codec(name_or_path, lm_levels: int | None = None, **kwargs) -> P
         lm_levels: how many of its levels the language model reads and writes, see `adapter_config`.
         kwargs: for `AutoModel.from_pretrained` (`subfolder`, `revision`, `token`, ...).
 
-    Raises:
-        OSError: nothing to load there.
-        ValueError: it is no codec, or has fewer levels.
+    Raises OSError: nothing to load there; ValueError: it is no codec, or has fewer levels.
     """
     model = AutoModel.from_pretrained(name_or_path, **{"dtype": torch.float32, **kwargs})
     return as_speech_codec(model.eval(), lm_levels)
-
-
-__all__ = ["SpeechCodecAdapter", "SpeechCodecAdapterConfig", "adapter_config", "as_speech_codec", "load_speech_codec"]

@@ -27,15 +27,9 @@ from .modeling_speech_codec import (
 
 
 class SpeechCodecDecoderStream:
-    """State of the decoder between the chunks of one stream, or of a batch of streams that go on together.
-
-    Args:
-        codec: the speech codec; its weights must not change while the stream lasts.
-        first_quantizer: which level the first row of codes belongs to.
-
-    Raises:
-        ValueError: another codec than `SolamiSpeechCodecModel`.
-    """
+    """State of the decoder between the chunks of one stream, or of a batch of streams that go on together. The
+    codec's weights must not change while it lasts; `first_quantizer` is the level of the first row of codes. Raises
+    ValueError: another codec than `SolamiSpeechCodecModel`."""
 
     def __init__(self, codec: SolamiSpeechCodecModel, first_quantizer: int = 0):
         if not isinstance(codec, SolamiSpeechCodecModel):
@@ -50,18 +44,9 @@ class SpeechCodecDecoderStream:
 
     @torch.no_grad()
     def decode(self, audio_codes: torch.Tensor) -> torch.Tensor:
-        """The sound that became certain with these codes.
-
-        Args:
-            audio_codes: (batch, q, frames), the next frames; q and batch as in the chunks before.
-
-        Returns:
-            Waveform (batch, 1, samples); after n frames in all, `max(0, hop_length * n - decoder_lookahead)` samples
-            in all.
-
-        Raises:
-            ValueError: as in `SolamiSpeechCodecModel.decode`, another batch size than before, a finished stream.
-        """
+        """The sound (batch, 1, samples) that became certain with the next codes (batch, q, frames), q and batch as
+        in the chunks before; after n frames in all, `max(0, hop_length * n - decoder_lookahead)` samples in all.
+        Raises ValueError: as in `SolamiSpeechCodecModel.decode`, another batch size than before, a finished stream."""
         config = self.codec.config
         check_codes(audio_codes, config.num_quantizers, config.codebook_size, self.first_quantizer)
         if self._finished:
@@ -76,11 +61,8 @@ class SpeechCodecDecoderStream:
 
     @torch.no_grad()
     def finish(self) -> torch.Tensor:
-        """The rest of the sound (batch, 1, samples), when no more codes will come.
-
-        Raises:
-            ValueError: the stream got no codes, or is finished already.
-        """
+        """The rest of the sound (batch, 1, samples), when no more codes will come. Raises ValueError: the stream
+        got no codes, or is finished already."""
         if self._batch is None or self._finished:
             raise ValueError("nothing to finish: this stream has " + ("ended" if self._finished else "got no codes"))
         self._finished = True
@@ -154,6 +136,3 @@ class SpeechCodecDecoderStream:
         if layer not in self._weights:
             self._weights[layer] = layer.weight
         return self._weights[layer]
-
-
-__all__ = ["SpeechCodecDecoderStream"]

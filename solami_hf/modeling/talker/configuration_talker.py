@@ -3,10 +3,7 @@
 from transformers import PreTrainedConfig
 
 # A saved folder carries its code, so it loads with `trust_remote_code` where the package is not installed.
-_AUTO_MAP = {
-    "AutoConfig": "configuration_talker.SolamiTalkerConfig",
-    "AutoModel": "modeling_talker.SolamiTalkerModel",
-}
+_AUTO_MAP = {"AutoConfig": "configuration_talker.SolamiTalkerConfig", "AutoModel": "modeling_talker.SolamiTalkerModel"}
 _SIZES = (
     *("hidden_size", "intermediate_size", "num_encoder_layers", "num_decoder_layers", "num_attention_heads"),
     *("local_attention", "num_places", "conv_channels", "conv_kernel_size", "codebook_size", "max_frames"),
@@ -35,9 +32,8 @@ class SolamiTalkerConfig(PreTrainedConfig):
         dropout (`float`): in attention and feed-forward parts, in training.
         initializer_range (`float`): standard deviation of fresh weights.
 
-    Raises:
-        ValueError: a size that is not positive, a character twice, no space in the alphabet, an even kernel, heads
-            that do not divide the width or are odd, dropout outside [0, 1).
+    Raises ValueError: a size that is not positive, a character twice, no space in the alphabet, an even kernel, heads
+    that do not divide the width or are odd, dropout outside [0, 1).
     """
 
     model_type = "solami_talker"

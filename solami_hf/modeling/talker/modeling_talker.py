@@ -65,13 +65,8 @@ class SolamiTalkerSpeech(ModelOutput):
 
 
 class TalkerConvolution(nn.Module):
-    """Norm, a convolution over time to more channels, ReLU, and back: FastSpeech's feed-forward part.
-
-    Args:
-        size: width of what comes in and goes out.
-        channels: width between.
-        kernel_size: frames that it sees; odd.
-    """
+    """Norm, a convolution over `kernel_size` (odd) frames from `size` to more `channels`, ReLU, and back:
+    FastSpeech's feed-forward part."""
 
     def __init__(self, size: int, channels: int, kernel_size: int, dropout: float = 0.0):
         super().__init__()
@@ -129,12 +124,8 @@ class SolamiTalkerModel(CarriesItsCode, PreTrainedModel):
 
     def encode_text(self, texts: str | Sequence[str]) -> dict[str, torch.Tensor]:
         """Texts as they are written to `input_ids` and `attention_mask` (batch, characters), on the model's device.
-
         Numbers, symbols and abbreviations become words, and what cannot be spoken is left out, see `spoken_text`.
-
-        Raises:
-            ImportError: a text has digits, and num2words is not installed.
-        """
+        Raises ImportError: a text has digits, and num2words is not installed."""
         texts = [texts] if isinstance(texts, str) else texts
         ids = [character_ids(spoken_text(text), self.config.alphabet) for text in texts]
         length = max([1, *map(len, ids)])
@@ -158,9 +149,8 @@ class SolamiTalkerModel(CarriesItsCode, PreTrainedModel):
             labels: (batch, frames) codes, -100 for frames that do not count; frames are the most that a text's
                 durations sum to.
 
-        Raises:
-            ValueError: wrong shapes, ids or codes out of range, labels without durations or of other length, more
-                frames than `config.max_frames`.
+        Raises ValueError: wrong shapes, ids or codes out of range, labels without durations or of other length, more
+        frames than `config.max_frames`.
         """
         mask = self._check_text(input_ids, attention_mask)
         hidden = self.encoder(inputs_embeds=self.character_embedding(input_ids), attention_mask=mask)[0]
@@ -191,8 +181,7 @@ class SolamiTalkerModel(CarriesItsCode, PreTrainedModel):
             input_ids, attention_mask: see `forward`.
             speed: how many times as fast as the voice that it was trained on, above 0.
 
-        Raises:
-            ValueError: as `forward`; a speed that is not above 0.
+        Raises ValueError: as `forward`; a speed that is not above 0.
         """
         if not speed > 0:
             raise ValueError(f"speed is {speed}, expected more than 0")
@@ -204,12 +193,8 @@ class SolamiTalkerModel(CarriesItsCode, PreTrainedModel):
         return SolamiTalkerSpeech(logits.argmax(-1).masked_fill(~code_mask, 0), code_mask, durations)
 
     def say(self, text: str) -> torch.LongTensor:
-        """Codes (frames,) of a text, its sentences (`spoken_sentences`) one after another.
-
-        Raises:
-            ImportError: the text has digits, and num2words is not installed.
-            ValueError: a sentence takes more than `config.max_frames`.
-        """
+        """Codes (frames,) of a text, its sentences (`spoken_sentences`) one after another. Raises ImportError: the
+        text has digits, and num2words is not installed; ValueError: a sentence takes more than `config.max_frames`."""
         said = [self.generate(**self.encode_text(sentence)) for sentence in spoken_sentences(text) or [""]]
         return torch.cat([sentence.codes[0][sentence.code_mask[0]] for sentence in said])
 
@@ -265,21 +250,16 @@ def character_ids(text: str, alphabet: str) -> list[int]:
 
 def whole_frames(frames: torch.Tensor, mask: torch.Tensor) -> torch.LongTensor:
     """Fractions of frames (batch, characters) rounded so that each text lasts as long as before, and 0 for padding.
-
-    Rounded one by one, characters of 1.4 frames would all be too short.
-    """
+    Rounded one by one, characters of 1.4 frames would all be too short."""
     ends = frames.double().masked_fill(~mask, 0).cumsum(1).round().long()
     return ends.diff(dim=1, prepend=ends.new_zeros(len(ends), 1))
 
 
 def frame_places(durations: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The length regulator: durations (batch, characters) to the frames that they sum to, at least one.
-
-    Returns:
-        character, start, end: (batch, frames) integers: which character a frame is of, and how many frames lie between
-            it and the first and the last of that character.
-        mask: (batch, frames) boolean, True = a frame of the text; padding is behind.
-    """
+    """The length regulator: durations (batch, characters) to the frames that they sum to, at least one. Returns
+    character, start, end: (batch, frames) integers: which character a frame is of, and how many frames lie between it
+    and the first and the last of that character. mask: (batch, frames) boolean, True = a frame of the text; padding is
+    behind."""
     ends = durations.cumsum(1)
     totals = ends[:, -1:]
     frames = torch.arange(max(1, int(totals.max())), device=durations.device).expand(len(ends), -1).contiguous()
@@ -291,15 +271,9 @@ def frame_places(durations: torch.LongTensor) -> tuple[torch.Tensor, torch.Tenso
 
 
 def word_frames(text: str, durations: Sequence[int]) -> list[tuple[str, int, int]]:
-    """The words of a text with their first frame and the one behind their last.
-
-    Args:
-        text: the characters as the talker read them: `spoken_text` of it, as far as its alphabet has them.
-        durations: frames of each character.
-
-    Raises:
-        ValueError: other than one duration for each character.
-    """
+    """The words of a text (as the talker read it: `spoken_text` of it, as far as its alphabet has it) with their
+    first frame and the one behind their last, from the frames of each character. Raises ValueError: other than one
+    duration for each character."""
     if len(text) != len(durations):
         raise ValueError(f"durations are of {len(durations)} characters, expected {len(text)} as the text has")
     words, word, frame = [], "", 0

@@ -3,67 +3,27 @@
 import re
 import unicodedata
 
-LETTERS = dict(
-    zip(
-        "abcdefghijklmnopqrstuvwxyz",
-        (
-            "ay bee see dee ee eff jee aitch eye jay kay ell em en oh pee cue ar ess tee you vee double-you ex why zee"
-        ).split(),
-        strict=True,
-    )
-)
+_NAMES = "ay bee see dee ee eff jee aitch eye jay kay ell em en oh pee cue ar ess tee you vee double-you ex why zee"
+LETTERS = dict(zip("abcdefghijklmnopqrstuvwxyz", _NAMES.split(), strict=True))
 # Spelled although they have vowels. Capitals without a vowel are spelled anyway.
 SPELLED = frozenset("AI ATM AKA API DIY EU FAQ FBI CIA IT ID IQ LA UFO UK UN URL US USA USB UV VIP".split())
 ABBREVIATIONS = {
-    "mr.": "mister",
-    "mrs.": "misses",
-    "ms.": "miss",
-    "dr.": "doctor",
-    "prof.": "professor",
-    "st.": "saint",
-    "vs.": "versus",
-    "etc.": "et cetera",
-    "e.g.": "for example",
-    "i.e.": "that is",
-    "approx.": "approximately",
-    "a.m.": "ay em",
-    "p.m.": "pee em",
-    "no.": "number",  # before digits only
-}
+    "mr.": "mister", "mrs.": "misses", "ms.": "miss", "dr.": "doctor", "prof.": "professor", "st.": "saint",
+    "vs.": "versus", "etc.": "et cetera", "e.g.": "for example", "i.e.": "that is", "approx.": "approximately",
+    "a.m.": "ay em", "p.m.": "pee em", "no.": "number",  # the last before digits only
+}  # fmt: skip
 UNITS = {
-    "km/h": ("kilometer per hour", "kilometers per hour"),
-    "mph": ("mile per hour", "miles per hour"),
-    "km": ("kilometer", "kilometers"),
-    "cm": ("centimeter", "centimeters"),
-    "mm": ("millimeter", "millimeters"),
-    "kg": ("kilogram", "kilograms"),
-    "mg": ("milligram", "milligrams"),
-    "g": ("gram", "grams"),
-    "m": ("meter", "meters"),
-    "ml": ("milliliter", "milliliters"),
-    "l": ("liter", "liters"),
-    "ft": ("foot", "feet"),
-    "lb": ("pound", "pounds"),
-    "lbs": ("pound", "pounds"),
-    "min": ("minute", "minutes"),
-    "h": ("hour", "hours"),
-    "am": ("ay em", "ay em"),
-    "pm": ("pee em", "pee em"),
-    "gb": ("gigabyte", "gigabytes"),
-    "mb": ("megabyte", "megabytes"),
-    "hz": ("hertz", "hertz"),
-    "%": ("percent", "percent"),
-}
+    "km/h": "kilometer per hour", "mph": "mile per hour", "km": "kilometer", "cm": "centimeter", "mm": "millimeter",
+    "kg": "kilogram", "mg": "milligram", "g": "gram", "m": "meter", "ml": "milliliter", "l": "liter", "ft": "foot",
+    "lb": "pound", "lbs": "pound", "min": "minute", "h": "hour", "am": "ay em", "pm": "pee em", "gb": "gigabyte",
+    "mb": "megabyte", "hz": "hertz", "%": "percent",
+}  # fmt: skip
+_SEVERAL = {"km/h": "kilometers per hour", "mph": "miles per hour", "ft": "feet"}  # others get an s, or nothing:
+_SEVERAL |= {unit: UNITS[unit] for unit in ("am", "pm", "hz", "%")}
 SYMBOLS = {
-    "&": " and ",
-    "@": " at ",
-    "+": " plus ",
-    "=": " equals ",
-    "%": " percent ",
-    "°": " degrees ",
-    "/": " or ",
+    "&": " and ", "@": " at ", "+": " plus ", "=": " equals ", "%": " percent ", "°": " degrees ", "/": " or ",
     "#": " number ",
-}
+}  # fmt: skip
 CURRENCIES = {
     "$": ("dollar", "dollars", "cent", "cents"),
     "€": ("euro", "euros", "cent", "cents"),
@@ -84,11 +44,8 @@ _LONGEST_NUMBER = 12  # digits; longer ones are said digit by digit
 
 
 def spoken_text(text: str) -> str:
-    """What a reader would say: lower-case words, with the marks `' . , ? ! - : ;` that say how.
-
-    Raises:
-        ImportError: the text has digits, and num2words is not installed.
-    """
+    """What a reader would say: lower-case words, with the marks `' . , ? ! - : ;` that say how. Raises ImportError:
+    the text has digits, and num2words is not installed."""
     text = expand_text(text).lower()
     text = re.sub(r"[^a-z'.,?!\-:; ]", " ", text)
     text = re.sub(r"(?<![a-z])'|'(?![a-z])", " ", text)  # quotes, not apostrophes
@@ -99,15 +56,9 @@ def spoken_text(text: str) -> str:
 
 
 def spoken_sentences(text: str, ended: bool = True) -> list[str]:
-    """The parts of a text that are said one after another: its sentences, very short ones with the next.
-
-    A text that goes on has no other sentences than those that its beginning has, so that they can be said while it is
-    being written.
-
-    Args:
-        text: as it is written.
-        ended: whether all of it is there; else what white space does not follow yet is left out.
-    """
+    """The parts of a text that are said one after another: its sentences, very short ones with the next. Unless all
+    of it is there (`ended`), what white space does not follow yet is left out. A text that goes on has no other
+    sentences than those that its beginning has, so that they can be said while it is being written."""
     sentences, start = [], 0
     for mark in _SENTENCE_END.finditer(text):
         words = text[start : mark.end()].split()
@@ -123,11 +74,8 @@ def _is_abbreviation(word: str) -> bool:
 
 
 def expand_text(text: str) -> str:
-    """Text with numbers, symbols and abbreviations in words; capitals and marks stay, accents go.
-
-    Raises:
-        ImportError: the text has digits, and num2words is not installed.
-    """
+    """Text with numbers, symbols and abbreviations in words; capitals and marks stay, accents go. Raises
+    ImportError: the text has digits, and num2words is not installed."""
     text = "".join(_PLAIN.get(character, character) for character in text)
     text = re.sub(r"(?:https?://|www\.)\S+", " ", text)
     text = unicodedata.normalize("NFKD", text.replace("°", "\0")).replace("\0", "°")
@@ -187,7 +135,9 @@ def _clock(found: re.Match) -> str:
 
 
 def _measure(found: re.Match) -> str:
-    return f"{_number(found[1])} {UNITS[found[2]][found[1] != '1']}"
+    unit = found[2]
+    name = UNITS[unit] if found[1] == "1" else _SEVERAL.get(unit, f"{UNITS[unit]}s")
+    return f"{_number(found[1])} {name}"
 
 
 def _number(digits: str) -> str:
@@ -210,6 +160,3 @@ def _say(number: int, to: str = "cardinal") -> str:
     except ImportError as error:
         raise ImportError("numbers in words need num2words: pip install 'solami-hf[character]'") from error
     return num2words(number, to=to).replace(",", "")
-
-
-__all__ = ["expand_text", "spoken_sentences", "spoken_text"]

@@ -29,6 +29,3 @@ def packaged_speech() -> dict:
 def packaged_lips() -> SolamiLipsModel:
     """The lips that read the packaged codec's codes, and any sound."""
     return SolamiLipsModel.from_pretrained(LIPS, dtype=torch.float32).eval()
-
-
-__all__ = ["packaged_lips", "packaged_speech"]

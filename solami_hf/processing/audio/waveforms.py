@@ -150,11 +150,9 @@ def _local(audio: str) -> str | bytes:
 
 
 def resample(values: np.ndarray, source_rate: int, sampling_rate: int) -> np.ndarray:
-    """Sound (samples,) float32 at another rate, in Hz.
-
-    The filter bank has as many weights as both rates have in lowest terms. For odd ones that would be gigabytes, so
-    such a ratio is taken to the nearest of smaller numbers, which changes pitch and length by less than 1 in 1,000.
-    """
+    """Sound (samples,) float32 at another rate, in Hz. The filter bank has as many weights as both rates have in
+    lowest terms. For odd ones that would be gigabytes, so such a ratio is taken to the nearest of smaller numbers,
+    which changes pitch and length by less than 1 in 1,000."""
     ratio = Fraction(sampling_rate, source_rate)
     if max(ratio.numerator, ratio.denominator) > _LARGEST_RATIO:
         inverse = ratio > 1
@@ -166,15 +164,8 @@ def resample(values: np.ndarray, source_rate: int, sampling_rate: int) -> np.nda
 
 
 def trim(values: np.ndarray, sampling_rate: int, decibels: float = 40.0, margin: float = 0.05) -> np.ndarray:
-    """Cuts the silence before and behind sound (samples,).
-
-    Args:
-        decibels: silent are pieces of 10 ms that lie this far below the loudest one.
-        margin: seconds of silence that stay on each side.
-
-    Raises:
-        ValueError: there is no sound at all.
-    """
+    """Cuts the silence before and behind sound (samples,): pieces of 10 ms that lie `decibels` below the loudest
+    one, but for `margin` seconds on each side. Raises ValueError: there is no sound at all."""
     piece = max(1, sampling_rate // 100)
     pieces = np.pad(values.astype(np.float64), (0, -len(values) % piece)).reshape(-1, piece)
     loudness = np.sqrt((pieces**2).mean(axis=1))
@@ -186,15 +177,9 @@ def trim(values: np.ndarray, sampling_rate: int, decibels: float = 40.0, margin:
 
 
 def limit_loudness(values: np.ndarray, sampling_rate: int, peak: float = 1.0, loudest: float = LOUDEST) -> np.ndarray:
-    """Sound (samples,) float32 that can be played: turned down as a whole where it is too loud, never up.
-
-    Args:
-        peak: the largest sample.
-        loudest: root mean square of the loudest `LOUDNESS_SECONDS`.
-
-    Returns:
-        Finite values in [-`peak`, `peak`]; NaN and infinite samples become 0, with a warning.
-    """
+    """Sound (samples,) float32 that can be played: turned down as a whole where it is too loud, never up, to at
+    most `peak`, and `loudest` as root mean square of the loudest `LOUDNESS_SECONDS`. Returns finite values in
+    [-`peak`, `peak`]; NaN and infinite samples become 0, with a warning."""
     values = np.asarray(values, dtype=np.float32)
     if not np.isfinite(values).all():
         logger.warning("%d samples of the waveform are no numbers; they are silenced", (~np.isfinite(values)).sum())
@@ -265,17 +250,9 @@ def as_float(audio: np.ndarray | torch.Tensor) -> np.ndarray:
 
 
 def write_audio(path: str | Path, values: np.ndarray | torch.Tensor, sampling_rate: int = 16000) -> None:
-    """Writes mono 16-bit PCM wav, whole or not at all.
-
-    Louder sound than full scale is turned down as a whole rather than clipped. Missing folders are made.
-
-    Args:
-        values: float (samples,), or with leading dimensions of size 1.
-        sampling_rate: in Hz.
-
-    Raises:
-        ValueError: no sample, several channels, NaN or infinite samples.
-    """
+    """Writes float samples (samples,), or with leading dimensions of size 1, as mono 16-bit PCM wav at
+    `sampling_rate` Hz, whole or not at all. Louder sound than full scale is turned down as a whole rather than
+    clipped. Missing folders are made. Raises ValueError: no sample, several channels, NaN or infinite samples."""
     samples = as_float(values)
     if samples.size == 0 or samples.shape[-1] != samples.size:
         raise ValueError(f"values has shape {samples.shape}, expected (samples,) with at least one sample")

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from datasets import Features, List, Value
 from huggingface_hub import DatasetCard
 
-from ..batch_rendering import RenderingCounts, render_chats
 from ..files.atomic_write import atomic_write
 from ..files.text_files import write_text
 from ..rendering import TokenRenderer
+from .batch_rendering import RenderingCounts, render_chats
 from .split_hygiene import leaking_ids
 from .token_dataset import PARQUET_OPTIONS, TAGS, card_text, config_entry, fingerprints, load_tokens
 

@@ -22,10 +22,10 @@ from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
+from ...modeling.speech_codec.codec_interface import codec_fingerprint
 from ..files.atomic_write import atomic_write
 from ..files.folder_or_hub import check_source, hub_id, require_login
 from ..files.text_files import write_json, write_text
-from ..fingerprints import codec_fingerprint
 from .manifests import SPLITS
 
 logger = logging.getLogger(__name__)

@@ -20,10 +20,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with atomic_write("a.bvh") as temporary:
             temporary.write_text(text)
 
-    A missing folder is made. When the block fails, `path` stays as it was and nothing else is left.
-
-    Raises:
-        OSError: the disk is full, with what had been written, and how much is free.
+    A missing folder is made. When the block fails, `path` stays as it was and nothing else is left. Raises OSError:
+    the disk is full, with what had been written, and how much is free.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +36,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: str | Path) -> None:
-    """Removes what `atomic_write` was writing anywhere in a folder when its process was killed.
-
-    Call it where no other process writes to the folder: while its lock is held.
-    """
+    """Removes what `atomic_write` was writing anywhere in a folder when its process was killed. Call it where no other
+    process writes to the folder: while its lock is held."""
     for left in Path(folder).rglob(".*.tmp"):
         if re.fullmatch(r"\..+\.\d+\.tmp", left.name) and left.is_file():
             left.unlink()
@@ -86,9 +82,7 @@ def _there(path: Path) -> Path:
 @contextmanager
 def atomic_model(folder: str | Path) -> Iterator[Path]:
     """Gives an empty folder in `folder`, and moves each file that was written there into it when the block succeeds.
-
-    The configuration comes last, so that a folder with one is whole. When the block fails, nothing has changed.
-    """
+    The configuration comes last, so that a folder with one is whole. When the block fails, nothing has changed."""
     staging = Path(folder) / ".staging"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -103,9 +97,7 @@ def atomic_model(folder: str | Path) -> Iterator[Path]:
 
 def follow_umask(path: str | Path) -> None:
     """Gives a file, or the weights in a folder, that were made for their owner alone the mode of a new file there.
-
-    safetensors makes its files so, as `tempfile` does: others could not read what the umask allows them to.
-    """
+    safetensors makes its files so, as `tempfile` does: others could not read what the umask allows them to."""
     path = Path(path)
     private = [file for file in (path.rglob("*.safetensors") if path.is_dir() else [path]) if _is_private(file)]
     if private:

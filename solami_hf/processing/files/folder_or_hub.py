@@ -7,8 +7,6 @@ one. What is left, `owner/name`, is read from the Hub. It is never written there
 folder, unless `hf://` asks for the Hub.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Collection
@@ -26,10 +24,7 @@ _KINDS = ("datasets", "models", "spaces")  # no owners: `models/sft` is a folder
 
 def hub_id(name: str | Path) -> str | None:
     """The id `owner/name` of the repository that a name means, None for a path of this machine, there or not.
-
-    Raises:
-        ValueError: `hf://` with something else than `owner/name` behind it.
-    """
+    Raises ValueError: `hf://` with something else than `owner/name` behind it."""
     text = str(name)
     if text.startswith(HUB):
         return _explicit(text)
@@ -39,16 +34,8 @@ def hub_id(name: str | Path) -> str | None:
 
 def check_source(what: str, name: str | Path, bare: bool = False) -> str | None:
     """The id of the repository that will be read for a name, None of a folder that is there; the former is logged.
-
-    Args:
-        what: is read, for messages: `model`, `token dataset`.
-        name: of a folder or repository.
-        bare: a name without an owner that is no folder, such as `gpt2`, is a repository too.
-
-    Raises:
-        FileNotFoundError: a folder that is not there.
-        ValueError: see [`hub_id`].
-    """
+    `what` (`model`, `token dataset`) is for messages; if `bare`, a name without an owner that is no folder, such as
+    `gpt2`, is a repository too. Raises FileNotFoundError: a folder that is not there; ValueError: see [`hub_id`]."""
     found, text = hub_id(name), os.path.expanduser(str(name))
     if found is None and os.path.exists(text):
         return None
@@ -62,9 +49,8 @@ def check_source(what: str, name: str | Path, bare: bool = False) -> str | None:
 
 def model_source(what: str, name: str | Path, bare: bool = False) -> str:
     """Argument of `from_pretrained` for a name: a folder, with `~` put in, or a repository id; see [`check_source`].
-
-    Of a repository whose id is a folder here too, which `from_pretrained` would take, it is the folder in the cache.
-    """
+    Of a repository whose id is a folder here too, which `from_pretrained` would take, it is the folder in the
+    cache."""
     found = check_source(what, name, bare)
     if found is None:
         return os.path.expanduser(str(name))
@@ -78,11 +64,8 @@ def with_sources(args, *names: str, bare: Collection[str] = ()):
 
 
 def output_hub_id(name: str | Path) -> str | None:
-    """The repository that an output is pushed to, None where it is a folder; which one is logged.
-
-    Raises:
-        ValueError: see [`hub_id`].
-    """
+    """The repository that an output is pushed to, None where it is a folder; which one is logged. Raises
+    ValueError: see [`hub_id`]."""
     if str(name).startswith(HUB):
         found = _explicit(str(name))
         logger.info("the output will be pushed to the Hub repository %s", found)
@@ -92,11 +75,8 @@ def output_hub_id(name: str | Path) -> str | None:
 
 
 def push_target(argument: str, name: str) -> str:
-    """The repository id of a name that can mean no folder.
-
-    Raises:
-        ValueError: it is no `owner/name`, or a path of this machine.
-    """
+    """The repository id of a name that can mean no folder. Raises ValueError: it is no `owner/name`, or a path of
+    this machine."""
     found = hub_id(name)
     if found is None:
         raise ValueError(f"`{argument}` is {name!r}, expected OWNER/NAME{_hint(name)}")

@@ -1,7 +1,5 @@
 """Folders that one command at a time writes to: told before work starts when it cannot, or when another one does."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os
@@ -34,10 +32,8 @@ def writing_to(folder: str | Path, beside: bool = False) -> Iterator[None]:
         folder: the output of a command.
         beside: lock `.<folder>.lock` beside it, and do not make the folder.
 
-    Raises:
-        BlockingIOError: another process is writing to the folder.
-        ValueError: `hf://...`, which is no folder.
-        OSError: nothing can be written there, or the disk became full within the block.
+    Raises BlockingIOError: another process is writing to the folder; ValueError: `hf://...`, which is no folder;
+    OSError: nothing can be written there, or the disk became full within the block.
     """
     folder = _absolute(folder)
     if not is_first_process():
@@ -97,12 +93,8 @@ def _locked(lock: Path, folder: Path) -> int:
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Gives an empty folder beside `path`, and moves it into place when the block succeeds; else nothing is left.
-
-    Raises:
-        FileExistsError: there is something at `path` already, other than an empty folder.
-        ValueError: `hf://...`, which is no folder.
-        OSError: as `writing_to`.
-    """
+    Raises FileExistsError: there is something at `path` already, other than an empty folder; ValueError:
+    `hf://...`, which is no folder; OSError: as `writing_to`."""
     path = _absolute(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path} is there already; name another output, or remove it first")

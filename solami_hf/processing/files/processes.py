@@ -1,7 +1,5 @@
 """Several processes that share one piece of work, started by `accelerate launch` or torchrun."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from datetime import timedelta

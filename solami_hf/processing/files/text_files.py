@@ -21,11 +21,8 @@ _UNREAD = re.compile("[\0\udc80-\udcff]")
 
 
 def read_text(path: str | Path) -> str:
-    """A file's text, its line ends as `\\n`.
-
-    Raises:
-        OSError: it cannot be read. ValueError: it is no UTF-8, nor UTF-16 or UTF-32 with a byte order mark.
-    """
+    """A file's text, its line ends as `\\n`. Raises OSError: it cannot be read. ValueError: it is no UTF-8, nor UTF-16
+    or UTF-32 with a byte order mark."""
     return text_of(Path(path).read_bytes(), path)
 
 
@@ -64,8 +61,7 @@ def read_lines(path: str | Path, newline: str | None = None) -> Iterator[str]:
     Args:
         newline: "" keeps the line ends as they are, as `csv` wants them; None makes them `\\n`.
 
-    Raises:
-        OSError: it cannot be read. ValueError: UTF-16 or UTF-32 that is damaged.
+    Raises OSError: it cannot be read. ValueError: UTF-16 or UTF-32 that is damaged.
     """
     with open(path, "rb") as file:
         encoding = _encoding(file.peek(4)[:4])

@@ -1,7 +1,5 @@
 """Asking a writing model until its answer can be used, for many questions at once."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -31,17 +29,9 @@ class Asked:
 def ask_until_usable(
     messages: list[dict], complete: Callable, parse: Callable, schema: dict, seed: int, attempts: int, complain
 ) -> Asked:
-    """Asks until an answer is usable, telling the model each time what was wrong.
-
-    Args:
-        messages: the question.
-        complete: `complete(messages, seed, schema)` gives a `writers.Answer`.
-        parse: text of an answer -> value; raises `UnusableAnswer`.
-        schema: JSON schema of the answer, for servers that constrain it.
-        seed: of the first request; each further one takes the next.
-        attempts: how often to ask.
-        complain: what was wrong -> the message that says so.
-    """
+    """Asks until an answer is usable, telling the model each time by `complain` what was wrong. `complete(messages,
+    seed, schema)` gives a `writers.Answer`, whose text `parse` reads (or raises `UnusableAnswer`); `schema`
+    constrains it on servers that can. Each of the `attempts` takes the next seed."""
     asked, dialogue = Asked(), messages
     for attempt in range(attempts):
         answer = complete(dialogue, (seed + attempt) % 2**31, schema)
@@ -61,11 +51,8 @@ def ask_until_usable(
 
 
 def first_object(text: str) -> Any:
-    """The first JSON object in an answer; thoughts (`</think>`), code fences and other text around it are passed over.
-
-    Raises:
-        UnusableAnswer: there is none, or it is broken.
-    """
+    """The first JSON object in an answer; thoughts (`</think>`), code fences and other text around it are passed
+    over. Raises UnusableAnswer: there is none, or it is broken."""
     text = text.rsplit("</think>", 1)[-1]
     start = text.find("{")
     if start < 0:
@@ -83,12 +70,8 @@ def ask_in_parallel(
     questions: list, ask: Callable, stop: Callable, concurrency: int, desc: str, unit: str
 ) -> list[Any | EndpointError]:
     """`ask` of each question, in threads; results in the order of the questions, an `EndpointError` where one failed.
-
-    When the questions that are left are given up, `stop` is called, so that nobody waits for another try.
-
-    Raises:
-        OSError: the endpoint refuses everything, or failed for more questions in a row than can be chance.
-    """
+    When the questions that are left are given up, `stop` is called, so that nobody waits for another try. Raises
+    OSError: the endpoint refuses everything, or failed for more questions in a row than can be chance."""
     results: list = [None] * len(questions)
     failed_in_row = 0
     executor = ThreadPoolExecutor(concurrency)

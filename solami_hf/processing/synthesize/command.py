@@ -1,19 +1,17 @@
 """The command: plans, scripts, motions, speech, and the manifest folder that comes out."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import os
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ...command_line import parse_arguments
+from ...command_line import option, parse_arguments
 from ..files.folder_or_hub import with_sources
 from ..files.output_folder import writing_to
 from ..files.text_files import write_json, write_json_lines
@@ -21,7 +19,7 @@ from .asking import Asked, ask_in_parallel
 from .lines import write_line_by_line
 from .motions import Match, Motion, MotionMatcher, TextEncoder, bring_motion, read_motions
 from .scripts import Character, Plan, draw_plans, read_characters, read_topics, write_script
-from .writers import Answer, CachedWriter, EndpointError, content_hash, open_writer
+from .writers import Answer, CachedWriter, EndpointError, WriterSettings, content_hash, open_writer
 
 logger = logging.getLogger(__name__)
 MISSING_MOTION = ("keep", "reject")
@@ -29,73 +27,41 @@ CAPTION_HINTS = 30  # shown to the writing model as examples
 
 
 @dataclass
-class SynthesizeArguments:
+class SynthesizeArguments(WriterSettings):
     """Arguments of `solami prepare chat --synthesize`."""
 
-    motions: str = field(metadata={"help": "Captioned motions: what `solami prepare motion` reads or writes."})
-    output: str = field(metadata={"help": "Manifest folder to write; `solami prepare chat` makes tokens of it."})
-    num_dialogues: int = field(default=100, metadata={"help": "Dialogues to write; can be raised in a later run."})
-    topics: str | None = field(default=None, metadata={"help": "Text file, one topic a line, or a YAML list."})
-    characters: str | None = field(default=None, metadata={"help": "YAML, id: {name, system, voice}."})
-    min_rounds: int = field(default=2, metadata={"help": "Fewest rounds of a dialogue."})
-    max_rounds: int = field(default=5, metadata={"help": "Most rounds of a dialogue."})
-    max_words: int = field(default=40, metadata={"help": "Most words of a line."})
-    test_share: float = field(default=0.0, metadata={"help": "Share of topics for testing, with test motions."})
-    seed: int = field(default=0, metadata={"help": "Seed of plans, requests, choices and speech."})
-    base_url: str | None = field(
-        default=None, metadata={"help": "OpenAI-compatible server: http://localhost:8000/v1."}
+    motions: str = option(..., "Captioned motions: what `solami prepare motion` reads or writes.")
+    output: str = option(..., "Manifest folder to write; `solami prepare chat` makes tokens of it.")
+    num_dialogues: int = option(100, "Dialogues to write; can be raised in a later run.")
+    topics: str | None = option(None, "Text file, one topic a line, or a YAML list.")
+    characters: str | None = option(None, "YAML, id: {name, system, voice}.")
+    min_rounds: int = option(2, "Fewest rounds of a dialogue.")
+    max_rounds: int = option(5, "Most rounds of a dialogue.")
+    max_words: int = option(40, "Most words of a line.")
+    test_share: float = option(0.0, "Share of topics for testing, with test motions.")
+    seed: int = option(0, "Seed of plans, requests, choices and speech.")
+    line_by_line: bool = option(
+        False, "A local model answers authored lines one by one: for small ones, which write no JSON."
     )
-    provider: str | None = field(default=None, metadata={"help": "Inference provider of the Hub, instead."})
-    model: str | None = field(default=None, metadata={"help": "What the server or the provider calls the model."})
-    local_model: str | None = field(default=None, metadata={"help": "Folder or Hub id of a chat model to run here."})
-    api_key_env: str | None = field(
-        default=None, metadata={"help": "Environment variable with the key; none is sent to base_url without it."}
+    encoder: str | None = option(None, "Text encoder (folder or Hub id) for captions; hashed TF-IDF without one.")
+    top_k: int = option(8, "Motions that come into question for a line.")
+    min_similarity: float = option(0.3, "Least cosine of description and caption; 0.4 to 0.5 fits sentence encoders.")
+    max_repeats: int = option(2, "Lines in a row that may use the same motion.")
+    missing_motion: str = option("keep", "keep: a line without a near motion has none; reject: no dialogue, either.")
+    tts: str | None = option(
+        None,
+        "module:function, called with text, voice and seed, giving (samples, rate), such as "
+        "solami_hf.processing.audio.speech_voices:speak. Without it the lines have no sound.",
     )
-    line_by_line: bool = field(
-        default=False,
-        metadata={"help": "A local model answers authored lines one by one: for small ones, which write no JSON."},
-    )
-    temperature: float = field(default=0.9, metadata={"help": "Of the writing model."})
-    top_p: float = field(default=1.0, metadata={"help": "Of the writing model."})
-    max_tokens: int = field(default=2048, metadata={"help": "Of one answer."})
-    extra_body: str | None = field(default=None, metadata={"help": "JSON object of further fields of a request."})
-    timeout: float = field(default=180.0, metadata={"help": "Seconds to wait for an answer."})
-    retries: int = field(default=6, metadata={"help": "Further tries after overload, server errors and timeouts."})
-    first_wait: float = field(default=1.0, metadata={"help": "Seconds before the first of them; doubled each time."})
-    concurrency: int = field(default=8, metadata={"help": "Requests under way at the same time."})
-    attempts: int = field(default=3, metadata={"help": "How often a script is asked for until it is usable."})
-    encoder: str | None = field(
-        default=None, metadata={"help": "Text encoder (folder or Hub id) for captions; hashed TF-IDF without one."}
-    )
-    top_k: int = field(default=8, metadata={"help": "Motions that come into question for a line."})
-    min_similarity: float = field(
-        default=0.3, metadata={"help": "Least cosine of description and caption; 0.4 to 0.5 fits sentence encoders."}
-    )
-    max_repeats: int = field(default=2, metadata={"help": "Lines in a row that may use the same motion."})
-    missing_motion: str = field(
-        default="keep",
-        metadata={"help": "keep: a line without a near motion has none; reject: no dialogue, either."},
-    )
-    tts: str | None = field(
-        default=None,
-        metadata={
-            "help": "module:function, called with text, voice and seed, giving (samples, rate), such as "
-            "solami_hf.processing.audio.speech_voices:speak. Without it the lines have no sound."
-        },
-    )
-    user_voices: list[str] = field(
-        default_factory=lambda: ["slt", "kal16"], metadata={"help": "Voices of the users, one a dialogue by lot."}
-    )
+    user_voices: list[str] = option(["slt", "kal16"], "Voices of the users, one a dialogue by lot.")
 
     def __post_init__(self):
         if self.missing_motion not in MISSING_MOTION:
             raise ValueError(f"missing_motion is {self.missing_motion!r}, expected one of {', '.join(MISSING_MOTION)}")
-        for name in ("concurrency", "attempts", "max_words", "top_k", "max_repeats"):
+        super().__post_init__()
+        for name in ("max_words", "top_k", "max_repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("retries", "first_wait"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
         if self.line_by_line and not self.local_model:
             raise ValueError("line_by_line needs a local_model, which answers many lines at once")
         if self.tts and not self.user_voices:
@@ -113,19 +79,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def synthesize(args: SynthesizeArguments, writer=None) -> dict:
-    """Writes the manifest folder of synthetic dialogues.
+    """Writes the manifest folder of synthetic dialogues, with the `writer` that the arguments name unless one is given
+    (see `writers.CachedWriter` for what it must have).
 
-    Args:
-        writer: instead of the one that the arguments name; see `writers.CachedWriter` for what it must have.
-
-    Returns:
-        the report: dialogues per split, what was rejected, requests sent and answered from the cache, tokens (of this
-        run's requests, and of all answers), lines with and without motion, their mean similarity, lines spoken.
-
-    Raises:
-        FileNotFoundError: no motions, topics or characters where the arguments say.
-        ValueError: arguments that do not fit, no usable motion, or no dialogue could be used.
-        OSError: the endpoint refuses everything, or fails for dialogue after dialogue.
+    Returns the report: dialogues per split, what was rejected, requests sent and answered from the cache, tokens (of
+    this run's requests, and of all answers), lines with and without motion, their mean similarity, lines spoken.
+    Raises FileNotFoundError: no motions, topics or characters where the arguments say; ValueError: arguments that do
+    not fit, no usable motion, or no dialogue could be used; OSError: the endpoint refuses everything, or fails for
+    dialogue after dialogue.
     """
     args = with_sources(args, "local_model", "encoder", bare=["local_model", "encoder"])
     characters = read_characters(args.characters)
@@ -162,11 +123,8 @@ def _speak(args: SynthesizeArguments, characters: list[Character]) -> Callable |
 
 
 def load_callable(name: str) -> Callable:
-    """The function that `module:function` names; modules of the working directory are found too.
-
-    Raises:
-        ValueError: the name has another form, or there is no such module or function.
-    """
+    """The function that `module:function` names; modules of the working directory are found too. Raises ValueError:
+    the name has another form, or there is no such module or function."""
     module, _, function = name.partition(":")
     if not module or not function:
         raise ValueError(f"tts is {name!r}, expected module:function")

@@ -6,8 +6,6 @@ the model's habits. An answer is cut behind its last whole sentence within `max_
 description of its movement: it gets the motion whose caption lies nearest.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from functools import cache
@@ -40,13 +38,8 @@ def visitor_lines(plan: Plan) -> list[str]:
 
 
 def write_line_by_line(plans: list[Plan], writer: CachedWriter, attempts: int, max_words: int) -> list[Asked]:
-    """A script of each plan, in order, as `scripts.parse_script` gives it; what could not be written has a reason.
-
-    Args:
-        writer: of a local model, which answers many requests at once.
-        attempts: how often a line is asked for until it is usable.
-        max_words: of a line.
-    """
+    """A script of each plan, in order, as `scripts.parse_script` gives it, by a local model that answers many requests
+    at once; a line is asked for `attempts` times, and what could not be written has a reason."""
     results = []
     bar = tqdm(total=len(plans), desc="write", unit="dialogue", disable=None)
     for start in range(0, len(plans), WAVE):
@@ -99,11 +92,8 @@ def first_sentences(text: str, max_words: int) -> str:
 
 
 def spoken_line(text: str, max_words: int) -> str:
-    """The line in a model's answer: its first whole sentences that have at most `max_words` together.
-
-    Raises:
-        UnusableAnswer: no whole sentence is short enough, or it is not for speaking, or it goes round in circles.
-    """
+    """The line in a model's answer: its first whole sentences that have at most `max_words` together. Raises
+    UnusableAnswer: no whole sentence is short enough, or it is not for speaking, or it goes round in circles."""
     line = first_sentences(text, max_words)
     if not FEWEST_WORDS <= len(line.split()) <= max_words:
         raise UnusableAnswer(f"no whole sentences of {FEWEST_WORDS} to {max_words} words: {text[:80]!r}")

@@ -5,8 +5,6 @@ Captions become unit vectors, and a matrix product compares them with descriptio
 hashed TF-IDF over words and pieces of words, which needs no weights and no network, but knows no synonyms.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import random
@@ -32,33 +30,20 @@ _BLOCK = 128  # descriptions compared at once
 
 @dataclass(frozen=True)
 class Motion:
-    """A motion that dialogues may use.
-
-    Args:
-        captions: what it shows.
-        path: its file; None when it is known by its tokens only.
-        start, end: seconds of the piece of the file; `end` None is the end of the file.
-    """
+    """A motion that dialogues may use."""
 
     id: str
-    captions: tuple[str, ...]
-    path: Path | None = None
-    start: float = 0.0
-    end: float | None = None
+    captions: tuple[str, ...]  # what it shows
+    path: Path | None = None  # None when it is known by its tokens only
+    start: float = 0.0  # seconds of the piece of the file
+    end: float | None = None  # None is the end of the file
 
 
 def read_motions(source: str | Path, split: str) -> list[Motion]:
-    """The motions of a split: of a folder that `solami prepare motion` reads, or of a prepared token dataset.
-
-    Motions without caption, or whose file is missing or outside the folder, are passed over with a warning.
-
-    Args:
-        source: a folder or manifest file; or a folder with `motion/*.parquet`, or a Hub id.
-
-    Raises:
-        FileNotFoundError: no such folder, config or split.
-        ValueError: no usable motion of the split.
-    """
+    """The motions of a split: of a folder or manifest that `solami prepare motion` reads, or of a prepared token
+    dataset (`motion/*.parquet`, or a Hub id). Those without caption, or whose file is missing or outside the
+    folder, are passed over with a warning. Raises FileNotFoundError: no such folder, config or split; ValueError:
+    no usable motion of the split."""
     if Path(source).exists() and not any(Path(source).glob("motion/*.parquet")):
         motions = _motions_of_files(Path(source), split)
     else:
@@ -96,14 +81,8 @@ def _captions(row: dict) -> tuple[str, ...]:
 
 
 def bring_motion(motion: Motion, folder: Path) -> str:
-    """Links (or copies) a motion's file into the manifest folder, or writes the piece that it is.
-
-    Returns:
-        the path relative to the folder.
-
-    Raises:
-        ValueError: a piece of a file that cannot be read, or that begins behind its end.
-    """
+    """Links (or copies) a motion's file into the manifest folder, or writes the piece that it is; gives the path in
+    it. Raises ValueError: a piece of a file that cannot be read, or that begins behind its end."""
     slug = re.sub(r"[^A-Za-z0-9-]+", "_", motion.id)[:60]
     name = f"motion/{slug}-{content_hash(motion.id)[:8]}"
     if motion.start or motion.end is not None:
@@ -138,11 +117,9 @@ class Match:
 
 
 class HashedTfidf:
-    """English texts as sparse unit vectors (N, 2^18): stems of words and their pieces, rare ones counting more.
-
-    Half of a word's weight is its stem, half the pieces of 3 and 4 letters, so that relatives of a word are near.
-    Words that say nothing about a movement are passed over; a text of only such words is a vector of zeros.
-    """
+    """English texts as sparse unit vectors (N, 2^18): stems of words and their pieces, rare ones counting more. Half
+    of a word's weight is its stem, half the pieces of 3 and 4 letters, so that relatives of a word are near. Words
+    that say nothing about a movement are passed over; a text of only such words is a vector of zeros."""
 
     size = 1 << 18
 
@@ -238,14 +215,12 @@ class TextEncoder:
 
 
 class MotionMatcher:
-    """Finds motions by description, and keeps one motion from being used too often in a row.
+    """Finds motions by description, and keeps one from being used by more than `max_repeats` lines in a row.
 
     Args:
-        motions: what there is to choose from.
         embed: `embed(texts)` gives unit vectors, one a row; None fits a `HashedTfidf` to the captions.
         top_k: how many motions come into question for a description; motions that tie with the last one do too.
         min_similarity: cosine below which a motion is none for the description.
-        max_repeats: how many lines in a row may use the same motion.
     """
 
     def __init__(self, motions: list[Motion], embed=None, top_k=8, min_similarity=0.3, max_repeats=2):

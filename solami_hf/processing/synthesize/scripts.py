@@ -1,7 +1,5 @@
 """Plans of dialogues, what a writing model is asked for each of them, and how its answer is checked."""
 
-from __future__ import annotations
-
 import json
 import random
 import re
@@ -52,12 +50,8 @@ def _packaged(name: str) -> str:
 
 
 def read_topics(path: str | Path | None = None) -> list[str]:
-    """Topics of a text file, one a line, or of a YAML list; None means the packaged ones.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file has no topics, or is no list of strings.
-    """
+    """Topics of a text file, one a line, or of a YAML list; None means the packaged ones. Raises FileNotFoundError:
+    no such file; ValueError: the file has no topics, or is no list of strings."""
     if path is not None and Path(path).suffix in (".yaml", ".yml", ".json"):
         topics = read_yaml(path)
         if not isinstance(topics, list) or not all(isinstance(topic, str) for topic in topics):
@@ -72,12 +66,9 @@ def read_topics(path: str | Path | None = None) -> list[str]:
 
 
 def read_characters(path: str | Path | None = None) -> list[Character]:
-    """Characters of a YAML file, `id: {name, system, voice?}`; None means the packaged ones.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a character without name or system prompt, an unknown field, or none at all.
-    """
+    """Characters of a YAML file, `id: {name, system, voice?}`; None means the packaged ones. Raises
+    FileNotFoundError: no such file; ValueError: a character without name or system prompt, an unknown field, or
+    none at all."""
     raw = yaml.safe_load(_packaged("characters.yaml")) if path is None else read_yaml(path)
     if not isinstance(raw, dict) or not raw:
         raise ValueError(f"{path} must map the ids of characters to name, system and voice")
@@ -105,14 +96,9 @@ def draw_plans(
     """`count` dialogues: every topic with every character in random order, then all of them again.
 
     A longer list begins with the shorter one, so that a run can be extended. A topic belongs to one split only, which
-    follows from its text alone: no topic is trained on and tested.
-
-    Args:
-        rounds: fewest and most rounds of a dialogue.
-        test_share: expected share of the topics whose dialogues are for testing.
-
-    Raises:
-        ValueError: a number out of its range.
+    follows from its text alone: no topic is trained on and tested. `rounds` are the fewest and most of a dialogue,
+    `test_share` the expected share of the topics whose dialogues are for testing. Raises ValueError: a number out of
+    its range.
     """
     if count < 1:
         raise ValueError(f"num_dialogues is {count}, expected at least 1")
@@ -191,10 +177,8 @@ def parse_script(text: str, plan: Plan, max_words: int = 40) -> dict:
     """The script in a model's answer: `{"title", "topic", "character", "rounds": [{"user", "character"}]}`.
 
     Text around the JSON object (thoughts, code fences) is passed over. Lines are `{"say", "emotion", "motion"}` with
-    white space put in order; topic and character are written as in the plan.
-
-    Raises:
-        UnusableAnswer: there is no JSON object, or it breaks a rule; the message names the place.
+    white space put in order; topic and character are written as in the plan. Raises UnusableAnswer: there is no JSON
+    object, or it breaks a rule; the message names the place.
     """
     script = first_object(text)
     _check_fields(script, ("title", "topic", "character", "rounds"), "the script")
@@ -226,11 +210,8 @@ def _check_fields(value, fields: tuple[str, ...], where: str) -> None:
 
 
 def check_line(line, where: str, max_words: int) -> dict:
-    """A line `{"say", "emotion", "motion"}` with white space put in order.
-
-    Raises:
-        UnusableAnswer: it breaks a rule; the message names the place.
-    """
+    """A line `{"say", "emotion", "motion"}` with white space put in order. Raises UnusableAnswer: it breaks a rule;
+    the message names the place."""
     _check_fields(line, LINE, where)
     say, emotion, motion = (_text(line[name], f"{where}.{name}", empty=name != "say") for name in LINE)
     if len(say.split()) > max_words:

@@ -1,7 +1,5 @@
 """Models that write: an OpenAI-compatible endpoint, a local model, and the cache that stands before both."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
@@ -12,6 +10,7 @@ import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ...command_line import option
 from ..batching import map_in_batches, pad_left
 from ..files.text_files import write_json
 
@@ -37,6 +36,31 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached: bool = False
+
+
+@dataclass(kw_only=True)
+class WriterSettings:
+    """A writing model, and how it is asked."""
+
+    base_url: str | None = option(None, "OpenAI-compatible server: http://localhost:8000/v1.")
+    provider: str | None = option(None, "Inference provider of the Hub, instead.")
+    model: str | None = option(None, "What the server or the provider calls the model.")
+    local_model: str | None = option(None, "Folder or Hub id of a chat model to run here.")
+    api_key_env: str | None = option(None, "Environment variable with the key; none is sent to base_url without it.")
+    temperature: float = option(0.9, "Of the writing model.")
+    top_p: float = option(1.0, "Of the writing model.")
+    max_tokens: int = option(2048, "Of one answer.")
+    extra_body: str | None = option(None, "JSON object of further fields of a request.")
+    timeout: float = option(180.0, "Seconds to wait for an answer.")
+    retries: int = option(6, "Further tries after overload, server errors and timeouts.")
+    first_wait: float = option(1.0, "Seconds before the first of them; doubled each time.")
+    concurrency: int = option(8, "Requests under way at the same time.")
+    attempts: int = option(3, "How often a script is asked for until it is usable.")
+
+    def __post_init__(self):
+        for name, least in {"attempts": 1, "concurrency": 1, "max_tokens": 1, "retries": 0, "first_wait": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least {least}")
 
 
 def content_hash(value) -> str:
@@ -74,7 +98,9 @@ class CachedWriter:
             return [self._keep(*places[i], answer) for i, answer in zip(batch, new, strict=True)]
 
         missing = [i for i, answer in enumerate(answers) if answer is None]
-        new = map_in_batches(missing, lambda i: _letters(requests[i]), self.writer.batch_size, ask)
+        new = map_in_batches(
+            missing, lambda i: sum(len(m["content"]) for m in requests[i]), self.writer.batch_size, ask
+        )
         for i, answer in zip(missing, new, strict=True):
             answers[i] = answer
         return answers
@@ -109,9 +135,7 @@ class EndpointWriter:
 
     Overload (429), server errors (5xx), timeouts and broken connections are tried again, each time after twice the
     wait, or after what `Retry-After` says. A server that refuses the JSON schema (400, 422) is asked without it.
-
-    Raises:
-        ValueError: the settings (see `open_writer`) name both an address and a provider, or one does not fit.
+    Raises ValueError: the settings (see `open_writer`) name both an address and a provider, or one does not fit.
     """
 
     def __init__(self, settings):
@@ -120,8 +144,6 @@ class EndpointWriter:
         base_url, variable = settings.base_url, settings.api_key_env
         if base_url and settings.provider:
             raise ValueError("base_url and provider exclude each other; a server has no provider")
-        if settings.retries < 0:
-            raise ValueError(f"retries is {settings.retries}, expected 0 or more")
         if variable and not os.environ.get(variable):
             raise ValueError(f"api_key_env names {variable}, but this variable is not set; export it first")
         try:
@@ -141,12 +163,8 @@ class EndpointWriter:
         self._stopped = threading.Event()
 
     def complete(self, messages: list[dict], seed: int, schema: dict) -> Answer:
-        """One answer.
-
-        Raises:
-            EndpointError: no answer after all tries, or the server refuses this request.
-            EndpointRefused: the server refuses every request.
-        """
+        """One answer. Raises EndpointError: no answer after all tries, or the server refuses this request;
+        EndpointRefused: the server refuses every request."""
         for attempt in itertools.count():
             try:
                 return self._ask(messages, seed, schema)
@@ -210,10 +228,8 @@ class _Again(Exception):
 
 
 class _AsItIs(dict):
-    """A response format that `InferenceClient` sends as OpenAI, vLLM and llama.cpp know it.
-
-    For a plain address the client turns `json_schema` into the form of text-generation-inference, by a look at `type`.
-    """
+    """A response format that `InferenceClient` sends as OpenAI, vLLM and llama.cpp know it. For a plain address the
+    client turns `json_schema` into the form of text-generation-inference, by a look at `type`."""
 
     def get(self, key, default=None):
         return default if key == "type" else super().get(key, default)
@@ -294,24 +310,13 @@ class LocalWriter:
         """Nothing to end."""
 
 
-def _letters(messages: list[dict]) -> int:
-    return sum(len(message["content"]) for message in messages)
-
-
 def _sampling(settings) -> dict:
     return {name: getattr(settings, name) for name in ("temperature", "top_p", "max_tokens")}
 
 
-def open_writer(settings):
-    """The writer that a command's arguments name.
-
-    Args:
-        settings: has base_url, provider, model, local_model, api_key_env, temperature, top_p, max_tokens, extra_body,
-            timeout, retries and first_wait, as `SynthesizeArguments` explains them.
-
-    Raises:
-        ValueError: nobody is named, too many are, or `extra_body` is no JSON object.
-    """
+def open_writer(settings: WriterSettings):
+    """The writer that settings name. Raises ValueError: nobody is named, too many are, or `extra_body` is no JSON
+    object."""
     if settings.local_model:
         if settings.base_url or settings.provider or settings.model:
             raise ValueError("local_model excludes base_url, provider and model; choose who writes")

@@ -5,8 +5,6 @@ from flite's voices to read visemes off the log-mel spectrogram, looking both wa
 visemes that flite would say are taken, and once more with what was found.
 """
 
-from __future__ import annotations
-
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +17,7 @@ from tqdm.auto import tqdm
 from ...modeling.face.configuration_lips import SolamiLipsConfig
 from ...modeling.face.modeling_lips import SolamiLipsModel
 from ...processing.audio.speech_sentences import sentences
-from ...processing.audio.speech_voices import FASTEST, FLITE_VOICES, SLOWEST, check_voices, speak
-from ...processing.audio.spoken_phones import speak_phones
+from ...processing.audio.speech_voices import FASTEST, FLITE_VOICES, SLOWEST, check_voices, speak, speak_phones
 from ...processing.audio.waveforms import read_audio
 from ...processing.files.atomic_write import atomic_write
 from ...processing.motion.visemes import frame_visemes
@@ -38,21 +35,13 @@ _ROUNDS = 2  # of learning to align; the second learns from what the first has a
 
 @dataclass
 class SpokenFrames:
-    """Clips in flat arrays.
+    """Clips in flat arrays."""
 
-    Args:
-        codes: (frames,) int16, level 0.
-        mels: (frames, mels) float16.
-        visemes: (frames,) int16.
-        ends: (clips,) int64, where each clip ends.
-        voices: (clips,) who speaks.
-    """
-
-    codes: np.ndarray
-    mels: np.ndarray
-    visemes: np.ndarray
-    ends: np.ndarray
-    voices: np.ndarray
+    codes: np.ndarray  # (frames,) int16, level 0
+    mels: np.ndarray  # (frames, mels) float16
+    visemes: np.ndarray  # (frames,) int16
+    ends: np.ndarray  # (clips,) int64, where each clip ends
+    voices: np.ndarray  # (clips,) who speaks
 
     def clip(self, index: int) -> slice:
         """The frames of a clip."""
@@ -60,10 +49,8 @@ class SpokenFrames:
 
 
 class LipsWindows(Dataset):
-    """Windows of clips, at random; window `index` is the same in every run with the same seed.
-
-    Some codes are others, as a talker is wrong at times, and the spectrogram louder, brighter or darker, over noise.
-    """
+    """Windows of clips, at random; window `index` is the same in every run with the same seed. Some codes are others,
+    as a talker is wrong at times, and the spectrogram louder, brighter or darker, over noise."""
 
     def __init__(self, frames: SpokenFrames, window: int, count: int, codebook_size: int, seed: int):
         if len(frames.codes) <= window:
@@ -92,16 +79,13 @@ def lips_data(
     codec, config: SolamiLipsConfig, voices: list[str], count: int, held_out: int, data: str | None, steps: int,
     cache: Path, seed: int = 0,
 ) -> tuple[SpokenFrames, SpokenFrames]:  # fmt: skip
-    """Clips to train on and clips held out, kept in two files of the folder `cache`.
+    """Clips to train on and clips held out, of which `codec`'s level 0 is read, kept in two files of the folder
+    `cache`.
 
-    Args:
-        codec: speech codec, of which level 0 is read.
-        voices: of `speech_voices.VOICES`; each speaks `count` sentences of its own and the same `held_out` ones.
-        data: folder of recordings with a `manifest.jsonl` that has their words, or None.
-        steps: of learning to align, where voices or recordings do not tell when their phones end.
-
-    Raises:
-        ValueError, FileNotFoundError: an unknown voice, one that is not installed, too many sentences, no recordings.
+    Each of `voices` (of `speech_voices.VOICES`) speaks `count` sentences of its own and the same `held_out` ones;
+    `data` is a folder of recordings whose `manifest.jsonl` has their words. Where neither tells when phones end,
+    `steps` are taken to learn to align. Raises ValueError, FileNotFoundError: an unknown voice, one that is not
+    installed, too many sentences, no recordings.
     """
     paths = [cache / f"lips_{part}.npz" for part in ("train", "held_out")]
     if all(path.is_file() for path in paths):
@@ -161,13 +145,9 @@ def _framed(clips: list[tuple], codec, config: SolamiLipsConfig, steps: int, see
     parts = []
     for kept, path in zip((False, True), paths, strict=True):
         mine = [row for row in rows if row[1] == kept]
-        codes, mels, visemes = (
-            np.concatenate([row[i] for row in mine]) if mine else np.zeros(0, np.int16) for i in (2, 3, 4)
-        )
-        ends = np.cumsum([len(row[2]) for row in mine])
-        parts.append(
-            SpokenFrames(codes, mels, visemes.astype(np.int16), ends, np.array([row[0] for row in mine], np.str_))
-        )
+        codes, mels, visemes = (np.concatenate([row[i] for row in mine] or [np.zeros(0, np.int16)]) for i in (2, 3, 4))
+        ends, voices = np.cumsum([len(row[2]) for row in mine]), np.array([row[0] for row in mine], np.str_)
+        parts.append(SpokenFrames(codes, mels, visemes.astype(np.int16), ends, voices))
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **asdict(parts[-1]))
     return tuple(parts)
@@ -196,9 +176,7 @@ def train_aligner(mels: list, visemes: list, config: SolamiLipsConfig, steps: in
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=max(2, steps), pct_start=0.1)
     for step in tqdm(range(steps), desc="learning to align", unit="step"):
         batch = [data[step * 16 + i] for i in range(16)]
-        loss = aligner(
-            mels=torch.stack([b["mels"] for b in batch]), labels=torch.stack([b["labels"] for b in batch])
-        ).loss
+        loss = aligner(**{name: torch.stack([item[name] for item in batch]) for name in ("mels", "labels")}).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -234,6 +212,3 @@ def best_way(scores: np.ndarray) -> np.ndarray:
     for frame in range(frames - 1, 0, -1):
         way[frame - 1] = way[frame] - came[frame, way[frame]]
     return way
-
-
-__all__ = ["LipsWindows", "SpokenFrames", "aligned", "lips_data", "phones_of", "train_aligner"]

@@ -7,14 +7,13 @@ processor's codec encodes them. With `--data` recordings with words take part. T
 (0.4M weights, minutes on one CPU core).
 """
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments, set_seed
 
-from ...command_line import run_command
+from ...command_line import option
 from ...modeling.face.configuration_lips import SolamiLipsConfig
 from ...modeling.face.modeling_lips import SolamiLipsModel
 from ...modeling.speech_codec.codec_interface import codec_fingerprint
@@ -30,37 +29,22 @@ from .lips_data import LipsWindows, SpokenFrames, lips_data
 class LipsArguments:
     """Training data, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
 
-    processor: str | None = field(
-        default=None, metadata={"help": "Folder or hub id whose speech codec is read; by default the packaged one."}
-    )
-    voices: list[str] = field(
-        default_factory=lambda: ["heart", "slt", "rms", "awb"],
-        metadata={"help": "Who speaks: any of heart, slt, rms, awb, kal16."},
-    )
-    sentences: int = field(default=250, metadata={"help": "Of each voice."})
-    held_out: int = field(default=30, metadata={"help": "Further sentences of each voice to measure by."})
-    data: str | None = field(
-        default=None, metadata={"help": "Folder of recordings with words (manifest.jsonl), to hear beside the voices."}
-    )
-    alignment_steps: int = field(
-        default=400, metadata={"help": "Of learning when phones end, for voices that do not tell."}
-    )
-    window_frames: int = field(default=200, metadata={"help": "Frames of codes in a window."})
-    hidden_size: int = field(default=96, metadata={"help": "Width."})
-    num_layers: int = field(default=4, metadata={"help": "Causal convolutions, each of twice the dilation before."})
-    lookahead: int = field(default=5, metadata={"help": "Frames that are heard before a shape is told."})
-    averaging_decay: float = field(
-        default=0.0, metadata={"help": "Decay of running averages of the weights, which are kept; 0 for none."}
-    )
-    half: bool = field(default=False, metadata={"help": "Write the weights as fp16; they load as float32."})
+    processor: str | None = option(None, "Folder or hub id whose speech codec is read; by default the packaged one.")
+    voices: list[str] = option(["heart", "slt", "rms", "awb"], "Who speaks: any of heart, slt, rms, awb, kal16.")
+    sentences: int = option(250, "Of each voice.")
+    held_out: int = option(30, "Further sentences of each voice to measure by.")
+    data: str | None = option(None, "Folder of recordings with words (manifest.jsonl), to hear beside the voices.")
+    alignment_steps: int = option(400, "Of learning when phones end, for voices that do not tell.")
+    window_frames: int = option(200, "Frames of codes in a window.")
+    hidden_size: int = option(96, "Width.")
+    num_layers: int = option(4, "Causal convolutions, each of twice the dilation before.")
+    lookahead: int = option(5, "Frames that are heard before a shape is told.")
+    averaging_decay: float = option(0.0, "Decay of running averages of the weights, which are kept; 0 for none.")
+    half: bool = option(False, "Write the weights as fp16; they load as float32.")
 
 
 class LipsTrainer(ResumableTrainer):
-    """Half of a batch is read off codes, half off sound.
-
-    Args:
-        held_out: clips to measure by, or None.
-    """
+    """Half of a batch is read off codes, half off sound. `held_out`: clips to measure by, or None."""
 
     def __init__(self, *args, held_out: SpokenFrames | None, **kwargs):
         self.held_out = held_out
@@ -99,23 +83,18 @@ def evaluate_lips(model: SolamiLipsModel, clips: SpokenFrames) -> dict[str, floa
 
 
 def train_lips(args: LipsArguments, training_args: TrainingArguments) -> dict[str, float]:
-    """Speaks, encodes, trains, evaluates and saves the lips.
+    """Speaks, encodes, trains, evaluates and saves the lips; returns the final evaluation (`evaluate_lips`), empty
+    where nothing is held out.
 
     `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json`, the
-    clips as `lips_train.npz` and `lips_held_out.npz`, and checkpoints, from which a second call goes on.
-
-    Returns:
-        the final evaluation, see `evaluate_lips`; empty where nothing is held out.
-
-    Raises:
-        FileNotFoundError, ValueError: see `lips_data`; a processor without a speech codec.
+    clips as `lips_train.npz` and `lips_held_out.npz`, and checkpoints, from which a second call goes on. Raises
+    FileNotFoundError, ValueError: see `lips_data`; a processor without a speech codec.
     """
     set_seed(training_args.seed)
     args = with_sources(args, "processor", "data")
     processor = SolamiProcessor.from_pretrained(args.processor) if args.processor else None
-    codec = (packaged_speech()["speech_codec"] if processor is None else processor.speech_codec).to(
-        training_args.device
-    )
+    codec = packaged_speech()["speech_codec"] if processor is None else processor.speech_codec
+    codec.to(training_args.device)
     config = SolamiLipsConfig(
         hidden_size=args.hidden_size, num_layers=args.num_layers, lookahead=args.lookahead,
         codebook_size=codec.config.codebook_size, frame_rate=float(codec.config.frame_rate),
@@ -140,7 +119,3 @@ def train_lips(args: LipsArguments, training_args: TrainingArguments) -> dict[st
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
     run_training(train_lips, [LipsArguments, TrainingArguments], argv, "solami train-lips")
-
-
-if __name__ == "__main__":
-    sys.exit(run_command("solami train-lips", main))

@@ -48,11 +48,8 @@ def check_adapter_arguments(args) -> None:
 
 
 def loading_options(args) -> dict:
-    """Keyword arguments of `from_pretrained` for what is to be trained: dtype and quantisation.
-
-    Raises:
-        ValueError: quantisation is asked for and bitsandbytes is not installed.
-    """
+    """Keyword arguments of `from_pretrained` for what is to be trained: dtype and quantisation. Raises ValueError:
+    quantisation is asked for and bitsandbytes is not installed."""
     options = {"dtype": getattr(torch, args.frozen_dtype)}
     if args.attn_implementation is not None:
         options["attn_implementation"] = args.attn_implementation
@@ -74,15 +71,9 @@ def loading_options(args) -> dict:
 
 
 def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
-    """The model with what `args` (`LanguageModelArguments`) have trained of it; the model itself where that is all.
-
-    Returns:
-        a `PeftModel` whose trained weights are in float32, whatever the frozen ones are in. A model whose embedding is
-        its head keeps it so.
-
-    Raises:
-        ValueError: a layer that the model does not have, or rows of a head with a bias.
-    """
+    """The model with what `args` (`LanguageModelArguments`) have trained of it, itself where that is all; else a
+    `PeftModel` whose trained weights are in float32, whatever the frozen ones are in. A model whose embedding is
+    its head keeps it so. Raises ValueError: a layer that the model does not have, or rows of a head with a bias."""
     if args.trained == "all":
         return model
     from peft import TrainableTokensConfig, get_peft_model, prepare_model_for_kbit_training
@@ -111,10 +102,8 @@ def add_adapters(model: PreTrainedModel, args) -> PreTrainedModel:
 
 
 def set_rate_beside_lora(optimizer: torch.optim.Optimizer, model: PreTrainedModel, rate: float) -> None:
-    """Trains what is no LoRA matrix (embedding and head, or their new rows) at the learning rate `rate`.
-
-    To be called before the optimizer's scheduler is made, which then takes the same share of both rates.
-    """
+    """Trains what is no LoRA matrix (embedding and head, or their new rows) at the learning rate `rate`. To be called
+    before the optimizer's scheduler is made, which then takes the same share of both rates."""
     rest = {weight for name, weight in model.named_parameters() if weight.requires_grad and "lora_" not in name}
     for group in list(optimizer.param_groups):
         beside = [weight for weight in group["params"] if weight in rest]
@@ -124,16 +113,9 @@ def set_rate_beside_lora(optimizer: torch.optim.Optimizer, model: PreTrainedMode
 
 
 def load_merged(adapter: str | Path, base: str | Path | None = None) -> PreTrainedModel:
-    """A base model in float32 with an adapter merged into it, whatever the base was quantised or cast to in training.
-
-    Args:
-        adapter: folder or hub id with `adapter_config.json`.
-        base: folder or hub id of the model that it was trained on, by default the one that the adapter names.
-
-    Raises:
-        FileNotFoundError: no such base.
-        ValueError: the base has no modality tokens, or the adapter does not fit it.
-    """
+    """A base model in float32 with an adapter (folder or hub id) merged into it, whatever the base was quantised or
+    cast to in training; `base` is by default the one that the adapter names. Raises FileNotFoundError: no such
+    base; ValueError: the base has no modality tokens, or the adapter does not fit it."""
     from peft import PeftConfig, PeftModel
 
     base = str(base or PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path)

@@ -57,16 +57,12 @@ class ChunkedLossOutput(ModelOutput):
 
 
 def add_chunked_loss(model: PreTrainedModel) -> bool:
-    """Lets `model(..., labels=labels)` return a [`ChunkedLossOutput`]; without labels the model is what it was.
+    """Lets `model(..., labels=labels)` of any decoder return a [`ChunkedLossOutput`]; without labels it is what it
+    was.
 
     Call it before PEFT or a distributed engine wraps the model. The loss is computed in the model's forward, because
-    engines gather weights and begin autocast there; so the model becomes one of a class that does so.
-
-    Args:
-        model: any decoder of `AutoModelForCausalLM`.
-
-    Returns:
-        False, and a warning, for a model whose loss is more than its head gives; it keeps its own.
+    engines gather weights and begin autocast there; so the model becomes one of a class that does so. Returns false,
+    and a warning, for a model whose loss is more than its head gives; it keeps its own.
     """
     beyond = beyond_the_head(model.config)
     if beyond or model.base_model is model or model.get_output_embeddings() is None:
@@ -107,16 +103,9 @@ def beyond_the_head(config) -> list[str]:
 
 
 def token_scores(hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of each target, and whether it is the most likely token.
-
-    Args:
-        hidden: (n, hidden_size), what the head reads.
-        head: a linear layer, one that PEFT trains in its place, or any module from hidden states to logits.
-        targets: (n,) ids.
-
-    Returns:
-        `(log_probs, is_top1)`, both (n,): float32 with gradients to `hidden` and the head, and bool.
-    """
+    """Log-probability of each of the `targets` (n,), float32 with gradients to `hidden` (n, hidden_size) and the
+    head, and whether it is the most likely token, bool, both (n,). The head is a linear layer, one that PEFT trains
+    in its place, or any module from hidden states to logits."""
     head, zero3 = _trained_copy(head), is_deepspeed_zero3_enabled()
     if type(head) is nn.Linear and hidden.device.type == "cpu" and not zero3:
         return RowsLogProbFunction.apply(hidden, head.weight, head.bias, targets)
@@ -149,11 +138,9 @@ def token_scores(hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor) -
 
 
 class RowsLogProbFunction(torch.autograd.Function):
-    """Log-probabilities of targets under a linear head, ROWS positions at a time; see `token_scores`.
-
-    The logits of a part are made once more in the backward pass, where they become their own gradient in place. They
-    are computed as autocast says and summed in float32, as are the gradients of the parts.
-    """
+    """Log-probabilities of targets under a linear head, ROWS positions at a time; see `token_scores`. The logits of a
+    part are made once more in the backward pass, where they become their own gradient in place. They are computed as
+    autocast says and summed in float32, as are the gradients of the parts."""
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets):

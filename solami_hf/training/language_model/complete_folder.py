@@ -46,14 +46,10 @@ def save_complete(
 ) -> None:
     """Writes model (adapters merged in), tokenizer, template, codecs, arguments, page, card and history.
 
-    One rank alone calls this. What was trained is read from files, since no rank has it all under ZeRO-3.
-
-    Args:
-        weights: a folder that Trainer saved the model or adapter to: a checkpoint, or `.staging` of the output
-            folder, which is removed.
-        processor, args, training_args: of the run.
-        history: Trainer's log; it is the last file, with it the folder is complete.
-        splits: of the data, that it was evaluated on.
+    One rank alone calls this. What was trained is read from files, since no rank has it all under ZeRO-3: `weights` is
+    a folder that Trainer saved the model or adapter to, a checkpoint, or `.staging` of the output folder, which is
+    removed. `history`, Trainer's log, is the last file; with it the folder is complete. `splits` of the data are those
+    evaluated on.
     """
     folder = Path(training_args.output_dir)
     with whole_weights(training_args):
@@ -125,10 +121,8 @@ def _beginning(names: list[str], start: str) -> list[str]:
 
 
 def run_card(folder: Path, args, training_args, history: list[dict], splits: Sequence[str] = ("test",)) -> str:
-    """The README.md of the folder: what was trained on what and how, and the losses that were measured.
-
-    Writes the plot of the loss that it shows, too.
-    """
+    """The README.md of the folder: what was trained on what and how, and the losses that were measured. Writes the
+    plot of the loss that it shows, too."""
     losses = [row["loss"] for row in history if "loss" in row]
     recipe = {name: getattr(training_args, name) for name in _RECIPE}
     recipe["lr_scheduler_type"] = getattr(training_args.lr_scheduler_type, "value", training_args.lr_scheduler_type)

@@ -3,13 +3,14 @@
 import logging
 import math
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from datasets import Dataset, NamedSplit
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
+from ...command_line import option
 from ...processing.datasets.rendered_data import RENDERED
 from ...processing.files.folder_or_hub import model_source
 from ..checkpoints import last_checkpoint
@@ -31,50 +32,38 @@ MASKED_ATTENTION = ("sdpa", "eager", "flex_attention")
 class LanguageModelArguments:
     """Model and data of a language-model run."""
 
-    model: str = field(metadata={"help": "Folder or hub id of a model with its SolamiProcessor, see `solami init`."})
-    data: str = field(metadata={"help": "Token dataset folder or hub id, made by `solami prepare`."})
-    use_peft: bool = field(default=False, metadata={"help": "Train LoRA adapters instead of all weights."})
-    trainable: Literal["all", "new_tokens"] = field(
-        default="all", metadata={"help": "Without LoRA: all, or only the modality tokens' rows of embedding and head."}
+    model: str = option(..., "Folder or hub id of a model with its SolamiProcessor, see `solami init`.")
+    data: str = option(..., "Token dataset folder or hub id, made by `solami prepare`.")
+    use_peft: bool = option(False, "Train LoRA adapters instead of all weights.")
+    trainable: Literal["all", "new_tokens"] = option(
+        "all", "Without LoRA: all, or only the modality tokens' rows of embedding and head."
     )
-    load_in_4bit: bool = field(
-        default=False, metadata={"help": "QLoRA: frozen linear layers in 4 bits (needs solami_hf[qlora])."}
+    load_in_4bit: bool = option(False, "QLoRA: frozen linear layers in 4 bits (needs solami_hf[qlora]).")
+    load_in_8bit: bool = option(False, "The same in 8 bits.")
+    frozen_dtype: Literal["float32", "bfloat16"] = option(
+        "float32", "Of weights that are not trained; bfloat16 halves their memory and needs bf16: true."
     )
-    load_in_8bit: bool = field(default=False, metadata={"help": "The same in 8 bits."})
-    frozen_dtype: Literal["float32", "bfloat16"] = field(
-        default="float32",
-        metadata={"help": "Of weights that are not trained; bfloat16 halves their memory and needs bf16: true."},
+    chunked_loss: bool = option(
+        True, "Never build the matrix of logits, and log the loss by modality; no gain for small ones."
     )
-    chunked_loss: bool = field(
-        default=True,
-        metadata={"help": "Never build the matrix of logits, and log the loss by modality; no gain for small ones."},
+    lora_r: int = option(8, "LoRA rank.")
+    lora_alpha: int = option(16, "LoRA alpha.")
+    lora_dropout: float = option(0.05, "LoRA dropout.")
+    lora_target_modules: list[str] = option(
+        ["q_proj", "v_proj"], "Layers that get adapters; all-linear: all but the head, of any architecture."
     )
-    lora_r: int = field(default=8, metadata={"help": "LoRA rank."})
-    lora_alpha: int = field(default=16, metadata={"help": "LoRA alpha."})
-    lora_dropout: float = field(default=0.05, metadata={"help": "LoRA dropout."})
-    lora_target_modules: list[str] = field(
-        default_factory=lambda: ["q_proj", "v_proj"],
-        metadata={"help": "Layers that get adapters; all-linear: all but the head, of any architecture."},
+    lora_modules_to_save: list[str] = option(
+        ["embeddings"],
+        "What is trained beside the adapters: embeddings (with the head), new_tokens (their rows of the "
+        "modality tokens only), none, or names of layers.",
     )
-    lora_modules_to_save: list[str] = field(
-        default_factory=lambda: ["embeddings"],
-        metadata={
-            "help": "What is trained beside the adapters: embeddings (with the head), new_tokens (their rows of the "
-            "modality tokens only), none, or names of layers."
-        },
+    attn_implementation: str | None = option(
+        None,
+        "Attention of transformers: sdpa, eager, flex_attention, flash_attention_2, flash_attention_3, or "
+        "a kernel of the Hub; by default the architecture's own.",
     )
-    attn_implementation: str | None = field(
-        default=None,
-        metadata={
-            "help": "Attention of transformers: sdpa, eager, flex_attention, flash_attention_2, flash_attention_3, or "
-            "a kernel of the Hub; by default the architecture's own."
-        },
-    )
-    embedding_learning_rate: float | None = field(
-        default=None,
-        metadata={
-            "help": "Learning rate of lora_modules_to_save, which LoRA's is too high for; learning_rate if not given."
-        },
+    embedding_learning_rate: float | None = option(
+        None, "Learning rate of lora_modules_to_save, which LoRA's is too high for; learning_rate if not given."
     )
 
     def __post_init__(self):
@@ -95,11 +84,11 @@ class LanguageModelArguments:
 class LanguageModelTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the length of a sample."""
 
-    max_length: int = field(default=1024, metadata={"help": "Longest sample, and the length of a packed block."})
-    packing: bool = field(default=True, metadata={"help": "Fill blocks of max_length with several samples."})
+    max_length: int = option(1024, "Longest sample, and the length of a packed block.")
+    packing: bool = option(True, "Fill blocks of max_length with several samples.")
     # transformers has this name from 5.23 on; before, it was gradient_checkpointing alone
-    activation_checkpointing: bool | None = field(
-        default=None, metadata={"help": "Compute activations again in the backward pass: less memory, a third slower."}
+    activation_checkpointing: bool | None = option(
+        None, "Compute activations again in the backward pass: less memory, a third slower."
     )
 
     def __post_init__(self):
@@ -137,21 +126,17 @@ def rendered_dataset(samples, split: str | None = None) -> Dataset:
 
 
 def train_language_model(model, processor, args, training_args, train_dataset, eval_datasets) -> dict:
-    """Trains with transformers' Trainer on rendered samples and writes a complete folder.
-
-    An unfinished run in `training_args.output_dir` is continued, a finished one is only reported.
+    """Trains with transformers' Trainer on rendered samples and writes a complete folder. An unfinished run in
+    `training_args.output_dir` is continued, a finished one is only reported.
 
     Args:
-        model, processor: as loaded by `load_model_and_processor`.
-        args, training_args: `LanguageModelArguments`, `LanguageModelTrainingArguments`.
+        model, processor, args, training_args: as loaded by `load_model_and_processor`, and its arguments.
         train_dataset: rendered samples, read in another order in every epoch, or a `PackedMixture`, which has one.
         eval_datasets: name -> rendered samples, whose `split` the card tells.
 
-    Returns:
-        `{"history": [...]}`, Trainer's log with loss and accuracy of each modality, also in `OUTPUT/history.json`.
-
-    Raises:
-        ValueError: the loss became NaN (the last checkpoint is kept), or packing with an attention that cannot mask.
+    Returns `{"history": [...]}`, Trainer's log with loss and accuracy of each modality, also in `OUTPUT/history.json`.
+    Raises ValueError: the loss became NaN (the last checkpoint is kept), or packing with an attention that cannot
+    mask.
     """
     folder = training_args.output_dir
     splits = sorted({str(samples.split) for samples in eval_datasets.values() if samples.split is not None})

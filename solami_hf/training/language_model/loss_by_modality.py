@@ -16,14 +16,9 @@ from .chunked_loss import ChunkedLossOutput
 
 
 class LossByModality:
-    """Sums of losses and hits of each kind of token, kept on the device until somebody asks.
-
-    Kinds are `text`, the modalities of the layout, and `end`: all markers (`<eos>`, `<eot>`, `<sosp>`, ...).
-
-    Args:
-        modalities, markers: as in the config or the processor.
-        vocab_size: rows of the model's head.
-    """
+    """Sums of losses and hits of each kind of token, kept on the device until somebody asks. Kinds are `text`, the
+    `modalities` of the layout, and `end`: all `markers` (`<eos>`, `<eot>`, `<sosp>`, ...); `vocab_size` is rows of
+    the model's head."""
 
     def __init__(self, modalities: dict[str, dict], markers: dict[str, int], vocab_size: int):
         require_layout(SimpleNamespace(modalities=modalities, markers=markers))
@@ -50,15 +45,10 @@ class LossByModality:
         self.sums += torch.zeros_like(self.sums).index_add_(1, self.kind_of_id[targets], columns)
 
     def means(self, reduce: Callable[[torch.Tensor], torch.Tensor] = lambda sums: sums) -> dict[str, float]:
-        """The means since the last call, and forgets them.
-
-        Args:
-            reduce: sums a tensor over all ranks, each of which has to call this.
-
-        Returns:
-            `{"loss": all tokens, "accuracy": all tokens, "loss_<kind>": nats, "accuracy_<kind>": share of tokens that
-            were the most likely one}`, kinds without tokens left out; empty without any.
-        """
+        """The means since the last call, which are forgotten then; `reduce` sums a tensor over all ranks, each of
+        which has to call this. Returns `{"loss": all tokens, "accuracy": all tokens, "loss_<kind>": nats,
+        "accuracy_<kind>": share of tokens that were the most likely one}`, kinds without tokens left out; empty
+        without any."""
         losses, hits, counts = (row.tolist() for row in reduce(self.sums).cpu().double())
         self.clear()
         total = sum(counts)
@@ -72,14 +62,12 @@ class LossByModality:
 
 
 class SplitLossTrainer(SafeTrainer):
-    """A Trainer that logs loss and token accuracy of each kind of token beside the loss, over all ranks.
+    """A Trainer that logs loss and token accuracy of each kind of token (`layout` has `modalities` and `markers`)
+    beside the loss, over all ranks.
 
     Evaluation gets them too (`eval_chat_loss_speech`), and for its loss the mean over all its tokens, not of batches.
-    A model that keeps its own loss (`add_chunked_loss`) is trained without them.
-
-    Args:
-        layout: has `modalities` and `markers`, as a processor or a config.
-        embedding_learning_rate: learning rate of what is trained beside LoRA, if not the arguments'.
+    A model that keeps its own loss (`add_chunked_loss`) is trained without them. `embedding_learning_rate` is that of
+    what is trained beside LoRA, if not the arguments'.
     """
 
     def __init__(self, *args, layout, embedding_learning_rate: float | None = None, **kwargs):

@@ -32,15 +32,10 @@ _PROBE = 64
 class PackedMixture(torch.utils.data.Dataset):
     """The rows of a run, each with one or several samples of a [`Mixture`]; the motion share follows the rows.
 
-    Args:
-        motion, speech, seed, final, weights, transform: see [`Mixture`]; a sample is a dict with `input_ids` and
-            `labels`, arrays of equal length.
-        num_rows: rows of the whole run: steps times the global batch.
-        max_length: tokens of a row; no sample may be longer.
-        packing: fill rows with several samples; otherwise each is a row.
-
-    Raises:
-        ValueError: as [`Mixture`], or no rows.
+    Arguments are those of [`Mixture`], whose samples are dicts with `input_ids` and `labels`, arrays of equal length;
+    `num_rows` of the whole run (steps times the global batch), `max_length` tokens of a row, which no sample may
+    exceed, and whether rows are filled with several samples (`packing`). Raises ValueError: as [`Mixture`], or no
+    rows.
     """
 
     def __init__(
@@ -176,8 +171,7 @@ class PackedRowsCollator:
     def __call__(self, rows: list[dict]) -> dict:
         """`{"input_ids", "labels", "position_ids"}` of shape (B, T), or (1, all tokens), from rows of `input_ids`,
         `labels` and, when they are packed, `seq_lengths`. The first token of a document is never predicted.
-        `use_cache` is off, as with a cache transformers would not look for packed documents.
-        """
+        `use_cache` is off, as with a cache transformers would not look for packed documents."""
         lengths = [list(row.get("seq_lengths") or [len(row["input_ids"])]) for row in rows]
         batch = {name: [torch.tensor(row[name]) for row in rows] for name in ("input_ids", "labels")}
         if self.padding_free:

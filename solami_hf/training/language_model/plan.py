@@ -10,10 +10,10 @@ configuration. What the figures rest on stands in `plan_costs`.
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...command_line import parse_arguments
+from ...command_line import option, parse_arguments
 from ...hub_cards.hub_jobs import JobArguments, job_line
 from ...processing.files.output_folder import writing_to
 from ...processing.files.text_files import read_json, read_yaml
@@ -40,31 +40,20 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Result of `make_plan`; `str(plan)` is a readable table.
-
-    Args:
-        settings, hardware, counts: what was planned for.
-        memory: part -> bytes on each device.
-        host_memory: bytes of offloaded states on each host.
-        activations: bytes a device, "checkpointed" and "kept".
-        tokens_per_step, steps: padding counted, as if every sample had full length.
-        flops, seconds: of the whole run.
-        advice: what would make it fit, one line each; empty when it does.
-        notes: what to know about the figures.
-    """
+    """Result of `make_plan`; `str(plan)` is a readable table."""
 
     settings: Settings
     hardware: Hardware
     counts: Counts
-    memory: dict[str, float]
-    host_memory: float
-    activations: dict[str, float]
-    tokens_per_step: int
+    memory: dict[str, float]  # part -> bytes on each device
+    host_memory: float  # bytes of offloaded states on each host
+    activations: dict[str, float]  # bytes a device, "checkpointed" and "kept"
+    tokens_per_step: int  # padding counted, as if every sample had full length
     steps: int
-    flops: float
+    flops: float  # of the whole run, as are the seconds
     seconds: float
-    advice: tuple[str, ...]
-    notes: tuple[str, ...]
+    advice: tuple[str, ...]  # what would make it fit, one line each; empty when it does
+    notes: tuple[str, ...]  # what to know about the figures
 
     @property
     def total_tokens(self) -> int:
@@ -113,12 +102,11 @@ def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | N
     Args:
         config: of the language model, any decoder's. Modality tokens are added where it has none yet.
         arguments: `LanguageModelTrainingArguments`, also without its set-up (`PlannedTrainingArguments`).
-        lora: `LanguageModelArguments`; what its `trainable` and `chunked_loss` say is planned for. Without them it is
-            all weights, and the loss from all logits at once.
+        lora: `LanguageModelArguments` with `trainable` and `chunked_loss`; by default all weights, and all logits at
+            once.
         samples: length of the training set, needed where `max_steps` is not set.
 
-    Raises:
-        ValueError: no number of steps, a precision that the hardware lacks, or a DeepSpeed file that is none.
+    Raises ValueError: no number of steps, a precision that the hardware lacks, or a DeepSpeed file that is none.
     """
     settings = read_settings(arguments, lora)
     if settings.precision not in hardware.tflops:
@@ -220,14 +208,14 @@ class PlannedTrainingArguments(LanguageModelTrainingArguments):
 class PlanArguments:
     """Arguments of a plan."""
 
-    plan: bool = field(default=False, metadata={"help": "Print what the run needs and takes, and end."})
-    plan_hardware: str = field(default="", metadata={"help": f"One of {', '.join(PRESETS)}, or a name of your own."})
-    plan_devices: int = field(default=1, metadata={"help": "Devices, of all nodes together."})
-    plan_memory_gib: float = field(default=0, metadata={"help": "Memory of a device, instead of the preset's."})
-    plan_host_memory_gib: float = field(default=0, metadata={"help": "RAM of a node, for what is offloaded."})
-    plan_tflops: float = field(default=0, metadata={"help": "Peak of a device at the run's precision, likewise."})
-    plan_utilisation: float = field(default=0, metadata={"help": "Share of the peak that is reached, likewise."})
-    plan_samples: int = field(default=0, metadata={"help": "Training samples, where epochs are counted."})
+    plan: bool = option(False, "Print what the run needs and takes, and end.")
+    plan_hardware: str = option("", f"One of {', '.join(PRESETS)}, or a name of your own.")
+    plan_devices: int = option(1, "Devices, of all nodes together.")
+    plan_memory_gib: float = option(0, "Memory of a device, instead of the preset's.")
+    plan_host_memory_gib: float = option(0, "RAM of a node, for what is offloaded.")
+    plan_tflops: float = option(0, "Peak of a device at the run's precision, likewise.")
+    plan_utilisation: float = option(0, "Share of the peak that is reached, likewise.")
+    plan_samples: int = option(0, "Training samples, where epochs are counted.")
 
 
 def hardware_of(args: PlanArguments) -> Hardware:

@@ -26,56 +26,36 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Hardware:
-    """Devices of one kind.
-
-    Args:
-        name: for the table.
-        memory: bytes of a device.
-        tflops: precision ("fp32", "fp16", "bf16") -> peak of a device in TFLOP/s, dense; a missing one is not there.
-        utilisation: share of the peak that training reaches, recomputing counted as work.
-        devices, devices_per_node: how many there are, and share a host.
-        host_memory: bytes of RAM a host, 0 when unknown. A CPU has its `memory` from it.
-        reserve: bytes of a device for the driver's context, libraries and fragments.
-    """
+    """Devices of one kind; sizes in bytes."""
 
     name: str
-    memory: float
-    tflops: dict[str, float]
-    utilisation: float
+    memory: float  # of a device
+    tflops: dict[str, float]  # "fp32", "fp16", "bf16" -> dense peak of a device in TFLOP/s; a missing one is not there
+    utilisation: float  # share of the peak that training reaches, recomputing counted as work
     devices: int = 1
-    devices_per_node: int = 8
-    host_memory: float = 0
-    reserve: float = 2 * GIB
+    devices_per_node: int = 8  # that share a host
+    host_memory: float = 0  # RAM of a host, 0 when unknown; a CPU has its `memory` from it
+    reserve: float = 2 * GIB  # of a device, for the driver's context, libraries and fragments
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of a model: numbers of parameters, and what shapes its activations.
-
-    Args:
-        total: all parameters. linear: those of the layers' matrices, without the head.
-        ends: input embedding and, where it is not the same, the head. head: the head, also when it is the same.
-        adapters: of LoRA. adapter_inputs: channels that they read, all together. rows: what is trained of embedding
-            and head beside adapters.
-        layers, hidden, heads, intermediate, vocabulary: sizes. query, keys: channels of all heads.
-        intermediates_kept: tensors of the feed-forward part's inner width that its backward pass needs.
-        rms_norm, dropout, eager: how the layers norm, drop and attend.
-    """
+    """Of a model: numbers of parameters, and what shapes its activations."""
 
     total: int
-    linear: int
-    ends: int
-    head: int
+    linear: int  # of the layers' matrices, without the head
+    ends: int  # of the input embedding and, where it is not the same, the head
+    head: int  # also when it is the embedding
     adapters: int
-    adapter_inputs: int
-    rows: int
+    adapter_inputs: int  # channels that all adapters read together
+    rows: int  # what is trained of embedding and head beside adapters
     layers: int
     hidden: int
     heads: int
-    query: int
+    query: int  # channels of all heads
     keys: int
     intermediate: int
-    intermediates_kept: int
+    intermediates_kept: int  # tensors of the feed-forward part's inner width that its backward pass needs
     vocabulary: int
     rms_norm: bool
     dropout: bool
@@ -132,11 +112,8 @@ def read_settings(arguments, lora=None) -> Settings:
 
 
 def count_parameters(config, lora=None) -> tuple[Counts, list[str]]:
-    """`Counts` of a model that is built on the meta device, with the adapters of `lora`, and notes.
-
-    Raises:
-        ValueError: adapters are asked for and no layer of the model has one of the names.
-    """
+    """`Counts` of a model that is built on the meta device, with the adapters of `lora`, and notes. Raises
+    ValueError: adapters are asked for and no layer of the model has one of the names."""
     from transformers import AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 

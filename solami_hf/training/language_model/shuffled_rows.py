@@ -7,12 +7,8 @@ import torch
 
 
 class RowOrder:
-    """An endless order of the rows 0..N-1: every row once, then every row once again in another order, and so on.
-
-    Args:
-        num_rows: N.
-        key: integers that the order is a function of.
-    """
+    """An endless order of the rows 0..`num_rows` - 1: every row once, then every row once again in another order,
+    and so on. `key` are the integers that the order is a function of."""
 
     def __init__(self, num_rows: int, key: Sequence[int]):
         if num_rows < 1:
@@ -29,15 +25,9 @@ class RowOrder:
 
 
 class ShuffledEpochs(torch.utils.data.Dataset):
-    """The rows of a whole run over a data set, every epoch in an order of its own, without a break between them.
-
-    So no batch is filled up or cut short at the end of an epoch, which ranks and accumulation would do differently.
-
-    Args:
-        rows: a map-style data set.
-        num_rows: rows of the run: steps times the global batch.
-        seed: what the orders are drawn from.
-    """
+    """The rows of a run over a map-style data set, every epoch in an order of its own (drawn from `seed`), without
+    a break between them: so no batch is filled up or cut short at the end of an epoch, which ranks and accumulation
+    would do differently. `num_rows` is steps times the global batch."""
 
     def __init__(self, rows, num_rows: int, seed: int):
         self.rows, self.num_rows = rows, num_rows

@@ -17,13 +17,8 @@ _FRAME = 32
 
 
 class TaskRows(Sequence):
-    """The `(task, id, source, target)` pairs of one task of a token data set.
-
-    Args:
-        task: one of `rendering.TASKS`.
-        rows: `motion` or `speech` rows.
-        places: (N, 2), of each pair its row and its caption or turn, for `motion_to_motion` the partner's row.
-    """
+    """The `(task, id, source, target)` pairs of one task of a token data set, of its `motion` or `speech` rows.
+    `places` (N, 2) has of each pair its row and its caption or turn, for `motion_to_motion` the partner's row."""
 
     def __init__(self, task: str, rows: Dataset, places: np.ndarray):
         self.task, self.places = task, places
@@ -63,17 +58,9 @@ def _codes(scalar: pa.ListScalar) -> np.ndarray:
 
 
 def task_sources(rows: dict[str, Dataset], renderer, max_length: int) -> dict[str, TaskRows]:
-    """Task -> its pairs that fit into `max_length` with the longest phrasing; tasks without any are left out.
-
-    Every caption and every turn is used both ways, and each row with its partner, each turn with the one after it.
-
-    Args:
-        rows: `motion` and `speech` rows of a token data set, or one of them.
-        renderer: a `TokenRenderer`.
-
-    Raises:
-        ValueError: there are pairs, and none of them fits.
-    """
+    """Task -> its pairs that fit into `max_length` with the longest phrasing; tasks without any are left out. Every
+    caption and every turn of the `motion` and `speech` rows is used both ways, and each row with its partner, each
+    turn with the one after it. Raises ValueError: there are pairs, and none of them fits."""
     sources, left_out = {}, 0
     for config, places_of in (("motion", _motion_places), ("speech", _speech_places)):
         found = places_of(rows[config]) if len(rows.get(config, ())) else {}

@@ -9,11 +9,8 @@ from transformers.integrations import deepspeed
 
 @contextmanager
 def whole_weights(training_args) -> Iterator[None]:
-    """Within the block `from_pretrained` gives each rank a whole model, also on one rank alone.
-
-    Args:
-        training_args: of the run, which hold the configuration that was on before and is on again afterwards.
-    """
+    """Within the block `from_pretrained` gives each rank a whole model, also on one rank alone; afterwards the run's
+    configuration is on again, if it was."""
     known = deepspeed.deepspeed_config() is not None
     deepspeed.unset_hf_deepspeed_config()
     try:
@@ -37,11 +34,9 @@ def check_gathering() -> None:
 
 
 def prepare_zero3(processor, training_args) -> None:
-    """Prepares loading a model under ZeRO-3; does nothing otherwise.
-
-    DeepSpeed joins the ranks, which Trainer does too late where they are CPUs, and the codecs of the processor are
-    loaded whole, where ZeRO-3 would divide them on first use.
-    """
+    """Prepares loading a model under ZeRO-3; does nothing otherwise. DeepSpeed joins the ranks, which Trainer does too
+    late where they are CPUs, and the codecs of the processor are loaded whole, where ZeRO-3 would divide them on first
+    use."""
     if not deepspeed.is_deepspeed_zero3_enabled():
         return
     from deepspeed import comm

@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ...modeling.soundstorm.soundstorm_masking import hide_codes
+from ...modeling.speech_codec.codec_interface import codec_fingerprint
 from ...processing.batching import map_in_batches, pad_right
 from ...processing.files.atomic_write import atomic_write
-from ...processing.fingerprints import codec_fingerprint
 from ...processing.media_files import files_below
 from ..held_out import spread
 from ..motion_vq.motion_vq_data import MotionClip, padded_batches

@@ -10,20 +10,15 @@ a small width, trained from scratch by CTC on characters.
 
 import logging
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import (
-    SeamlessM4TFeatureExtractor,
-    TrainingArguments,
-    Wav2Vec2BertConfig,
-    Wav2Vec2BertForCTC,
-)
+from transformers import SeamlessM4TFeatureExtractor, TrainingArguments, Wav2Vec2BertConfig, Wav2Vec2BertForCTC
 
-from ...command_line import parse_arguments, run_command
+from ...command_line import option, parse_arguments, run_command
 from ...processing.batching import pad_right
 from ...processing.files.atomic_write import atomic_model
 from ...processing.files.output_folder import writing_to
@@ -43,12 +38,12 @@ SAMPLING_RATE = 16000
 class TeacherArguments:
     """Training data and size of the teacher."""
 
-    data: list[str] = field(default_factory=lambda: ["tts"], metadata={"help": "As `train-speech-codec`."})
-    voices: list[str] = field(default_factory=lambda: ["heart"], metadata={"help": "Voices of 'tts'."})
-    sentences: int = field(default=2200, metadata={"help": "Sentences that each voice speaks."})
-    held_out: int = field(default=120, metadata={"help": "Further sentences for measuring."})
-    hidden_size: int = field(default=160, metadata={"help": "Width of the encoder."})
-    num_layers: int = field(default=4, metadata={"help": "Conformer blocks."})
+    data: list[str] = option(["tts"], "As `train-speech-codec`.")
+    voices: list[str] = option(["heart"], "Voices of 'tts'.")
+    sentences: int = option(2200, "Sentences that each voice speaks.")
+    held_out: int = option(120, "Further sentences for measuring.")
+    hidden_size: int = option(160, "Width of the encoder.")
+    num_layers: int = option(4, "Conformer blocks.")
 
 
 @dataclass

@@ -40,10 +40,8 @@ class SpectrogramDiscriminator(nn.Module):
         self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
 
     def forward(self, values: torch.Tensor) -> list[torch.Tensor]:
-        """Waveforms (batch, 1, samples) to the features (batch, channels, bins, frames) of each layer.
-
-        The last are the scores (batch, 1, bins, frames), high where it takes the sound for a recording.
-        """
+        """Waveforms (batch, 1, samples) to the features (batch, channels, bins, frames) of each layer. The last are
+        the scores (batch, 1, bins, frames), high where it takes the sound for a recording."""
         hidden = torch.view_as_real(complex_spectrogram(values.squeeze(1), self.window)).permute(0, 3, 1, 2)
         features = []
         for layer in self.layers:
@@ -86,14 +84,9 @@ def feature_matching_loss(real: list[list[torch.Tensor]], made: list[list[torch.
 
 
 class Adversary:
-    """The discriminator, its AdamW, and their turn: every `every`-th step from step `start` on.
-
-    Args:
-        start: steps of training before it begins; the codec should be intelligible by then.
-        every: its own update happens once in so many steps, lest it win.
-        learning_rate: constant. `betas` as in EnCodec.
-        seed: of its first weights. The global random numbers are left as they are.
-    """
+    """The discriminator, its AdamW (`betas` as in EnCodec, constant `learning_rate`), and their turn: every
+    `every`-th step, lest it win, from step `start` on, when the codec should be intelligible. Its first weights are
+    drawn from `seed`; the global random numbers are left as they are."""
 
     def __init__(
         self,
@@ -118,13 +111,9 @@ class Adversary:
     def learn(
         self, recordings: torch.Tensor, made: torch.Tensor, step: int, share: float = 1.0, last: bool = True
     ) -> torch.Tensor | None:
-        """Its own loss on recordings and what the codec made of them, both (batch, 1, samples), if it is its turn.
-
-        Args:
-            step: of the training, from 0.
-            share: of this batch in the step, below 1 where several batches make a step.
-            last: whether this batch is the step's last, after which the weights move (by the mean over all ranks).
-        """
+        """Its own loss on recordings and what the codec made of them, both (batch, 1, samples), if it is its turn
+        in this `step` (from 0). `share` is this batch's in the step, below 1 where several batches make one; after
+        the `last` of them the weights move (by the mean over all ranks)."""
         if not self.is_active(step) or (step - self.start) % self.every:
             return None
         loss = discriminator_loss(self.discriminator(recordings), self.discriminator(made.detach()))
@@ -139,10 +128,8 @@ class Adversary:
         return loss.detach()
 
     def losses(self, recordings: torch.Tensor, made: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adversarial and feature matching loss of the codec, for what it made, (batch, 1, samples).
-
-        Its own weights get no gradients. To be called behind `learn`, which would change them under the graph.
-        """
+        """Adversarial and feature matching loss of the codec, for what it made, (batch, 1, samples). Its own weights
+        get no gradients. To be called behind `learn`, which would change them under the graph."""
         self.discriminator.requires_grad_(False)
         of_real, of_made = self.discriminator(recordings), self.discriminator(made)
         self.discriminator.requires_grad_(True)

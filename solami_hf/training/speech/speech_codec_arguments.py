@@ -1,9 +1,10 @@
 """Arguments of `solami train-speech-codec`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
+from ...command_line import option
 from ...modeling.speech_codec.configuration_speech_codec import SolamiSpeechCodecConfig
 
 
@@ -11,63 +12,50 @@ from ...modeling.speech_codec.configuration_speech_codec import SolamiSpeechCode
 class SpeechCodecArguments:
     """Training data and size; learning rate, steps and folders are `TrainingArguments`."""
 
-    data: list[str] = field(
-        default_factory=lambda: ["tts"],
-        metadata={"help": "Folders of recordings, text files that list them, or 'tts' to synthesize sentences."},
+    data: list[str] = option(
+        ["tts"], "Folders of recordings, text files that list them, or 'tts' to synthesize sentences."
     )
-    voices: list[str] = field(default_factory=lambda: ["heart"], metadata={"help": "Voices of 'tts'."})
-    sentences: int = field(default=2200, metadata={"help": "Sentences that each voice speaks for training."})
-    held_out: int = field(default=120, metadata={"help": "Further sentences (or recordings) kept for measuring."})
-    eval_clips: int = field(default=16, metadata={"help": "Held-out clips measured with each checkpoint; 0 for none."})
-    start_from: str | None = field(
-        default=None, metadata={"help": "Trained codec to go on from, by hub id or folder: its sizes and codebooks."}
+    voices: list[str] = option(["heart"], "Voices of 'tts'.")
+    sentences: int = option(2200, "Sentences that each voice speaks for training.")
+    held_out: int = option(120, "Further sentences (or recordings) kept for measuring.")
+    eval_clips: int = option(16, "Held-out clips measured with each checkpoint; 0 for none.")
+    start_from: str | None = option(None, "Trained codec to go on from, by hub id or folder: its sizes and codebooks.")
+    window_seconds: float = option(0.9, "Length of the windows trained on, in seconds.")
+    num_filters: int = option(16, "Channels after the first convolution.")
+    hidden_size: int = option(128, "Width of the quantized latent.")
+    num_lstm_layers: int = option(1, "LSTM layers of encoder and decoder.")
+    bidirectional: bool = option(False, "Whether the encoder's LSTM reads both ways.")
+    num_quantizers: int = option(8, "Levels of the residual quantizer.")
+    codebook_size: int = option(1024, "Codes of each level.")
+    semantic_teacher: str | None = option(
+        None, "Audio encoder that teaches level 0 what is said, by hub id or folder."
     )
-    window_seconds: float = field(default=0.9, metadata={"help": "Length of the windows trained on, in seconds."})
-    num_filters: int = field(default=16, metadata={"help": "Channels after the first convolution."})
-    hidden_size: int = field(default=128, metadata={"help": "Width of the quantized latent."})
-    num_lstm_layers: int = field(default=1, metadata={"help": "LSTM layers of encoder and decoder."})
-    bidirectional: bool = field(default=False, metadata={"help": "Whether the encoder's LSTM reads both ways."})
-    num_quantizers: int = field(default=8, metadata={"help": "Levels of the residual quantizer."})
-    codebook_size: int = field(default=1024, metadata={"help": "Codes of each level."})
-    semantic_teacher: str | None = field(
-        default=None, metadata={"help": "Audio encoder that teaches level 0 what is said, by hub id or folder."}
+    semantic_layer: int | None = option(
+        None, "Its hidden states to learn from, -1 for the last; their mean if not given."
     )
-    semantic_layer: int | None = field(
-        default=None, metadata={"help": "Its hidden states to learn from, -1 for the last; their mean if not given."}
+    semantic_weight: float = option(1.0, "Weight of the distillation loss.")
+    unquantized_steps: int = option(200, "Steps before the codebooks are filled.")
+    kmeans_windows: int = option(384, "Windows whose latents fill the codebooks.")
+    first_level_share: float = option(0.1, "Share of windows decoded from level 0 alone.")
+    all_levels_share: float = option(0.8, "Share of windows decoded from all levels.")
+    decoder_only: bool = option(
+        False,
+        "Tune only the decoder of `start_from`: encoder and codebooks stay, and with them all codes, "
+        "token data sets and voices.",
     )
-    semantic_weight: float = field(default=1.0, metadata={"help": "Weight of the distillation loss."})
-    unquantized_steps: int = field(default=200, metadata={"help": "Steps before the codebooks are filled."})
-    kmeans_windows: int = field(default=384, metadata={"help": "Windows whose latents fill the codebooks."})
-    first_level_share: float = field(default=0.1, metadata={"help": "Share of windows decoded from level 0 alone."})
-    all_levels_share: float = field(default=0.8, metadata={"help": "Share of windows decoded from all levels."})
-    decoder_only: bool = field(
-        default=False,
-        metadata={
-            "help": "Tune only the decoder of `start_from`: encoder and codebooks stay, and with them all codes, "
-            "token data sets and voices."
-        },
+    acoustic_model: str | None = option(None, "With decoder_only: what it fills in behind level 0 is decoded, too.")
+    filled_share: float = option(0.6, "Share of windows with the levels that the acoustic model fills in.")
+    averaging_decay: float = option(0.998, "Decay of the running averages of the weights; 0 for none.")
+    mel_weight: float = option(1.0, "Weight of the multi-scale log-mel loss.")
+    stft_weight: float = option(0.0, "Weight of the multi-resolution magnitude loss.")
+    adversarial_weight: float = option(0.0, "Weight of the discriminator's verdict; 0 trains without one.")
+    feature_matching_weight: float = option(
+        1.0, "Weight of the differences of the discriminator's features, if there is one."
     )
-    acoustic_model: str | None = field(
-        default=None, metadata={"help": "With decoder_only: what it fills in behind level 0 is decoded, too."}
-    )
-    filled_share: float = field(
-        default=0.6, metadata={"help": "Share of windows with the levels that the acoustic model fills in."}
-    )
-    averaging_decay: float = field(
-        default=0.998, metadata={"help": "Decay of the running averages of the weights; 0 for none."}
-    )
-    mel_weight: float = field(default=1.0, metadata={"help": "Weight of the multi-scale log-mel loss."})
-    stft_weight: float = field(default=0.0, metadata={"help": "Weight of the multi-resolution magnitude loss."})
-    adversarial_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the discriminator's verdict; 0 trains without one."}
-    )
-    feature_matching_weight: float = field(
-        default=1.0, metadata={"help": "Weight of the differences of the discriminator's features, if there is one."}
-    )
-    adversarial_start: int = field(default=1000, metadata={"help": "Steps before the discriminator begins."})
-    adversarial_every: int = field(default=2, metadata={"help": "The discriminator learns once in so many steps."})
-    adversarial_learning_rate: float = field(default=3e-4, metadata={"help": "Of the discriminator's AdamW."})
-    max_minutes: float | None = field(default=None, metadata={"help": "Stop training after this many minutes."})
+    adversarial_start: int = option(1000, "Steps before the discriminator begins.")
+    adversarial_every: int = option(2, "The discriminator learns once in so many steps.")
+    adversarial_learning_rate: float = option(3e-4, "Of the discriminator's AdamW.")
+    max_minutes: float | None = option(None, "Stop training after this many minutes.")
 
     def __post_init__(self):
         for name in ("data", "voices"):  # a recipe may name one only

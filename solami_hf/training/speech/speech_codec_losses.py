@@ -12,12 +12,8 @@ from torchaudio.transforms import MelSpectrogram
 
 
 class MelLoss(nn.Module):
-    """Mean absolute difference of log-mel magnitudes at several window lengths.
-
-    Args:
-        sampling_rate: in Hz.
-        floor: added to the magnitudes; smaller values make silence dominate the loss.
-    """
+    """Mean absolute difference of log-mel magnitudes at several window lengths. `floor` is added to the magnitudes;
+    smaller values make silence dominate the loss."""
 
     SCALES = ((256, 24), (512, 40), (1024, 80), (2048, 80))
 
@@ -101,9 +97,8 @@ class SemanticTeacher:
             None is the mean of all layers'.
         sampling_rate: of the waveforms that will be given, in Hz.
 
-    Raises:
-        ValueError: the encoder reads another rate, or has no such layer.
-        OSError: neither a folder nor a model of the hub.
+    Raises ValueError: the encoder reads another rate, or has no such layer; OSError: neither a folder nor a model of
+    the hub.
     """
 
     def __init__(self, name_or_path: str, layer: int | None, sampling_rate: int, device: torch.device | str = "cpu"):

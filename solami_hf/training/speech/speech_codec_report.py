@@ -50,14 +50,11 @@ def write_speech_codec_report(
     quantized: bool = True,
     media: TrackedMedia | None = None,
 ) -> Path:
-    """Writes `folder/report.html` and returns its path.
+    """Writes `folder/report.html` of a run, with its last evaluation, and returns its path.
 
-    Args:
-        folder, model, log: of the run; the table shows the last evaluation.
-        clips: held-out clips, each what is said in it (may be empty) and its samples (samples,) in [-1, 1]. Four of
-            them from all over the list can be heard, up to 5 s of each.
-        quantized: False while the codebooks are still empty; the clips are then the latents' own.
-        media: trackers that get these clips too.
+    Of the held-out `clips`, each what is said in it (may be empty) and its samples (samples,) in [-1, 1], four from
+    all over the list can be heard, up to 5 s of each; `media` gets them too. `quantized` is False while the codebooks
+    are still empty: the clips are then the latents' own.
     """
     evaluation = last_evaluation(log, "eval_clips")
     lead = f"Speech codec after {last_step(log)} steps."
@@ -96,10 +93,8 @@ def _charts(log: list[dict[str, float]]) -> dict[str, tuple[str, ...]]:
 def reconstructions(
     model: SolamiSpeechCodecModel, samples: np.ndarray, quantized: bool = True
 ) -> dict[str, np.ndarray]:
-    """A clip (samples,) after the codec: from all levels and from level 0 alone, or from unquantized latents.
-
-    The same length, loudness bounded; draws no random numbers, and the model's training mode is kept.
-    """
+    """A clip (samples,) after the codec: from all levels and from level 0 alone, or from unquantized latents. The same
+    length, loudness bounded; draws no random numbers, and the model's training mode is kept."""
     values = torch.from_numpy(samples).to(model.device)[None, None]
     with evaluating(model):
         if quantized:
@@ -118,10 +113,8 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 0.2, 4.0
 
 
 def clips_to_measure(recordings: Recordings, count: int, sampling_rate: int) -> list[tuple[str, np.ndarray]]:
-    """At most `count` clips from all over `recordings`: what is said, and samples (samples,) of up to 4 s.
-
-    Clips below 0.2 s are left out: the longest windows of the losses do not fit into them.
-    """
+    """At most `count` clips from all over `recordings`: what is said, and samples (samples,) of up to 4 s. Clips below
+    0.2 s are left out: the longest windows of the losses do not fit into them."""
     shortest, longest = (round(seconds * sampling_rate) for seconds in (SHORTEST_SECONDS, LONGEST_SECONDS))
     lengths = np.diff(recordings.ends, prepend=0)
     usable = np.flatnonzero(lengths >= shortest).tolist()
@@ -135,17 +128,13 @@ def evaluate_speech_codec(
     teacher: SemanticTeacher | None = None,
     quantized: bool = True,
 ) -> dict[str, float]:
-    """Measures clips one by one; draws no random numbers, and the model's training mode is kept.
+    """Measures clips (see `clips_to_measure`) one by one; draws no random numbers, and the model's training mode is
+    kept.
 
-    Args:
-        clips: what is said and samples (samples,), see `clips_to_measure`.
-        quantized: False while the codebooks are still empty.
-
-    Returns:
-        `mel`: mean log-mel distance with all levels. `clips`: their number. If `quantized` also `mel_level_0`: from
-        level 0 alone; `perplexity_level_0` and `codes_used_level_0`: the effective and the whole number of its codes;
-        and with a teacher `semantic_cosine`: of level 0's projection and the teacher's hidden states. Empty without
-        clips.
+    Returns `mel`: mean log-mel distance with all levels. `clips`: their number. If `quantized` (False while the
+    codebooks are still empty) also `mel_level_0`: from level 0 alone; `perplexity_level_0` and `codes_used_level_0`:
+    the effective and the whole number of its codes; and with a teacher `semantic_cosine`: of level 0's projection and
+    the teacher's hidden states. Empty without clips.
     """
     if not clips:
         return {}

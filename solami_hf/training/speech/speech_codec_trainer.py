@@ -27,13 +27,9 @@ logger = logging.getLogger(__name__)
 
 
 class SpeechCodecTrainer(ResumableTrainer):
-    """[`ResumableTrainer`] with the codec's losses and its warm-up.
-
-    Args:
-        codec_arguments: a [`SpeechCodecArguments`].
-        clips: held-out clips, what is said and samples (samples,); they are measured and shown with each checkpoint.
-        teacher: what level 0 learns from, or None.
-    """
+    """[`ResumableTrainer`] with the codec's losses and its warm-up, as [`SpeechCodecArguments`] say. The held-out
+    `clips`, what is said and samples (samples,), are measured and shown with each checkpoint; level 0 learns from
+    `teacher`, if any."""
 
     def __init__(
         self,
@@ -136,12 +132,8 @@ class SpeechCodecTrainer(ResumableTrainer):
 
 
 class LevelChoice:
-    """Draws how many levels each clip is decoded from: 1, 2, 4 or 8 as far as the codec has them, or all.
-
-    Args:
-        first_share, all_share: shares of clips that are decoded from level 0 alone and from all levels; the numbers
-            between share the rest alike.
-    """
+    """Draws how many levels each clip is decoded from: 1, 2, 4 or 8 as far as the codec has them, or all. Level 0
+    alone and all levels have their shares of the clips; the numbers between share the rest alike."""
 
     def __init__(self, num_quantizers: int, first_share: float, all_share: float):
         self.choices = sorted({count for count in (1, 2, 4, 8) if count < num_quantizers} | {num_quantizers})
@@ -198,10 +190,8 @@ class TimeLimit(TrainerCallback):
 @torch.no_grad()
 def start_with_unit_variance(model: SolamiSpeechCodecModel, input_values: torch.Tensor) -> None:
     """Scales each convolution so that its output on `input_values` (batch, 1, samples) has standard deviation 1.
-
     Layer-sequential unit-variance initialization (https://arxiv.org/abs/1511.06422); the last layer gets the deviation
-    of the waveform.
-    """
+    of the waveform."""
     last = model.decoder.layers[-1]
 
     def rescale(module: nn.Module, _, output: torch.Tensor) -> torch.Tensor:

@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
+from ...modeling.speech_codec.codec_interface import codec_fingerprint
 from ...modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel, SolamiSpeechCodecOutput
 from ...processing.batching import map_in_batches, pad_right
-from ...processing.fingerprints import codec_fingerprint
 from ..soundstorm.soundstorm_data import SpeechCodes, encode
 from ..speech_recordings import Recordings
 from ..trainer import require_one_process
@@ -66,16 +66,11 @@ def own_and_filled(
     bf16: bool = False,
     own: SpeechCodes | None = None,
 ) -> tuple[SpeechCodes, SpeechCodes]:
-    """The codec's codes of each clip, and the same level 0 with the levels that an acoustic model (a folder or hub id)
-    makes of it; without one, the codec's codes twice.
+    """The codec's codes of each clip (or `own`, where given), and the same level 0 with the levels that an acoustic
+    model (a folder or hub id) makes of it; without one, the codec's codes twice.
 
-    The prompt of a clip is the one before it, mostly of the same voice. The filled codes are kept in `cache`.
-
-    Args:
-        own: codes to take for the codec's.
-
-    Raises:
-        ValueError: the acoustic model or the codes are not of this codec.
+    The prompt of a clip is the one before it, mostly of the same voice. The filled codes are kept in `cache`. Raises
+    ValueError: the acoustic model or the codes are not of this codec.
     """
     fingerprint, expected = codec_fingerprint(codec), (codec.config.num_quantizers, codec.config.codebook_size)
     if own is None:
@@ -116,14 +111,8 @@ def own_and_filled(
 
 
 def fill_batch(acoustic: SolamiSoundStormModel, batch: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
-    """Level 0 of each clip with the levels that the acoustic model makes of it, greedily, in the voice of its prompt.
-
-    Args:
-        batch: clips and their prompts, integers (frames, levels) both; of a clip level 0 alone is read.
-
-    Returns:
-        Codes (frames, levels) of each clip, on the CPU.
-    """
+    """Level 0 of each clip with the levels that the acoustic model makes of it, greedily, in the voice of its prompt:
+    codes (frames, levels) on the CPU, of clips and prompts of the same form (of a clip level 0 alone is read)."""
     device = acoustic.device
     semantic, mask = (part.to(device) for part in pad_right([clip[:, 0] for clip, _ in batch]))
     prompt, prompt_mask = (part.to(device) for part in pad_right([prompt for _, prompt in batch]))
@@ -132,13 +121,9 @@ def fill_batch(acoustic: SolamiSoundStormModel, batch: list[tuple[torch.Tensor, 
 
 
 class DecoderWindows(Dataset):
-    """Random windows of clips, with the codec's codes or the filled ones. An item is that of its number alone.
-
-    Args:
-        recordings, own, filled: the same clips, as sound and as codes; those shorter than a window are left out.
-        window: frames of a window. count: nominal number of windows. hop_length: samples of a frame.
-        filled_share: share of windows that have the filled codes.
-    """
+    """Random windows of `window` frames of `hop_length` samples, with the codec's codes or, in `filled_share` of
+    them, the filled ones; `count` is nominal. An item is that of its number alone. `recordings`, `own` and `filled`
+    are the same clips; those shorter than a window are left out."""
 
     def __init__(
         self, recordings: Recordings, own: SpeechCodes, filled: SpeechCodes, window: int, count: int, seed: int,

@@ -25,14 +25,8 @@ _WARM_UP = 50  # steps
 
 
 class CodeReader(nn.Module):
-    """Reads characters off codes: an embedding, the talker's convolutional layers, and a linear layer.
-
-    Args:
-        codebook_size: number of codes.
-        characters: ids of characters are 1 to `characters`; 0 is CTC's blank.
-        size: width.
-        layers: each sees two frames more on either side.
-    """
+    """Reads characters off codes: an embedding, the talker's convolutional layers, each of which sees two frames
+    more on either side, and a linear layer. Characters have the ids 1 to `characters`; 0 is CTC's blank."""
 
     def __init__(self, codebook_size: int, characters: int, size: int = 192, layers: int = 6):
         super().__init__()
@@ -67,14 +61,8 @@ def train_reader(
     bf16: bool = False,
     size: int = 192,
 ) -> CodeReader:
-    """Learns to read clips.
-
-    Args:
-        codes: of each clip (frames,) integers.
-        texts: of each clip the ids of its characters, 1 to `characters`; see `can_align`.
-        steps: of about 2 minutes of speech.
-        size: width of the reader.
-    """
+    """Learns to read clips: of each its codes (frames,) and the ids of its characters, 1 to `characters` (see
+    `can_align`), in `steps` of about 2 minutes of speech; `size` is the reader's width."""
     torch.manual_seed(seed)
     reader = CodeReader(codebook_size, characters, size).to(device).train()
     optimizer = torch.optim.AdamW(reader.parameters(), learning_rate, betas=(0.9, 0.98))
@@ -121,12 +109,8 @@ def _batches(lengths: list[int], rng: np.random.Generator) -> list[list[int]]:
 
 @torch.no_grad()
 def align(reader: CodeReader, codes: list[np.ndarray], texts: list[list[int]]) -> list[np.ndarray]:
-    """Frames of each character, of each clip an integer array (characters,) that sums to the clip's frames.
-
-    Args:
-        reader: see `train_reader`.
-        codes, texts: see there.
-    """
+    """Frames of each character, of each clip an integer array (characters,) that sums to the clip's frames; `codes`
+    and `texts` as in `train_reader`."""
     from torchaudio.functional import forced_align
 
     device = reader.head.weight.device
@@ -150,10 +134,8 @@ def align(reader: CodeReader, codes: list[np.ndarray], texts: list[list[int]]) -
 
 
 def frames_of_path(path: np.ndarray, ids: list[int]) -> np.ndarray:
-    """Frames of each character (characters,) of a way (frames,) of ids, in which 0 goes to the character before it.
-
-    Blanks at the start go to the first character.
-    """
+    """Frames of each character (characters,) of a way (frames,) of ids, in which 0 goes to the character before it, at
+    the start to the first one."""
     before = np.concatenate([[0], path[:-1]])
     begins = (path != 0) & (path != before)
     begins[: np.argmax(path != 0) + 1] = False  # the first character has all up to here

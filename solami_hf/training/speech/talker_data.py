@@ -25,21 +25,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SpokenClips:
-    """Clips with the ids of their characters and the frames of each, in flat arrays.
+    """Clips with the ids of their characters and the frames of each, in flat arrays, clip after clip."""
 
-    Args:
-        codes: (frames,) int16, level 0, clip after clip.
-        ids, durations: (characters,) int16, clip after clip.
-        frame_ends, character_ends: (clips,) int64, where each clip ends.
-        texts: of each clip, as they were written.
-    """
-
-    codes: np.ndarray
-    ids: np.ndarray
-    durations: np.ndarray
-    frame_ends: np.ndarray
-    character_ends: np.ndarray
-    texts: list[str]
+    codes: np.ndarray  # (frames,) int16, level 0
+    ids: np.ndarray  # (characters,) int16
+    durations: np.ndarray  # (characters,) int16
+    frame_ends: np.ndarray  # (clips,) int64, where each clip ends
+    character_ends: np.ndarray  # (clips,) int64
+    texts: list[str]  # as they were written
 
     def __len__(self) -> int:
         return len(self.frame_ends)
@@ -59,14 +52,11 @@ class SpokenClips:
 
 
 class TalkerBatches(Dataset):
-    """Whole batches of clips: an epoch has each clip once, cut by length into batches of about so many frames.
+    """Whole batches of clips: an epoch has each clip once, cut by length into batches of about `frames` frames,
+    padding left aside.
 
-    Clips are joined at random to texts of up to `most_joined` sentences, for answers have several. An item depends on
-    its number alone, which goes on counting from epoch to epoch.
-
-    Args:
-        space: id of the space that goes between two texts.
-        frames: of a batch, padding left aside.
+    Clips are joined at random to texts of up to `most_joined` sentences, for answers have several, with `space`, an
+    id, between two. An item depends on its number alone, which goes on counting from epoch to epoch.
     """
 
     def __init__(self, clips: SpokenClips, space: int, frames: int, most_joined: int = 3, seed: int = 0):
@@ -125,11 +115,8 @@ def collate(clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str,
 
 
 def read_turns(folder: str, split: str, processor=None) -> tuple[list[str], list[np.ndarray]]:
-    """Texts and level 0 (frames,) of all turns of a token dataset's `speech` config that have both.
-
-    Raises:
-        FileNotFoundError, ValueError: see `load_tokens`; codes of several levels.
-    """
+    """Texts and level 0 (frames,) of all turns of a token dataset's `speech` config that have both. Raises
+    FileNotFoundError, ValueError: see `load_tokens`; codes of several levels."""
     texts, codes = [], []
     for row in load_tokens(folder, "speech", split, processor):
         for turn in row["turns"]:
@@ -151,17 +138,12 @@ def read_clips(
     device="cpu",
     bf16: bool = False,
 ) -> list[SpokenClips]:
-    """The clips of each split of a token dataset, aligned; their characters' frames are kept in the file `cache`.
+    """The clips of each split of a token dataset (config `speech`), aligned; their characters' frames are kept in the
+    file `cache`.
 
-    Args:
-        folder: token dataset with the config `speech`.
-        splits: from the first of them it is learnt how to align.
-        alphabet, codebook_size: of the talker.
-        steps: of that learning, see `train_reader`.
-        processor (*optional*): its codec must be the one that made the codes.
-
-    Raises:
-        FileNotFoundError, ValueError: nothing to read, codes out of range, a cache of other data.
+    It is learnt from the first split, in `steps` of `train_reader`, how to align; `alphabet` and `codebook_size` are
+    the talker's. The codec of `processor`, if given, must be the one that made the codes. Raises FileNotFoundError,
+    ValueError: nothing to read, codes out of range, a cache of other data.
     """
     parts = [_read_split(folder, split, alphabet, codebook_size, processor) for split in splits]
     texts, ids, codes = ([row for part in parts for row in part[column]] for column in range(3))

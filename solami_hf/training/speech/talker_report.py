@@ -28,13 +28,8 @@ def write_talker_report(
     codec=None,
     media: TrackedMedia | None = None,
 ) -> Path:
-    """Writes `folder/report.html` and returns its path.
-
-    Args:
-        folder, model, log: of the run; the table shows the last evaluation.
-        held_out: clips of which four can be heard, if there is a `codec` to decode level 0 alone.
-        media: trackers that get these clips too.
-    """
+    """Writes `folder/report.html` of a run, with its last evaluation, and returns its path. `held_out`: clips of
+    which four can be heard if there is a `codec` to decode level 0 alone; `media` gets them too."""
     charts = {
         "Loss": ("nats", "loss", "eval_loss"),
         "Share of codes that are right": ("share", "accuracy", "eval_accuracy"),
@@ -64,11 +59,8 @@ def _clips(model: SolamiTalkerModel, held_out: SpokenClips, codec) -> list[tuple
     for index in spread(range(len(held_out)), _CLIPS):
         ids, _, codes = held_out[index]
         with evaluating(model):
-            spoken = model.generate(torch.from_numpy(ids.astype(np.int64))[None].to(model.device))
-            versions = {
-                "Codes of the recording": torch.from_numpy(codes.astype(np.int64)),
-                "From text": spoken.codes[0],
-            }
+            spoken = model.generate(torch.from_numpy(ids.astype(np.int64))[None].to(model.device)).codes[0]
+            versions = {"Codes of the recording": torch.from_numpy(codes.astype(np.int64)), "From text": spoken}
             heard = {name: decoded(codec, part[None, None]) for name, part in versions.items()}
         clips.append((held_out.texts[index], heard))
     return clips

@@ -44,14 +44,10 @@ def train_speech_codec(
     """Trains a codec and writes it, in half precision, with the run's `history.json` to `OUTPUT_DIR/codec`.
 
     `OUTPUT_DIR` gets the speech, `report.html` (curves, figures and held-out clips, renewed with each checkpoint), and
-    checkpoints, from which a second call goes on: on one process to the same weights and log, bit for bit.
-
-    Args:
-        speech: recordings, their codes (for `decoder_only`, or None) and held-out recordings, instead of `args.data`.
-
-    Raises:
-        FileNotFoundError, ValueError: the recordings are missing, empty or unreadable; there are not enough steps to
-            fill the codebooks.
+    checkpoints, from which a second call goes on: on one process to the same weights and log, bit for bit. `speech`,
+    recordings, their codes (for `decoder_only`, or None) and held-out recordings, stands in for `args.data`. Raises
+    FileNotFoundError, ValueError: the recordings are missing, empty or unreadable; there are not enough steps to fill
+    the codebooks.
     """
     set_seed(training_args.seed)
     avoid_slow_bf16(training_args)

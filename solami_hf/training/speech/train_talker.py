@@ -9,14 +9,13 @@ recipe is `recipes/talker_small.yaml` (5.5M weights, for two CPU cores).
 """
 
 import logging
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments, set_seed
 
-from ...command_line import run_command
+from ...command_line import option
 from ...modeling.talker.configuration_talker import SolamiTalkerConfig
 from ...modeling.talker.modeling_talker import SolamiTalkerModel
 from ...processing.datasets.token_dataset import split_names
@@ -40,35 +39,28 @@ _SIZES = (
 class TalkerArguments:
     """Training data, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
 
-    data: str = field(metadata={"help": "Token dataset with the config `speech`, see `solami prepare speech`."})
-    processor: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder or hub id of the processor that made it: its codec is checked, and lets one listen."
-        },
+    data: str = option(..., "Token dataset with the config `speech`, see `solami prepare speech`.")
+    processor: str | None = option(
+        None, "Folder or hub id of the processor that made it: its codec is checked, and lets one listen."
     )
-    start_from: str | None = field(
-        default=None, metadata={"help": "Folder or hub id of a trained talker to go on from; it brings its own sizes."}
+    start_from: str | None = option(
+        None, "Folder or hub id of a trained talker to go on from; it brings its own sizes."
     )
-    alignment_steps: int = field(
-        default=400, metadata={"help": "Steps, of 2 minutes of speech, of learning which frames a character takes."}
-    )
-    batch_seconds: float = field(default=120.0, metadata={"help": "Speech in a batch."})
-    most_joined: int = field(default=3, metadata={"help": "Clips that are joined to one text, at most, at random."})
-    hidden_size: int = field(default=256, metadata={"help": "Width of encoder and decoder."})
-    num_encoder_layers: int = field(default=3, metadata={"help": "Layers over characters."})
-    intermediate_size: int = field(default=512, metadata={"help": "Width inside their feed-forward parts."})
-    num_attention_heads: int = field(default=4, metadata={"help": "Their attention heads."})
-    num_decoder_layers: int = field(default=4, metadata={"help": "Convolutional layers over frames."})
-    conv_channels: int = field(default=512, metadata={"help": "Width inside these."})
-    conv_kernel_size: int = field(default=5, metadata={"help": "Frames that one of these sees; odd."})
-    dropout: float = field(default=0.0, metadata={"help": "In attention and feed-forward parts."})
-    codebook_size: int = field(default=1024, metadata={"help": "Codes of level 0."})
-    frame_rate: float = field(default=50.0, metadata={"help": "Frames of codes a second."})
-    averaging_decay: float = field(
-        default=0.0, metadata={"help": "Decay of running averages of the weights, which are kept; 0 for none."}
-    )
-    half: bool = field(default=False, metadata={"help": "Write the weights as fp16; they load as float32."})
+    alignment_steps: int = option(400, "Steps, of 2 minutes of speech, of learning which frames a character takes.")
+    batch_seconds: float = option(120.0, "Speech in a batch.")
+    most_joined: int = option(3, "Clips that are joined to one text, at most, at random.")
+    hidden_size: int = option(256, "Width of encoder and decoder.")
+    num_encoder_layers: int = option(3, "Layers over characters.")
+    intermediate_size: int = option(512, "Width inside their feed-forward parts.")
+    num_attention_heads: int = option(4, "Their attention heads.")
+    num_decoder_layers: int = option(4, "Convolutional layers over frames.")
+    conv_channels: int = option(512, "Width inside these.")
+    conv_kernel_size: int = option(5, "Frames that one of these sees; odd.")
+    dropout: float = option(0.0, "In attention and feed-forward parts.")
+    codebook_size: int = option(1024, "Codes of level 0.")
+    frame_rate: float = option(50.0, "Frames of codes a second.")
+    averaging_decay: float = option(0.0, "Decay of running averages of the weights, which are kept; 0 for none.")
+    half: bool = option(False, "Write the weights as fp16; they load as float32.")
 
     def __post_init__(self) -> None:
         for name, least in (("alignment_steps", 1), ("most_joined", 1)):
@@ -85,12 +77,8 @@ class TalkerArguments:
 
 
 class TalkerTrainer(ResumableTrainer):
-    """Logs the parts of the loss, and evaluates with the durations of the recordings, and those that are predicted.
-
-    Args:
-        held_out: clips, or None.
-        codec: lets one hear them, or None.
-    """
+    """Logs the parts of the loss, and evaluates `held_out` clips, if any, with the durations of the recordings, and
+    those that are predicted; a `codec` lets one hear them."""
 
     def __init__(self, *args, held_out: SpokenClips | None, codec=None, **kwargs):
         self.held_out, self.codec = held_out, codec
@@ -117,11 +105,8 @@ class TalkerTrainer(ResumableTrainer):
 
 def evaluate_talker(model: SolamiTalkerModel, clips: SpokenClips, batch_size: int = 16) -> dict[str, float]:
     """Losses and accuracy with the clips' own durations, means over frames, `duration_loss` over characters.
-
-    Returns:
-        `loss`, `code_loss`, `duration_loss` (nats), `accuracy`, and `duration_error`: by how much, relative to a
-        clip's frames, the predicted ones are too many or too few, in the mean over clips.
-    """
+    Returns `loss`, `code_loss`, `duration_loss` (nats), `accuracy`, and `duration_error`: by how much, relative to
+    a clip's frames, the predicted ones are too many or too few, in the mean over clips."""
     names = ("code_loss", "accuracy", "duration_loss")
     sums, counts, errors = torch.zeros(3), torch.zeros(3), []
     for first in range(0, len(clips), batch_size):
@@ -141,17 +126,13 @@ def evaluate_talker(model: SolamiTalkerModel, clips: SpokenClips, batch_size: in
 
 
 def train_talker(args: TalkerArguments, training_args: TrainingArguments) -> dict[str, float]:
-    """Aligns texts and codes, trains, evaluates and saves the talker.
+    """Aligns texts and codes, trains, evaluates and saves the talker; returns the final evaluation
+    (`evaluate_talker`), empty where the data has neither validation nor test split.
 
     `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json` (the
     log and the final evaluation), `report.html` (the run's page), `alignment.npz`, and checkpoints, from which a
-    second call goes on: on one process to the same weights and log, bit for bit.
-
-    Returns:
-        the final evaluation, see `evaluate_talker`; empty where the data has neither validation nor test split.
-
-    Raises:
-        FileNotFoundError, ValueError: missing or unusable data, see `read_clips`; a batch size other than 1.
+    second call goes on: on one process to the same weights and log, bit for bit. Raises FileNotFoundError, ValueError:
+    missing or unusable data, see `read_clips`; a batch size other than 1.
     """
     set_seed(training_args.seed)
     avoid_slow_bf16(training_args)
@@ -175,19 +156,11 @@ def make_trainer(args: TalkerArguments, training_args: TrainingArguments) -> Tal
         model = SolamiTalkerModel(args.to_config())
     config = model.config
     held_out_split = evaluation_split(split_names(args.data, "speech"), training_args, args.data)
+    splits, place = ("train", held_out_split) if held_out_split else ("train",), Path(training_args.output_dir)
+    settings = training_args.seed, training_args.device, training_args.bf16
     with training_args.main_process_first(desc="aligning"):
-        clips, *rest = read_clips(
-            args.data,
-            ("train", held_out_split) if held_out_split else ("train",),
-            Path(training_args.output_dir) / "alignment.npz",
-            config.alphabet,
-            config.codebook_size,
-            args.alignment_steps,
-            processor,
-            training_args.seed,
-            training_args.device,
-            training_args.bf16,
-        )
+        sizes = config.alphabet, config.codebook_size, args.alignment_steps
+        clips, *rest = read_clips(args.data, splits, place / "alignment.npz", *sizes, processor, *settings)
     if not rest:
         logger.warning("%s has no validation split: nothing will be evaluated", args.data)
     space = config.alphabet.index(" ") + 1
@@ -210,7 +183,3 @@ def make_trainer(args: TalkerArguments, training_args: TrainingArguments) -> Tal
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
     run_training(train_talker, [TalkerArguments, TrainingArguments], argv, "solami train-talker")
-
-
-if __name__ == "__main__":
-    sys.exit(run_command("solami train-talker", main))

@@ -81,12 +81,8 @@ def key_of(row: dict) -> tuple:
 
 
 def read_results(folder: str | Path) -> tuple[Dataset, dict]:
-    """The answers of a results folder and its `run.json`, finished or not.
-
-    Raises:
-        FileNotFoundError: there are no results.
-        ValueError: a damaged file, or a layout of another version.
-    """
+    """The answers of a results folder and its `run.json`, finished or not. Raises FileNotFoundError: there are no
+    results; ValueError: a damaged file, or a layout of another version."""
     folder = Path(folder)
     if not (folder / RUN).is_file():
         raise FileNotFoundError(f"{folder} holds no results: there is no {RUN}; make some with `solami generate`")
@@ -110,11 +106,8 @@ def read_run(folder: Path) -> dict:
 
 
 def whole_rows(path: Path, required: Collection[str] = FEATURES) -> list[dict]:
-    """The rows of a file but for a last line that was not written to its end, with None for columns that are missing.
-
-    Raises:
-        ValueError: a damaged line, or one that lacks a column of `required`.
-    """
+    """The rows of a file but for a last line that was not written to its end, with None for columns that are
+    missing. Raises ValueError: a damaged line, or one that lacks a column of `required`."""
     if not path.is_file():
         return []
     *lines, _ = path.read_bytes().split(b"\n")
@@ -139,6 +132,3 @@ def _plain(value):
     if isinstance(value, Path):
         return str(value)
     return value
-
-
-__all__ = ["FEATURES", "key_of", "read_results", "result_row"]

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .answers import FORMATS
-from .rendering import ASSISTANT, CODES, IGNORE, KINDS, ROLES, SYSTEM, UNHEARD, USER, TokenRenderer, Turns
+from ..answers import FORMATS
+from ..rendering import ASSISTANT, CODES, IGNORE, KINDS, ROLES, SYSTEM, UNHEARD, USER, TokenRenderer, Turns
 
 logger = logging.getLogger(__name__)
 STREAMS = (*CODES, "speech")
@@ -23,30 +23,19 @@ REASONS_KEPT = 100
 
 @dataclass
 class RenderingCounts:
-    """Counts of the dialogues of a data set; nothing is left out without being counted here.
+    """Counts of the dialogues of a data set; nothing is left out without being counted here."""
 
-    Attributes:
-        rendered: dialogues that became a sample.
-        shortened, dropped_rounds: samples that lost their oldest rounds, and the rounds that were lost.
-        too_long: dialogues left out because their last round alone is longer than allowed.
-        without_answer: dialogues left out because the character never speaks.
-        unanswered_turns: turns left out behind the last answer of a dialogue, from which nothing can be learnt.
-        incomplete_answers: trained answers without motion, speech or (where it belongs there) transcript.
-        rejected, reasons: dialogues that are no valid dialogue, and `(id, reason)` of the first hundred.
-        tokens, trained_tokens: of all samples.
-    """
-
-    rendered: int = 0
-    shortened: int = 0
-    dropped_rounds: int = 0
-    too_long: int = 0
-    without_answer: int = 0
-    unanswered_turns: int = 0
-    incomplete_answers: int = 0
-    rejected: int = 0
+    rendered: int = 0  # dialogues that became a sample
+    shortened: int = 0  # samples that lost their oldest rounds
+    dropped_rounds: int = 0  # the rounds that were lost so
+    too_long: int = 0  # dialogues left out because their last round alone is longer than allowed
+    without_answer: int = 0  # dialogues left out because the character never speaks
+    unanswered_turns: int = 0  # turns left out behind a dialogue's last answer, from which nothing can be learnt
+    incomplete_answers: int = 0  # trained answers without motion, speech or (where it belongs there) transcript
+    rejected: int = 0  # dialogues that are no valid dialogue
     tokens: int = 0
     trained_tokens: int = 0
-    reasons: list[tuple[str, str]] = field(default_factory=list)
+    reasons: list[tuple[str, str]] = field(default_factory=list)  # `(id, reason)` of the first hundred rejected
 
     def __iadd__(self, other: RenderingCounts) -> RenderingCounts:
         for name, value in vars(other).items():
@@ -274,6 +263,3 @@ def _whole(column) -> pa.Array:
         return column
     combined = column.combine_chunks()
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
-
-
-__all__ = ["RenderingCounts", "render_chats", "render_chat_batch"]
