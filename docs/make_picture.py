@@ -51,12 +51,14 @@ def talk(address: str, words: str, width: int) -> list[Image.Image]:
         page.locator("#state[data-state=listening]").wait_for(timeout=60_000)
         page.click("text=Replay")
         page.locator("#state[data-state=speaking]").wait_for()
-        shots = []  # the moment with the highest hand
-        while page.get_attribute("#state", "data-state") == "speaking":
+        page.evaluate("live.voice.time = () => window.moment")  # a mesh by software takes a second to draw
+        seconds, highest = page.evaluate("live.answer.frames / live.answer.fps"), []
+        for moment in [0.25 * step for step in range(1, int(4 * seconds))] + [None]:  # that with the highest hand
+            page.evaluate("(moment) => { window.moment = moment; }", max(highest)[1] if moment is None else moment)
+            page.wait_for_timeout(1500)
             joints = page.evaluate("solamiLive.state().joints")
-            shots.append((max(joints[3 * wrist + 1] for wrist in (20, 21)), page.screenshot()))
-        shots = shots[:-1]  # at which it was over
-        image = Image.open(io.BytesIO(max(shots)[1])).convert("RGB")
+            highest.append((max(joints[3 * wrist + 1] for wrist in (20, 21)), moment))
+        image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         browser.close()
     return [image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)]
 
