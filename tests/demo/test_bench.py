@@ -352,7 +352,7 @@ def test_inspect_replays_an_entry(oracle, benchmark, tmp_path):
     found = {name: one.value for score in log.results.scores for name, one in score.metrics.items()}
     assert found["seeing_given"] == found["persona_given"] == found["memory_given"] == 1
     assert found["seeing_other_body"] == found["persona_other_audio"] == found["memory_no_history"] == 0
-    # A model that says one name; with its usage told, which inspect-ai would else count by a vocabulary it fetches.
+    # A model that says one name. Its usage is told: inspect-ai would count it by a vocabulary of the network.
     output = inspect_ai.model.ModelOutput.from_content("mockllm", "My name is Selma.")
     output.usage = inspect_ai.model.ModelUsage()
     options["model"] = inspect_ai.model.get_model("mockllm/model", custom_outputs=lambda *_: output)
