@@ -1,10 +1,11 @@
 """Lips against phones of known times: onsets, closed lips, and a control, for each packaged voice.
 
-    python -m benchmarks.lip_sync --sentences 30 --output lip_sync.json
+    python -m benchmarks.lip_sync --sentences 90 --fresh 11 --output lip_sync.json
 
-Held-out sentences (the last of the 120 that codec and lips never heard; settings were chosen by the first 30) are
-spoken by the packaged voices. flite's voices tell when each phone ends; for `heart` that is found by aligning
-(`solami_hf.training.face.lips_data`), and how far such an alignment is off is measured on flite's voices. Rows:
+Held-out sentences (the last of the 120 that codec and lips never heard; settings were chosen by the first 30; or, with
+`--fresh`, new ones) are spoken by the packaged voices. flite's voices tell when each phone ends; for `heart` that is
+found by aligning (`solami_hf.training.face.lips_data`), and how far such an alignment is off is measured on flite's
+voices. Rows:
 
 | row | what |
 |---|---|
@@ -105,6 +106,7 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--lips", help="folder of other lips than the packaged ones")
     parser.add_argument("--voices", nargs="+", default=["heart", "slt", "rms", "awb"])
     parser.add_argument("--sentences", type=int, default=30)
+    parser.add_argument("--fresh", type=int, help="seed of sentences that neither lips nor codec were made from")
     parser.add_argument("--alignment_steps", type=int, default=300)
     parser.add_argument("--output")
     args = parser.parse_args(argv)
@@ -118,11 +120,14 @@ def main(argv: list[str] | None = None) -> dict:
     mels = [lips.log_mels(torch.from_numpy(wave[: len(wave) // hop * hop])[None])[0].numpy() for wave, *_ in taught]
     known = [frame_visemes(row[1], len(mel), lips.config.frame_rate) for row, mel in zip(taught, mels, strict=True)]
     aligner = train_aligner(mels, known, lips.config, args.alignment_steps, 0)
+    texts = every[HELD_OUT - min(args.sentences, 90) : HELD_OUT]  # the first 30 chose settings
+    if args.fresh is not None:
+        texts = [text for text in sentences(3000, args.fresh) if text not in set(every)][: args.sentences]
     figures: dict = {}
     for voice in args.voices:
         rows: dict[str, list] = {name: [] for name in ("codes", "sound", "flap")}
         references, phones, waves, off = [], [], [], []
-        for text in every[HELD_OUT - min(args.sentences, 90) : HELD_OUT]:  # the first 30 chose settings
+        for text in texts:
             wave, said, own = spoken(voice, text, 1.0, rate, 0)
             whole = wave[: len(wave) // hop * hop]
             mel = lips.log_mels(torch.from_numpy(whole)[None])[0].numpy()
