@@ -1,4 +1,4 @@
-/* The user's own avatar, a .vrm that is dropped onto the stage, in the place of the character's mesh. It stays in the browser. */
+/* The user's own avatar, a .vrm that is dropped onto the stage or chosen, in the place of the character's mesh. It stays in the browser. */
 
 /* Expressions of a VRM that has none with the face units' names, and the units that they are the mean of. */
 const PRESETS = { aa: ["jawOpen"], ou: ["mouthPucker"], oh: ["mouthFunnel"], ee: ["mouthStretchLeft", "mouthStretchRight"],
@@ -55,19 +55,29 @@ class Avatar {
   }
 }
 
-/* Lets a file be dropped onto the stage; `changed` is called when its avatar is there, `tell` with what went wrong. */
+/* Lets a file be dropped onto the stage or chosen by a button on it; `changed` is called when its avatar is there, `tell`
+   with what went wrong. */
 function listenForAvatars(stage, changed, tell) {
-  stage.canvas.addEventListener("dragover", (event) => event.preventDefault());
-  stage.canvas.addEventListener("drop", async (event) => {
-    event.preventDefault();
-    const [file] = event.dataTransfer.files;
+  const wear = async (file) => {
     if (!file) return;
     try {
       stage.meshes.wear(await Avatar.read(file));
       tell("");
       changed();
     } catch (error) {
-      tell(`${file.name} cannot be used (${error.message}); drop a VRM of version 0 or 1.`);
+      tell(`${file.name} cannot be used (${error.message}); give a VRM of version 0 or 1.`);
     }
+  };
+  stage.canvas.addEventListener("dragover", (event) => event.preventDefault());
+  stage.canvas.addEventListener("drop", (event) => {
+    event.preventDefault();
+    wear(event.dataTransfer.files[0]);
   });
+  const input = Object.assign(element("input"), { type: "file", hidden: true }); // phones know no type of a .vrm to accept
+  input.addEventListener("change", () => wear(input.files[0]).then(() => { input.value = ""; }));
+  const button = Object.assign(element("button", "corner-button avatar-button"), { type: "button", title: "Your own avatar, a .vrm file" });
+  button.setAttribute("aria-label", button.title);
+  button.innerHTML = '<svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="10" cy="8" r="4"/><path d="M3 20c0-4 3-6 7-6m7-1v7m-3.5-3.5h7"/></svg>';
+  button.addEventListener("click", () => input.click());
+  stage.canvas.parentNode.append(input, button);
 }

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from solami_hf.processing.motion.face import UNIT_INDEX
 from solami_hf.processing.motion.formats.gltf import write_gltf
 from solami_hf.processing.motion.formats.vrm import write_vrm
 from solami_hf.processing.motion.mesh.body_mesh import skinned_vertices
+from solami_hf.processing.motion.skeleton_names import joint_names
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.report.figure_data import decode_params, encode_params, figure_data
 from solami_hf.report.live_page import idle_motion
 from solami_hf.report.page import Conversation, Performer, Scene, standing_motion, write_report
 from tests.report.test_page import figure, wait_until
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "avatars"
 
 
 def waving(frames=60):
@@ -158,6 +162,41 @@ def test_an_avatar_that_is_dropped_moves_instead(browser, report, tmp_path):
         worn = view.evaluate(WORN)
         np.testing.assert_allclose(worn["joints"], joints[frame], atol=1e-3)
         assert worn["mouth"] == pytest.approx(frame / 59, abs=0.01) and not worn["other"]
+    assert complaints == []
+    view.close()
+
+
+LIMBS = [("rightUpperLeg", "leftUpperLeg"), ("hips", "spine"), ("neck", "head")]
+LIMBS += [(f"{side}{a}", f"{side}{b}") for side in ("left", "right") for a, b in (
+    ("UpperLeg", "LowerLeg"), ("LowerLeg", "Foot"), ("UpperArm", "LowerArm"), ("LowerArm", "Hand"))]  # fmt: skip
+DIRECTIONS = """(limbs) => {
+  player.draw();
+  const { avatar: { vrm }, scene } = player.stage.meshes;
+  const place = (name) => vrm.humanoid.getRawBoneNode(name).getWorldPosition(new THREE.Vector3());
+  scene.updateMatrixWorld(true);
+  const ways = limbs.map(([a, b]) => place(b).sub(place(a)).normalize().toArray());
+  return { ways, mouth: vrm.expressionManager.getValue("aa"), version: vrm.meta.metaVersion };
+}"""
+
+
+@pytest.mark.system("chromium")
+@pytest.mark.parametrize("version", ["0", "1"])
+def test_an_avatar_of_another_library_moves_the_right_way_round(browser, report, version):
+    """`tests/fixtures/avatars/boxes.cjs` wrote it with @gltf-transform/core; it is chosen by the keyboard."""
+    view, complaints = opened(browser, f"{report.as_uri()}?figure=mesh")
+    with view.expect_file_chooser() as chooser:
+        view.locator(".avatar-button").press("Enter")
+    chooser.value.set_files(FIXTURES / f"boxes{version}.vrm")
+    wait_until(view, "player.stage.meshes.avatar")
+    begins, joints, bones = view.evaluate("player.starts.character"), joint_positions(waving()), joint_names("vrm")
+    for frame in (0, 20, 45):
+        view.evaluate("(seconds) => solamiReport.seek(seconds)", begins + frame / 30)
+        worn = view.evaluate(DIRECTIONS, LIMBS)
+        assert (worn["version"], worn["mouth"]) == (version, pytest.approx(frame / 59, abs=0.01))
+        for limb, way in zip(LIMBS, worn["ways"], strict=True):
+            a, b = (joints[frame, bones.index(bone)] for bone in limb)
+            # the arms of its rest pose lie straight and its spine goes straight up, as ours do to 12 degrees
+            assert np.dot(way, (b - a) / np.linalg.norm(b - a)) > 0.97, (limb, frame)
     assert complaints == []
     view.close()
 
