@@ -82,6 +82,7 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "ruff>=0.9",
         "trimesh>=4",  # what `datasets` reads bodies of a preview with
+        "usd-core>=24",
         *PLOTS,
         *QLORA,
         *SERVE,

@@ -11,8 +11,8 @@
 | `.txt` | `deepmimic` | DeepMimic's JSON |
 | `.bvh` | `bvh` | motion capture of any skeleton whose joints have known names |
 
-Written are `.npz`, `.bvh`, `.glb` (skin, face and animation), `.vrm` (an avatar), `.vrma` (an animation for any VRM
-avatar), and a face's curves as `.csv` and `.json`.
+Written are `.npz`, `.bvh`, `.glb` and `.usda` (skin, face and animation), `.vrm` (an avatar), `.vrma` (an animation
+for any VRM avatar), and a face's curves as `.csv` and `.json`.
 """
 
 import os
@@ -36,7 +36,7 @@ from .smplx_motion import SmplxMotion, check_fps, resample_motion
 __all__ = ["read_motion", "read_motions", "resample_motion", "write_motion"]
 
 
-WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb", ".vrm", ".vrma")
+WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb", ".usda", ".vrm", ".vrma")
 FACE_ALONE = (".csv", ".json")
 """Suffixes of files that hold a face's curves and nothing else."""
 
@@ -140,11 +140,11 @@ def write_motion(
     """Writes a motion in the format of the suffix, whole or not at all.
 
     Args:
-        path: ends in `.npz` (AMASS-style, y-up), `.bvh`, `.glb`, `.vrm` or `.vrma`; with a face also `.csv` (as Live
-            Link Face writes it) or `.json`, which hold the face alone.
+        path: ends in `.npz` (AMASS-style, y-up), `.bvh`, `.glb`, `.usda`, `.vrm` or `.vrma`; with a face also
+            `.csv` (as Live Link Face writes it) or `.json`, which hold the face alone.
         motion: T frames.
         face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`; `.bvh` leaves it out.
-        names: of the joints in `.bvh` and `.glb`: "smplx", "mixamo", "unreal" or "vrm".
+        names: of the joints in `.bvh`, `.glb` and `.usda`: "smplx", "mixamo", "unreal" or "vrm".
         avatar: a `.vrm` or `.glb` file of a person. A `.glb` or `.vrm` is then this avatar with the motion, see
             `avatar.write_on_avatar`; the face of a `.vrma` is told by expressions that it has.
 
@@ -159,18 +159,21 @@ def write_motion(
         raise ValueError(f"`path` is {path}, expected a name that ends in {', '.join(WRITTEN_SUFFIXES)}.")
     if avatar is not None and suffix not in (".glb", ".vrm", ".vrma"):
         raise ValueError(f"`path` is {path}, expected .glb, .vrm or .vrma where an avatar is given.")
-    if names != "smplx" and (suffix not in (".bvh", ".glb") or avatar is not None):
-        raise ValueError(f"`names` is {names!r}, which is for .bvh and .glb files without an avatar; got {path}.")
+    if names != "smplx" and (suffix not in (".bvh", ".glb", ".usda") or avatar is not None):
+        raise ValueError(f"`names` is {names!r}, for .bvh, .glb and .usda files without an avatar; got {path}.")
     if suffix == ".npz":
         return write_npz(path, motion, face)
     from .avatar import has_units, read_avatar, write_on_avatar
     from .formats.bvh import write_bvh
     from .formats.face_curves import write_curves
     from .formats.gltf import write_gltf
+    from .formats.usd import write_usd
     from .formats.vrm import write_vrm, write_vrma
 
     if suffix == ".bvh":
         write_bvh(path, motion, names)
+    elif suffix == ".usda":
+        write_usd(path, motion, face, names)
     elif suffix in FACE_ALONE:
         write_curves(path, face, motion)
     elif suffix == ".vrma":
