@@ -8,6 +8,7 @@ from ..generation.pipeline import SolamiPipeline
 from ..hub_cards.cards import model_card
 from ..processing.datasets.manifests import read_manifest
 from ..processing.files.text_files import read_json, write_json
+from ..processing.motion.mesh.contact import hands_off_body
 from ..processing.motion.motion_io import read_motion
 from ..report.page import Conversation, Curve, MetricRow, Performer, Scene, Stage, standing_motion, write_report
 from ..training.run_page import curves_of_log
@@ -133,7 +134,8 @@ def _conversation(entries: list[dict], names: dict) -> Conversation:
 
 
 def _performer(name: str, motion: str, audio: str, text: str, action: str | None) -> Performer:
-    return Performer.of_motion(name, read_motion(motion), audio, text, action and action.replace("_", " "))
+    shown = hands_off_body(read_motion(motion))
+    return Performer.of_motion(name, shown, audio, text, action and action.replace("_", " "))
 
 
 def _curves(out: Path) -> list[Curve]:

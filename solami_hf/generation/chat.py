@@ -36,6 +36,7 @@ from ..processing.files.output_folder import writing_to
 from ..processing.files.text_files import write_json
 from ..processing.media_files import named_media
 from ..processing.motion.body import joint_positions
+from ..processing.motion.mesh.contact import hands_off_body
 from ..processing.motion.motion_io import read_motion, write_motion
 from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.rendering import raw_medium, sorted_blocks
@@ -298,8 +299,8 @@ def turn_scene(heard: Path, title: str, name: str, user: dict, reply, audio: str
     else:
         write_audio(heard, read_audio(media["audio"], reply.sampling_rate), reply.sampling_rate)
     said = blocks.get("text", {}).get("text") or ("(a recording)" if heard else "")
-    user = Performer.of_motion("You", _user_motion(media["motion"]), heard, said)
-    motion = standing_motion() if reply.motion is None else reply.motion
+    user = Performer.of_motion("You", hands_off_body(_user_motion(media["motion"])), heard, said)
+    motion = standing_motion() if reply.motion is None else hands_off_body(reply.motion)
     character = Performer.of_motion(name, motion, audio, reply.text, face=reply.face)
     return Scene(title, reply.answer.reason, user, character, valid=reply.valid)
 

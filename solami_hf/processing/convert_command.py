@@ -6,11 +6,12 @@
     solami convert lm CHECKPOINT --to llama --output DIR [--dtype bfloat16]
 
 `motion-vq` writes a folder for `AutoModel.from_pretrained`. Sizes are read from the tensors; `--set` says what they
-cannot tell. `motion` takes one file (.npz, .npy, .bvh or .txt) and the file to write (.npz, .bvh, .glb, .vrm, .vrma;
-.csv or .json for the face alone), or two folders and `--format`; there, files that cannot be read are listed and left
-out, and the exit code is 1. `--avatar` lets somebody's .vrm or .glb move, `--face` takes curves of a file. `lm` writes
-a language model with its tokenizer and chat template as a stock Llama, for vLLM
-(`solami_hf.generation.serving.vllm_grammar`) and `transformers serve`; the codecs stay where they are.
+cannot tell. `motion` takes one file (.npz, .npy, .bvh or .txt) and the file to write (.npz, .bvh, .glb, .usda, .vrm,
+.vrma; .csv or .json for a face alone), or two folders and `--format`; there, files that cannot be read are listed and
+left out, and the exit code is 1. `--avatar` lets somebody's .vrm or .glb move, `--face` takes curves of a file,
+`--clear_hands true` leads hands around the figure's skin. `lm` writes a language model with its tokenizer and chat
+template as a stock Llama, for vLLM (`solami_hf.generation.serving.vllm_grammar`) and `transformers serve`; the codecs
+stay where they are.
 """
 
 import logging
@@ -27,7 +28,9 @@ from .files.output_folder import atomic_folder, writing_to
 from .media_files import READ_SUFFIXES, find_media, tell_left_out, way_out
 from .motion.face import read_face
 from .motion.formats.face_curves import read_curves, write_curves
+from .motion.mesh.contact import hands_off_body
 from .motion.motion_io import FACE_ALONE, WRITTEN_SUFFIXES, read_motion, write_motion
+from .motion.smplx_motion import SmplxMotion
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +58,13 @@ class ConvertMotionArguments:
     output: str = option(..., "File or folder to write (also accepted as the second word).")
     fps: float = option(30.0, "Frames a second to write; 0 keeps those of each file.")
     up_axis: str | None = option(None, "y or z, for .npz files that say otherwise.")
-    format: str = option("npz", "Format of the files of a folder: npz, bvh, glb, vrm or vrma.")
+    format: str = option("npz", "Format of the files of a folder: npz, bvh, glb, usda, vrm or vrma.")
     face: str | None = option(None, "Curves of the face, .csv or .json, instead of those in an .npz.")
-    names: Literal["smplx", "mixamo", "unreal", "vrm"] = option("smplx", "Names of the joints in .bvh and .glb.")
+    names: Literal["smplx", "mixamo", "unreal", "vrm"] = option(
+        "smplx", "Names of the joints in .bvh, .glb and .usda."
+    )
     avatar: str | None = option(None, ".vrm or .glb of a person who is to move.")
+    clear_hands: bool = option(False, "Lead hands around the figure's skin that would go through it.")
 
 
 @dataclass
@@ -83,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     program = f"solami convert {kind or '{motion-vq,motion,lm}'}"
     (args,) = parse_arguments([kinds[kind]] if kind else [], argv, program, __doc__, words=words)
     if kind == "motion":
-        more = {"face": args.face, "names": args.names, "avatar": args.avatar}
+        more = {"face": args.face, "names": args.names, "avatar": args.avatar, "clear_hands": args.clear_hands}
         bad = convert_motion(args.source, args.output, args.fps or None, args.up_axis, args.format, **more)
         return 1 if bad else 0
     (convert_lm if kind == "lm" else convert_motion_vq_folder)(args)
@@ -164,6 +170,7 @@ def convert_motion(
     face: str | Path | None = None,
     names: str = "smplx",
     avatar: str | Path | None = None,
+    clear_hands: bool = False,
 ) -> dict[Path, str]:
     """Writes one motion file as another, or those of a folder and of the folders in it.
 
@@ -171,16 +178,22 @@ def convert_motion(
         source: a file, or a folder.
         output: a file whose suffix says the format, or a folder, which gets the names and subfolders of `source`.
         fps, up_axis: see `motion_files.read_motion`.
-        file_format: "npz", "bvh", "glb", "vrm" or "vrma", for a folder.
+        file_format: "npz", "bvh", "glb", "usda", "vrm" or "vrma", for a folder.
         face: a .csv or .json file with the curves of a face, for one motion, in place of those that an `.npz` holds.
             `source` may be such a file too, and `output` another; or `output` gets the face of an `.npz` alone.
         names, avatar: see `write_motion`.
+        clear_hands: lead hands around the figure's skin, see `mesh.contact.hands_off_body`.
 
     Returns the files of a folder that could not be converted, with the reason; empty when all could. Raises
     FileNotFoundError: there is no `source`; ValueError: a single file cannot be read or written; a folder without
     motion files, or with itself as `output`.
     """
     source, output = Path(source), Path(output)
+
+    def read(path: Path) -> SmplxMotion:
+        motion = read_motion(path, fps, up_axis)
+        return hands_off_body(motion) if clear_hands else motion
+
     if not source.is_dir():
         known = (*WRITTEN_SUFFIXES, *FACE_ALONE)
         if output.suffix.lower() not in known:  # told before a long file is read
@@ -188,7 +201,7 @@ def convert_motion(
         if {source.suffix.lower(), output.suffix.lower()} <= set(FACE_ALONE):
             write_curves(output, read_curves(source))
         else:
-            motion = read_motion(source, fps, up_axis)
+            motion = read(source)
             write_motion(output, motion, _face_of(source) if face is None else read_curves(face), names, avatar)
         logger.info("wrote %s", output)
         return {}
@@ -198,7 +211,7 @@ def convert_motion(
     with writing_to(output):
         for path, target in tqdm(targets.items(), desc="convert", unit="file", disable=None):
             try:
-                motion = read_motion(path, fps, up_axis)
+                motion = read(path)
             except (ValueError, OSError) as error:
                 bad[path] = str(error)
                 continue
