@@ -16,7 +16,7 @@ from solami_hf.processing.motion.body import SMPLX_PARENTS, joint_positions, res
 from solami_hf.processing.motion.formats.bvh import read_bvh, write_bvh
 from solami_hf.processing.motion.formats.gltf import write_gltf
 from solami_hf.processing.motion.formats.vrm import write_vrm
-from solami_hf.processing.motion.motion_io import write_motion
+from solami_hf.processing.motion.motion_io import read_motion, write_motion
 from solami_hf.processing.motion.skeleton_names import JOINT_NAMES
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 
@@ -170,7 +170,7 @@ def test_the_commands_of_the_documentation(tmp_path, bench, motion, monkeypatch)
     bench.make_avatar(Path("mine.vrm"), "vroid", vrm=True)
     page = (Path(__file__).parents[2] / "docs" / "motion.md").read_text("utf-8")
     lines = [line.split("#")[0].split() for line in page.splitlines() if line.startswith("solami convert motion ")]
-    assert len(lines) == 6
+    assert len(lines) == 8
     for line in lines:
         assert cli.main(line[1:]) == 0 and Path(line[4]).stat().st_size > 0, line
 
@@ -238,6 +238,39 @@ def test_bvh_files_of_their_skeletons_are_read(tmp_path, bench, motion, kind):
     back = joint_positions(read_bvh(tmp_path / "a.bvh"))
     known = [joint for joint in bench.names_of(kind) if joint not in (22, 23, 24)]
     assert np.abs(back[:, known] - joint_positions(motion)[:, known]).max() < 2e-3
+
+
+BAD_BVH = {  # what of the text is replaced by what; {} is the kind's name of a joint
+    "no hips": (0, "ROOT {}", "ROOT Blob", "no joint known as"),
+    "no left knee": (4, "JOINT {}", "JOINT Blob", "no joint known as"),
+    "no right ankle": (8, "JOINT {}", "JOINT Blob", "no joint known as"),
+    "no left elbow": (18, "JOINT {}", "JOINT Blob", "no joint known as"),
+    "no right wrist": (21, "JOINT {}", "JOINT Blob", "no joint known as"),
+    "a leg that is both": (2, "JOINT {}", "JOINT {1}", "{1}|no joint known as"),
+    "a joint without a name": (5, "JOINT {}", "JOINT", "JOINT without a name"),
+    "two roots": (4, "JOINT {}", "ROOT {}", "ROOT"),
+    "a brace too many": (4, "JOINT {}\n{{", "JOINT {}\n{{\n{{", "no joint announces"),
+    "no brace": (4, "JOINT {}\n{{", "JOINT {}", "expected '{{'"),
+    "an offset of a word": (4, "JOINT {}\n{{\nOFFSET ", "JOINT {}\n{{\nOFFSET up ", "three finite numbers"),
+    "a channel twice": (4, "Yrotation\nJOINT {}", "Zrotation\nJOINT {}", "each channel at most once|CHANNELS"),
+    "a frame too many": (0, "Frames: 5", "Frames: 9", "expected"),
+    "no frames": (0, "Frames: 5", "Frames: 0", "frame"),
+    "a second of a word": (0, "0.0333333", "soon", "Frame Time|number"),
+    "cut off": (0, "MOTION", "", "MOTION|expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["vroid", "motive", "daz"])
+@pytest.mark.parametrize("case", BAD_BVH)
+def test_malformed_bvh_of_other_names_is_refused_in_words(tmp_path, bench, motion, kind, case):
+    joint, part, other, message = BAD_BVH[case]
+    names, text = bench.names_of(kind), bvh_of(bench, kind, motion)
+    part, other, message = (words.format(names[joint], *[names[1]] * 2) for words in (part, other, message))
+    assert part in text
+    (tmp_path / "bad.bvh").write_text(text.replace(part, other, 1))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_motion(tmp_path / "bad.bvh")
+    assert "bad.bvh" in str(caught.value)
 
 
 @pytest.mark.parametrize("names", ["mixamo", "unreal", "vrm"])
