@@ -15,9 +15,10 @@ function plainFace(names, seconds, level) {
 }
 
 class MeshFigures {
-  /* data: what `figure_data.py` packs; context: of WebGL 2, on a canvas of its own. */
-  constructor(data, context) {
+  /* data: what `figure_data.py` packs; context: of WebGL 2, on a canvas of its own; slow: drawn by software, so fewer pixels. */
+  constructor(data, context, slow) {
     this.data = data;
+    this.share = slow ? 0.6 : 1;
     this.canvas = context.canvas;
     this.renderer = new THREE.WebGLRenderer({ canvas: context.canvas, context, alpha: true, antialias: true });
     this.renderer.setPixelRatio(1);
@@ -27,7 +28,7 @@ class MeshFigures {
     this.camera = new THREE.PerspectiveCamera((FIELD_OF_VIEW * 180) / Math.PI, 1, 0.1, 60);
     this.light = new THREE.DirectionalLight(0xfff4e8, 2.1);
     this.light.castShadow = true;
-    this.light.shadow.mapSize.set(1024, 1024);
+    this.light.shadow.mapSize.setScalar(slow ? 512 : 1024);
     Object.assign(this.light.shadow, { radius: 6, bias: -0.0006, normalBias: 0.012 });
     this.rim = new THREE.DirectionalLight(0xdfe8ff, 0.9);
     this.floor = new THREE.Mesh(new THREE.PlaneGeometry(1, 1), new THREE.ShadowMaterial());
@@ -99,7 +100,7 @@ class MeshFigures {
 
   /* Draws actors [{role, pose, turns, face}] as the stage's camera sees them. */
   draw(stage, actors) {
-    const { width, height } = stage.canvas, { renderer, camera, canvas } = this;
+    const { renderer, camera, canvas } = this, [width, height] = [stage.canvas.width, stage.canvas.height].map((size) => Math.ceil(size * this.share));
     if (canvas.width !== width || canvas.height !== height) renderer.setSize(width, height, false);
     for (const shown of Object.values(this.roles)) shown.figure.visible = false;
     for (const actor of actors) {
@@ -160,7 +161,7 @@ function meshFigures(stage, data) {
   const slow = context && /swiftshader|llvmpipe|softpipe|software|basic render/i.test(rendererName(context));
   if (context && (wanted || !slow)) {
     stage.canvas.after(canvas);
-    return new MeshFigures(data, context);
+    return new MeshFigures(data, context, slow);
   }
   context?.getExtension("WEBGL_lose_context")?.loseContext();
   const note = element("p", "figure-note", slow ? "A simpler figure, for a browser without a graphics card. " : "A simpler figure, for a browser without WebGL.");
