@@ -93,7 +93,7 @@ def test_features_count_as_far_as_they_move_joints(data):  # noqa: F811
         turned = rest.clone()
         turned[0, 3 + 6 * joint : 9 + 6 * joint] = torch.tensor([1, 1e-3, 0, -1e-3, 1, 0])
         squares = (features_to_joints(turned)[0, COUNTED_JOINTS] - still).square().sum(-1).mean()
-        assert float(squares.sqrt()) == pytest.approx(float(((turned - rest) * levers).norm()), rel=0.05), joint
+        assert float(squares.sqrt()) == pytest.approx(float(((turned - rest) * levers).norm()), rel=0.1), joint
     mean, std = feature_statistics([clip], 0.2, parts=(99, 216))
     scaled = clip.features.std(0, correction=0) / std
     assert float(scaled[9:99].square().mean()) == pytest.approx(1, rel=1e-3)
