@@ -102,7 +102,8 @@ async def load(url: str, pid: int, clients: int, seconds: float, lines: list[str
 
     await asyncio.gather(*map(talk, range(clients)))
     minutes = (time.perf_counter() - begun) / 60
-    told = {"answers_per_minute": round(len(answers) / minutes, 2), **figures(answers)}
+    given = sum(not answer.busy for answer in answers)
+    told = {"answers_per_minute": round(given / minutes, 2), **figures(answers)}
     return told | {"memory_before_mb": round(before, 1), "memory_after_mb": round(memory(pid), 1)}
 
 

@@ -61,12 +61,7 @@ class ServeArguments(TalkingArguments):
     resume_seconds: float = field(
         default=120.0, metadata={"help": "A conversation is kept for so long after its connection was lost."}
     )
-    batch: int | None = field(
-        default=None,
-        metadata={
-            "help": "Turns that are answered at once; by default 4 on a GPU and 1 on a CPU, where more are slower."
-        },
-    )
+    batch: int = field(default=4, metadata={"help": "Turns that are answered at once, in one batch."})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -104,7 +99,6 @@ def _service(args: ServeArguments):
     """The model, loaded once, and warm: the first client does not wait for the recogniser."""
     import torch
 
-    from ..loading import input_device
     from .live_connection import LiveService
     from .live_protocol import Limits
 
@@ -122,10 +116,7 @@ def _service(args: ServeArguments):
         except ImportError as error:
             raise ValueError(f"this checkpoint reads what is said as words: {error}") from None
     torch.manual_seed(args.seed)
-    batch = args.batch
-    if batch is None:
-        batch = 1 if input_device(pipeline.model).type == "cpu" else 4
-    return LiveService(pipeline, character, limits, args.max_sessions, sampling, batch=batch)
+    return LiveService(pipeline, character, limits, args.max_sessions, sampling, batch=args.batch)
 
 
 __all__ = ["ServeArguments", "main"]
