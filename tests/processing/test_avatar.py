@@ -254,7 +254,7 @@ BAD_BVH = {  # what of the text is replaced by what; {} is the kind's name of a 
     "an offset of a word": (4, "JOINT {}\n{{\nOFFSET ", "JOINT {}\n{{\nOFFSET up ", "three finite numbers"),
     "a channel twice": (4, "Yrotation\nJOINT {}", "Zrotation\nJOINT {}", "each channel at most once|CHANNELS"),
     "a frame too many": (0, "Frames: 5", "Frames: 9", "expected"),
-    "no frames": (0, "Frames: 5", "Frames: 0", "frame"),
+    "no frames": (0, "Frames: 5", "Frames: 0", "Frames: 0, expected"),
     "a second of a word": (0, "0.0333333", "soon", "Frame Time|number"),
     "cut off": (0, "MOTION", "", "MOTION|expected"),
 }  # fmt: skip

@@ -29,7 +29,7 @@ def hand_points_inside(motion: SmplxMotion) -> int:
 
 
 def test_hanging_hands_come_out_of_the_thighs():
-    motion = hanging(2, 84)
+    motion = hanging(2, 88)
     assert hand_points_inside(motion) > 3
     led = hands_off_body(motion)
     assert hand_points_inside(led) == 0
@@ -37,7 +37,7 @@ def test_hanging_hands_come_out_of_the_thighs():
     assert 0.01 < moved[[20, 21]].max() < 0.12
     others = [joint for joint in range(55) if joint not in (*HANDS, *ARMS)]
     assert moved[others].max() == 0
-    np.testing.assert_allclose(moved[20], moved[21], atol=2e-3)  # left as right
+    np.testing.assert_allclose(moved[20], moved[21], atol=5e-3)  # left as right
 
 
 def test_what_stays_outside_is_left_alone():
@@ -53,9 +53,9 @@ def test_arms_that_swing_through_the_body_stay_smooth():
 
 
 def test_the_command_leads_hands_when_asked(tmp_path):
-    write_npz(tmp_path / "a.npz", hanging(3, 84))
+    write_npz(tmp_path / "a.npz", hanging(3, 88))
     for name, clear in (("plain", False), ("clear", True)):
         convert_motion(tmp_path / "a.npz", tmp_path / f"{name}.npz", clear_hands=clear)
     plain, clear = (read_npz(tmp_path / f"{name}.npz").poses for name in ("plain", "clear"))
-    assert np.abs(plain[:, 16] - hanging(3, 84).poses[:, 16]).max() < 1e-5
-    assert np.abs(clear[:, 16] - plain[:, 16]).max() == pytest.approx(np.abs(clear - plain).max(), abs=0.2) > 0.01
+    assert np.abs(plain[:, 16] - hanging(3, 88).poses[:, 16]).max() < 1e-5
+    assert np.abs(clear[:, 16:20] - plain[:, 16:20]).max() == np.abs(clear - plain).max() > 0.01

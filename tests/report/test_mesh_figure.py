@@ -166,7 +166,7 @@ def test_an_avatar_that_is_dropped_moves_instead(browser, report, tmp_path):
     view.close()
 
 
-LIMBS = [("rightUpperLeg", "leftUpperLeg"), ("hips", "spine"), ("neck", "head")]
+LIMBS = [("rightUpperLeg", "leftUpperLeg"), ("hips", "neck"), ("neck", "head")]
 LIMBS += [(f"{side}{a}", f"{side}{b}") for side in ("left", "right") for a, b in (
     ("UpperLeg", "LowerLeg"), ("LowerLeg", "Foot"), ("UpperArm", "LowerArm"), ("LowerArm", "Hand"))]  # fmt: skip
 DIRECTIONS = """(limbs) => {

@@ -74,7 +74,7 @@ class Limits:
     message_bytes: int = 1 << 18
     text_characters: int = 2000
     turn_seconds: float = 30.0
-    history_turns: int = 200
+    history_turns: int = 32
     resume_seconds: float = 120.0
     bad_messages: int = 20
     idle_seconds: float = 600.0

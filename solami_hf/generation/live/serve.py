@@ -54,7 +54,7 @@ class ServeArguments(TalkingArguments):
     )
     idle_seconds: float = field(default=600.0, metadata={"help": "A client that is silent for so long is let go."})
     turn_seconds: float = field(default=30.0, metadata={"help": "Longest sound of a turn."})
-    history_turns: int = field(default=200, metadata={"help": "Turns of a conversation that are remembered."})
+    history_turns: int = field(default=32, metadata={"help": "Turns of a conversation that are remembered."})
     wait_seconds: float = field(
         default=120.0, metadata={"help": "A turn that others keep waiting for so long is told that all are busy."}
     )

@@ -1,8 +1,8 @@
 """Leads hands around the skin of trunk, head and thighs, by small turns of shoulders and elbows.
 
-A motion was recorded or learnt on other bodies than the one that is drawn. What turns an arm follows from the pose of
-its frame alone, and smoothly, so that smooth motions stay smooth and a stream gives what the whole gives. The body is
-told by how far its skin lies from upright axes, in the T-pose of `body_mesh`.
+A motion was recorded or learnt on other bodies than the one that is drawn. The turns of an arm are smoothed over time,
+which needs later frames, so a live stream is left as it is. The body is told by how far its skin lies from upright
+axes, in the T-pose of `body_mesh`.
 """
 
 from dataclasses import dataclass, replace
