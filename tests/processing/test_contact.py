@@ -1,7 +1,6 @@
 """Hands are led around the skin, smoothly, and only where they would go through it."""
 
 import numpy as np
-import pytest
 
 from benchmarks.hands_through_body import ARMS, HANDS, winding
 from solami_hf.processing.convert_command import convert_motion
