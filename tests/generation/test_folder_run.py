@@ -116,7 +116,7 @@ def test_unknown_characters_and_empty_turns(talker, dialogues, tmp_path):
 def slowly(talker, args):
     """A run that takes its time, in a process of its own."""
     generate_prompts = talker.generate_prompts
-    talker.generate_prompts = lambda *a, **k: time.sleep(0.15) or generate_prompts(*a, **k)
+    talker.generate_prompts = lambda *a, **k: time.sleep(0.5) or generate_prompts(*a, **k)
     generate(args, talker)
 
 
