@@ -121,6 +121,8 @@ async def memory_over_turns(url: str, pid: int, lines: list[str], turns: int) ->
             await client.say(lines[number % len(lines)])
             answers.append(await client.answer())
             found.append(memory(pid))
+            if number % 10 == 9:
+                print(f"turn {number + 1}: {found[-1]:.0f} MB", file=sys.stderr, flush=True)
     warm = found[len(found) // 10 :]
     slope = float(np.polyfit(range(len(warm)), warm, 1)[0]) if len(warm) > 1 else 0.0
     told = {"first_mb": round(warm[0], 1), "last_mb": round(warm[-1], 1), "peak_mb": round(max(found), 1)}

@@ -40,7 +40,9 @@ def pickled_arrays(path: Path) -> dict[str, np.ndarray]:
         (entries,) = _follow(data[begin:]).state[-1]
         return {str(name): _array(value) for name, value in entries.items()}
     except (ValueError, AttributeError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise ValueError(f"it holds pickled objects, no dictionary of arrays ({type(error).__name__}: {error}).") from error
+        raise ValueError(
+            f"it holds pickled objects, no dictionary of arrays ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _follow(data: bytes):
