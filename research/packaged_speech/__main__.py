@@ -9,11 +9,11 @@ last checkpoint. `recipe.yaml` beside this file has the options of each stage; R
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.judged_voices import HELD_OUT, held_out_sentences
-from solami_hf.command_line import parse_arguments, read_recipe, run_command
+from solami_hf.command_line import option, parse_arguments, read_recipe, run_command
 from solami_hf.training.soundstorm import train_soundstorm
 from solami_hf.training.speech import semantic_teacher, train_speech_codec
 from solami_hf.training.speech.speech_codec_arguments import SpeechCodecArguments, SpeechCodecTrainingArguments
@@ -30,13 +30,9 @@ JUDGED = "judged_sentences.txt"  # below OUTPUT: what `benchmarks.speech_quality
 class MakeArguments:
     """Where the pair is made, and by what recipe."""
 
-    output: str = field(metadata={"help": "Folder of all stages; OUTPUT/package is what the package carries."})
-    recordings: list[str] = field(
-        default_factory=list, metadata={"help": "Folders of recordings of other people, which train along."}
-    )
-    recipe: str = field(
-        default=str(Path(__file__).with_name("recipe.yaml")), metadata={"help": "YAML: options of each stage."}
-    )
+    output: str = option(..., "Folder of all stages; OUTPUT/package is what the package carries.")
+    recordings: list[str] = option([], "Folders of recordings of other people, which train along.")
+    recipe: str = option(str(Path(__file__).with_name("recipe.yaml")), "YAML: options of each stage.")
 
 
 def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[list[str]], object], dict]]:
@@ -110,8 +106,8 @@ def make(args: MakeArguments) -> None:
             continue
         logger.info("stage %s", name)
         argv = []
-        for option, value in options.items():
-            argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+        for flag, value in options.items():
+            argv += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
         run(argv)
 
 

@@ -5,7 +5,7 @@ an acoustic model guesses level 1 instead of reading it from its prompt: 75 % of
 stage, 99.8 % after it (`solami_hf/processing/audio/speech/README.md`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import TrainingArguments, set_seed
 
-from solami_hf.command_line import parse_arguments
+from solami_hf.command_line import option, parse_arguments
 from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.soundstorm.soundstorm_masking import mask_cells
 from solami_hf.processing.files.output_folder import writing_to
@@ -26,10 +26,10 @@ from solami_hf.training.trainer import avoid_slow_bf16, save_run
 class PromptVoiceArguments:
     """The acoustic model to go on from, and the codes of the voices."""
 
-    start_from: str = field(metadata={"help": "Folder of the acoustic model."})
-    data: list[str] = field(metadata={"help": "codes_VOICE.npz of each voice, of `voice_exchange`."})
-    window: int = field(default=250, metadata={"help": "Frames of a window, prompt and speech."})
-    half: bool = field(default=True, metadata={"help": "Write the weights as fp16."})
+    start_from: str = option(..., "Folder of the acoustic model.")
+    data: list[str] = option(..., "codes_VOICE.npz of each voice, of `voice_exchange`.")
+    window: int = option(250, "Frames of a window, prompt and speech.")
+    half: bool = option(True, "Write the weights as fp16.")
 
 
 @dataclass

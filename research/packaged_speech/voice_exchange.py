@@ -12,7 +12,7 @@ learns from: the clips of each voice, and each once more with level 0 of another
 """
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import TrainingArguments, set_seed
 
-from solami_hf.command_line import parse_arguments
+from solami_hf.command_line import option, parse_arguments
 from solami_hf.modeling.speech_codec.codec_interface import codec_fingerprint
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.files.folder_or_hub import with_sources
@@ -56,24 +56,19 @@ PROGRAM = "voice_exchange"
 class VoiceExchangeArguments:
     """What to go on from, and which voices shall be exchanged."""
 
-    start_from: str = field(metadata={"help": "Trained codec, by hub id or folder; one LSTM that reads forwards."})
-    semantic_teacher: str = field(metadata={"help": "Audio encoder by whose states voices are aligned, likewise."})
-    semantic_layer: int = field(default=1, metadata={"help": "Which of its hidden states."})
-    voices: list[str] = field(
-        default_factory=lambda: ["heart", "slt", "rms", "awb"], metadata={"help": "Offline voices."}
+    start_from: str = option(..., "Trained codec, by hub id or folder; one LSTM that reads forwards.")
+    semantic_teacher: str = option(..., "Audio encoder by whose states voices are aligned, likewise.")
+    semantic_layer: int = option(1, "Which of its hidden states.")
+    voices: list[str] = option(["heart", "slt", "rms", "awb"], "Offline voices.")
+    sentences: int = option(1400, "Sentences that all of them speak.")
+    leave_out: str | None = option(
+        None, "Text file with sentences that they shall not speak, one a line: those to judge by."
     )
-    sentences: int = field(default=1400, metadata={"help": "Sentences that all of them speak."})
-    leave_out: str | None = field(
-        default=None,
-        metadata={"help": "Text file with sentences that they shall not speak, one a line: those to judge by."},
-    )
-    data: list[str] = field(
-        default_factory=list, metadata={"help": "Folders of recordings of others, a twelfth of all."}
-    )
-    window_seconds: float = field(default=0.9, metadata={"help": "Length of the windows trained on, in seconds."})
-    unit_steps: int = field(default=1600, metadata={"help": "Steps in which the encoder learns the units at first."})
-    unit_weight: float = field(default=0.2, metadata={"help": "Weight of the units' cross entropy afterwards."})
-    averaging_decay: float = field(default=0.998, metadata={"help": "Decay of the running averages of the weights."})
+    data: list[str] = option([], "Folders of recordings of others, a twelfth of all.")
+    window_seconds: float = option(0.9, "Length of the windows trained on, in seconds.")
+    unit_steps: int = option(1600, "Steps in which the encoder learns the units at first.")
+    unit_weight: float = option(0.2, "Weight of the units' cross entropy afterwards.")
+    averaging_decay: float = option(0.998, "Decay of the running averages of the weights.")
 
     def __post_init__(self):
         if len(set(self.voices)) < 2:

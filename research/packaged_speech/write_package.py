@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from solami_hf.command_line import parse_arguments
+from solami_hf.command_line import option, parse_arguments
 from solami_hf.modeling.speech_codec.modeling_speech_codec import SolamiSpeechCodecModel
 from solami_hf.processing.audio.speech_voices import VOICES, speak
 from solami_hf.processing.audio.waveforms import read_audio
@@ -29,9 +29,9 @@ FLITE = "spoken by flite's {}, from CMU (free for any use)"
 class PackageArguments:
     """What is packaged, and where."""
 
-    codec: str = field(metadata={"help": "Folder of the speech codec."})
-    acoustic_model: str = field(metadata={"help": "Folder of the acoustic model."})
-    output: str = field(metadata={"help": "Folder that gets speech_codec/, acoustic_model/ and voices/."})
+    codec: str = option(..., "Folder of the speech codec.")
+    acoustic_model: str = option(..., "Folder of the acoustic model.")
+    output: str = option(..., "Folder that gets speech_codec/, acoustic_model/ and voices/.")
     voices: list[str] = field(default_factory=lambda: list(VOICES), metadata={"help": "Voices to make prompts of."})
 
 

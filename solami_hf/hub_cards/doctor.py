@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from functools import partial
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from ..command_line import parse_arguments
+from ..command_line import option, parse_arguments
 from ..modeling.remote_code import remote_modules
 from ..processing.files.folder_or_hub import check_source, hub_id
 from ..processing.hub_upload import Finding, files_of, refusals
@@ -120,12 +120,10 @@ def _download(repo_id: str, revision: str | None) -> Path:
 class DoctorArguments:
     """Arguments of `solami doctor`."""
 
-    source: str = field(metadata={"help": "Folder, or OWNER/NAME on the Hub (also accepted as the first word)."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a repository."})
-    json: bool = field(default=False, metadata={"help": "Write the findings as one JSON object."})
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run code of the repository that is not this version's own."}
-    )
+    source: str = option(..., "Folder, or OWNER/NAME on the Hub (also accepted as the first word).")
+    revision: str | None = option(None, "Branch, tag or commit of a repository.")
+    json: bool = option(False, "Write the findings as one JSON object.")
+    trust_remote_code: bool = option(False, "Run code of the repository that is not this version's own.")
 
 
 def main(argv: list[str] | None = None) -> int:

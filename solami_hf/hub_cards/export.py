@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import metadata_load, metadata_save
 
-from ..command_line import parse_arguments
+from ..command_line import option, parse_arguments
 from ..processing.files.folder_or_hub import hub_id, model_source
 from ..processing.files.output_folder import atomic_folder
 from ..processing.files.text_files import write_json
@@ -149,11 +149,11 @@ def export_adapter(
 class ExportArguments:
     """A checkpoint, and the folder for the Hub that is made of it."""
 
-    source: str = field(metadata={"help": "Checkpoint, run, codec or adapter (also accepted as the first word)."})
-    output: str = field(metadata={"help": "Folder to write (also the second word); it must not exist yet."})
-    base: str | None = field(default=None, metadata={"help": "Hub id of an adapter's base, where it names a folder."})
-    max_shard_size: str = field(default=MAX_SHARD_SIZE, metadata={"help": "Largest file of weights."})
-    dtype: str = field(default="auto", metadata={"help": "float32, bfloat16, float16, or auto: as they are."})
+    source: str = option(..., "Checkpoint, run, codec or adapter (also accepted as the first word).")
+    output: str = option(..., "Folder to write (also the second word); it must not exist yet.")
+    base: str | None = option(None, "Hub id of an adapter's base, where it names a folder.")
+    max_shard_size: str = option(MAX_SHARD_SIZE, "Largest file of weights.")
+    dtype: str = option("auto", "float32, bfloat16, float16, or auto: as they are.")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
+
+from ..command_line import option
 
 IMAGE = "python:3.11"
 
@@ -13,12 +15,10 @@ IMAGE = "python:3.11"
 class JobArguments:
     """Where a command runs instead of here."""
 
-    job: str | None = field(
-        default=None, metadata={"help": "Hardware of the Hub, as a10g-small: prints the `hf jobs` line, and ends."}
-    )
-    job_bucket: str | None = field(default=None, metadata={"help": "OWNER/NAME of the bucket that the job writes to."})
-    job_timeout: str = field(default="6h", metadata={"help": "Longest that the job may take."})
-    job_package: str = field(default="solami_hf", metadata={"help": "What pip installs there: also a git address."})
+    job: str | None = option(None, "Hardware of the Hub, as a10g-small: prints the `hf jobs` line, and ends.")
+    job_bucket: str | None = option(None, "OWNER/NAME of the bucket that the job writes to.")
+    job_timeout: str = option("6h", "Longest that the job may take.")
+    job_package: str = option("solami_hf", "What pip installs there: also a git address.")
 
 
 def job_line(prog: str, argv: list[str], args: JobArguments, output: str) -> str:

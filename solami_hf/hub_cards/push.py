@@ -19,13 +19,13 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..command_line import parse_arguments
+from ..command_line import option, parse_arguments
 from ..processing.files.folder_or_hub import hub_id, push_target
 from ..processing.hub_upload import Finding, files_of, push_folder, refusals, staging
 from .croissant import write_croissant
@@ -46,32 +46,29 @@ _METRICS = "solami_hf.metrics"
 class PushArguments:
     """Arguments of `solami push`."""
 
-    kind: str = field(metadata={"help": "checkpoint, adapter, evaluator, dataset, metric or space (first word)."})
-    path: str = field(
-        metadata={
-            "help": "Its folder, the name of a metric, or the Hub id of a Space's checkpoint, of which the packaged "
-            "character may be left out or called packaged (also the second word)."
-        }
+    kind: str = option(..., "checkpoint, adapter, evaluator, dataset, metric or space (first word).")
+    path: str = option(
+        ...,
+        "Its folder, the name of a metric, or the Hub id of a Space's checkpoint, of which the packaged "
+        "character may be left out or called packaged (also the second word).",
     )
-    repo_id: str | None = field(default=None, metadata={"help": "OWNER/NAME on the Hub (also the last word)."})
-    public: bool = field(default=False, metadata={"help": "A repository that is made is public; else private."})
-    revision: str = field(default="main", metadata={"help": "Branch to commit to; made when missing."})
-    tag: str | None = field(default=None, metadata={"help": "Name of the commit, such as v1."})
-    message: str | None = field(default=None, metadata={"help": "The commit's message."})
-    dry_run: bool = field(default=False, metadata={"help": "Only list files, sizes, and what is missing or wrong."})
-    base: str | None = field(default=None, metadata={"help": "Hub id of an adapter's base, where it names a folder."})
-    max_shard_size: str = field(default=MAX_SHARD_SIZE, metadata={"help": "Largest file of a checkpoint's weights."})
-    dtype: str = field(default="auto", metadata={"help": "Of a checkpoint's weights; auto: as they are."})
-    package: str | None = field(
-        default=None,
-        metadata={"help": "Wheel of solami_hf to put into a Space, or its address; by default pip looks for it."},
+    repo_id: str | None = option(None, "OWNER/NAME on the Hub (also the last word).")
+    public: bool = option(False, "A repository that is made is public; else private.")
+    revision: str = option("main", "Branch to commit to; made when missing.")
+    tag: str | None = option(None, "Name of the commit, such as v1.")
+    message: str | None = option(None, "The commit's message.")
+    dry_run: bool = option(False, "Only list files, sizes, and what is missing or wrong.")
+    base: str | None = option(None, "Hub id of an adapter's base, where it names a folder.")
+    max_shard_size: str = option(MAX_SHARD_SIZE, "Largest file of a checkpoint's weights.")
+    dtype: str = option("auto", "Of a checkpoint's weights; auto: as they are.")
+    package: str | None = option(
+        None, "Wheel of solami_hf to put into a Space, or its address; by default pip looks for it."
     )
-    results_dataset: str | None = field(
-        default=None, metadata={"help": "Hub id of what the card's figures were measured on, where it names a folder."}
+    results_dataset: str | None = option(
+        None, "Hub id of what the card's figures were measured on, where it names a folder."
     )
-    preview: str | None = field(
-        default=None,
-        metadata={"help": "Checkpoint with a data set's codecs: adds ten rows to listen to and look at, `preview/`."},
+    preview: str | None = option(
+        None, "Checkpoint with a data set's codecs: adds ten rows to listen to and look at, `preview/`."
     )
 
     def __post_init__(self):

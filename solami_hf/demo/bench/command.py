@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ...command_line import parse_arguments
+from ...command_line import option, parse_arguments
 
 logger = logging.getLogger(__name__)
 KINDS = ("build", "run", "check")
@@ -22,15 +22,13 @@ KINDS = ("build", "run", "check")
 class BenchArguments:
     """Arguments of `solami bench`."""
 
-    kind: str = field(metadata={"help": "build, run or check; also accepted as the first word."})
-    output: str = field(
-        metadata={"help": "Folder of the benchmark to build, or of the entry; also accepted as the second word."}
-    )
-    benchmark: str | None = field(default=None, metadata={"help": "The benchmark's folder or Hub id."})
-    checkpoint: str | None = field(default=None, metadata={"help": "What answers; the packaged character when unset."})
-    name: str | None = field(default=None, metadata={"help": "Of the system; the checkpoint's when unset."})
-    description: str | None = field(default=None, metadata={"help": "Of the system and what it was trained on."})
-    seed: int = field(default=0, metadata={"help": "Answers are drawn from it."})
+    kind: str = option(..., "build, run or check; also accepted as the first word.")
+    output: str = option(..., "Folder of the benchmark to build, or of the entry; also accepted as the second word.")
+    benchmark: str | None = option(None, "The benchmark's folder or Hub id.")
+    checkpoint: str | None = option(None, "What answers; the packaged character when unset.")
+    name: str | None = option(None, "Of the system; the checkpoint's when unset.")
+    description: str | None = option(None, "Of the system and what it was trained on.")
+    seed: int = option(0, "Answers are drawn from it.")
 
     def __post_init__(self):
         if self.kind not in KINDS:

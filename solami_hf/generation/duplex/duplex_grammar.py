@@ -23,7 +23,7 @@ class DuplexGrammar(LogitsProcessor):
     def __init__(self, config, duplex: DuplexFormat | None = None, max_ticks: int | None = None):
         self.format, self.max_ticks = duplex or DuplexFormat.of(config), max_ticks
         self._eos, self._begin = config.markers["eos"], config.markers["mmgpt"]
-        self._spans = self.format.spans(config)
+        self._spans, self._allowed = self.format.spans(config), None
 
     def table(self, size: int, device=None) -> torch.BoolTensor:
         """What may stand in each place of a tick, (tokens + 2, size): behind them a tick's end, and the row's."""
@@ -47,5 +47,6 @@ class DuplexGrammar(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """`scores (B, vocab)` with what may not come next at minus infinity, for `input_ids (B, T)`."""
-        allowed = self.table(scores.shape[1], scores.device)[self.places(input_ids)]
-        return scores.masked_fill(~allowed, float("-inf"))
+        if self._allowed is None or (self._allowed.shape[1], self._allowed.device) != (scores.shape[1], scores.device):
+            self._allowed = self.table(scores.shape[1], scores.device)
+        return scores.masked_fill(~self._allowed[self.places(input_ids)], float("-inf"))

@@ -11,10 +11,10 @@ conversation is kept on a disk. Browsers give a microphone to pages of this mach
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 
-from ...command_line import parse_arguments
+from ...command_line import option, parse_arguments
 from ..folder.generate import TalkingArguments
 
 TOKEN = "SOLAMI_TOKEN"
@@ -25,43 +25,26 @@ TOKEN = "SOLAMI_TOKEN"
 class ServeArguments(TalkingArguments):
     """Arguments of `solami serve`: the character, who may talk to it, and how much."""
 
-    host: str = field(
-        default="127.0.0.1",
-        metadata={"help": "Address to listen at; any but this machine's needs --token or --public."},
+    host: str = option("127.0.0.1", "Address to listen at; any but this machine's needs --token or --public.")
+    port: int = option(8080, "Port to listen at; 0 takes a free one.")
+    token: str | None = option(
+        None, "Word that clients have to send, as ?token=WORD; by default SOLAMI_TOKEN's, if it is set."
     )
-    port: int = field(default=8080, metadata={"help": "Port to listen at; 0 takes a free one."})
-    token: str | None = field(
-        default=None,
-        metadata={"help": "Word that clients have to send, as ?token=WORD; by default SOLAMI_TOKEN's, if it is set."},
+    public: bool = option(False, "Anyone may come in at the addresses of --origins where there is no token.")
+    origins: list[str] = option([], "Other sites that may connect or frame the page, as https://talk.example.org.")
+    character: str | None = option(None, "The one to begin with; by default the first.")
+    camera: str = option(
+        "off",
+        "Whether the page can see a body: off; local, by MediaPipe's files, which are loaded from npm "
+        "once (53 MB); or cdn, where each browser loads them from jsDelivr.",
     )
-    public: bool = field(
-        default=False, metadata={"help": "Anyone may come in at the addresses of --origins where there is no token."}
-    )
-    origins: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Other sites that may connect or frame the page, as https://talk.example.org."},
-    )
-    character: str | None = field(default=None, metadata={"help": "The one to begin with; by default the first."})
-    camera: str = field(
-        default="off",
-        metadata={
-            "help": "Whether the page can see a body: off; local, by MediaPipe's files, which are loaded from npm "
-            "once (53 MB); or cdn, where each browser loads them from jsDelivr."
-        },
-    )
-    max_sessions: int = field(
-        default=4, metadata={"help": "Conversations at once; others wait for a place, in order."}
-    )
-    idle_seconds: float = field(default=600.0, metadata={"help": "A client that is silent for so long is let go."})
-    turn_seconds: float = field(default=30.0, metadata={"help": "Longest sound of a turn."})
-    history_turns: int = field(default=32, metadata={"help": "Turns of a conversation that are remembered."})
-    wait_seconds: float = field(
-        default=120.0, metadata={"help": "A turn that others keep waiting for so long is told that all are busy."}
-    )
-    resume_seconds: float = field(
-        default=120.0, metadata={"help": "A conversation is kept for so long after its connection was lost."}
-    )
-    batch: int = field(default=4, metadata={"help": "Turns that are answered at once, in one batch."})
+    max_sessions: int = option(4, "Conversations at once; others wait for a place, in order.")
+    idle_seconds: float = option(600.0, "A client that is silent for so long is let go.")
+    turn_seconds: float = option(30.0, "Longest sound of a turn.")
+    history_turns: int = option(32, "Turns of a conversation that are remembered.")
+    wait_seconds: float = option(120.0, "A turn that others keep waiting for so long is told that all are busy.")
+    resume_seconds: float = option(120.0, "A conversation is kept for so long after its connection was lost.")
+    batch: int = option(4, "Turns that are answered at once, in one batch.")
 
 
 def main(argv: list[str] | None = None) -> int:

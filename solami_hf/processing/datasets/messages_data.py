@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Features, List, Value
 
-from ...command_line import parse_arguments
+from ...command_line import option, parse_arguments
 from ..files.folder_or_hub import model_source
 from ..files.output_folder import atomic_folder
 from ..files.text_files import write_text
@@ -48,10 +48,10 @@ MESSAGES = Features(
 class MessagesArguments:
     """Arguments of `solami prepare messages`."""
 
-    source: str = field(metadata={"help": "Token dataset with chat (also accepted as the word after messages)."})
-    processor: str = field(metadata={"help": "Folder or hub id of the SolamiProcessor that made it."})
-    output: str = field(metadata={"help": "Folder to write; it must not exist yet."})
-    answer_format: str | None = field(default=None, metadata={"help": "By default the processor's."})
+    source: str = option(..., "Token dataset with chat (also accepted as the word after messages).")
+    processor: str = option(..., "Folder or hub id of the SolamiProcessor that made it.")
+    output: str = option(..., "Folder to write; it must not exist yet.")
+    answer_format: str | None = option(None, "By default the processor's.")
 
 
 def main(argv: list[str]) -> int:

@@ -12,13 +12,13 @@ Several GPUs, or ranks on the CPU: `torchrun --nproc_per_node 2 -m solami_hf.cli
 
 import logging
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from transformers import TrainingArguments, set_seed
 
-from ...command_line import run_command
+from ...command_line import option, run_command
 from ...modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
 from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...modeling.motion_vq.quantizers import EmaQuantizer
@@ -53,59 +53,36 @@ KMEANS_VECTORS = 32768  # most encodings that k-means looks at
 class MotionVQArguments:
     """Training data, and the sizes of the tokenizers; everything else is `transformers.TrainingArguments`."""
 
-    data: str = field(default="", metadata={"help": "Folder with manifest.jsonl: {id, motion, partner_id?, split?}."})
-    width: int = field(default=512, metadata={"help": "Channels of the convolutions, of body and hand each."})
-    hand_width: int | None = field(default=None, metadata={"help": "Channels for the hand, if not `width`."})
-    code_dim: int = field(default=512, metadata={"help": "Width of a body or hand code vector."})
-    depth: int = field(default=3, metadata={"help": "Residual blocks of a stage."})
-    code_num: int = field(default=512, metadata={"help": "Codes of body and of hand."})
-    transform_code_num: int = field(default=256, metadata={"help": "Codes of the transform."})
-    quantizer: str = field(default="ema", metadata={"help": "Body and hand: ema (a codebook) or fsq (fixed steps)."})
-    num_levels: int = field(default=1, metadata={"help": "Codes of body and of hand at a time; 1 is the paper's."})
-    shared_levels: bool = field(default=False, metadata={"help": "One quantizer for all levels above 0."})
-    level_dropout: float = field(
-        default=0.5, metadata={"help": "Share of clips of which training decodes the first few levels only."}
+    data: str = option("", "Folder with manifest.jsonl: {id, motion, partner_id?, split?}.")
+    width: int = option(512, "Channels of the convolutions, of body and hand each.")
+    hand_width: int | None = option(None, "Channels for the hand, if not `width`.")
+    code_dim: int = option(512, "Width of a body or hand code vector.")
+    depth: int = option(3, "Residual blocks of a stage.")
+    code_num: int = option(512, "Codes of body and of hand.")
+    transform_code_num: int = option(256, "Codes of the transform.")
+    quantizer: str = option("ema", "Body and hand: ema (a codebook) or fsq (fixed steps).")
+    num_levels: int = option(1, "Codes of body and of hand at a time; 1 is the paper's.")
+    shared_levels: bool = option(False, "One quantizer for all levels above 0.")
+    level_dropout: float = option(0.5, "Share of clips of which training decodes the first few levels only.")
+    bound: bool = option(False, "One tokenizer and one codebook for body and hand together.")
+    body_features_size: int = option(135, "Features that the body reads; 99 leaves the arms to the hand.")
+    representation: str = option("local_rotation", "What it sees: local_rotation, global_rotation, or joints.")
+    network: str = option("conv", "conv, the paper's, or linear: principal components.")
+    joint_units: bool = option(False, "Features count as far as they move joints, not by their deviation.")
+    causal: bool = option(False, "Convolutions look back only, for streaming.")
+    loss_mode: str = option("corrected", "corrected, or upstream for the original's sum.")
+    window: int = option(64, "Frames of a training window (30 a second).")
+    warmup_share: float = option(0.2, "Share of the steps without quantization, before k-means starts the codebooks.")
+    kmeans_steps: int = option(10, "k-means steps; 0 starts from the first batch, as the paper.")
+    codebook_decay: float = option(0.99, "Share of the codebooks' averages that a step keeps; lower for short runs.")
+    dead_code_threshold: float = option(1.0, "Averaged uses a step below which a code is replaced.")
+    random_restart: bool = option(True, "Replace dead codes at random; else by the batch's first encodings.")
+    rotation_std_floor: float = option(0.02, "Smallest deviation that rotation features are divided by.")
+    velocity_features: int = option(
+        75, "The first features count again in the loss; 75 ends before the arms, 135 after."
     )
-    bound: bool = field(default=False, metadata={"help": "One tokenizer and one codebook for body and hand together."})
-    body_features_size: int = field(
-        default=135, metadata={"help": "Features that the body reads; 99 leaves the arms to the hand."}
-    )
-    representation: str = field(
-        default="local_rotation", metadata={"help": "What it sees: local_rotation, global_rotation, or joints."}
-    )
-    network: str = field(default="conv", metadata={"help": "conv, the paper's, or linear: principal components."})
-    joint_units: bool = field(
-        default=False, metadata={"help": "Features count as far as they move joints, not by their deviation."}
-    )
-    causal: bool = field(default=False, metadata={"help": "Convolutions look back only, for streaming."})
-    loss_mode: str = field(default="corrected", metadata={"help": "corrected, or upstream for the original's sum."})
-    window: int = field(default=64, metadata={"help": "Frames of a training window (30 a second)."})
-    warmup_share: float = field(
-        default=0.2, metadata={"help": "Share of the steps without quantization, before k-means starts the codebooks."}
-    )
-    kmeans_steps: int = field(
-        default=10, metadata={"help": "k-means steps; 0 starts from the first batch, as the paper."}
-    )
-    codebook_decay: float = field(
-        default=0.99, metadata={"help": "Share of the codebooks' averages that a step keeps; lower for short runs."}
-    )
-    dead_code_threshold: float = field(
-        default=1.0, metadata={"help": "Averaged uses a step below which a code is replaced."}
-    )
-    random_restart: bool = field(
-        default=True, metadata={"help": "Replace dead codes at random; else by the batch's first encodings."}
-    )
-    rotation_std_floor: float = field(
-        default=0.02, metadata={"help": "Smallest deviation that rotation features are divided by."}
-    )
-    velocity_features: int = field(
-        default=75,
-        metadata={"help": "The first features count again in the loss; 75 ends before the arms, 135 after."},
-    )
-    joint_weight: float = field(
-        default=0.0, metadata={"help": "Weight of errors of joints and of the way in metres, see `position_loss`."}
-    )
-    random_transforms: int = field(default=4096, metadata={"help": "Random standing places for the transform."})
+    joint_weight: float = option(0.0, "Weight of errors of joints and of the way in metres, see `position_loss`.")
+    random_transforms: int = option(4096, "Random standing places for the transform.")
 
     def __post_init__(self) -> None:
         for name in ("width", "code_dim", "depth", "code_num", "transform_code_num"):

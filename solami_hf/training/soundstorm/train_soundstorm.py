@@ -12,7 +12,7 @@ Recipes beside this file: `recipes/soundstorm_small.yaml` (3.4M weights, two CPU
 import itertools
 import logging
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from transformers import TrainingArguments, set_seed
 
-from ...command_line import run_command
+from ...command_line import option, run_command
 from ...modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
 from ...modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 from ...modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
@@ -47,56 +47,42 @@ PROMPT_SHARE = 0.4  # of a window, in evaluation: 2 of 5 seconds
 class SoundStormArguments:
     """Training data, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
 
-    data: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Sources, best one a voice: folders of recordings, text files that list them, .npz of speech, or "
-            "codes of all levels as .npz (codes, ends) or .parquet (codes, speaker)."
-        },
+    data: list[str] = option(
+        [],
+        "Sources, best one a voice: folders of recordings, text files that list them, .npz of speech, or "
+        "codes of all levels as .npz (codes, ends) or .parquet (codes, speaker).",
     )
-    modality: str = field(
-        default="speech", metadata={"help": "speech, or motion: `data` with manifest.jsonl of clips."}
+    modality: str = option("speech", "speech, or motion: `data` with manifest.jsonl of clips.")
+    motion_codec: str | None = option(None, "Folder or hub id of the motion codec whose levels above 0 are learnt.")
+    held_out_data: list[str] = option(
+        [], "Sources to measure on; by default `data`'s validation splits, else its last clips."
     )
-    motion_codec: str | None = field(
-        default=None, metadata={"help": "Folder or hub id of the motion codec whose levels above 0 are learnt."}
+    held_out: int = option(20, "Clips of each source kept for that, at most half of them.")
+    speech_codec: str | None = option(
+        None, "Folder or hub id of the codec that encodes speech; with codes, to hear them."
     )
-    held_out_data: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Sources to measure on; by default `data`'s validation splits, else its last clips."},
+    start_from: str | None = option(
+        None, "Folder or hub id of a trained acoustic model to go on from; it brings its own sizes."
     )
-    held_out: int = field(default=20, metadata={"help": "Clips of each source kept for that, at most half of them."})
-    speech_codec: str | None = field(
-        default=None, metadata={"help": "Folder or hub id of the codec that encodes speech; with codes, to hear them."}
+    frame_rate: float = option(50.0, "Frames of codes a second, if no codec says so.")
+    codebook_size: int | None = option(None, "Codes of each level; the codec's, or 1024, if not given.")
+    window_seconds: float = option(5.0, "Length of a training window: prompt and speech.")
+    hidden_size: int = option(1024, "Width of the conformer.")
+    num_hidden_layers: int = option(12, "Conformer blocks.")
+    num_attention_heads: int = option(8, "Attention heads of a block.")
+    head_dim: int = option(128, "Width of a head.")
+    intermediate_size: int = option(4096, "Width inside the feed-forward parts.")
+    conv_channels: int = option(2048, "Channels of the depthwise convolutions.")
+    conv_kernel_size: int = option(31, "Frames that these see; odd.")
+    max_frames: int = option(6000, "Longest prompt and speech together, in frames.")
+    dropout: float = option(0.0, "In feed-forward parts, attention and convolution.")
+    spoken_levels: int | None = option(
+        None, "Levels, level 0 included, that shall be decoded of what it fills in: all."
     )
-    start_from: str | None = field(
-        default=None,
-        metadata={"help": "Folder or hub id of a trained acoustic model to go on from; it brings its own sizes."},
-    )
-    frame_rate: float = field(default=50.0, metadata={"help": "Frames of codes a second, if no codec says so."})
-    codebook_size: int | None = field(
-        default=None, metadata={"help": "Codes of each level; the codec's, or 1024, if not given."}
-    )
-    window_seconds: float = field(default=5.0, metadata={"help": "Length of a training window: prompt and speech."})
-    hidden_size: int = field(default=1024, metadata={"help": "Width of the conformer."})
-    num_hidden_layers: int = field(default=12, metadata={"help": "Conformer blocks."})
-    num_attention_heads: int = field(default=8, metadata={"help": "Attention heads of a block."})
-    head_dim: int = field(default=128, metadata={"help": "Width of a head."})
-    intermediate_size: int = field(default=4096, metadata={"help": "Width inside the feed-forward parts."})
-    conv_channels: int = field(default=2048, metadata={"help": "Channels of the depthwise convolutions."})
-    conv_kernel_size: int = field(default=31, metadata={"help": "Frames that these see; odd."})
-    max_frames: int = field(default=6000, metadata={"help": "Longest prompt and speech together, in frames."})
-    dropout: float = field(default=0.0, metadata={"help": "In feed-forward parts, attention and convolution."})
-    spoken_levels: int | None = field(
-        default=None, metadata={"help": "Levels, level 0 included, that shall be decoded of what it fills in: all."}
-    )
-    sums: bool = field(
-        default=False, metadata={"help": "Of motion: learn what all levels add up to, in one call, not each code."}
-    )
-    averaging_decay: float = field(
-        default=0.0, metadata={"help": "Decay of running averages of the weights, which are kept; 0 for none."}
-    )
-    eval_windows: int = field(default=32, metadata={"help": "Held-out windows that are measured."})
-    half: bool = field(default=False, metadata={"help": "Write the weights as fp16; they load as float32."})
+    sums: bool = option(False, "Of motion: learn what all levels add up to, in one call, not each code.")
+    averaging_decay: float = option(0.0, "Decay of running averages of the weights, which are kept; 0 for none.")
+    eval_windows: int = option(32, "Held-out windows that are measured.")
+    half: bool = option(False, "Write the weights as fp16; they load as float32.")
 
     def __post_init__(self) -> None:
         for name in ("data", "held_out_data"):  # a recipe may name one only

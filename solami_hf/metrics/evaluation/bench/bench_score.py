@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -237,15 +238,14 @@ def sentence_encoder(name: str) -> Callable[[Sequence[str]], np.ndarray]:
 
     tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name).eval()
 
+    @cache
     @torch.inference_mode()
-    def embed(texts: Sequence[str]) -> np.ndarray:
-        rows = []
-        for text in texts:  # one by one: no padding, so that the same text gives the same vector everywhere
-            tokens = tokenizer([text], truncation=True, max_length=128, return_tensors="pt")
-            rows.append(torch.nn.functional.normalize(model(**tokens).last_hidden_state.float().mean(1)[0], dim=0))
-        return torch.stack(rows).numpy()
+    def vector(text: str) -> np.ndarray:  # one by one: no padding, so that a text gives the same vector everywhere
+        tokens = tokenizer([text], truncation=True, max_length=128, return_tensors="pt")
+        mean = model(**tokens).last_hidden_state.float().mean(1)[0]
+        return torch.nn.functional.normalize(mean, dim=0).numpy()
 
-    return embed
+    return lambda texts: np.stack([vector(text) for text in texts])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -184,8 +184,9 @@ def _duplex_rows(name: str, people: list[Participant]) -> Iterator[dict | BadRow
     """Pieces of two people on one clock; `talks` are seconds from the piece's start on."""
     if len(people) != 2:
         raise ValueError(f"has {len(people)} participants, expected two")
-    if faults := [fault for person in people if person.valid is None and (fault := _fault_of(person, slice(None)))]:
-        raise ValueError(faults[0])
+    for person in people:
+        if person.valid is None:
+            raise ValueError(_fault_of(person, slice(None)))
     seconds = min(len(person.valid) / person.fps for person in people)
     for start in np.arange(0, seconds, DUPLEX_SECONDS).tolist():
         end = min(seconds, start + DUPLEX_SECONDS)

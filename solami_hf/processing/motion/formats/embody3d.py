@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..smplx_motion import NUM_JOINTS, SmplxMotion, check_frames
-from .motion_npz import SMPLX_PELVIS, read_npy
+from ..smplx_motion import SmplxMotion, check_frames
+from .motion_npz import SMPLX_PELVIS, SPLIT_LAYOUT, join_poses, read_npy
 from .seamless import fill_invalid_frames
 
 EMBODY_FPS = 30.0
 FEATURE = "smplx_mesh_"
-_JOINTS = {
-    "global_orient": [0], "body_pose": range(1, 22), "left_hand_pose": range(25, 40), "right_hand_pose": range(40, 55)
+_PARTS = {
+    "global_orient": "root_orient", "body_pose": "pose_body", "left_hand_pose": "pose_lhand",
+    "right_hand_pose": "pose_rhand",
 }  # fmt: skip
 _BETAS = 10
 
@@ -31,16 +32,15 @@ def read_embody3d(path: str | Path) -> SmplxMotion:
     path = Path(path)
     transl = _feature(path, "transl", 3)
     frames = check_frames(len(transl))
-    poses = np.zeros((frames, NUM_JOINTS, 3), dtype=np.float32)
-    for name, joints in _JOINTS.items():
-        values = _feature(path, name, 3 * len(joints))
+    arrays = {"trans": transl}
+    for theirs, ours in _PARTS.items():
+        values = arrays[ours] = _feature(path, theirs, 3 * len(SPLIT_LAYOUT[ours]))
         if len(values) != frames:
-            raise ValueError(f"`{FEATURE}{name}` has {len(values)} frames, but `{FEATURE}transl` has {frames}.")
-        poses[:, [*joints]] = values.reshape(frames, -1, 3)
+            raise ValueError(f"`{FEATURE}{theirs}` has {len(values)} frames, but `{FEATURE}transl` has {frames}.")
     valid = valid_frames(path)
     if len(valid) != frames:
         raise ValueError(f"`missing` has {len(valid)} frames, but `{FEATURE}transl` has {frames}.")
-    transl, poses = fill_invalid_frames(transl, poses, valid, EMBODY_FPS)
+    transl, poses = fill_invalid_frames(transl, join_poses(arrays), valid, EMBODY_FPS)
     file, betas = _file(path, f"{FEATURE}betas"), None
     if file.is_file():
         betas = np.atleast_2d(read_npy(file))[0, :_BETAS]

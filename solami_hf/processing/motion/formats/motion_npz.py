@@ -51,7 +51,7 @@ _FRAME_RATE_KEYS = ("mocap_frame_rate", "mocap_framerate")
 # joint count of `poses` -> where its joints stand among SMPL-X's 55 (SMPL-H has no jaw and no eyes)
 _JOINT_LAYOUTS = {22: [*range(22)], 52: [*range(22), *range(25, 55)], 55: [*range(55)]}
 # arrays that hold some joints only -> where these stand; the first two are needed
-_SPLIT_LAYOUT = {
+SPLIT_LAYOUT = {
     "root_orient": [0],
     "pose_body": [*range(1, 22)],
     "pose_jaw": [22],
@@ -65,7 +65,7 @@ _NEEDED_PARTS = ("root_orient", "pose_body")
 _ROW_SIZES = {
     "trans": [3],
     "poses": [3 * joints for joints in _JOINT_LAYOUTS],
-    **{name: [3 * len(joints)] for name, joints in _SPLIT_LAYOUT.items()},
+    **{name: [3 * len(joints)] for name, joints in SPLIT_LAYOUT.items()},
 }
 _WORDS = ("gender", "up_axis")
 _NUMBERS = ("betas", "pelvis_offset", *_FRAME_RATE_KEYS)
@@ -100,7 +100,7 @@ def read_npz(
         pelvis_offset = arrays.get("pelvis_offset", SMPL_PELVIS if smpl else SMPLX_PELVIS)
     motion = SmplxMotion(
         transl=arrays["trans"],
-        poses=_join_poses(arrays),
+        poses=join_poses(arrays),
         betas=_first_betas(arrays),
         gender=(_word(arrays, "gender") or "neutral").lower(),
         fps=_frame_rate(arrays),
@@ -201,7 +201,7 @@ def _first_betas(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
     return np.atleast_2d(betas)[0]
 
 
-def _join_poses(arrays: dict[str, np.ndarray]) -> np.ndarray:
+def join_poses(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """(T, 55, 3) of whichever arrays tell rotations; joints that no array has stay at rest."""
     if "poses" in arrays:
         poses = arrays["poses"]
@@ -210,7 +210,7 @@ def _join_poses(arrays: dict[str, np.ndarray]) -> np.ndarray:
         missing = [name for name in _NEEDED_PARTS if name not in arrays]
         if missing:
             raise ValueError(f"it lacks poses, or else {' and '.join(missing)}; expected AMASS-style arrays.")
-        parts = {name: joints for name, joints in _SPLIT_LAYOUT.items() if name in arrays}
+        parts = {name: joints for name, joints in SPLIT_LAYOUT.items() if name in arrays}
     frames = len(arrays["trans"])
     full = np.zeros((frames, NUM_JOINTS, 3), dtype=np.float32)
     for name, joints in parts.items():

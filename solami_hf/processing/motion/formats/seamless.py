@@ -15,15 +15,14 @@ import torch
 
 from ....modeling.motion_vq.kinematics import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_axis_angle
 from ..body import standing_height
-from ..smplx_motion import NUM_JOINTS, SmplxMotion, interpolate
-from .motion_npz import SMPL_PELVIS, load_arrays
+from ..smplx_motion import SmplxMotion, interpolate
+from .motion_npz import SMPL_PELVIS, join_poses, load_arrays
 
 SEAMLESS_FPS = 30.0
 _ARRAYS = {
     "translation": "trans", "global_orient": "root_orient", "body_pose": "pose_body", "left_hand_pose": "pose_lhand",
     "right_hand_pose": "pose_rhand", "is_valid": "is_valid",
 }  # fmt: skip
-_JOINTS = {"root_orient": [0], "pose_body": range(1, 22), "pose_lhand": range(25, 40), "pose_rhand": range(40, 55)}
 _HALF_TURN = torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64)  # about x: y down, z away to y up, z near
 
 
@@ -42,9 +41,7 @@ def read_seamless_npz(path: str | Path) -> SmplxMotion | None:
     if lengths := {name: len(values) for name, values in arrays.items() if len(values) != frames}:
         raise ValueError(f"its arrays have {lengths} frames, but `smplh:translation` has {frames}.")
     valid = arrays["is_valid"].reshape(frames, -1).all(-1)
-    poses = np.zeros((frames, NUM_JOINTS, 3), dtype=np.float32)
-    for name, joints in _JOINTS.items():
-        poses[:, [*joints]] = arrays[name].reshape(frames, -1, 3)
+    poses = join_poses(arrays)
     root = axis_angle_to_quaternion(torch.from_numpy(poses[:, 0]).double())
     poses[:, 0] = quaternion_to_axis_angle(quaternion_multiply(_HALF_TURN, root)).numpy()
     transl = (arrays["trans"] + SMPL_PELVIS) * np.float32([1, -1, -1])
