@@ -21,7 +21,7 @@ import jinja2
 import numpy as np
 
 from ..processing.files.text_files import write_text
-from ..processing.motion.body import joint_positions, standing_height
+from ..processing.motion.body import SMPLX_JOINT_NAMES, joint_positions, standing_height
 from ..processing.motion.face import checked_face
 from ..processing.motion.smplx_motion import NUM_PARAMS, SmplxMotion
 from .figure_data import encode_face, encode_params, figure_data
@@ -31,6 +31,10 @@ LARGEST_COORDINATE = 32.767  # metres, what a 16 bit integer holds in millimetre
 _FARTHEST_PELVIS = 30.0  # so that hands stay within
 PEAKS_PER_SECOND = 25
 MAX_CURVE_POINTS = 600
+# Degrees about x, y and z that turn the T-pose into somebody who stands at ease; the right side mirrors them.
+_AT_EASE = {"collar": (0, 0, -4), "shoulder": (0, 8, -68), "elbow": (0, -22, -6), "wrist": (-20, 0, 0)}
+_AT_EASE |= {f"{finger}{joint}": (0, 0, -curl) for joint in (1, 2, 3)
+             for finger, curl in (("index", 16), ("middle", 20), ("ring", 24), ("pinky", 28))}  # fmt: skip
 FIGURE_SCRIPTS = ("three/three.min.js", "figure.js", "skeleton.js", "mesh_figure.js", "avatar.js", "stage.js")
 
 
@@ -103,9 +107,14 @@ class Performer:
 
 
 def standing_motion(place=(0.0, 0.0, 0.0), turn: float = 0.0) -> SmplxMotion:
-    """One frame of who does nothing: the free body on its soles at `place`, turned about the vertical by radians."""
+    """One frame of who does nothing: the free body at ease, on its soles at `place`, turned by radians about the
+    vertical from where it faces +z."""
     poses = np.zeros((1, NUM_JOINTS, 3))
     poses[0, 0, 1] = turn
+    for name, degrees in _AT_EASE.items():
+        left, right = (SMPLX_JOINT_NAMES.index(f"{side}_{name}") for side in ("left", "right"))
+        poses[0, left] = np.radians(degrees)
+        poses[0, right] = poses[0, left] * [1, -1, -1]
     return SmplxMotion(np.add([[0.0, standing_height(), 0.0]], place), poses)
 
 

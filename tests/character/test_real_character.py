@@ -3,7 +3,7 @@
 import pytest
 
 from solami_hf.character.packaged_character import FOLDER, base_is_here, character_folder
-from solami_hf.generation import DialogueSession, SolamiPipeline
+from solami_hf.generation import AudioPiece, DialogueSession, FacePiece, SolamiPipeline
 from solami_hf.metrics.asr import Transcriber
 from solami_hf.metrics.evaluation.figures import words_of
 from solami_hf.processing.audio.speech_voices import speak
@@ -25,7 +25,9 @@ def test_it_answers_what_nobody_scripted(tmp_path):
     session = DialogueSession(pipeline, character="ada")
     samples, rate = speak("heart", "Good morning! What is your name?", seed=0)
     turn = {"type": "audio", "audio": read_audio(samples, 16_000, source_rate=rate)}
-    *_, end = session.stream([turn], max_new_tokens=150)
+    *events, end = session.stream([turn], max_new_tokens=150)
+    kinds = [type(event) for event in events]
+    assert kinds.index(FacePiece) < kinds.index(AudioPiece)  # the lips move with the first sound
     assert end.reply.valid and "ada" in end.reply.text.lower()
     reply = session.answer("And what can I do about the snails in my garden?", max_new_tokens=150)
     assert reply.valid and reply.motion.num_frames >= 4 and len(reply.text.split()) > 3

@@ -145,7 +145,7 @@ def test_matrices_and_old_vrm_are_read(tmp_path, bench, motion):
         )
         matrix[:3, 3] = node.pop("translation", [0, 0, 0])
         node["matrix"] = matrix.T.ravel().tolist()
-    write_glb(tmp_path / "b.glb", document, data[28 + size :])
+    (tmp_path / "b.glb").write_bytes(glb(document, data[28 + size :]))
     first, second = read_avatar(tmp_path / "a.glb"), read_avatar(tmp_path / "b.glb")
     assert first.joints == second.joints and np.allclose(first.world, second.world, atol=1e-6)
     write_on_avatar(tmp_path / "c.glb", tmp_path / "b.glb", motion)
@@ -154,13 +154,11 @@ def test_matrices_and_old_vrm_are_read(tmp_path, bench, motion):
     assert max(np.abs(found[:, first.joints[joint]] - places).max() for joint, places in wanted.items()) < 1e-4
 
 
-def write_glb(path: Path, document, binary: bytes = b"") -> None:
+def glb(document, binary: bytes = b"") -> bytes:
     text = document if isinstance(document, bytes) else json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
     rest = struct.pack("<II", len(binary), 0x004E4942) + binary if binary else b""
-    path.write_bytes(
-        struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
-    )
+    return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
 
 
 def test_the_commands_of_the_documentation(tmp_path, bench, motion, monkeypatch):
@@ -380,7 +378,7 @@ def test_malformed_avatars_are_refused_in_words(tmp_path, bench, motion, case):
     else:
         spoil, message = BAD_DOCUMENTS[case]
         size = struct.unpack_from("<I", data, 12)[0]
-        write_glb(tmp_path / "bad.vrm", spoil(json.loads(data[20 : 20 + size])), data[28 + size :])
+        (tmp_path / "bad.vrm").write_bytes(glb(spoil(json.loads(data[20 : 20 + size])), data[28 + size :]))
     with pytest.raises(ValueError, match=message) as caught:
         write_on_avatar(tmp_path / "out.glb", tmp_path / "bad.vrm", motion, np.zeros((5, 52)))
     assert "bad.vrm" in str(caught.value) and not (tmp_path / "out.glb").exists()

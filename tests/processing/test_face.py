@@ -1,5 +1,8 @@
 """Names and files of faces, visemes to curves, eyes that look and a head that turns."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -56,19 +59,91 @@ def test_a_face_lies_beside_its_motion(tmp_path):
     assert np.array_equal(read_motion(tmp_path / "a.npz").poses, standing().poses)
 
 
-@pytest.mark.parametrize("wrong", ["text", "pickle", "shape", "cut", "npy", "range"])
-def test_bad_files_are_refused(tmp_path, wrong):
-    path = tmp_path / "face.npz"
-    arrays = {"pickle": np.array([{}]), "shape": np.zeros((5, 3)), "range": np.full((5, 52), 7.0)}
-    np.savez(path, face=arrays.get(wrong, np.zeros((5, 52))))
-    if wrong == "text":
-        path.write_text("nothing")
-    elif wrong == "cut":
-        path.write_bytes(path.read_bytes()[:300])
-    elif wrong == "npy":
-        with open(path, "wb") as file:
-            np.save(file, np.zeros((5, 52)))
-    with pytest.raises(ValueError, match="face"):
+def header(text: str, values: bytes = b"") -> bytes:
+    """An array's file with a header of these words."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + values
+
+
+def zipped(**members: bytes) -> bytes:
+    with io.BytesIO() as buffer:
+        with zipfile.ZipFile(buffer, "w") as file:
+            for name, content in members.items():
+                file.writestr(f"{name}.npy", content)
+        return buffer.getvalue()
+
+
+def spoiled(place: float, *values: int) -> bytes:
+    """A good file, other bytes at a share of its length."""
+    with io.BytesIO() as buffer:
+        np.savez_compressed(buffer, face=np.random.default_rng(0).random((90, 52), np.float32))
+        data = bytearray(buffer.getvalue())
+    place = int(place * len(data))
+    data[place : place + len(values)] = values
+    return bytes(data)
+
+
+HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': ({}, 52), }}\n"
+GOOD = np.full((5, 52), 0.5)
+BAD_ARRAYS = {
+    "one column less": GOOD[:, :51],
+    "one more": np.full((5, 53), 0.5),
+    "turned": GOOD.T,
+    "one frame without its axis": GOOD[0],
+    "two faces": np.stack([GOOD, GOOD]),
+    "a number": np.array(0.5),
+    "nothing": np.zeros(0),
+    "no columns": np.zeros((5, 0)),
+    "percent": GOOD * 100,
+    "negative": GOOD - 1,
+    "a bit above": GOOD + 0.51,
+    "NaN": np.where(np.eye(5, 52) > 0, np.nan, 0.5),
+    "infinite": np.where(np.eye(5, 52) > 0, np.inf, 0.5),
+    "bytes of a picture": np.full((5, 52), 128, np.uint8),
+    "huge integers": np.full((5, 52), 1 << 62),
+    "beyond float32": np.full((5, 52), 1e300),
+    "words": np.full((5, 52), "open"),
+    "bytes": np.full((5, 52), b"open"),
+    "imaginary": GOOD * 1j,
+    "dates": np.full((5, 52), np.datetime64("2026-01-01")),
+    "fields": np.zeros((5, 52), [("a", "f4"), ("b", "f4")]),
+    "pickled dictionary": np.array([{}]),
+    "pickled list of lists": np.array([[0.5] * 52, [0.5]], dtype=object),
+}
+BAD_BYTES = {
+    "empty": b"",
+    "text": b"nothing",
+    "an array alone": header(HEADER.format("<f8", 1), bytes(8 * 52)),
+    "html": b"<html><body>404</body></html>",
+    "beginning of a zip": b"PK\x03\x04",
+    "half": spoiled(1)[: len(spoiled(1)) // 2],
+    "without its end": spoiled(1)[:-9],
+    "without its beginning": spoiled(1)[99:],
+    "spoiled at the beginning": spoiled(0, 1, 2, 3, 4),
+    "spoiled in the middle": spoiled(0.5, *range(64)),
+    "spoiled at the end": spoiled(0.99, *[255] * 20),
+    "text in the zip": zipped(face=b"nothing"),
+    "empty in the zip": zipped(face=b""),
+    "no header": zipped(face=header("")),
+    "header of code": zipped(face=header("__import__('os').system('true')\n")),
+    "header without a shape": zipped(face=header("{'descr': '<f8', 'fortran_order': False, }\n")),
+    "negative shape": zipped(face=header(HEADER.format("<f8", -5))),
+    "shape of more than there is": zipped(face=header(HEADER.format("<f8", 9))),
+    "shape of the world": zipped(face=header(HEADER.format("<f8", 1 << 60))),
+    "a shape to compute": zipped(face=header(HEADER.format("<f8", "1 << 60"))),
+    "unknown type": zipped(face=header(HEADER.format("face", 5))),
+    "deep header": zipped(face=header("(" * 5000)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*BAD_ARRAYS, *BAD_BYTES])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_malformed_faces_are_refused_in_words(tmp_path, case):
+    path = tmp_path / "bad.npz"
+    if case in BAD_ARRAYS:
+        np.savez(path, face=BAD_ARRAYS[case])
+    else:
+        path.write_bytes(BAD_BYTES[case])
+    with pytest.raises(ValueError, match=r"bad\.npz"):
         read_face(path)
     with pytest.raises(OSError):
         read_face(tmp_path / "none.npz")

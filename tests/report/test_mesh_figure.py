@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+import struct
 from importlib import resources
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from solami_hf.processing.motion.mesh.body_mesh import skinned_vertices
 from solami_hf.processing.motion.skeleton_names import joint_names
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
 from solami_hf.report.figure_data import decode_params, encode_params, figure_data
-from solami_hf.report.live_page import idle_motion
 from solami_hf.report.page import Conversation, Performer, Scene, standing_motion, write_report
+from tests.processing.test_avatar import BAD_BYTES, BAD_DOCUMENTS, glb
 from tests.report.test_page import figure, wait_until
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "avatars"
@@ -28,7 +29,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "avatars"
 
 def waving(frames=60):
     """The right arm goes up, the whole body turns by more than half a turn, everything else by a little."""
-    params = idle_motion().to_params().repeat(frames, 0)
+    params = standing_motion().to_params().repeat(frames, 0)
     params[:, 3:] += 0.2 * np.random.default_rng(0).normal(size=156)
     params[:, 4] += np.linspace(0, 4, frames)
     params[:, 3 + 3 * 17 + 2] = np.linspace(1.2, -1.2, frames)
@@ -163,6 +164,39 @@ def test_an_avatar_that_is_dropped_moves_instead(browser, report, tmp_path):
         np.testing.assert_allclose(worn["joints"], joints[frame], atol=1e-3)
         assert worn["mouth"] == pytest.approx(frame / 59, abs=0.01) and not worn["other"]
     assert complaints == []
+    view.close()
+
+
+STRANGE = {  # what three.js makes an avatar of
+    "children that are a number", "circle", "short rotation", "zero rotation", "rotation of words", "short matrix",
+    "huge translation", "zero scale", "exploding scales", "lying down", "upside down", "mirrored bone",
+    "expression at no node", "expressions of a list", "two bones at one node", "longer than told",
+}  # fmt: skip
+OUTCOME = """async ([text, name]) => {
+  const { meshes } = player.stage, before = meshes.avatar, note = document.querySelector(".figure-note");
+  DROPPED
+  for (let tries = 0; tries < 300 && meshes.avatar === before && !note?.textContent.includes(name); tries++) {
+    await new Promise((done) => setTimeout(done, 10));
+  }
+  player.draw();
+  return [meshes.avatar !== before, document.querySelector(".figure-note")?.textContent ?? ""];
+}""".replace("DROPPED", DROP[DROP.index("{") + 1 : DROP.rindex("}")])
+
+
+@pytest.mark.system("chromium")
+def test_malformed_avatars_leave_the_page_as_it_is(browser, report):
+    view, complaints = opened(browser, f"{report.as_uri()}?figure=mesh")
+    data = (FIXTURES / "boxes1.vrm").read_bytes()
+    size = struct.unpack_from("<I", data, 12)[0]
+    worn = set()
+    for number, (case, (spoil, _)) in enumerate([*BAD_DOCUMENTS.items(), *BAD_BYTES.items()]):
+        bad = spoil(data) if case in BAD_BYTES else glb(spoil(json.loads(data[20 : 20 + size])), data[28 + size :])
+        taken, note = view.evaluate(OUTCOME, [base64.b64encode(bad).decode(), f"bad{number}.vrm"])
+        assert taken or re.match(rf"bad{number}\.vrm cannot be used \(.+\); give a VRM", note), (case, note)
+        worn |= {case} if taken else set()
+    assert worn <= STRANGE and number == 55
+    assert view.evaluate(OUTCOME, [base64.b64encode(data).decode(), "good.vrm"]) == [True, ""]
+    assert [text for text in complaints if "Content Security Policy" not in text] == []  # of data in other files
     view.close()
 
 

@@ -44,6 +44,8 @@ UNIT_INDEX = {name: index for index, name in enumerate(FACE_UNITS)}
 def checked_face(face, name: str = "face") -> np.ndarray:
     """The face (frames, 52) as float32; ValueError for another shape, and for values outside 0 to 1 or not finite."""
     try:
+        if np.iscomplexobj(face):
+            raise TypeError("complex numbers")
         array = np.asarray(face, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is no array of numbers ({error}), expected (frames, {len(FACE_UNITS)})") from None

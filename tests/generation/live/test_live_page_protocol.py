@@ -25,7 +25,8 @@ from solami_hf.generation.live.live_server import camera_headers
 from solami_hf.processing.motion.body import joint_positions
 from solami_hf.processing.motion.landmarks import landmarks_to_smplx
 from solami_hf.processing.motion.smplx_motion import SmplxMotion
-from solami_hf.report.live_page import idle_motion, live_page
+from solami_hf.report.live_page import live_page
+from solami_hf.report.page import standing_motion
 
 # Holds both hands at the sides; the left forearm, which is at the right of the picture, goes up and down.
 DETECTOR = """
@@ -55,7 +56,7 @@ class StandIn:
     def __init__(self):
         self.events, self.frames, self.turn, self.sockets = [], [], 0, []
         self.knows, self.silent, self.app = True, False, FastAPI()
-        idle = idle_motion().to_params().repeat(60, 0)
+        idle = standing_motion().to_params().repeat(60, 0)
         idle[:, 0] += np.linspace(0, 0.3, 60)
         self.motion = SmplxMotion.from_params(idle)
         headers = camera_headers(Path("."))

@@ -83,6 +83,11 @@ def test_pieces_are_those_of_the_session(serve, talk_to, live_pipeline, motion, 
             for frame, event in zip(of(frames, 8), faces, strict=True):
                 np.testing.assert_allclose(np.frombuffer(frame[3], "<f4").reshape(-1, 52), event.face, atol=1e-6)
                 assert frame[1:3] == (number, event.start)
+            sent = [frame[0] for frame in frames if isinstance(frame, tuple)]
+            told = [
+                2 if type(event) is AudioPiece else 8 for event in events if type(event) in (AudioPiece, FacePiece)
+            ]
+            assert not faces or [kind for kind in sent if kind in (2, 8)] == told  # a face before its sound
             states = [event["state"] for event in of(frames, "state")]
             assert states == ["thinking", "speaking"] and of(frames, "transcript")[0]["text"] == f"hello {number}"
             (end,) = of(frames, "end")
