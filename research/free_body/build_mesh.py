@@ -21,13 +21,14 @@ from solami_hf.processing.motion.face import FACE_UNITS
 
 VERTICES = 5770
 """Of the skin after decimation; eyes, tongue and the seams between colours come on top."""
+HAIR_STEPS = 8  # of smoothing the hairline
 SHAPES = {"gender": (0.0, 1.0), "weight": (0.0, 1.0), "muscle": (0.0, 1.0), "height": (0.15, 0.65)}
 SHAPES |= {"age": (0.34 * 2 - 0.01, 1.0), "proportions": (0.0, 1.0)}
 STEPS = {"rest": 5e-5, "shapes": 2e-5, "units": 5e-6}  # metres a unit of int16
 COLOURS = {  # sRGB
     "skin": (226, 178, 150), "lips": (196, 118, 108), "mouth": (110, 48, 48), "tongue": (190, 100, 100),
     "brows": (74, 52, 40), "hair": (66, 46, 36), "shirt": (74, 122, 148), "trousers": (58, 62, 78),
-    "shoes": (44, 42, 44), "sole": (215, 212, 205), "white": (240, 240, 238), "iris": (86, 108, 92),
+    "shoes": (44, 42, 44), "sole": (66, 64, 64), "white": (240, 240, 238), "iris": (86, 108, 92),
     "pupil": (16, 14, 16),
 }  # fmt: skip
 REGIONS = list(COLOURS)
@@ -66,7 +67,9 @@ class Source:
             name = names.get(bone)
             joints.append(SMPLX_JOINT_NAMES.index(name) if name else joints[parent])
         self.joint_of_bone = np.array(joints)
-        self.bone_weights = self.model.dense_vertex_bone_weights.double().numpy()
+        weights, bones = self.model.vertex_bone_weights.double().numpy(), self.model.vertex_bone_indices.numpy()
+        self.bone_weights = np.zeros((len(weights), len(self.bones)))
+        np.add.at(self.bone_weights, (np.arange(len(weights))[:, None], bones), weights)
 
     def rest(self, **changes: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Vertices and heads of bones in anny's own pose, y up; `changes` are of the phenotype or face units."""
@@ -191,12 +194,16 @@ def levels_of(rows: dict[str, np.ndarray], joints: np.ndarray) -> dict[str, np.n
     arch = np.interp(x, [0.012, 0.034, 0.05], [0.0195, 0.0235, 0.017])
     brow = 0.0038 * (1 - ((x - 0.031) / 0.018) ** 4 - ((head - arch) / 0.0038) ** 2)
     collar = y - neck[1] - 0.012 + 0.5 * np.clip(z - neck[2], -0.05, 0.1)
+    if "hairline" in rows:
+        hair = rows["hairline"]  # of the bare skin, and smooth
+    else:
+        hair = np.minimum.reduce([head - line, y - neck[1] - 0.05, 0.01 * (0.5 - rows["ears"])])
     return {
         "trousers": np.where(below, 0.02 - y, -1),
         "shoes": np.where(below, ankle + 0.012 - y, -1),
         "sole": np.where(below, ankle - 0.062 - y, -1),
         "skin": np.maximum(x - at["left_wrist"][0] + 0.012, np.where(x < 0.12, collar, -1)),
-        "hair": np.minimum.reduce([head - line, y - neck[1] - 0.05, 0.01 * (0.5 - rows["ears"])]),
+        "hair": hair,
         "brows": np.where(z > eye[2] - 0.03, brow, -1),
         "lips": 0.01 * (rows["lips"] - 0.5),
         "mouth": np.minimum.reduce([0.01 * (rows["mouth"] - 0.5), eye[2] - z, head + 0.09]),
@@ -301,7 +308,9 @@ def build() -> dict[str, np.ndarray]:
     tongue = part == np.bincount(part[~skin]).argmax()
     rows = {"rest": vertices, "dense": dense, "shapes": np.stack(shapes, axis=1)} | masks(source)
     rows["units"] = np.stack([units[name] for name in FACE_UNITS], axis=1)
-    region = painted(levels_of(rows, joints))
+    levels = levels_of(rows, joints)
+    rows["hairline"] = levels["hair"] = smoothed(levels["hair"][:, None], source.faces, skin, HAIR_STEPS)[:, 0]
+    region = painted(levels)
     region[~skin] = REGIONS.index("tongue")
     rows["rest"] = dressed(vertices, source.faces, region)
 
@@ -312,9 +321,9 @@ def build() -> dict[str, np.ndarray]:
     tongue_rows = {name: values[tongue] for name, values in rows.items()}
     rows = {name: values[keep] for name, values in rows.items()}
     for name in ("arch", *LAYERS):  # first through the middle of the brows, which few triangles cover
-        rows, faces = cut(rows, faces, levels_of(rows, joints)[name])
-    middles = {name: values[faces].mean(axis=1) for name, values in rows.items()}
-    of_face = painted(levels_of(middles, joints))
+        rows[f"level of {name}"] = level = levels_of(rows, joints)[name]
+        rows, faces = cut(rows, faces, level)
+    of_face = painted({name: rows.pop(f"level of {name}")[faces].mean(axis=1) for name in ("arch", *LAYERS)})
 
     order[tongue] = len(rows["rest"]) + np.arange(tongue.sum())
     tongue_faces = order[source.faces[tongue[source.faces].all(axis=1)]]
@@ -331,12 +340,21 @@ def build() -> dict[str, np.ndarray]:
 
 
 def dressed(vertices: np.ndarray, faces: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Toes smoothed into shoes, and cloth, soles and hair laid over the skin."""
+    """Toes smoothed into shoes, tips of the breast under cloth; and cloth, soles and hair laid over the skin."""
     where = {name: region == index for index, name in enumerate(REGIONS)}
     shoes = where["shoes"] | where["sole"]
     floor = vertices[:, 1].min()
     toes = shoes & (vertices[:, 2] > np.quantile(vertices[shoes, 2], 0.6))
     vertices = smoothed(vertices, faces, toes, 60)
+    for side in (-1, 1):  # cloth does not follow the tips of the breast
+        aside, before = side * vertices[:, 0], vertices[:, 2] > vertices[:, 2].mean() + 0.05
+        front = vertices[where["shirt"] & (aside > 0.04) & (aside < 0.2) & before]
+        tip = front[
+            cKDTree(front).query_ball_point(front, 0.01, return_length=True).argmax()
+        ]  # vertices are dense there
+        for radius, times in ((0.03, 400), (0.05, 10)):
+            near = where["shirt"] & (np.linalg.norm(vertices - tip, axis=1) < radius)
+            vertices = smoothed(vertices, faces, near, times)
     normals = normals_of(vertices, faces)
     thickness = 0.006 * where["shirt"] + 0.005 * where["trousers"] + 0.005 * shoes + 0.012 * where["hair"]
     thickness = smoothed(thickness[:, None], faces, thickness >= 0, 4)

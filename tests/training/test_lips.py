@@ -85,6 +85,16 @@ def test_training_learns_and_goes_on(tmp_path):
     assert model.config.codec_fingerprint == "4aa21df83b4278e2"  # of the packaged codec
 
 
+def test_closures_count_more(tmp_path):
+    shut, place = [], VISEMES.index("bilabial")
+    for weight in ("1", "30"):
+        run(tmp_path / weight, "--max_steps", "20", "--closure_weight", weight)
+        model = SolamiLipsModel.from_pretrained(tmp_path / weight).eval()
+        codes = torch.from_numpy(clips(8).codes.astype(np.int64))[None]
+        shut.append(model(codes=codes).logits.softmax(-1)[0, codes[0] != place, place].mean().item())
+    assert shut[1] > 2 * shut[0]
+
+
 def test_bad_requests(tmp_path, monkeypatch):
     monkeypatch.setattr(lips_data, "check_voices", lambda voices: None)
     config = SolamiLipsConfig()

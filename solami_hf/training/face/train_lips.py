@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import TrainingArguments, set_seed
 
 from ...command_line import option
-from ...modeling.face.configuration_lips import SolamiLipsConfig
+from ...modeling.face.configuration_lips import VISEMES, SolamiLipsConfig
 from ...modeling.face.modeling_lips import SolamiLipsModel
 from ...modeling.speech_codec.codec_interface import codec_fingerprint
 from ...processing.audio.packaged_speech import packaged_speech
@@ -39,15 +40,18 @@ class LipsArguments:
     hidden_size: int = option(96, "Width.")
     num_layers: int = option(4, "Causal convolutions, each of twice the dilation before.")
     lookahead: int = option(5, "Frames that are heard before a shape is told.")
+    closure_weight: float = option(1.0, "Of frames of m, b, p in the loss; others have 1.")
     averaging_decay: float = option(0.0, "Decay of running averages of the weights, which are kept; 0 for none.")
     half: bool = option(False, "Write the weights as fp16; they load as float32.")
 
 
 class LipsTrainer(ResumableTrainer):
-    """Half of a batch is read off codes, half off sound. `held_out`: clips to measure by, or None."""
+    """Half of a batch is read off codes, half off sound. `held_out`: clips to measure by, or None; `closure_weight`:
+    of m, b, p in the loss, as a mouth that stays open is seen more than one that closes."""
 
-    def __init__(self, *args, held_out: SpokenFrames | None, **kwargs):
-        self.held_out = held_out
+    def __init__(self, *args, held_out: SpokenFrames | None, closure_weight: float = 1.0, **kwargs):
+        self.held_out, self.weights = held_out, torch.ones(len(VISEMES))
+        self.weights[VISEMES.index("bilabial")] = closure_weight
         super().__init__(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -58,7 +62,10 @@ class LipsTrainer(ResumableTrainer):
             outputs.append(model(mels=inputs["mels"][half:], labels=inputs["labels"][half:]))
         for name, output in zip(("codes", "sound"), outputs, strict=False):
             self.parts[f"accuracy_{name}"].append(output.accuracy.detach())
-        loss = sum(output.loss for output in outputs) / len(outputs)
+        told, weights = inputs["labels"].split(half), self.weights.to(inputs["labels"].device)
+        losses = [cross_entropy(output.logits.flatten(0, 1), labels.flatten(), weights)
+                  for output, labels in zip(outputs, told, strict=True)]  # fmt: skip
+        loss = sum(losses) / len(losses)
         return (loss, outputs[0]) if return_outputs else loss
 
     def measure(self) -> dict[str, float]:
@@ -110,7 +117,7 @@ def train_lips(args: LipsArguments, training_args: TrainingArguments) -> dict[st
     trainer = LipsTrainer(
         model=SolamiLipsModel(config), args=training_args, averaging_decay=args.averaging_decay,
         train_dataset=LipsWindows(train, args.window_frames, windows, config.codebook_size, training_args.seed),
-        held_out=held_out if len(held_out.codes) else None, eval_dataset=[],
+        held_out=held_out if len(held_out.codes) else None, closure_weight=args.closure_weight, eval_dataset=[],
     )  # fmt: skip
     trainer.train_or_resume()
     return trainer.finish(args, training_args.output_dir, half=args.half)
