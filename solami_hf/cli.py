@@ -49,14 +49,8 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        argv: arguments without the program's name; `sys.argv[1:]` when None.
-
-    Returns:
-        The exit code: 0 when all went well, 2 for a wrong command line or bad input, 130 when interrupted.
-    """
+    """Runs one command of `argv`, `sys.argv[1:]` when None. Returns the exit code: 0 when all went well, 2 for a wrong
+    command line or bad input, 130 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         sys.stdout.write(usage() + "\n")

@@ -39,19 +39,12 @@ def parse_arguments(
     """A command line as one object per dataclass; `--config RECIPE` names a YAML file whose values are the defaults.
 
     Recipes are TRL's: fields by their names, and `env` for environment variables. TRL's own parser does the same, but
-    importing it takes seconds that no other command than training needs.
-
-    Args:
-        dataclasses: as `transformers.HfArgumentParser` takes them.
-        argv: arguments without the program's name; `sys.argv[1:]` when None.
-        prog, description: for `--help`; a description is shown as it is written.
-        defaults: values of fields that the command does not need, under those of a recipe.
-        words: names of the options that the first words, up to the first flag, may give without their flags; one that
-            ends with "..." takes all that are left.
-
-    Raises:
-        FileNotFoundError: no such recipe.
-        ValueError: a recipe that is none, or a name in it or a flag that no dataclass has.
+    importing it takes seconds that no other command than training needs. `argv` are arguments without the program's
+    name; `prog` and `description`, which is shown as it is written, are for `--help`. `defaults` are values of fields
+    that the command does not need, under those of a recipe; `words` the names of the options that the first words, up
+    to the first flag, may give without their flags: one that ends with "..." takes all that are left. Raises
+    FileNotFoundError: no such recipe; ValueError: a recipe that is none, or a name in it or a flag that no dataclass
+    has.
     """
     from transformers import HfArgumentParser
 
@@ -127,15 +120,9 @@ def read_recipe(path: str | Path) -> dict:
 
 
 def run_command(name: str, main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
-    """Runs a command as a program does.
-
-    Args:
-        name: of the program, for what is told of errors, e.g. "solami sft".
-        main: the command; takes `argv` and returns an exit code or None.
-
-    Returns:
-        The exit code: 0 when all went well, 2 for a wrong command line or bad input, 130 when interrupted.
-    """
+    """Runs a command as a program does. `name` is the program's, for what is told of errors ("solami sft"); `main`
+    takes `argv` and returns an exit code or None. Returns the exit code: 0 when all went well, 2 for a wrong command
+    line or bad input, 130 when interrupted."""
     set_up_logging()
     try:
         return main(argv) or 0
@@ -154,9 +141,7 @@ def run_command(name: str, main: Callable[[list[str] | None], int | None], argv:
 
 def set_up_logging() -> None:
     """Shows what our modules log, on the first of several processes, and hides what other libraries say on their way.
-
-    Their errors stay, and what transformers says of weights that are missing. `SOLAMI_DEBUG=1` shows everything.
-    """
+    Their errors stay, and what transformers says of weights that are missing. `SOLAMI_DEBUG=1` shows everything."""
     first = int(os.environ.get("RANK", "0")) == 0
     logging.basicConfig(format="%(message)s")
     logging.getLogger("solami_hf").setLevel(logging.INFO if first else logging.ERROR)

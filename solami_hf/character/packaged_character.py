@@ -54,16 +54,10 @@ def base_is_here() -> bool:
 
 
 def character_folder(cache: str | Path | None = None) -> Path:
-    """The packaged character as a checkpoint folder (0.3 GB), made on first use in half a minute.
-
-    Args:
-        cache: folder to keep it in, by default `solami_hf` below the Hub's cache (`HF_HOME`).
-
-    Raises:
-        FileNotFoundError: this installation carries no character.
-        OSError: the base is neither installed nor on the Hub or in its cache.
-        ImportError: the package `gguf` is missing, which reads the installed base.
-    """
+    """The packaged character as a checkpoint folder (0.3 GB), made on first use in half a minute. It is kept in
+    `cache`, by default `solami_hf` below the Hub's cache (`HF_HOME`). Raises FileNotFoundError: this installation
+    carries no character; OSError: the base is neither installed nor on the Hub or in its cache; ImportError: the
+    package `gguf` is missing, which reads the installed base."""
     if not (FOLDER / ADAPTER).is_dir():
         raise FileNotFoundError(f"{FOLDER} has no {ADAPTER}/; name a checkpoint, or install the package anew")
     source = base_model()

@@ -137,16 +137,10 @@ def _pieces(text: str) -> list[str]:
 
 
 class Recorder:
-    """Writes the answers of a chat, each as it comes: `turn{n}.wav`, `.npz` and `.html`, and `chat.json`.
-
-    Args:
-        output, name: the folder, and the character's name for the pages.
-        pages: write the pages.
-        file_format: of the motions, one of `motion_io.WRITTEN_SUFFIXES` without its dot.
-
-    Attributes:
-        rounds: `{"text", "valid", "audio", "motion", "page"}` of each; paths are None where the answer was malformed.
-    """
+    """Writes the answers of a chat, each as it comes: `turn{n}.wav`, `.npz` and `.html`, and `chat.json`. `name` is
+    the character's, for the pages, which `pages` writes; `file_format` that of the motions, one of
+    `motion_io.WRITTEN_SUFFIXES` without its dot. `rounds` has `{"text", "valid", "audio", "motion", "page"}` of each;
+    paths are None where the answer was malformed."""
 
     def __init__(self, output: str | Path, name: str = "Character", pages: bool = True, file_format="npz"):
         self.output, self.name, self.pages, self.suffix = Path(output), name, pages, f".{file_format}"

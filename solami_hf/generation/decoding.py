@@ -26,12 +26,9 @@ def decode(
 
     With a `StaticCache`, steps are compiled where `compile_config` is given, on a GPU always; not with
     `disable_compile`. The prompt never is, as its length is another each time. The head of others than Llama's class
-    is computed whole, and one that is quantised, adapted or moved between devices.
-
-    Args:
-        input_ids: prompts (B, T) of which the cache among `inputs` may hold the beginning.
-        pad: id behind the end of a row.
-        sliced_by: the grammar, where nothing else looks at the logits.
+    is computed whole, and one that is quantised, adapted or moved between devices. The cache among `inputs` may hold
+    the beginning of the prompts `input_ids` (B, T); `pad` is the id behind the end of a row; `sliced_by` the grammar,
+    where nothing else looks at the logits.
     """
     compiled = isinstance(inputs["past_key_values"], StaticCache) and not generation_config.disable_compile
     compiled &= generation_config.compile_config is not None or model.device.type != "cpu"

@@ -34,26 +34,17 @@ class AnswerGrammar(LogitsProcessor):
     """Forbids every token after which no valid answer could follow; see `processing.answers` for what is valid.
 
     Body and hand get equally many codes (where the motion codec is bound there is no hand), spans begin and end in
-    their places (in chunks of equal time when interleaved), speech consists of whole frames, and the answer ends
-    within `max_new_tokens`.
+    their places (in chunks of equal time, `chunk_seconds` long, when interleaved), speech consists of whole frames,
+    and the answer ends within `max_new_tokens`.
 
-    Args:
-        config: anything with `modalities` and `markers` (`SolamiConfig`, or another decoder's with the layout).
-        answer_format (`str`, *optional*): one of `FORMATS`; by default the config's.
-        interleaved (`bool`, *optional*): by default the config's.
-        min_seconds, max_seconds (`float` or `dict`): bounds of an answer's motion and speech, one for both or
-            `{"motion": ..., "speech": ...}`. Each part has at least one code. A longest duration of None leaves that
-            part to `max_new_tokens`.
-        max_new_tokens (`int`, *optional*): tokens of the longest answer, `<eos>` included.
-        max_text_tokens (`int`, *optional*): ids of the longest text; None leaves it to `max_new_tokens`.
-        not_text: ids that are no text, though they are neither markers nor codes (special tokens of the tokenizer).
-        chunk_seconds: length of the chunks of an interleaved answer.
-
-    Attributes:
-        max_tokens (`int`): tokens of the longest answer that the grammar lets pass, `<eos>` included.
-
-    Raises ValueError: a config without the layout, an unknown format, bounds that leave no answer, or interleaved
-    motion whose rates differ.
+    `config` is anything with `modalities` and `markers` (`SolamiConfig`, or another decoder's with the layout), and
+    has the defaults of `answer_format` (one of `FORMATS`) and `interleaved`. `min_seconds` and `max_seconds` bound an
+    answer's motion and speech, one number for both or `{"motion": ..., "speech": ...}`; each part has at least one
+    code, and a longest duration of None leaves that part to `max_new_tokens`, which counts `<eos>`. `max_text_tokens`
+    of None likewise leaves the longest text to it. `not_text` are ids that are no text, though they are neither
+    markers nor codes (special tokens of the tokenizer). `max_tokens` is the length of the longest answer that passes,
+    `<eos>` included. Raises ValueError: a config without the layout, an unknown format, bounds that leave no answer,
+    or interleaved motion whose rates differ.
     """
 
     def __init__(

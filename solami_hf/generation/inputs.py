@@ -60,17 +60,12 @@ def kinds_of(task: str) -> tuple[str, str, str]:
 
 
 def read_items(task: str, source: str | Path, processor, split: str = "test", batch_size: int = 32) -> list[Item]:
-    """The inputs of a task.
+    """The inputs of a task (one of `SHORT_TASKS`) in `source`: a token dataset (folder or Hub id), whose codes must be
+    those of the processor's codecs, a folder of a known layout, or plain files.
 
-    Args:
-        task: one of `SHORT_TASKS`.
-        source: token dataset (folder or Hub id), a folder of a known layout, or plain files.
-        processor: a `SolamiProcessor`; its codecs must be those of a token dataset.
-        split: of a token dataset or manifest.
-        batch_size: files encoded together.
-
-    Raises FileNotFoundError: nothing there; ValueError: codes of another codec, an unknown kind of file, an id that
-    occurs twice, or no input at all.
+    `split` is that of a token dataset or manifest; `batch_size` files are encoded together. Raises FileNotFoundError:
+    nothing there; ValueError: codes of another codec, an unknown kind of file, an id that occurs twice, or no input at
+    all.
     """
     kind, _, config = kinds_of(task)
     if hub_id(source) is not None or _has_tokens(source, config):

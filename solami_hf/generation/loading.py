@@ -19,17 +19,15 @@ def load_model(
 ) -> PreTrainedModel:
     """The language model of a checkpoint, or of an adapter on its base.
 
-    Args:
-        path: folder or hub id of a checkpoint, or of a PEFT adapter (a folder with `adapter_config.json`).
-        dtype: a `torch.dtype`, its name, or "auto"; `torch_dtype` among the others is the same.
-        quantization: "int8" for linear layers in 8 bits by bitsandbytes, on a GPU or CPU; None for none.
-        base: folder or hub id of the model that the adapter was trained on, by default the one that it names.
-        merge: add the adapter to the base's weights; else it is computed beside them.
-        kwargs: for `from_pretrained` (`device_map`, `revision`, `attn_implementation`, ...).
+    `path` is a folder or hub id of a checkpoint, or of a PEFT adapter (with `adapter_config.json`); `dtype` a
+    `torch.dtype`, its name, or "auto" (`torch_dtype` among the others is the same); `quantization` "int8" for linear
+    layers in 8 bits by bitsandbytes, on a GPU or CPU. `base` is the model that the adapter was trained on, by default
+    the one that it names; `merge` adds the adapter to its weights, else it is computed beside them, in its layers.
+    `kwargs` go to `from_pretrained` (`device_map`, `revision`, `attn_implementation`, ...).
 
-    Returns the model, on whose layers an adapter that is not merged sits. Raises FileNotFoundError: the adapter's base
-    is gone; OSError: nothing to load there; ValueError: two dtypes, unknown or missing quantisation, `base` or `merge`
-    without an adapter, or merging into quantised weights, or an adapter that does not fit.
+    Raises FileNotFoundError: the adapter's base is gone; OSError: nothing to load there; ValueError: two dtypes,
+    unknown or missing quantisation, `base` or `merge` without an adapter, or merging into quantised weights, or an
+    adapter that does not fit.
     """
     named = kwargs.pop("torch_dtype", dtype)
     if dtype not in (torch.float32, named):
@@ -147,12 +145,10 @@ SMALL = 20_000_000
 
 @contextmanager
 def fitting_threads(pipeline) -> Iterator[None]:
-    """Small models answer on one thread, larger ones on all.
-
-    Small ones gain nothing by more: one of 3.9M weights took 2.4 s for an answer on two threads and 2.6 s on one. But
-    where another program keeps a core busy, each of their thousands of short shared steps waits until the thread on
-    that core has its turn: that answer took 8.3 s on two threads and 3.1 s on one.
-    """
+    """Small models answer on one thread, larger ones on all. Small ones gain nothing by more: one of 3.9M weights took
+    2.4 s for an answer on two threads and 2.6 s on one. But where another program keeps a core busy, each of their
+    thousands of short shared steps waits until the thread on that core has its turn: that answer took 8.3 s on two
+    threads and 3.1 s on one."""
     processor, before = pipeline.processor, torch.get_num_threads()
     models = pipeline.model, *(getattr(processor, name, None) for name in CODECS)
     weights = sum(weight.numel() for model in models if model is not None for weight in model.parameters())

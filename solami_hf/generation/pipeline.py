@@ -68,15 +68,12 @@ class Reply:
 class SolamiPipeline:
     """A model and its processor, ready to talk.
 
-    Args:
-        model: a `SolamiForCausalLM`, or another decoder whose config has the layout (`extend_backbone`).
-        processor (`SolamiProcessor`): with both codecs.
-        max_new_tokens (`int`, *optional*): longest answer; by default what the model's generation config says, else
-            the paper's 600.
-        asr (*optional*): recognises the user's speech where the checkpoint reads words (`hearing`): a Hub id, a
-            folder, a loaded recogniser of transformers or faster-whisper, or a function from clips (T,) at 16 kHz to
-            texts; by default the Whisper tiny.en that `solami_hf[eval]` installs.
-        face (`bool`): give answers a face, and where the user's place is known turn eyes and head to it.
+    The model is a `SolamiForCausalLM`, or another decoder whose config has the layout (`extend_backbone`); the
+    processor has both codecs. The longest answer, `max_new_tokens`, is by default what the model's generation config
+    says, else the paper's 600. `asr` recognises the user's speech where the checkpoint reads words (`hearing`): a Hub
+    id, a folder, a loaded recogniser of transformers or faster-whisper, or a function from clips (T,) at 16 kHz to
+    texts; by default the Whisper tiny.en that `solami_hf[eval]` installs. `face` gives answers a face, and where the
+    user's place is known turns eyes and head to it.
     """
 
     def __init__(self, model, processor, max_new_tokens: int | None = None, asr=None, face: bool = True):
@@ -102,15 +99,11 @@ class SolamiPipeline:
     ) -> SolamiPipeline:
         """Loads a checkpoint, or an adapter on the model that it was trained on; by default the packaged character.
 
-        Args:
-            path: folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`). None: the packaged
-                character, see `solami_hf.character`.
-            dtype: of the language model; `torch_dtype` is the same.
-            max_new_tokens, asr, face: see above.
-            quantization, base, merge: see `loading.load_model`.
-            codec_device, codec_dtype: of codecs and acoustic model; by default the language model's first device, and
-                float32.
-            kwargs: for the model's `from_pretrained` (`device_map`, `revision`, `attn_implementation`, ...).
+        `path` is a folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`); None is the
+        packaged character, see `solami_hf.character`. `dtype`, that of the language model (`torch_dtype` is the same),
+        `quantization`, `base`, `merge` and `kwargs` for the model's `from_pretrained` (`device_map`, `revision`, ...):
+        see `loading.load_model`; the others: see above. Codecs and acoustic model are by default on the language
+        model's first device, in float32.
 
         Raises OSError: nothing to load there, or the adapter's base is gone; ValueError: the checkpoint has no
         modality tokens or no codecs, or arguments that exclude one another.
@@ -134,18 +127,16 @@ class SolamiPipeline:
     ) -> list[Reply]:
         """Answers to several conversations, generated in one batch.
 
-        Args:
-            conversations: messages as in `SolamiProcessor.apply_chat_template`; raw media or codes. Where one
-                with its answer would outgrow the model's positions, its oldest rounds are left out.
-            decode: make motion and waveform of the valid answers; without it only text and codes.
-            voice: one of the processor's voices, for all of them. None: the voice of the character whose system prompt
-                a conversation begins with, if it has one.
-            generate_kwargs: for `model.generate` (`do_sample`, `temperature`, `generation_config`, `streamer`, ...);
-                they go before what the model's own generation config says. By default greedy, with the pipeline's
-                `max_new_tokens`, and with a cache, whatever the checkpoint says of that. A `logits_processor` of your
-                own comes before the grammar of answers; an `AnswerGrammar` takes its place, and `[]` leaves it out.
-                With `cache_implementation="static", compile_config=CompileConfig(...)` steps are compiled; see
-                `decoding`.
+        `conversations` are messages as in `SolamiProcessor.apply_chat_template`, with raw media or codes; where one
+        with its answer would outgrow the model's positions, its oldest rounds are left out. `decode` makes motion and
+        waveform of the valid answers; without it there are only text and codes. `voice` is one of the processor's, for
+        all of them; None is the voice of the character whose system prompt a conversation begins with, if it has one.
+
+        `generate_kwargs` for `model.generate` (`do_sample`, `temperature`, `generation_config`, `streamer`, ...) go
+        before what the model's own generation config says. By default greedy, with the pipeline's `max_new_tokens`,
+        and with a cache, whatever the checkpoint says of that. A `logits_processor` of your own comes before the
+        grammar of answers; an `AnswerGrammar` takes its place, and `[]` leaves it out. With
+        `cache_implementation="static", compile_config=CompileConfig(...)` steps are compiled; see `decoding`.
 
         Raises ValueError: a last message that is not the user's or is empty, an unreadable medium, a single turn that
         is too long, an unknown voice, an option that is unknown or asks for several answers, or too few

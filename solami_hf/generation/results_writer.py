@@ -25,20 +25,15 @@ logger = logging.getLogger(__name__)
 
 
 class ResultsWriter:
-    """Appends batches of answers to a results folder, and knows those that an earlier run has left there.
+    """Appends batches of answers to a results folder, and knows those that an earlier run has left there: the rows
+    `done`, by key.
 
         with ResultsWriter(folder, settings, batches) as writer:
             ...
 
-    Args:
-        folder: made where it is missing.
-        settings: what `run.json` says; a folder of other settings is refused.
-        batches: the keys of each batch of the run, in their order. A later run may have more of them.
-
-    Attributes:
-        done: the rows that are there, by key.
-
-    Raises ValueError: the folder holds results of other settings or inputs, or another process is writing to it.
+    `folder` is made where it is missing; `settings` are what `run.json` says, and a folder of others is refused;
+    `batches` the keys of each batch of the run, in their order, of which a later run may have more. Raises ValueError:
+    the folder holds results of other settings or inputs, or another process is writing to it.
     """
 
     def __init__(self, folder: str | Path, settings: dict, batches: list[list[tuple]]):

@@ -52,19 +52,12 @@ class Round:
 class DialogueSession:
     """A character and its conversation so far.
 
-    Args:
-        pipeline (`SolamiPipeline`): model and processor; sessions share them.
-        character (`str`, *optional*): one of the checkpoint's characters, with its system prompt and voice.
-        system (`str`, *optional*): a system prompt of your own instead.
-        voice (`str`, *optional*): one of the processor's voices, by default the character's.
-        low_water (`float`): share of the context that is filled at most after rounds had to be dropped.
-        max_rounds (`int`, *optional*): rounds that are remembered; of more the oldest are forgotten, at first those
-            outside the context, then down to the low-water mark.
-
-    Attributes:
-        prefilled_tokens (`int`): tokens that were read for the last turn.
-
-    Raises ValueError: an unknown character or voice, both a character and a system prompt, or no share in 0..1.
+    Sessions share a pipeline. `character` is one of the checkpoint's, with its system prompt and voice; `system` a
+    system prompt of your own instead; `voice` one of the processor's, by default the character's. At most the share
+    `low_water` of the context is filled after rounds had to be dropped; with `max_rounds`, of more rounds the oldest
+    are forgotten, at first those outside the context, then down to the low-water mark. `prefilled_tokens` were read
+    for the last turn. Raises ValueError: an unknown character or voice, both a character and a system prompt, or no
+    share in 0..1.
     """
 
     def __init__(
@@ -101,19 +94,12 @@ class DialogueSession:
     def answer(self, turn, decode: bool = True, **generate_kwargs) -> Reply:
         """The character's answer. Only a valid one becomes history; after any other, or an error, nothing has changed.
 
-        Args:
-            turn: what the user does, as a message, its content blocks, or a string; media raw or as codes.
-            decode: make motion and waveform; without it only text and codes.
-            generate_kwargs: as in `SolamiPipeline.respond`; the cache is the session's own, and static with
-                `cache_implementation="static"`.
-
-        Returns:
-            `Reply`; one that was cancelled is not valid, and its `answer.reason` says "cancelled".
-
-        Raises:
-            ValueError: an empty turn, unreadable media, codes outside the codebooks, a turn that with its answer does
-                not fit into the context, or an option that is unknown or of no use here.
-            RuntimeError: another thread is using this session.
+        `turn` is what the user does, as a message, its content blocks, or a string; media raw or as codes. `decode`
+        makes motion and waveform; without it there are only text and codes. `generate_kwargs` are as in
+        `SolamiPipeline.respond`; the cache is the session's own, and static with `cache_implementation="static"`. A
+        reply that was cancelled is not valid, and its `answer.reason` says "cancelled". Raises ValueError: an empty
+        turn, unreadable media, codes outside the codebooks, a turn that with its answer does not fit into the context,
+        or an option that is unknown or of no use here; RuntimeError: another thread is using this session.
         """
         options = self.options(generate_kwargs)
         with self.begin_turn(turn, options) as (prompt, user, keep):
@@ -134,14 +120,10 @@ class DialogueSession:
         `AnswerEnd` comes, with a reply that is not valid. Until the end the session is busy; close a stream that was
         given a name (`contextlib.closing`).
 
-        Args:
-            turn: as in `answer`.
-            lookahead: codes of motion to wait for, each 0.13 s; see `streaming_motion_vq` for what they are worth.
-            generate_kwargs: as in `answer`, one beam.
-
-        Yields `TextPiece`, `MotionPiece`, `FacePiece`, `AudioPiece`, in the end `AnswerEnd`, see `streaming`. Codes
-        are those of `answer`; what motion and sound differ by is told in `streaming_media`. Raises ValueError,
-        RuntimeError: as `answer`; several beams.
+        `turn` and `generate_kwargs` (one beam) are as in `answer`; `lookahead` codes of motion are waited for, each
+        0.13 s; see `streaming_motion_vq` for what they are worth. Yields `TextPiece`, `MotionPiece`, `FacePiece`,
+        `AudioPiece`, in the end `AnswerEnd`, see `streaming`. Codes are those of `answer`; what motion and sound
+        differ by is told in `streaming_media`. Raises ValueError, RuntimeError: as `answer`; several beams.
         """
         return stream_answer(self, turn, lookahead, generate_kwargs)
 
@@ -150,16 +132,9 @@ class DialogueSession:
         self.cancelled.set()
 
     def read_ahead(self, turn=None, **generate_kwargs) -> None:
-        """Reads the conversation, and a turn that may still change, so that the next answer begins sooner.
-
-        Answers and history stay as they are, but for rounding.
-
-        Args:
-            turn, generate_kwargs: as in `answer`; None: the conversation alone.
-
-        Raises:
-            ValueError, RuntimeError: as `answer`.
-        """
+        """Reads the conversation, and a turn that may still change, so that the next answer begins sooner; arguments
+        and errors as in `answer`, `turn` None is the conversation alone. Answers and history stay as they are, but for
+        rounding."""
         with self._alone():
             prompt = self.context_ids + self._between * (self.rounds > self._first)
             if turn is not None:
@@ -171,14 +146,10 @@ class DialogueSession:
     def truncate_answer(self, seconds: float) -> bool:
         """Makes what was heard of the last answer history: a valid one is shortened, a cancelled one enters.
 
-        Its words end with "...", motion and speech with the moment; see `hearing.heard_part`. Until the next turn it
-        may be called again, with more seconds too.
-
-        Args:
-            seconds: of the answer's sound, or without sound of its motion, that were played.
-
-        Returns true if the answer is history; False where nothing of it was heard, or no answer was given. Raises
-        RuntimeError: the session is answering.
+        Its words end with "...", motion and speech with the moment: `seconds` of the answer's sound, or without sound
+        of its motion, that were played; see `hearing.heard_part`. Until the next turn it may be called again, with
+        more seconds too. Returns true if the answer is history; False where nothing of it was heard, or no answer was
+        given. Raises RuntimeError: the session is answering.
         """
         with self._alone():
             if self._given is None:

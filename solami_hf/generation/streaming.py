@@ -49,14 +49,9 @@ _SENTENCE_END = re.compile(r"""[.!?…。！？]+["'”’»)\]]*$""")
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Words of the transcript. Put end to end the pieces are `Reply.text`.
-
-    Attributes:
-        text (`str`): whole words, with the white space before them.
-        ends_sentence (`bool`): a sentence ends with this piece. No piece goes on behind a sentence's end.
-        start (`float`): seconds into the answer; words are written ahead of all media, so always 0.
-        ends_text (`bool`): no more words come.
-    """
+    """Words of the transcript: `text` are whole words, with the white space before them; put end to end the pieces are
+    `Reply.text`. With `ends_sentence` a sentence ends with this piece, and no piece goes on behind a sentence's end;
+    with `ends_text` no more words come. Words are written ahead of all media, so `start` is always 0 s."""
 
     text: str
     ends_sentence: bool
@@ -66,12 +61,8 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class MotionPiece:
-    """The next frames of the body; `motion` goes on from the place where the last piece ended.
-
-    Attributes:
-        motion (`SmplxMotion`): one frame or more.
-        start (`float`): seconds into the answer's motion at which its first frame is due.
-    """
+    """The next frames (one or more) of the body; `motion` goes on from the place where the last piece ended. `start`
+    are the seconds into the answer's motion at which its first frame is due."""
 
     motion: SmplxMotion
     start: float
@@ -79,12 +70,8 @@ class MotionPiece:
 
 @dataclass(frozen=True)
 class FacePiece:
-    """The next frames of the face.
-
-    Attributes:
-        face (`np.ndarray` of shape `(frames, 52)`): curves 0..1 at 30 fps, see `processing.motion.face`.
-        start (`float`): seconds into the answer at which its first frame is due.
-    """
+    """The next frames of the face, curves (frames, 52) 0..1 at 30 fps, see `processing.motion.face`. `start` are the
+    seconds into the answer at which its first frame is due."""
 
     face: np.ndarray
     start: float
@@ -92,14 +79,9 @@ class FacePiece:
 
 @dataclass(frozen=True)
 class AudioPiece:
-    """The next sound of the voice.
-
-    Attributes:
-        samples (`np.ndarray` of shape `(samples,)`): float32 in -1..1.
-        sampling_rate (`int`): Hz.
-        start (`float`): seconds into the answer's sound at which the first sample is due.
-        ends_sentence (`bool`): a talker's sentence ends here; a player may wait for the next one as in a breath.
-    """
+    """The next sound of the voice: `samples` (samples,) float32 in -1..1 at `sampling_rate` Hz, of which the first is
+    due at `start` seconds into the answer's sound. With `ends_sentence` a talker's sentence ends here; a player may
+    wait for the next one as in a breath."""
 
     samples: np.ndarray
     sampling_rate: int
@@ -109,14 +91,10 @@ class AudioPiece:
 
 @dataclass(frozen=True)
 class AnswerEnd:
-    """The last event: the session is free for the next turn.
-
-    Attributes:
-        reply (`Reply`): as `DialogueSession.answer` gives it, its media put together from the pieces. Not valid, and
-            without media, where the answer was cancelled or malformed; then it is not part of the history, but
-            `DialogueSession.truncate_answer` makes what was heard of a cancelled one part of it.
-        start (`float`): seconds that the answer lasts, as far as it was given.
-    """
+    """The last event: the session is free for the next turn. `reply` is as `DialogueSession.answer` gives it, its
+    media put together from the pieces. It is not valid, and without media, where the answer was cancelled or
+    malformed; then it is not part of the history, but `DialogueSession.truncate_answer` makes what was heard of a
+    cancelled one part of it. The answer lasts `start` seconds, as far as it was given."""
 
     reply: Reply
     start: float
@@ -129,21 +107,11 @@ class AnswerDecoder:
     """Ids of an answer as they come, to events.
 
     Nothing is checked: the ids of a malformed answer, which only a model without the grammar gives, are decoded as far
-    as they make sense, and others are passed over.
-
-    Args:
-        processor (`SolamiProcessor`): tokenizer, layout, codecs.
-        voice: as in `SolamiProcessor.decode_speech`.
-        lookahead: codes of motion to wait for, see `MotionVQDecoderStream`.
-        answer_format: one of `answers.FORMATS`, by default the processor's.
-        face: makes the face, or None for none.
-
-    Attributes:
-        motions, sounds, faces: what was given out so far.
-        said: speech codes (n,) of the talker, None before the words have ended and where there is no talker.
-
-    Raises:
-        ValueError: an unknown voice or format, or a negative look-ahead.
+    as they make sense, and others are passed over. `voice` is as in `SolamiProcessor.decode_speech`; `lookahead` codes
+    of motion are waited for, see `MotionVQDecoderStream`; `answer_format` is one of `answers.FORMATS`, by default the
+    processor's; `face` makes the face. `motions`, `sounds` and `faces` were given out so far; `said` are the talker's
+    speech codes (n,), None before the words have ended and where there is no talker. Raises ValueError: an unknown
+    voice or format, or a negative look-ahead.
     """
 
     def __init__(self, processor, voice: str | None = None, lookahead: int = LOOKAHEAD, answer_format=None,
@@ -349,15 +317,9 @@ class _Words:
 
 
 class _EventStream:
-    """Events of an answer that another thread generates and decodes; a streamer for `model.generate`.
-
-    One thread does both: two that compute on all cores of a CPU hinder each other.
-
-    Args:
-        decoder: of the ids as they come.
-        generate: called with the streamer in the other thread; returns all ids.
-        cancelled: once it is set nothing more is decoded.
-    """
+    """Events of an answer that another thread generates and decodes; a streamer for `model.generate`. One thread does
+    both: two that compute on all cores of a CPU hinder each other. `generate` is called with the streamer in the other
+    thread and returns all ids; once `cancelled` is set nothing more is decoded."""
 
     def __init__(self, decoder: AnswerDecoder, generate, cancelled: threading.Event):
         self._decoder, self._cancelled, self._events = decoder, cancelled, queue.SimpleQueue()

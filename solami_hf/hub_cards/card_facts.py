@@ -23,17 +23,10 @@ _SPEECH = "mono, {:g} kHz"
 
 
 def card_of_folder(folder: str | Path, model_id: str | None = None, **sections: Any) -> str:
-    """The card of a model, adapter, codec or acoustic model, from what lies in its folder.
-
-    Args:
-        folder: what `save_pretrained` wrote.
-        model_id: Hub id, by default the folder's name.
-        sections: of `cards.model_card`: `training`, `results`, `eval_results`, `limits`, `license`, ... They come
-            before what the folder says.
-
-    Raises:
-        ValueError: see `model_card`; or a file that is no JSON.
-    """
+    """The card of a model, adapter, codec or acoustic model, from what lies in its folder, as `save_pretrained` wrote
+    it. `model_id` is the Hub id, by default the folder's name. `sections` of `cards.model_card` (`training`,
+    `results`, `eval_results`, `limits`, `license`, ...) come before what the folder says. Raises ValueError: see
+    `model_card`; or a file that is no JSON."""
     folder = Path(folder)
     config, adapter = read_json(folder / "config.json"), read_json(folder / "adapter_config.json")
     if adapter and not config:

@@ -118,8 +118,7 @@ def model_card(
         inherited: what it was made of (base model, data, codecs, voices) to the licence that comes with it.
         language, base_model, datasets: the Hub's metadata.
 
-    Raises:
-        ValueError: for an empty id, an unknown kind, a table that is no dict, or a result that is no number.
+    Raises ValueError: an empty id, an unknown kind, a table that is no dict, or a result that is no number.
     """
     _check_id(model_id, "model_id")
     if kind not in _MODEL_KINDS:
@@ -203,10 +202,8 @@ def _evaluation(eval_results: Sequence[EvalResult]) -> _Table:
 
 
 def with_results(card: str, eval_results: Sequence[EvalResult]) -> str:
-    """A model card with these results in its head and as its table of them, in place of those that it had.
-
-    ValueError where the card's head is no YAML.
-    """
+    """A model card with these results in its head and as its table of them, in place of those that it had. ValueError
+    where the card's head is no YAML."""
     known = ModelCard(card)
     known.data.eval_results = [_apart(result) for result in eval_results]
     title = re.search(r"^# (.+)$", known.text, re.MULTILINE)
@@ -235,19 +232,12 @@ def dataset_card(
 ) -> str:
     """The README.md of a token dataset folder: Markdown with a YAML head.
 
-    Args:
-        dataset_id: Hub id or name of the folder.
-        description: a paragraph on what is in it.
-        configs: configuration to {split: file pattern}, e.g. `{"motion": {"train": "motion/train-*.parquet"}}`;
-            written to the head, so that `load_dataset(folder, "motion")` finds the files.
-        codecs: codec to id and revision.
-        splits: split (or "config/split") to number of rows.
-        columns: column to what it holds.
-        sources: where the material comes from, with licences.
-        license, language: the Hub's metadata.
-
-    Raises:
-        ValueError: for an empty id or a table that is no dict.
+    `dataset_id` is its Hub id or name, `description` a paragraph on what is in it. `configs` are configuration to
+    {split: file pattern}, e.g. `{"motion": {"train": "motion/train-*.parquet"}}`, written to the head, so that
+    `load_dataset(folder, "motion")` finds the files. `codecs`: codec to id and revision; `splits`: split (or
+    "config/split") to number of rows; `columns`: column to what it holds; `sources`: where the material comes from,
+    with licences; `license`, `language`: the Hub's metadata. Raises ValueError: an empty id or a table that is no
+    dict.
     """
     _check_id(dataset_id, "dataset_id")
     title = dataset_id.rsplit("/", 1)[-1]
@@ -280,15 +270,10 @@ def metric_card(
 ) -> str:
     """The README.md of a metric's folder, with the YAML head of the Gradio Space that `evaluate.load` reads.
 
-    Args:
-        metric_id: Hub id or name of the folder.
-        description: one sentence on what it measures; it is also the Space's description.
-        parts: heading to Markdown: inputs, output (range, which way is better), published values, limits.
-        call: the arguments of the example.
-        emoji: shown on the Space.
-
-    Raises:
-        ValueError: for an empty id or description, or `parts` that is no dict.
+    `metric_id` is its Hub id or name; `description` one sentence on what it measures, also the Space's; `parts` are
+    heading to Markdown: inputs, output (range, which way is better), published values, limits; `call` the arguments of
+    the example; `emoji` is shown on the Space. Raises ValueError: an empty id or description, or `parts` that is no
+    dict.
     """
     _check_id(metric_id, "metric_id")
     if not description.strip():
@@ -314,9 +299,7 @@ def metric_card(
 
 def write_loss_plot(folder: str | Path, log: Sequence[dict]) -> str:
     """Writes `folder/loss.png` from Trainer's log, and returns its name; "" without a loss or without matplotlib.
-
-    Held-out losses are those whose names begin with `eval_` and end with `loss`.
-    """
+    Held-out losses are those whose names begin with `eval_` and end with `loss`."""
     series = {}
     for row in log:
         for name, value in row.items():

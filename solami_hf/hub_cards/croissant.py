@@ -41,9 +41,7 @@ def write_croissant(folder: str | Path, repo_id: str) -> None:
 
 def croissant(folder: Path, url: str) -> dict:
     """The metadata of a data set folder with the address `url`: a set of files and one of records for each config.
-
-    ValueError where the card names a config that has no files.
-    """
+    ValueError where the card names a config that has no files."""
     card, files, records = card_data(folder), [], []
     for entry in card.get("configs") or []:
         config, given = entry["config_name"], entry["data_files"]  # by split, or as the Hub's short form has it

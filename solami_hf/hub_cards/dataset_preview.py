@@ -21,20 +21,10 @@ PREVIEW, ROWS = "preview", 10
 
 
 def write_preview(folder: str | Path, checkpoint: str | Path, rows: int = ROWS) -> Path:
-    """Adds the config `preview` to a token dataset folder and to its card; returns its file.
-
-    A row is one motion, utterance or turn, decoded: `id`, `text`, `audio` (wav) and `mesh` (an animated glTF of the
-    free body), each None where the data have none. The configs share the rows.
-
-    Args:
-        folder: what `solami prepare` wrote.
-        checkpoint: folder or Hub id with the codecs that made the codes.
-        rows: how many.
-
-    Raises:
-        FileNotFoundError: there are no tokens.
-        ValueError: the codes are another codec's.
-    """
+    """Adds the config `preview` of some rows to a token dataset folder and to its card; returns its file. A row is one
+    motion, utterance or turn, decoded by the codecs of `checkpoint`, which made the codes: `id`, `text`, `audio` (wav)
+    and `mesh` (an animated glTF of the free body), each None where the data have none. The configs share the rows.
+    Raises FileNotFoundError: there are no tokens; ValueError: the codes are another codec's."""
     folder, processor = Path(folder), SolamiProcessor.from_pretrained(checkpoint)
     configs = [config for config in SCHEMAS if split_names(folder, config)]
     if not configs:

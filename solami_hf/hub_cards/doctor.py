@@ -57,17 +57,12 @@ class Examination:
 def examine(
     source: str | Path, revision: str | None = None, trust_remote_code: bool = False, examine_code: bool = True
 ) -> Examination:
-    """Examines a folder, or a repository on the Hub, which is downloaded.
+    """Examines a folder, or a repository on the Hub (`owner/name`, at a revision), which is downloaded.
 
-    Args:
-        source: a folder, or `owner/name`.
-        revision: of a repository.
-        trust_remote_code: run code in it that is not this version's own, to see whether it loads.
-        examine_code: load it in a process of its own, as somebody without solami_hf does; takes some seconds.
-
-    Raises:
-        FileNotFoundError: no such folder. ValueError: it is no repository of ours.
-        RepositoryNotFoundError, RevisionNotFoundError: no such repository, for this user.
+    `trust_remote_code` runs code in it that is not this version's own, to see whether it loads; `examine_code` loads
+    it in a process of its own, as somebody without solami_hf does, which takes some seconds. Raises FileNotFoundError:
+    no such folder; ValueError: it is no repository of ours; RepositoryNotFoundError, RevisionNotFoundError: no such
+    repository, for this user.
     """
     repo = hub_id(source)
     check_source("local", source)
@@ -172,10 +167,8 @@ if is_checkpoint:
 
 
 def _check_code(folder: Path, trust_remote_code: bool) -> Iterator[Finding]:
-    """Compares the modules in a folder with this version's, and loads the folder by them alone.
-
-    Code that differs is not run unless it is trusted: whose it is, is for the user to judge.
-    """
+    """Compares the modules in a folder with this version's, and loads the folder by them alone. Code that differs is
+    not run unless it is trusted: whose it is, is for the user to judge."""
     ours, foreign = {}, False
     for name in _OURS:
         ours |= remote_modules(find_spec(f"solami_hf.{name}").origin)

@@ -28,12 +28,8 @@ _LINK = f"\nAlso in [{FILE}]({FILE}), which the Hub lists with the data set.\n"
 
 def write_eval_entries(folder: str | Path, dataset_id: str | None = None) -> list[EvalResultEntry]:
     """Writes the results in the head of `folder/README.md` as entries of the Hub, links them there, and returns them.
-
     An entry's task is the configuration and the metric, `chat_fid`; its notes say interval, count and split.
-
-    Args:
-        dataset_id: Hub id of the data of results that name none; they are left out without it.
-    """
+    `dataset_id` is that of the data of results that name none; they are left out without it."""
     path = Path(folder) / "README.md"
     card = ModelCard.load(path, ignore_metadata_errors=True) if path.is_file() else None
     results = (card.data.eval_results or []) if card else []

@@ -38,19 +38,12 @@ def export_checkpoint(
     """Writes a checkpoint with its processor, a codec or an evaluator as one folder, whole or not at all.
 
     Besides weights, configs, tokenizer, template, codecs, acoustic model and voices it holds the code that loads them
-    with `trust_remote_code=True`, and in `config.json` the fingerprints of the codecs.
-
-    Args:
-        source: folder or hub id of a language model with its processor, or of a motion codec, speech codec,
-            acoustic model or text-motion evaluator.
-        output: the folder to write; it must not exist yet.
-        model_id: `owner/name` on the Hub, for the card.
-        max_shard_size: of a file of weights.
-        dtype: of the weights, by default the one that they have.
-
-    Raises:
-        OSError: there is nothing to load. FileExistsError: there is something at `output`.
-        ValueError: a checkpoint without layout, processor or codecs, or with codecs that it was not trained with.
+    with `trust_remote_code=True`, and in `config.json` the fingerprints of the codecs. `source` is the folder or hub
+    id of a language model with its processor, or of a motion codec, speech codec, acoustic model or text-motion
+    evaluator; `output` must not exist yet; `model_id` is `owner/name` on the Hub, for the card; `max_shard_size` that
+    of a file of weights, whose `dtype` is by default the one that they have. Raises OSError: there is nothing to load;
+    FileExistsError: there is something at `output`; ValueError: a checkpoint without layout, processor or codecs, or
+    with codecs that it was not trained with.
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -93,9 +86,7 @@ def _write_checkpoint(source: str | Path, folder: Path, max_shard_size: str, dty
 
 def _complete(source: str | Path, folder: Path, model_id: str | None) -> None:
     """Adds card, page, plots and licence of a local source, without those that tell of this machine; else a new card.
-
-    The name that a card bears and uses in its examples becomes the one on the Hub.
-    """
+    The name that a card bears and uses in its examples becomes the one on the Hub."""
     source = Path(source)
     for path in sorted({path for pattern in _KEPT for path in source.glob(pattern)}):
         shutil.copyfile(path, folder / path.name)
@@ -117,15 +108,10 @@ def export_adapter(
 ) -> None:
     """Writes a PEFT adapter as a Hub repository: its weights, its configuration with the id of its base, its card.
 
-    Args:
-        source: folder of an adapter, or of a run that has one in `adapter/`.
-        output: the folder to write; it must not exist yet.
-        base: Hub id of the model that it was trained on; needed where the adapter names a folder of this machine.
-        model_id: `owner/name` on the Hub, for the card.
-
-    Raises:
-        FileNotFoundError: no adapter there. FileExistsError: there is something at `output`.
-        ValueError: the base is a folder, or the weights are a pickle.
+    `source` is the folder of an adapter, or of a run that has one in `adapter/`; `output` must not exist yet. `base`
+    is the Hub id of the model that it was trained on, needed where the adapter names a folder of this machine;
+    `model_id` is `owner/name` on the Hub, for the card. Raises FileNotFoundError: no adapter there; FileExistsError:
+    there is something at `output`; ValueError: the base is a folder, or the weights are a pickle.
     """
     found = adapter_folder(source)
     config = read_json(found / "adapter_config.json")

@@ -22,19 +22,10 @@ class JobArguments:
 
 
 def job_line(prog: str, argv: list[str], args: JobArguments, output: str) -> str:
-    """The `hf jobs run` line of a command line.
-
-    Folders and files of this machine that it names are mounted, read-only, at `/inputs`; its output is a folder of
-    the bucket, mounted at `/outputs`. The job runs once the line is; nothing is sent here.
-
-    Args:
-        prog: such as "solami sft".
-        argv: its words; those of `JobArguments` are left out.
-        output: name of the option that says where it writes.
-
-    Raises:
-        ValueError: no bucket is named, and a job's own disk is gone when it ends.
-    """
+    """The `hf jobs run` line of a command line: `prog`, such as "solami sft", and its words without those of
+    `JobArguments`. Folders and files of this machine that it names are mounted, read-only, at `/inputs`; its output,
+    which the option named `output` says, is a folder of the bucket, mounted at `/outputs`. The job runs once the line
+    is; nothing is sent here. Raises ValueError: no bucket is named, and a job's own disk is gone when it ends."""
     if not args.job_bucket:
         raise ValueError("`job_bucket` is missing: a job's disk is gone when it ends; `hf buckets create` makes one")
     left_out = {f"--{item.name}" for item in fields(JobArguments)} | {f"--{output}"}

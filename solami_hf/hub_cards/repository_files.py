@@ -49,11 +49,8 @@ _NEEDED = {
 
 
 def kind_of(folder: str | Path) -> str:
-    """`checkpoint`, `codec`, `evaluator`, `adapter`, `dataset`, `space` or `metric`, by what lies in a folder.
-
-    Raises:
-        FileNotFoundError: no such folder. ValueError: it is none of these.
-    """
+    """`checkpoint`, `codec`, `evaluator`, `adapter`, `dataset`, `space` or `metric`, by what lies in a folder. Raises
+    FileNotFoundError: no such folder; ValueError: it is none of these."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
@@ -75,11 +72,8 @@ def kind_of(folder: str | Path) -> str:
 
 
 def adapter_folder(source: str | Path) -> Path:
-    """The folder with `adapter_config.json`: that of an adapter, or `adapter/` of a run.
-
-    Raises:
-        FileNotFoundError: neither has one.
-    """
+    """The folder with `adapter_config.json`: that of an adapter, or `adapter/` of a run. Raises FileNotFoundError:
+    neither has one."""
     for folder in (Path(source), Path(source) / "adapter"):
         if (folder / "adapter_config.json").is_file():
             return folder

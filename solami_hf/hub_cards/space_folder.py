@@ -40,17 +40,13 @@ RUN python -c "from solami_hf.character.packaged_character import character_fold
 
 
 def write_space(checkpoint: str, folder: str | Path, repo_id: str, package: str | None = None) -> None:
-    """Writes the files of a Space on which people talk to a character.
+    """Writes the files of a Space `repo_id` on which people talk to a character, into `folder`, made when it is not
+    there.
 
-    Args:
-        checkpoint: Hub id of a checkpoint or adapter, or "packaged" for the packaged character.
-        folder: where to write; made when it is not there.
-        repo_id: `owner/name` of the Space.
-        package: the wheel of `solami_hf` to put in, or an address for pip; by default this version by its name.
-
-    Raises:
-        ValueError: the checkpoint is on this machine only, or the package is a file that is no wheel.
-        FileNotFoundError: there is no such wheel.
+    `checkpoint` is the Hub id of a checkpoint or adapter, or "packaged" for the packaged character; `package` the
+    wheel of `solami_hf` to put in, or an address for pip, by default this version by its name. Raises ValueError: the
+    checkpoint is on this machine only, or the package is a file that is no wheel; FileNotFoundError: there is no such
+    wheel.
     """
     folder, known = Path(folder), PACKAGED if checkpoint == PACKAGED else hub_id(checkpoint)
     if known is None:

@@ -34,14 +34,9 @@ def check_list(values: Any, name: str) -> None:
 
 
 class DirectMetric(evaluate.Metric, abc.ABC):
-    """An `evaluate.Metric` whose predictions may be None.
-
-    Abstract, because `evaluate.load` takes the first class of a module that it could make an instance of.
-
-    Attributes:
-        description, citation, inputs: told by `evaluate`.
-        columns: inputs by name and their `datasets` type, or several such forms to choose from.
-    """
+    """An `evaluate.Metric` whose predictions may be None. Abstract, because `evaluate.load` takes the first class of a
+    module that it could make an instance of. `description`, `citation` and `inputs` are told by `evaluate`; `columns`
+    are inputs by name and their `datasets` type, or several such forms to choose from."""
 
     description = ""
     citation = CITATION

@@ -155,16 +155,9 @@ def _windows(steps: int, centres: int, window: int) -> tuple[np.ndarray, np.ndar
 
 
 def kinetic_features(positions: np.ndarray, fps: float = FPS, up_axis: int = 1, window: int = WINDOW) -> np.ndarray:
-    """Kinetic features of a motion: horizontal and vertical energy and acceleration of each joint, averaged over time.
-
-    Args:
-        positions: (T, J, 3) metres, T >= 3.
-        fps: frames a second.
-        up_axis: the vertical axis.
-        window: frames to either side over which velocity and acceleration are averaged.
-
-    Returns (3 J,): per joint m2/s2, m2/s2, m/s2.
-    """
+    """Kinetic features (3 J,) of a motion: horizontal and vertical energy (m2/s2) and acceleration (m/s2) of each
+    joint, averaged over time. `positions` are (T, J, 3) metres, T >= 3; `up_axis` the vertical one; velocity and
+    acceleration are averaged over `window` frames to either side."""
     positions = np.asarray(positions, dtype=np.float64)
     steps = len(positions) - 1
     rows = positions.reshape(len(positions), -1)

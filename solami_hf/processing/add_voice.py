@@ -32,19 +32,14 @@ def add_voice(
     character: str | None = None,
     overwrite: bool = False,
 ) -> float:
-    """Adds a voice to a checkpoint folder and, if wanted, gives it to a character.
+    """Adds a voice to a checkpoint folder, that of a `SolamiProcessor`, and, if wanted, gives it to a character.
 
-    Args:
-        checkpoint: folder of a `SolamiProcessor`.
-        name: of the voice, see `Voices.add`.
-        audio: sound file, or an array at the speech codec's rate; 3 to 10 s once the silence at its ends is cut off.
-        source: where the voice is from, by default the name of the file.
-        character: id of one of the checkpoint's characters.
-        overwrite: replace a voice of the same name.
-
-    Returns the seconds of sound that were kept. Raises FileNotFoundError: no such checkpoint or recording; ValueError:
-    unreadable or too short or long a recording, a bad or taken name, an unknown character, or a checkpoint whose
-    language model makes the whole voice itself.
+    `audio` is a sound file, or an array at the speech codec's rate; 3 to 10 s once the silence at its ends is cut off.
+    `name` is the voice's, see `Voices.add`; `source` where it is from, by default the name of the file; `character`
+    the id of one of the checkpoint's; `overwrite` replaces a voice of the same name. Returns the seconds of sound that
+    were kept. Raises FileNotFoundError: no such checkpoint or recording; ValueError: unreadable or too short or long a
+    recording, a bad or taken name, an unknown character, or a checkpoint whose language model makes the whole voice
+    itself.
     """
     from .processing_solami import SolamiProcessor
 

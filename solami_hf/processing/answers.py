@@ -70,14 +70,10 @@ def parts_of(config, answer_format: str | None = None) -> tuple[bool, tuple[str,
 def parse_answer(ids, config, answer_format: str | None = None, interleaved: bool | None = None) -> Answer:
     """Reads an answer strictly: nothing is repaired, and whatever deviates from the format makes it invalid.
 
-    Args:
-        ids (sequence of `int`): generated ids, without the prompt. Padding after `<eos>` is ignored.
-        config: anything with `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`).
-        answer_format (`str`, *optional*): one of `FORMATS`, by default the config's.
-        interleaved (`bool`, *optional*): by default the config's.
-
-    Returns `Answer`; the codes that could be read are there even when it is invalid. Raises ValueError: a config
-    without modality tokens, or an unknown format.
+    `ids` are those generated, without the prompt; padding after `<eos>` is ignored. `config` is anything with
+    `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`), and has the defaults of `answer_format` (one of
+    `FORMATS`) and `interleaved`. The codes that could be read are there even when the answer is invalid. Raises
+    ValueError: a config without modality tokens, or an unknown format.
     """
     has_text, parts = parts_of(config, answer_format)
     if interleaved if interleaved is not None else getattr(config, "interleaved", False):
@@ -139,9 +135,8 @@ def is_reserved(ids: np.ndarray, config) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Chunks:
-    """In which chunk of `seconds` a code falls, at `rates` of body, hand and speech (all levels counted); the codes
-    of a speech frame never part. Where a rate has no whole codes in a chunk, chunks take turns in being longer by
-    one."""
+    """In which chunk of `seconds` a code falls, at `rates` of body, hand and speech (all levels counted); the codes of
+    a speech frame never part. Where a rate has no whole codes in a chunk, chunks take turns in being longer by one."""
 
     rates: dict
     speech_levels: int = 1

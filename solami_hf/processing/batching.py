@@ -12,12 +12,9 @@ def map_in_batches(
     items: list, length: Callable, batch_size: int, function: Callable, progress=iter, most_steps: int | None = None
 ) -> list:
     """`function` (a list of items -> as many results) of batches of items of like `length`, its results in the order
-    of `items`.
-
-    At most `batch_size` items are handed over together; and `most_steps` items times the longest of a batch, so that
-    long items take no more memory than short ones and neither leave the caches (one item alone may be longer).
-    `progress` wraps the list of batches, e.g. a tqdm bar.
-    """
+    of `items`. At most `batch_size` items are handed over together; and `most_steps` items times the longest of a
+    batch, so that long items take no more memory than short ones and neither leave the caches (one item alone may be
+    longer). `progress` wraps the list of batches, e.g. a tqdm bar."""
     lengths = [length(item) for item in items]
     batches: list[list[int]] = []
     for i in sorted(range(len(items)), key=lengths.__getitem__):  # shortest first, so the last one is the longest

@@ -174,15 +174,11 @@ def convert_motion(
 ) -> dict[Path, str]:
     """Writes one motion file as another, or those of a folder and of the folders in it.
 
-    Args:
-        source: a file, or a folder.
-        output: a file whose suffix says the format, or a folder, which gets the names and subfolders of `source`.
-        fps, up_axis: see `motion_files.read_motion`.
-        file_format: "npz", "bvh", "glb", "usda", "vrm" or "vrma", for a folder.
-        face: a .csv or .json file with the curves of a face, for one motion, in place of those that an `.npz` holds.
-            `source` may be such a file too, and `output` another; or `output` gets the face of an `.npz` alone.
-        names, avatar: see `write_motion`.
-        clear_hands: lead hands around the figure's skin, see `mesh.contact.hands_off_body`.
+    `output` is a file whose suffix says the format, or a folder, which gets the names and subfolders of `source`, in
+    `file_format`: "npz", "bvh", "glb", "usda", "vrm" or "vrma". `fps` and `up_axis`: see `read_motion`; `names` and
+    `avatar`: see `write_motion`. `face` is a .csv or .json file with the curves of a face, for one motion, in place of
+    those that an `.npz` holds; `source` may be such a file too, and `output` another; or `output` gets the face of an
+    `.npz` alone. `clear_hands` leads hands around the figure's skin, see `mesh.contact.hands_off_body`.
 
     Returns the files of a folder that could not be converted, with the reason; empty when all could. Raises
     FileNotFoundError: there is no `source`; ValueError: a single file cannot be read or written; a folder without

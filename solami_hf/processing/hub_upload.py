@@ -95,22 +95,12 @@ def push_folder(
     """Makes a repository hold the files of a folder, by one commit, or by none when it does already.
 
     Some hundred files and more come in several commits. What has arrived stays on the Hub when a push breaks off, so
-    the same push goes on from there.
-
-    Args:
-        folder: what to push.
-        repo_id: `owner/name`, made when missing.
-        repo_type: `model`, `dataset` or `space`.
-        private: for a repository that is made.
-        revision: branch to commit to, made when missing.
-        tag: name that the last commit gets.
-        message: of the commit.
-        names: of the files, relative to the folder; by default all, see `files_of`. Weights and rows that an earlier
-            push left beside such are removed, other files on the Hub stay.
-
-    Raises:
-        ValueError: a file must not be pushed, see `refusals`; nobody is logged in; or the tag is another commit's.
-        HfHubHTTPError: the Hub refuses. ConnectionError: it is out of order for longer than we try.
+    the same push goes on from there. `repo_id` is `owner/name`, made when missing, then `private`; `repo_type` is
+    `model`, `dataset` or `space`; `revision` the branch to commit to, made when missing; `tag` a name that the last
+    commit gets; `message` the commit's. `names` of the files are relative to the folder, by default all, see
+    `files_of`; weights and rows that an earlier push left beside such are removed, other files on the Hub stay. Raises
+    ValueError: a file must not be pushed, see `refusals`; nobody is logged in; or the tag is another commit's;
+    HfHubHTTPError: the Hub refuses; ConnectionError: it is out of order for longer than we try.
     """
     api, folder = HfApi(), Path(folder)
     names = files_of(folder) if names is None else list(names)
@@ -145,9 +135,7 @@ def push_folder(
 
 def _with_patience(upload: Callable, repo_id: str):
     """Uploads, again when the Hub is out of order; where there is no hf_xet, the client does not ask twice to commit.
-
-    What has arrived is compared before each try, so a commit that came through unheard is not made twice.
-    """
+    What has arrived is compared before each try, so a commit that came through unheard is not made twice."""
     for seconds in (*_PATIENCE, None):
         try:
             return upload()

@@ -101,11 +101,9 @@ def tell_left_out(paths: list[Path], folder: str | Path, why: str) -> None:
 
 def files_below(folder: str | Path, hidden: bool = False) -> list[Path]:
     """All files below a folder, sorted by path, those with a dot before their name if `hidden`; links are followed.
-
     Every folder is read once, by the name with the fewest links in it, so loops end. A link that leads nowhere is
     among the files, for the reader to complain about. Raises OSError: `folder` cannot be read; of a folder inside that
-    cannot, a warning tells.
-    """
+    cannot, a warning tells."""
     found, seen, waiting = [], set(), [(0, os.fspath(folder))]
     while waiting:
         links, place = heapq.heappop(waiting)

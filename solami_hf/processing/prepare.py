@@ -138,20 +138,15 @@ def prepare(
     motion_tokens: str | Path | None = None,
     license: str | None = None,
 ) -> dict[str, int]:
-    """Encodes a source and writes its token dataset; under `accelerate launch`, this process's share of it.
+    """Encodes a source, a folder of a known layout or a manifest file, and writes its token dataset; under `accelerate
+    launch`, this process's share of it.
 
-    Args:
-        kind: one of `KINDS`.
-        source: a folder of a known layout, or a manifest file.
-        processor: a `SolamiProcessor` with the codecs that the kind needs.
-        output: the dataset folder.
-        batch_size: files encoded together.
-        known: codes of files that another call with the same processor has encoded; new ones are added to it.
-        layout: one of `find_layout.LAYOUTS`, or `auto`.
-        shard_rows: rows of the source in a shard.
-        split_by, test_share, validation_share: see `prepare_shards.Plan`.
-        motion_tokens: token dataset whose motions the turns of dialogues name by `motion_id`; by default `output`.
-        license: for the card.
+    `kind` is one of `KINDS`, and the processor has the codecs that it needs; `output` is the dataset folder.
+    `batch_size` files are encoded together; `known` are codes of files that another call with the same processor has
+    encoded, and new ones are added to it. `layout` is one of `find_layout.LAYOUTS`, or `auto`; `shard_rows` are rows
+    of the source in a shard; `split_by`, `test_share`, `validation_share`: see `prepare_shards.Plan`. `motion_tokens`
+    is the token dataset whose motions the turns of dialogues name by `motion_id`, by default `output`; `license` is
+    for the card.
 
     Returns row counts per split, and `rejected`; of the whole source. Raises FileNotFoundError: no source, or none
     that holds this kind; ValueError: wrong options, codes of other codecs in `output`, or no usable row at all.

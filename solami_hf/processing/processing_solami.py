@@ -209,21 +209,14 @@ class SolamiProcessor(ProcessorMixin):
 
     @in_own_precision
     def encode_motion(self, motions: list, batch_size: int = 64) -> list[dict]:
-        """Codes of motions.
+        """Codes of motions: `SmplxMotion`s, or paths of SMPL-X `.npz` files, of any rate; they are resampled to the
+        motion codec's, 30 fps. `processing.motion.read_motion` reads other formats; `batch_size` clips are encoded
+        together.
 
-        Args:
-            motions: `SmplxMotion`s, or paths of SMPL-X `.npz` files, of any rate; they are resampled to the motion
-                codec's, 30 fps. `processing.motion.read_motion` reads other formats.
-            batch_size: clips encoded together.
-
-        Returns:
-            one `{"body": (n,), "hand": (n,), "trans": (1,)}` of int arrays per motion, `n = (frames - 1) // 4`; `hand`
-            is empty where the motion codec is bound.
-            `trans` is the place and facing of the first frame seen by a character who stands at the origin and faces
-            +Z; `body` and `hand` are those of the motion turned to face +Z itself.
-
-        Raises:
-            ValueError: fewer than 5 frames, more than two minutes, NaN, or a file that holds no motion.
+        Returns one `{"body": (n,), "hand": (n,), "trans": (1,)}` of int arrays per motion, `n = (frames - 1) // 4`;
+        `hand` is empty where the motion codec is bound. `trans` is the place and facing of the first frame seen by a
+        character who stands at the origin and faces +Z; `body` and `hand` are those of the motion turned to face +Z
+        itself. Raises ValueError: fewer than 5 frames, more than two minutes, NaN, or a file that holds no motion.
         """
         if isinstance(motions, (str, os.PathLike)) or not hasattr(motions, "__iter__"):
             raise ValueError(f"encode_motion takes a list of motions, got {type(motions).__name__}")
@@ -255,18 +248,10 @@ class SolamiProcessor(ProcessorMixin):
 
     @in_own_precision
     def encode_speech(self, audio: list, batch_size: int = 16, sampling_rate: int | None = None) -> list[np.ndarray]:
-        """Speech codes of recordings.
-
+        """Speech codes of recordings, each in any form that `audio.read_audio` takes, `batch_size` encoded together.
         With the paper's codec these are the codes `(n,)` of level 0, 50 a second; several levels are written frame by
-        frame (see `vocabulary`).
-
-        Args:
-            audio: a list of recordings, each in any form that `audio.read_audio` takes: a file, an array, ...
-            batch_size: recordings encoded together.
-            sampling_rate: Hz of arrays that tell no rate of their own, by default the codec's.
-
-        Raises ValueError: empty, NaN, or unreadable audio (see `audio.read_audio`), or more than two minutes.
-        """
+        frame (see `vocabulary`). `sampling_rate` (Hz) is that of arrays that tell none, by default the codec's. Raises
+        ValueError: empty, NaN, or unreadable audio (see `audio.read_audio`), or more than two minutes."""
         if isinstance(audio, (str, bytes, os.PathLike, Mapping)) or not hasattr(audio, "__iter__"):
             raise ValueError(f"encode_speech takes a list of recordings, got {type(audio).__name__}")
         config = self.speech_codec.config
@@ -290,12 +275,10 @@ class SolamiProcessor(ProcessorMixin):
 
     @in_own_precision
     def decode_motion(self, codes: dict) -> SmplxMotion:
-        """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z.
-
-        Of a bound motion codec there are body codes alone; `hand` is empty, `None`, or not there. The motion filler,
+        """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z. Of
+        a bound motion codec there are body codes alone; `hand` is empty, `None`, or not there. The motion filler,
         where the checkpoint has one, adds the levels above 0. Raises ValueError: no codes, numbers of body and hand
-        codes that do not fit, or a code outside its codebook.
-        """
+        codes that do not fit, or a code outside its codebook."""
         given = ([] if values is None else values for values in (codes["body"], codes.get("hand")))
         device = self.motion_codec.device
         body, hand = (torch.as_tensor(np.asarray(values, dtype=np.int64), device=device)[None] for values in given)
@@ -313,18 +296,14 @@ class SolamiProcessor(ProcessorMixin):
     def decode_speech(
         self, codes, voice: str | None = None, steps: int = 4, generator: torch.Generator | None = None
     ) -> np.ndarray:
-        """The waveform of speech codes `(n,)`: float32 `(samples,)` in [-1, 1] at the codec's rate, never too loud.
-
-        Args:
-            codes: as `encode_speech` gives them and the language model writes them.
-            voice: one of `voices.names`, whose prompt the acoustic model continues. None: no prompt.
-            steps, generator: for the acoustic model's `generate`.
+        """The waveform of speech codes `(n,)`, as `encode_speech` gives them and the language model writes them:
+        float32 `(samples,)` in [-1, 1] at the codec's rate, never too loud.
 
         The acoustic model, where the checkpoint has one, adds the levels of the codec that the language model does not
-        write. Without one, and where the language model writes them all, speech is made from its codes alone.
-
-        Raises ValueError: no code, codes of another codec or no whole frames, an unknown voice, or a voice for a
-        checkpoint that cannot use any.
+        write, by its `generate` with `steps` and `generator`; it continues the prompt of `voice`, one of
+        `voices.names`, or none. Without one, and where the language model writes them all, speech is made from its
+        codes alone. Raises ValueError: no code, codes of another codec or no whole frames, an unknown voice, or a
+        voice for a checkpoint that cannot use any.
         """
         codec, config = self.speech_codec, self.speech_codec.config
         audio_codes = torch.from_numpy(split_levels(codes, config.lm_levels, config.codebook_size)).to(codec.device)
@@ -376,15 +355,10 @@ class SolamiProcessor(ProcessorMixin):
     # ---- messages and media to ids
 
     def encode_media(self, conversations: list[list[dict]], sampling_rate: int | None = None) -> list[list[dict]]:
-        """Conversations whose raw media are replaced by codes, encoded in batches.
-
-        Args:
-            conversations: as in `apply_chat_template`.
-            sampling_rate: Hz of arrays of sound that tell no rate of their own, by default the speech codec's.
-
-        Raises ValueError: what is no message, see `rendering.check_messages`, an unreadable medium, or sound of a user
-        without words where `hearing` is "transcript".
-        """
+        """Conversations as in `apply_chat_template`, whose raw media are replaced by codes, encoded in batches.
+        `sampling_rate` (Hz) is that of arrays of sound that tell none, by default the speech codec's. Raises
+        ValueError: what is no message, see `rendering.check_messages`, an unreadable medium, or sound of a user
+        without words where `hearing` is "transcript"."""
         for conversation in conversations:
             check_messages(conversation)
         copies = [[self._copy(message) for message in conversation] for conversation in conversations]
@@ -428,22 +402,20 @@ class SolamiProcessor(ProcessorMixin):
     ):
         """A dialogue as the language model's input.
 
-        Args:
-            conversation: messages, or a list of them. Content is a string or blocks: `{"type": "text", "text"}`,
-                `{"type": "motion", "motion": SmplxMotion | .npz path | {"body", "hand", "trans"}}`,
-                `{"type": "audio", "audio": recording | {"codes"}}`; a recording is anything that `audio.read_audio`
-                takes, and `url`, `path` or `sampling_rate` may stand in the block itself. Raw media are encoded.
-            chat_template: another template, or the name of one of the processor's; it is then rendered as a string
-                and tokenized, and so is one that was set on the processor.
-            add_generation_prompt: end with the character's role marker.
-            tokenize: ids instead of a string.
-            return_dict: `BatchFeature` with `input_ids`, `attention_mask` (and `assistant_masks` when asked for), a
-                batch even of one conversation, as all processors of transformers give it and TRL reads it. It is
-                padded on the left when `return_tensors` is given.
-            continue_final_message: leave the last message open, for the model to go on with its words.
-            kwargs: variables of another template (`tools`, ...), and for ids `padding`, `padding_side`,
-                `pad_to_multiple_of`, `truncation`, `max_length` as in tokenizers; `sampling_rate` of arrays of sound
-                that tell none. These may also come in `processor_kwargs`, as in processors of transformers.
+        `conversation` are messages, or a list of them. Content is a string or blocks: `{"type": "text", "text"}`,
+        `{"type": "motion", "motion": SmplxMotion | .npz path | {"body", "hand", "trans"}}`, `{"type": "audio",
+        "audio": recording | {"codes"}}`; a recording is anything that `audio.read_audio` takes, and `url`, `path` or
+        `sampling_rate` may stand in the block itself. Raw media are encoded. `chat_template` is another template, or
+        the name of one of the processor's; it is then rendered as a string and tokenized, and so is one that was set
+        on the processor.
+
+        `add_generation_prompt` ends with the character's role marker; `continue_final_message` leaves the last message
+        open, for the model to go on with its words. `tokenize` gives ids instead of a string; with `return_dict` a
+        `BatchFeature` with `input_ids`, `attention_mask` (and `assistant_masks` when asked for), a batch even of one
+        conversation, as all processors of transformers give it and TRL reads it, padded on the left when
+        `return_tensors` is given. `kwargs` are variables of another template (`tools`, ...), and for ids `padding`,
+        `padding_side`, `pad_to_multiple_of`, `truncation`, `max_length` as in tokenizers; `sampling_rate` of arrays of
+        sound that tell none. These may also come in `processor_kwargs`, as in processors of transformers.
 
         Raises ValueError: unknown content types or roles, unreadable media, codes outside the codebooks, an unknown
         keyword, or `truncation` of a conversation with motion or sound.
@@ -535,19 +507,15 @@ class SolamiProcessor(ProcessorMixin):
         return pad_to(-(-width // step) * step, rows, self.tokenizer.pad_token_id, options.get("padding_side", side))
 
     def __call__(self, text=None, motion=None, audio=None, **kwargs) -> BatchFeature:
-        """Ids of text, of a motion, of a recording, or of all three in that order (no roles, no template).
+        """Ids of text, of a motion (`SmplxMotion` or path of a `.npz`; `{trans}{body}{hand}`), of a recording in any
+        form that `audio.read_audio` takes (`{speech}`), or of all three in that order, no roles, no template; or of
+        lists of them.
 
-        Args:
-            text (`str` | `list[str]`, *optional*): tokenized by the text tokenizer.
-            motion (`SmplxMotion` | path of a `.npz` | list of them, *optional*): rendered as `{trans}{body}{hand}`.
-            audio (recording in any form that `audio.read_audio` takes | list of them, *optional*): as `{speech}`.
-            kwargs: of the tokenizer (`return_tensors`, `padding`, `max_length`, ...), as they are or in `text_kwargs`;
-                beside motion or audio those that pad, as nothing of these is cut off. `sampling_rate`, as it is or in
-                `audio_kwargs`, of arrays that tell no rate of their own; by default the speech codec's.
-
-        Returns `BatchFeature` with `input_ids` and `attention_mask`; of lists, one row an item. Raises ValueError:
-        nothing to encode, lists of different lengths, an unknown keyword, `truncation` beside motion or audio,
-        unreadable media.
+        `kwargs` are those of the tokenizer (`return_tensors`, `padding`, `max_length`, ...), as they are or in
+        `text_kwargs`; beside motion or audio those that pad, as nothing of these is cut off; and `sampling_rate`, as
+        it is or in `audio_kwargs`, of arrays that tell no rate of their own; by default the speech codec's. Returns
+        `BatchFeature` with `input_ids` and `attention_mask`; of lists, one row an item. Raises ValueError: nothing to
+        encode, lists of different lengths, an unknown keyword, `truncation` beside motion or audio, unreadable media.
         """
         given = {name: value for name, value in kwargs.items() if value is not None}
         of_audio = {"sampling_rate": given.pop("sampling_rate", None), **given.pop("audio_kwargs", {})}

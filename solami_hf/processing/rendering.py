@@ -98,14 +98,9 @@ class Turns:
 
 
 class TokenRenderer:
-    """Renders messages and tasks with one tokenizer and vocabulary layout.
-
-    Args:
-        tokenizer: a text tokenizer that `vocabulary.extend_tokenizer` has extended.
-        layout: anything with `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`).
-        interleaved: whether answers are written in chunks of equal time; by default what the layout says, else not.
-        chunk_seconds: length of these chunks, see `answers`.
-    """
+    """Renders messages and tasks with one tokenizer, which `vocabulary.extend_tokenizer` has extended, and vocabulary
+    layout, anything with `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`). `interleaved` answers are
+    written in chunks of equal time, `chunk_seconds` long, see `answers`; by default as the layout says, else not."""
 
     def __init__(self, tokenizer, layout, interleaved: bool | None = None, chunk_seconds: float = CHUNK_SECONDS):
         require_layout(layout)
@@ -159,29 +154,19 @@ class TokenRenderer:
         return codes + span["first_id"]
 
     def task(self, instruction: str, source: dict, target: dict) -> dict:
-        """A one-shot task: `[Human]: {instruction} {input}<eoh> [MMGPT]: {output}<eos>`.
-
-        Args:
-            instruction: what is to be done.
-            source, target: content blocks (text, motion or audio as codes).
-
-        Returns `{"input_ids", "labels"}`, arrays of shape `(T,)`; labels cover the output and its `<eos>` only.
-        """
+        """A one-shot task: `[Human]: {instruction} {input}<eoh> [MMGPT]: {output}<eos>`, of which `source` and
+        `target` are content blocks (text, motion or audio as codes). Returns `{"input_ids", "labels"}`, arrays of
+        shape `(T,)`; labels cover the output and its `<eos>` only."""
         lead = text_block(instruction + (" " if target["type"] == "text" else " This is input: "))
         return self._render([(USER, *self._parts([lead, source])), (ASSISTANT, *self._parts([target]))], " ")
 
     def chat(
         self, messages: list[dict], add_generation_prompt: bool = False, continue_final_message: bool = False
     ) -> dict:
-        """A dialogue in the format of the chat template; labels cover the character's answers and their `<eos>`.
-
-        Args:
-            messages: as in `SolamiProcessor.apply_chat_template`, media as codes.
-            add_generation_prompt: end with the character's role marker.
-            continue_final_message: leave the last message open; it holds words alone.
-
-        Returns `{"input_ids", "labels"}`, arrays of shape `(T,)`.
-        """
+        """A dialogue, messages as in `SolamiProcessor.apply_chat_template`, media as codes, in the format of the chat
+        template. `add_generation_prompt` ends with the character's role marker; `continue_final_message` leaves the
+        last message, which holds words alone, open. Returns `{"input_ids", "labels"}`, arrays of shape `(T,)`; labels
+        cover the character's answers and their `<eos>`."""
         turns: list[tuple] = []
         for message in messages:
             role, (text, media) = ROLES.index(message["role"]), self._parts(message["content"])

@@ -54,10 +54,8 @@ class Performer:
             shows skin. `of_motion` gives them.
         face: (frames, 52) curves at 30 frames a second, see `processing.motion.face`, or None.
 
-    Raises:
-        ValueError: wrong shape, no frames, NaN or infinite values, a joint more than 32 m away, `fps` not above 0, or
-            a file that is no 16 bit mono WAV.
-        FileNotFoundError: `audio` does not exist.
+    Raises ValueError: wrong shape, no frames, NaN or infinite values, a joint more than 32 m away, `fps` not above 0,
+    or a file that is no 16 bit mono WAV; FileNotFoundError: `audio` does not exist.
     """
 
     name: str
@@ -151,10 +149,8 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Conversation:
-    """Rounds that belong together. Raises ValueError without a scene.
-
-    With `together` both performers move at once, to be compared: an original (`user`) and its copy (`character`).
-    """
+    """Rounds that belong together. Raises ValueError without a scene. With `together` both performers move at once, to
+    be compared: an original (`user`) and its copy (`character`)."""
 
     title: str
     description: str
@@ -201,8 +197,7 @@ class MetricRow:
         meaning: A sentence that tells a newcomer what the figure says.
         group: The heading under which it stands.
 
-    Raises:
-        ValueError: `value` is NaN or infinite.
+    Raises ValueError: `value` is NaN or infinite.
     """
 
     name: str
@@ -252,15 +247,9 @@ def write_report(
     stages: list[Stage] = (),
     next_steps: list[str] = (),
 ) -> Path:
-    """Write the page, whole or not at all, and return its path.
-
-    Args:
-        path: Where the HTML file goes; missing folders are made.
-        title: The headline.
-        lead: One paragraph under it: what was made, and how well it went.
-        conversations: What can be played; without any, the page has no player.
-        curves, metrics, stages, next_steps: The other sections; an empty one is left out.
-    """
+    """Writes the page, whole or not at all, and returns its path; missing folders are made. `title` is the headline,
+    `lead` one paragraph under it: what was made, and how well it went. Without any of the `conversations`, which can
+    be played, the page has no player; the other sections are left out where they are empty."""
     groups: dict[str, list[MetricRow]] = {}
     for row in metrics:
         groups.setdefault(row.group, []).append(row)

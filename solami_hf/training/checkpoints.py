@@ -80,12 +80,10 @@ def written_or_nothing(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def last_checkpoint(output_dir: str | os.PathLike) -> str | None:
-    """The newest whole checkpoint of a run's folder, None without one.
-
-    Trainer writes `trainer_state.json` after weights and optimizer; a checkpoint without it, or with a part of it, is
-    what a killed run left half written, and is removed. On several ranks (torch.distributed) the first removes, while
-    the others wait; all of them have to call this.
-    """
+    """The newest whole checkpoint of a run's folder, None without one. Trainer writes `trainer_state.json` after
+    weights and optimizer; a checkpoint without it, or with a part of it, is what a killed run left half written, and
+    is removed. On several ranks (torch.distributed) the first removes, while the others wait; all of them have to call
+    this."""
     several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
     if not several or distributed.get_rank() == 0:
         _remove_half_written(Path(output_dir))

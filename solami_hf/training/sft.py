@@ -54,12 +54,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def sft(args: SftArguments, training_args: LanguageModelTrainingArguments) -> dict:
-    """Runs stage 3 and writes a complete folder to `training_args.output_dir`; see `train_language_model`.
-
-    Dialogues longer than `training_args.max_length` lose whole rounds from the front; one whose last round alone is
-    too long is left out, and both are counted in the log. Only the character's answers are trained on. Raises
-    ValueError: data of another codec, or no dialogue fits into `max_length`.
-    """
+    """Runs stage 3 and writes a complete folder to `training_args.output_dir`; see `train_language_model`. Dialogues
+    longer than `training_args.max_length` lose whole rounds from the front; one whose last round alone is too long is
+    left out, and both are counted in the log. Only the character's answers are trained on. Raises ValueError: data of
+    another codec, or no dialogue fits into `max_length`."""
     check_source("token dataset", args.data)  # before the model is loaded
     model, processor = load_model_and_processor(args, training_args)
     processor.answer_format = args.answer_format or processor.answer_format

@@ -184,13 +184,10 @@ class AveragedWeights(TrainerCallback):
 
 
 class ResumableTrainer(SafeTrainer):
-    """A Trainer whose resumed runs end where uninterrupted ones do.
-
-    `train_dataset[number]` has to depend on the number alone, which goes on counting from epoch to epoch. What a
-    subclass appends to `parts` is logged as means over all ranks since the last log. Its `measure` and `write_page`
-    are called while the model has the weights that are to be kept. `averages` are [`AveragedWeights`] with
-    `averaging_decay`, 0 for none.
-    """
+    """A Trainer whose resumed runs end where uninterrupted ones do. `train_dataset[number]` has to depend on the
+    number alone, which goes on counting from epoch to epoch. What a subclass appends to `parts` is logged as means
+    over all ranks since the last log. Its `measure` and `write_page` are called while the model has the weights that
+    are to be kept. `averages` are [`AveragedWeights`] with `averaging_decay`, 0 for none."""
 
     def __init__(self, *args, averaging_decay: float = 0.0, **kwargs):
         self.parts: dict[str, list[torch.Tensor]] = defaultdict(list)

@@ -60,14 +60,9 @@ def build_benchmark(
 ) -> str:
     """Writes the benchmark into a new folder and returns the SHA-256 of its manifest.
 
-    Args:
-        output: made; the code that checks and scores entries without this package lies in it too.
-        say: `say(voice, text, seed)` gives a line (samples,) at 16 kHz.
-        recordings: the folder of the LibriVox clips.
-
-    Raises:
-        FileNotFoundError, ImportError: recordings or voices are not installed.
-        FileExistsError: the folder is there already.
+    The code that checks and scores entries without this package lies in it too. `say(voice, text, seed)` gives a line
+    (samples,) at 16 kHz; `recordings` is the folder of the LibriVox clips. Raises FileNotFoundError, ImportError:
+    recordings or voices are not installed; FileExistsError: the folder is there already.
     """
     recordings = Path(recordings)
     if not recordings.is_dir():

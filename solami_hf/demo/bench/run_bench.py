@@ -31,17 +31,10 @@ Answer = tuple[str, np.ndarray | None, SmplxMotion | None]
 def write_entry(
     output: str | Path, benchmark: str | Path, system: dict, answer: Callable[[dict], Answer], seed: int = 0
 ) -> Path:
-    """Asks a system all runs of a benchmark, writes its entry and checks it; what is there already is kept.
-
-    Args:
-        output: the entry's folder.
-        system: `name` and `description` of what answers.
-        answer: gives the answer to a row of `runs.jsonl`; `audio`, `motion` and those of `history` are paths.
-        seed: goes into the header.
-
-    Raises:
-        ValueError: a damaged benchmark, a folder with another system's runs, or answers that are no entry.
-    """
+    """Asks a system all runs of a benchmark, writes its entry and checks it; what is there already is kept. `system`
+    has `name` and `description` of what answers; `answer` gives the answer to a row of `runs.jsonl`, where `audio`,
+    `motion` and those of `history` are paths; `seed` goes into the header. Raises ValueError: a damaged benchmark, a
+    folder with another system's runs, or answers that are no entry."""
     output, opened = Path(output), Benchmark(benchmark)
     with writing_to(output):
         header = {"benchmark": opened.header(), "system": system, "seed": seed}
@@ -90,10 +83,8 @@ def _written(output: Path, run: dict, answer: Answer) -> dict:
 
 
 def pipeline_answers(pipeline: SolamiPipeline, seed: int = 0) -> Callable[[dict], Answer]:
-    """What a pipeline answers to a row: it is given sound and body, and of earlier rounds the words.
-
-    An answer is decoded where its sound or body is judged; a malformed one says nothing.
-    """
+    """What a pipeline answers to a row: it is given sound and body, and of earlier rounds the words. An answer is
+    decoded where its sound or body is judged; a malformed one says nothing."""
 
     def answer(run: dict) -> Answer:
         torch.manual_seed(seed * 1_000_003 + sum(map(ord, run["id"] + run["condition"])))

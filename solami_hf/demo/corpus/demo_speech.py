@@ -48,12 +48,10 @@ def lines_to_speak(characters: list[Character]) -> list[tuple[str, float]]:
 
 
 def write_speech_corpus(folder: str | Path, characters: list[Character], seed: int = 0) -> None:
-    """Speaks all lines into `folder/wav` and writes `folder/manifest.jsonl`.
-
-    Rows hold the user's line, some also the character's answer to it where the words alone decide it. The held-out
-    split has speaking rates (`TEST_RATES`) that training never hears; its rows of unseen phrasings are marked in
-    `source`. Raises ImportError: `hibari-tts` is not installed.
-    """
+    """Speaks all lines into `folder/wav` and writes `folder/manifest.jsonl`. Rows hold the user's line, some also the
+    character's answer to it where the words alone decide it. The held-out split has speaking rates (`TEST_RATES`) that
+    training never hears; its rows of unseen phrasings are marked in `source`. Raises ImportError: `hibari-tts` is not
+    installed."""
     from hibari import Hibari
 
     folder = Path(folder)

@@ -23,12 +23,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Node:
-    """One round: what the user may say and do, and the right answer to each of the user's actions.
-
-    `say` are the phrasings to train on, `unseen` is never trained on. `answers` maps every possible user action to the
-    right `Line`, one for all actions unless it depends on the motion. `next` are the rounds that may follow.
-    `depends_on` is what decides the answer: "words", "motion" or "history" (the same words have other answers).
-    """
+    """One round: what the user may say and do, and the right answer to each of the user's actions. `say` are the
+    phrasings to train on, `unseen` is never trained on. `answers` maps every possible user action to the right `Line`,
+    one for all actions unless it depends on the motion. `next` are the rounds that may follow. `depends_on` is what
+    decides the answer: "words", "motion" or "history" (the same words have other answers)."""
 
     say: tuple[str, ...]
     unseen: str

@@ -276,12 +276,9 @@ def make_gesture(
     action: str, rng: np.random.Generator, side: str | None = None, speed: float | None = None
 ) -> tuple[SmplxMotion, dict[str, str | float]]:
     """One clip of a gesture, 1.6-3.0 s at 30 fps, somewhere within 2 m of the origin and facing anywhere; what is not
-    given is drawn from `rng`.
-
-    `side`, "left" or "right", is the hand of a one-handed gesture, or the side that a two-handed one begins with;
-    `speed` is 0.8 (slow) to 1.25 (quick). Returns the motion and {"action", "side", "speed", "size"}. Raises
-    ValueError: an unknown action or side, or a speed that is not above 0.
-    """
+    given is drawn from `rng`. `side`, "left" or "right", is the hand of a one-handed gesture, or the side that a
+    two-handed one begins with; `speed` is 0.8 (slow) to 1.25 (quick). Returns the motion and {"action", "side",
+    "speed", "size"}. Raises ValueError: an unknown action or side, or a speed that is not above 0."""
     if action not in GESTURES:
         raise ValueError(f"`action` is {action!r}, expected one of {', '.join(GESTURES)}.")
     if side not in (None, "left", "right"):

@@ -12,12 +12,9 @@ class DuplexGrammar(LogitsProcessor):
     """Forbids every id that cannot stand in its place; `<eos>` may come behind a tick.
 
     As in `AnswerGrammar` the place follows from the ids alone: how many tokens stand behind the character's last role
-    marker. A row without one begins its first tick.
-
-    Args:
-        config: anything with `modalities` and `markers`.
-        duplex: what a tick holds; by default `DuplexFormat.of(config)`.
-        max_ticks: ticks after which only `<eos>` may come; None leaves it to the number of tokens.
+    marker. A row without one begins its first tick. `config` is anything with `modalities` and `markers`; `duplex`
+    says what a tick holds, by default `DuplexFormat.of(config)`; after `max_ticks` only `<eos>` may come, None leaves
+    it to the number of tokens.
     """
 
     def __init__(self, config, duplex: DuplexFormat | None = None, max_ticks: int | None = None):

@@ -150,12 +150,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def generate(args: GenerateArguments, pipeline=None) -> dict:
     """Answers all inputs and writes or completes the results folder, with a loaded `SolamiPipeline` or that of the
-    arguments.
-
-    Returns `{"answers", "valid", "errors"}`, counted over the whole folder. Raises FileNotFoundError: no checkpoint or
-    no input there; ValueError: no usable input at all, codes of another codec, an unknown voice, or a folder of
-    another run; OSError: nothing can be written to the folder, or another process is writing to it.
-    """
+    arguments. Returns `{"answers", "valid", "errors"}`, counted over the whole folder. Raises FileNotFoundError: no
+    checkpoint or no input there; ValueError: no usable input at all, codes of another codec, an unknown voice, or a
+    folder of another run; OSError: nothing can be written to the folder, or another process is writing to it."""
     with writing_to(args.output):
         return _generate(args, pipeline)
 

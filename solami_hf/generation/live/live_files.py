@@ -19,13 +19,9 @@ RECORDINGS = resources.files(__package__) / "recordings"
 
 
 def turn_file(conversation: LiveConversation, number: int, format: str, pipeline) -> tuple[str, bytes]:
-    """Name and content of an answer as a file; as `html`, of the whole talk as far as it is kept, with number 0.
-
-    The package's writers write files, so that one lies in a temporary folder for the moment.
-
-    Raises:
-        ProtocolError: an unknown format or turn, or an answer without such a part.
-    """
+    """Name and content of an answer as a file; as `html`, of the whole talk as far as it is kept, with number 0. The
+    package's writers write files, so that one lies in a temporary folder for the moment. Raises ProtocolError: an
+    unknown format or turn, or an answer without such a part."""
     turns = (0, 0) if format == "html" else (1, conversation.turns)
     if format not in FORMATS or not turns[0] <= number <= turns[1]:
         told = f"expected a turn of 1 to {conversation.turns} as {', '.join(FORMATS)}, or turn 0, the talk, as html"

@@ -43,12 +43,8 @@ LARGEST = 100.0
 
 
 class ProtocolError(ValueError):
-    """What a client did that the protocol, or a limit, does not allow.
-
-    Attributes:
-        code (`str`): of the `error` event, one of those in docs/serving.md.
-        close (`int` | None): the connection ends with this WebSocket code; None: it goes on.
-    """
+    """What a client did that the protocol, or a limit, does not allow: `code` is that of the `error` event, one of
+    those in docs/serving.md; with `close`, a WebSocket code, the connection ends."""
 
     def __init__(self, code: str, message: str, close: int | None = None):
         super().__init__(message)
@@ -88,11 +84,8 @@ class Limits:
 
 
 def parse_event(text: str) -> dict:
-    """A client's event, checked; fields that it leaves out are None.
-
-    Raises:
-        ProtocolError: no JSON object, an unknown type or field, a value of another type, or another version.
-    """
+    """A client's event, checked; fields that it leaves out are None. Raises ProtocolError: no JSON object, an unknown
+    type or field, a value of another type, or another version."""
     try:
         event = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -124,10 +117,7 @@ def parse_event(text: str) -> dict:
 
 def parse_binary(data: bytes) -> tuple[int, float, np.ndarray]:
     """Kind, time and values of a client's binary frame: (n,) int16, or (frames, 75, 4) or (frames, 159) float32.
-
-    Raises:
-        ProtocolError: another kind of frame, one that is cut short, or values that no body has.
-    """
+    Raises ProtocolError: another kind of frame, one that is cut short, or values that no body has."""
     if len(data) < HEAD.size or data[0] not in _INCOMING:
         found = f"kind {data[0]} and {len(data)} bytes" if data else "no bytes"
         known = ", ".join(map(str, _INCOMING))

@@ -42,13 +42,9 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Access:
-    """Who may connect.
-
-    Attributes:
-        token: that has to be sent, as `?token=` or `Authorization: Bearer`; None asks for none.
-        origins: other sites whose pages may connect, or show this one in a frame, such as "https://talk.example.org"
-            of a proxy before this server.
-    """
+    """Who may connect: with a `token` whoever sends it, as `?token=` or `Authorization: Bearer`. `origins` are other
+    sites whose pages may connect, or show this one in a frame, as "https://talk.example.org" of a proxy before this
+    server."""
 
     token: str | None = None
     origins: tuple[str, ...] = ()
@@ -85,13 +81,9 @@ def camera_headers(camera: str | Path) -> dict[str, str]:
 
 
 def live_app(service: LiveService, access: Access | None = None, camera: str | Path | None = None) -> FastAPI:
-    """The application, to be run by uvicorn or any other ASGI server.
-
-    Args:
-        service: the model, and what its clients may ask for.
-        access: by default this machine's own browsers and programs.
-        camera: by which the page can see a body: the folder of MediaPipe's files, or the address of them.
-    """
+    """The application, to be run by uvicorn or any other ASGI server; `access` is by default that of this machine's
+    own browsers and programs. By `camera`, the folder of MediaPipe's files or the address of them, the page can see a
+    body."""
     access = access or Access()
     page = live_page("camera/" if isinstance(camera, Path) else camera)
     headers = camera_headers(camera) if camera else dict(HEADERS)
@@ -158,13 +150,8 @@ def _refusal(access: Access, request: Request | WebSocket) -> tuple[int, str] | 
 
 
 class LiveServer(uvicorn.Server):
-    """uvicorn, which says where the page is once it listens, and ends in peace.
-
-    Args:
-        app: as `live_app` makes it.
-        host, port: to listen at; port 0 takes a free one.
-        access: for the address that is shown.
-    """
+    """uvicorn, which says where the page is (with `access`) once it listens, and ends in peace; port 0 takes a free
+    one."""
 
     def __init__(self, app: FastAPI, host: str, port: int, access: Access):
         # Frames are refused before they are read whole, and sound is no text to compress

@@ -16,17 +16,9 @@ PAUSE_SECONDS, WINDOW, QUIET = 0.25, 320, 0.03
 
 
 class UserTurn:
-    """What has come of a turn; sound behind the longest turn is left out, of a longer movement the beginning.
-
-    Args:
-        limits: for sound and movement.
-        body_fps: frames of landmarks a second.
-
-    Attributes:
-        samples: of sound so far.
-        spoken: of them, up to the last that is not quiet.
-        ended: it is being answered, or forgotten.
-    """
+    """What has come of a turn; sound behind the longest turn is left out, of a longer movement the beginning. `limits`
+    are those of sound and movement, `body_fps` the frames of landmarks a second. `samples` of sound came so far,
+    `spoken` of them up to the last that is not quiet; `ended`: it is being answered, or forgotten."""
 
     def __init__(self, limits: Limits, body_fps: float = POSES_FPS):
         self.limits, self.body_fps = limits, body_fps
@@ -97,10 +89,8 @@ class UserTurn:
         self._times, self._frames = self._times[-most:], self._frames[-most:]
 
     def content(self, text: str | None) -> list[dict]:
-        """The turn as content blocks, with words where they are known.
-
-        A body that cannot be read is left out; where there is nothing else, ValueError.
-        """
+        """The turn as content blocks, with words where they are known. A body that cannot be read is left out; where
+        there is nothing else, ValueError."""
         content = [] if text is None else [{"type": "text", "text": text}]
         if self.has_body:
             try:

@@ -23,11 +23,8 @@ BEGIN_WINDOWS, END_WINDOWS, BEFORE_WINDOWS = 3, 22, 12
 
 
 class SpeechDetector:
-    """Cuts turns out of a stream of sound.
-
-    Args:
-        probability: of speech in a window (512,) float32 in -1..1 at 16 kHz, called with one after the other.
-    """
+    """Cuts turns out of a stream of sound by the `probability` of speech in a window (512,) float32 in -1..1 at 16
+    kHz, which is called with one after the other."""
 
     def __init__(self, probability: Callable[[np.ndarray], float]):
         self._probability, self.speaking = probability, False

@@ -51,11 +51,9 @@ def generate_continuously(
     model, prompts: list[list[int]], grammar: AnswerGrammar | None, max_new_tokens: int, **sampling
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Answers to prompts of any lengths, which end with the character's role marker; each answer is ended by `<eos>`.
-
     `grammar` says what an answer may consist of, None for anything; `sampling` is `do_sample`, `temperature`, `top_p`.
     Returns the answers, and for each of their tokens the seconds from the call until it was there. Raises
-    RuntimeError: a request failed.
-    """
+    RuntimeError: a request failed."""
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         eos_token_id=model.config.eos_token_id,

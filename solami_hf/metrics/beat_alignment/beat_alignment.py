@@ -75,10 +75,8 @@ class BeatAlignment(DirectMetric):
 
 
 def motion_beats(joints: np.ndarray, fps: float) -> np.ndarray:
-    """Seconds at which hands and elbows are slowest between two movements, after AIST++'s kinematic beats.
-
-    A slowest point counts where the speed rises by half of its mean on both sides.
-    """
+    """Seconds at which hands and elbows are slowest between two movements, after AIST++'s kinematic beats. A slowest
+    point counts where the speed rises by half of its mean on both sides."""
     speed = np.linalg.norm(np.diff(joints[:, BEATING], axis=0), axis=-1).mean(axis=-1) * fps
     return _peaks(-speed, speed.mean() / 2, round(LEAST_APART * fps)) / fps + 0.5 / fps
 

@@ -43,14 +43,9 @@ def parts_of(pairs: Iterable[Pair], with_sound: bool = True) -> list[Part]:
 
 
 class Figures:
-    """Figures of the pairs of a task, of `results.PARTS`; `left_out` is what could not be judged, with the reason.
-
-    Args:
-        parts: the measured parts.
-        compute: `compute(metric, **inputs)` of the `evaluate` modules.
-        lines: all lines that are hoped for in a chat.
-        bert: `model_id` (and `layer`) of BERTScore's model; without it there is no BERTScore.
-    """
+    """Figures of the measured parts of a task's pairs, of `results.PARTS`; `left_out` is what could not be judged,
+    with the reason. `compute(metric, **inputs)` is that of the `evaluate` modules; `lines` are all that are hoped for
+    in a chat; `bert` is `model_id` (and `layer`) of BERTScore's model; without it there is no BERTScore."""
 
     def __init__(
         self, task: str, parts: Parts, compute: Callable, lines: Sequence[str] = (), bert: dict | None = None

@@ -11,12 +11,10 @@ COUNTED = ("requests", "from_cache", "prompt_tokens", "completion_tokens", "cost
 
 
 class Judged:
-    """Marks pairs through the loaded `dialogue_judge` module, each answer `repeats` times.
-
-    `said` maps a pair to what its answer says, None where it has none; `conversations` are all rows of the condition,
-    for the rounds before an answer. `usage` are requests, tokens and cost of all that was judged, `agreement` that of
-    the repeats, by view and figure.
-    """
+    """Marks pairs through the loaded `dialogue_judge` module, each answer `repeats` times. `said` maps a pair to what
+    its answer says, None where it has none; `conversations` are all rows of the condition, for the rounds before an
+    answer. `usage` are requests, tokens and cost of all that was judged, `agreement` that of the repeats, by view and
+    figure."""
 
     def __init__(self, module, settings: JudgeSettings, repeats: int, said: Callable, conversations: Sequence[dict]):
         self.module, self.settings, self.repeats, self.said = module, settings, repeats, said

@@ -39,10 +39,8 @@ def listening_ticks(row: Mapping, character: int, ticks: int, seconds: float) ->
 
 @torch.no_grad()
 def body_likelihood(model, renderer: DuplexRenderer, pairs: Sequence[tuple], most: int) -> list[np.ndarray]:
-    """Log-likelihood in nats of the character's body codes of each tick (ticks,), for pairs of `streams`.
-
-    Pieces of `most` ticks overlap by half; a tick is taken from the piece in which it has most of the past.
-    """
+    """Log-likelihood in nats of the character's body codes of each tick (ticks,), for pairs of `streams`. Pieces of
+    `most` ticks overlap by half; a tick is taken from the piece in which it has most of the past."""
     config, jobs = renderer.format, []
     if "body" not in config.character:
         raise ValueError(f"the character has {', '.join(config.character)} here, expected body among them")
@@ -74,11 +72,10 @@ def listening(
     """`{kind of ticks: {"true", "shuffled", "difference", "rows_better", "rows", "codes"}}`: nats of a body code, with
     95 % bootstrap intervals over rows; the difference is paired.
 
-    Args:
-        model: trained on `duplex` rows, so that its `config.duplex` says what a tick holds, and how many it has seen.
-        rows: of a `duplex` token dataset, two or more (else ValueError).
-        masks: kind -> (row id, character) -> ticks (T,) to look at; by default `listening` by `listening_ticks`.
-        seed: of which partners are exchanged, and of the bootstrap.
+    The model was trained on `duplex` rows, so that its `config.duplex` says what a tick holds, and how many it has
+    seen; `rows` of a `duplex` token dataset are two or more (else ValueError). `masks`: kind -> (row id, character) ->
+    ticks (T,) to look at; by default `listening` by `listening_ticks`. `seed` is of which partners are exchanged, and
+    of the bootstrap.
     """
     if len(rows) < 2:
         raise ValueError(f"a shuffled partner needs at least two rows, got {len(rows)}")

@@ -107,11 +107,8 @@ def rouge_l(made, people):
 
 
 def cider(made, people):
-    """CIDEr-D, 0 to 10 (Vedantam et al. 2015, pycocoevalcap).
-
-    Raises:
-        ValueError: all references are alike, so that no word is rarer than another.
-    """
+    """CIDEr-D, 0 to 10 (Vedantam et al. 2015, pycocoevalcap). Raises ValueError: all references are alike, so that no
+    word is rarer than another."""
     if len({tuple(sorted(row)) for row in people}) < 2:
         raise ValueError(
             "CIDEr weighs words by how few references hold them, and here all references are the same: expected at "
@@ -122,10 +119,8 @@ def cider(made, people):
 
 
 def bertscore(made, people, model_id, layer, revision, device):
-    """Mean F1 of greedily matched token embeddings with the best reference (Zhang et al. 2020, bert_score).
-
-    A caption without a word scores 0.
-    """
+    """Mean F1 of greedily matched token embeddings with the best reference (Zhang et al. 2020, bert_score). A caption
+    without a word scores 0."""
     from bert_score import score
     from huggingface_hub import snapshot_download
     from transformers import AutoConfig

@@ -80,11 +80,8 @@ class ResponseTiming(DirectMetric):
 
 
 def checked(spoken, name: str) -> np.ndarray:
-    """Utterances (n, 2) in seconds, in order of time.
-
-    Raises:
-        ValueError: for what are no pairs of finite numbers, an end before its start, and utterances that overlap.
-    """
+    """Utterances (n, 2) in seconds, in order of time. Raises ValueError: for what are no pairs of finite numbers, an
+    end before its start, and utterances that overlap."""
     try:
         rows = np.asarray(spoken, np.float64).reshape(-1, 2) if len(spoken) else np.zeros((0, 2))
     except (TypeError, ValueError):
@@ -106,12 +103,10 @@ def turns_of(utterances: np.ndarray) -> np.ndarray:
 
 
 def measures(spoken: np.ndarray, user: np.ndarray, longest: float) -> dict:
-    """Delays of the answers by turn, starts of back-channels, seconds of both at once, and of the user.
-
-    A back-channel is at most `longest` and begins and ends within a turn of the user. The answer to a turn is the
-    first other utterance that begins after the turn has begun and before the next one does; its delay counts from the
-    turn's end, so that it is negative where the character interrupts.
-    """
+    """Delays of the answers by turn, starts of back-channels, seconds of both at once, and of the user. A back-channel
+    is at most `longest` and begins and ends within a turn of the user. The answer to a turn is the first other
+    utterance that begins after the turn has begun and before the next one does; its delay counts from the turn's end,
+    so that it is negative where the character interrupts."""
     inside = [((user[:, 0] < a) & (b < user[:, 1])).any() and b - a <= longest for a, b in spoken]
     backchannels, rest = spoken[np.array(inside, bool), 0], spoken[~np.array(inside, bool)]
     ends = np.append(user[1:, 0], np.inf)

@@ -28,12 +28,8 @@ _HOTTEST = 4.6  # log of the largest scale of the cosines, 100
 
 @dataclass
 class SolamiMotionEvaluatorOutput(ModelOutput):
-    """
-    Args:
-        loss (`torch.FloatTensor`): mean InfoNCE of both directions, in nats; None without captions.
-        motion_embeds (`torch.FloatTensor` of shape `(batch, embedding_size)`): of length 1.
-        text_embeds (`torch.FloatTensor` of shape `(batch, embedding_size)`): of length 1; None without captions.
-    """
+    """`loss`: mean InfoNCE of both directions, in nats; `motion_embeds` and `text_embeds`: (batch, embedding_size), of
+    length 1. Loss and text are None without captions."""
 
     loss: torch.FloatTensor | None = None
     motion_embeds: torch.FloatTensor | None = None
@@ -84,15 +80,10 @@ class SolamiMotionEvaluatorModel(CarriesItsCode, PreTrainedModel):
         self.std.copy_(std)
 
     def encode_motion(self, joints: torch.Tensor, padding_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings (batch, embedding_size) of length 1.
-
-        Args:
-            joints: (batch, frames, 55, 3) positions in metres, y up, at `config.fps`; place and first facing are of no
-                account.
-            padding_mask: (batch, frames) boolean, True = a frame of the motion; padding is behind.
-
-        Raises ValueError: another shape, fewer than 3 frames, or more than `config.max_frames`.
-        """
+        """Embeddings (batch, embedding_size) of length 1 of joints (batch, frames, 55, 3): positions in metres, y up,
+        at `config.fps`; place and first facing are of no account. `padding_mask` (batch, frames) is boolean, True = a
+        frame of the motion; padding is behind. Raises ValueError: another shape, fewer than 3 frames, or more than
+        `config.max_frames`."""
         if joints.ndim != 4 or joints.shape[2:] != (55, 3) or not 3 <= joints.shape[1] <= self.config.max_frames:
             raise ValueError(
                 f"joints are {tuple(joints.shape)}, expected (B, T, 55, 3) of 3 to {self.config.max_frames} frames"
@@ -134,13 +125,8 @@ class SolamiMotionEvaluatorModel(CarriesItsCode, PreTrainedModel):
         sentence_embeds: torch.Tensor | None = None,
         caption_ids: torch.Tensor | None = None,
     ) -> SolamiMotionEvaluatorOutput:
-        """Embeddings of pairs and their contrastive loss.
-
-        Args:
-            joints, padding_mask: see `encode_motion`.
-            input_ids, attention_mask, sentence_embeds: the captions, see `encode_text`.
-            caption_ids: (batch,) numbers of the captions; pairs with the same one are not set against each other.
-        """
+        """Embeddings of pairs and their contrastive loss; motions as in `encode_motion`, captions as in `encode_text`.
+        `caption_ids` (batch,) are numbers of the captions; pairs with the same one are not set against each other."""
         motions = self.encode_motion(joints, padding_mask)
         if input_ids is None and sentence_embeds is None:
             return SolamiMotionEvaluatorOutput(motion_embeds=motions)

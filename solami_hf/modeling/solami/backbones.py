@@ -19,13 +19,12 @@ def extend_backbone(
 ) -> PreTrainedModel:
     """A decoder whose vocabulary is extended by the modality tokens, ready for `solami pretrain`.
 
-    Args:
-        backbone (`str` | `os.PathLike` | `PreTrainedModel`): hub id or folder of a checkpoint that
-            `AutoModelForCausalLM` loads, a `.gguf` file, or a loaded model. One that is no Llama is changed in place.
-        tokenizer, sizes, speech_codec, answer_format: see `SolamiForCausalLM.from_backbone`.
-        kwargs: passed to `from_pretrained` when the backbone is a path (`revision`, `dtype`, ...).
+    `backbone` is the hub id or folder of a checkpoint that `AutoModelForCausalLM` loads, a `.gguf` file, or a loaded
+    model; one that is no Llama is changed in place. `tokenizer`, `sizes`, `speech_codec`, `answer_format`: see
+    `SolamiForCausalLM.from_backbone`; `kwargs` go to `from_pretrained` when the backbone is a path (`revision`,
+    `dtype`, ...).
 
-    Returns a `SolamiForCausalLM` for the Llama architecture. For others (GPT-2, Qwen, ...) the stock model, whose
+    Returns a `SolamiForCausalLM` for the Llama architecture, for others (GPT-2, Qwen, ...) the stock model, whose
     config carries the same layout as a `SolamiConfig` does and keeps it in `config.json`. Raises ValueError: the model
     has no language-modelling head, or `sizes` does not fit the speech codec.
     """
@@ -74,13 +73,10 @@ def gguf_file(source) -> dict:
 def read_gguf(path: str | os.PathLike, dtype: torch.dtype | str = torch.float32, **kwargs) -> PreTrainedModel:
     """The model of a GGUF file, its weights no longer quantised, as a model that can be saved and trained.
 
-    Args:
-        path: a `.gguf` file of an architecture that transformers reads (Llama, Qwen, ...); its tokenizer comes from
-            `AutoTokenizer.from_pretrained(folder, gguf_file=name)`.
-        dtype: of the weights; "auto" is float32.
-        kwargs: for `AutoModelForCausalLM.from_pretrained`.
-
-    Raises FileNotFoundError: there is no such file. ImportError: the package `gguf` is missing.
+    Its architecture is one that transformers reads (Llama, Qwen, ...); its tokenizer comes from
+    `AutoTokenizer.from_pretrained(folder, gguf_file=name)`. `dtype` "auto" is float32; `kwargs` are for
+    `AutoModelForCausalLM.from_pretrained`. Raises FileNotFoundError: there is no such file; ImportError: the package
+    `gguf` is missing.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no GGUF file {path}")
@@ -104,16 +100,10 @@ def allow_cache(model: PreTrainedModel) -> None:
 
 
 def convert_lm_to_llama(source: str | os.PathLike, dtype: torch.dtype | str = "auto", **hub) -> LlamaForCausalLM:
-    """The model of a checkpoint as `LlamaForCausalLM`; its logits are the same.
-
-    Args:
-        source: folder or hub id of a `SolamiForCausalLM`.
-        dtype: of the weights, by default as they are stored.
-        hub: `revision`, `token`, ... of the hub.
-
-    Raises OSError: nothing to load there; ValueError: another architecture, which is stock already, or a config
-    without modality tokens.
-    """
+    """The model of a checkpoint, the folder or hub id of a `SolamiForCausalLM`, as `LlamaForCausalLM`; its logits are
+    the same. Weights are by default of the type that they are stored in; `hub` are `revision`, `token`, ... of the
+    hub. Raises OSError: nothing to load there; ValueError: another architecture, which is stock already, or a config
+    without modality tokens."""
     config = AutoConfig.from_pretrained(source, **hub)
     if not isinstance(config, SolamiConfig):
         raise ValueError(

@@ -34,17 +34,13 @@ class SolamiForCausalLM(SolamiPreTrainedModel, LlamaForCausalLM):
     ):
         """A model whose vocabulary is a Llama checkpoint's, extended by the modality tokens.
 
-        Args:
-            backbone (`str` | `os.PathLike` | `LlamaForCausalLM`): hub id or folder of any checkpoint of the Llama
-                architecture, or a loaded model (which is left as it is).
-            tokenizer (*optional*): the backbone's tokenizer, extended in place; the new ids follow its last one.
-                Without it the new ids follow the backbone's last row, in the same order.
-            sizes (`dict`, *optional*): number of codes per modality, by default the paper's
-                (`speech` 1024, `body` 512, `hand` 512, `trans` 256).
-            speech_codec (*optional*): the speech codec or its config; the number of speech codes, their levels and
-                rate, and the sampling rate come from it. By default they are the paper's.
-            answer_format (`str`): see `SolamiConfig`.
-            kwargs: passed to `from_pretrained` when the backbone is a path (`revision`, `dtype`, ...).
+        `backbone` is the hub id or folder of any checkpoint of the Llama architecture, or a loaded `LlamaForCausalLM`
+        (which is left as it is). `tokenizer` is the backbone's, extended in place; the new ids follow its last one,
+        without it the backbone's last row, in the same order. `sizes` are numbers of codes per modality, by default
+        the paper's (`speech` 1024, `body` 512, `hand` 512, `trans` 256). From `speech_codec`, a codec or its config,
+        come the number of speech codes, their levels and rate, and the sampling rate, by default the paper's.
+        `answer_format`: see `SolamiConfig`; `kwargs` go to `from_pretrained` when the backbone is a path (`revision`,
+        `dtype`, ...).
 
         Returns `SolamiForCausalLM` whose new input and output rows are the mean of the old ones, and whose config has
         the layout; `<eos>` is its `eos_token_id`. Raises ValueError: the backbone is not of the Llama architecture, or

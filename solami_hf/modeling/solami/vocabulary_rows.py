@@ -7,20 +7,12 @@ from .vocabulary import build_layout, extend_tokenizer
 
 
 def add_modality_tokens(model, tokenizer=None, sizes=None, speech_codec=None, answer_format="motion_speech") -> None:
-    """Makes room for the modality tokens in a model, in place, and writes their layout into its config.
+    """Makes room for the modality tokens in any decoder of `AutoModelForCausalLM`, in place, and writes their layout
+    into its config. New input and output rows are the mean of the old ones; `<eos>` becomes the `eos_token_id`.
 
-    New input and output rows are the mean of the old ones; `<eos>` becomes the `eos_token_id`.
-
-    Args:
-        model: any decoder of `AutoModelForCausalLM`.
-        tokenizer (*optional*): the model's own, not extended yet: it is extended in place, and the new ids follow its
-            last one. Without it they follow the model's last row, in the same order.
-        sizes (`dict`, *optional*): number of codes per modality, by default the paper's; 0 of `hand` for a bound
-            motion codec.
-        speech_codec (*optional*): a codec or its config, which decides about the speech codes.
-        answer_format (`str`): see `SolamiConfig`.
-
-    Raises ValueError: the model has no head, or `sizes` does not fit the speech codec.
+    `tokenizer` is the model's own, not extended yet; the others are as in `SolamiForCausalLM.from_backbone`, with 0
+    `hand` codes for a bound motion codec. Raises ValueError: the model has no head, or `sizes` does not fit the speech
+    codec.
     """
     config, speech = model.config, getattr(speech_codec, "config", speech_codec)
     if model.get_output_embeddings() is None:

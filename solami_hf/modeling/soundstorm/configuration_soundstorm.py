@@ -42,9 +42,8 @@ class SolamiSoundStormConfig(PreTrainedConfig):
         spoken_levels (`int`, *optional*): how many levels, level 0 included, the processor decodes of what the model
             fills in; all if None. Few, where the last ones are more often wrong than they are worth.
 
-    Raises:
-        ValueError: a size that is not positive, one level only, an odd head or an even kernel, dropout outside [0, 1),
-            levels to speak that there are not.
+    Raises ValueError: a size that is not positive, one level only, an odd head or an even kernel, dropout outside
+    [0, 1), levels to speak that there are not.
     """
 
     model_type = "solami_soundstorm"

@@ -46,15 +46,11 @@ CHECKED = {
 def convert_soundstorm(checkpoint: str | Path, config: str | Path | dict | None = None) -> SolamiSoundStormModel:
     """A checkpoint in SoundStorm's layout, in evaluation mode. Pickled code in it is never run.
 
-    Args:
-        checkpoint: a plain state dict, also inside `model` or `state_dict`. Sizes are read from its tensors.
-        config: its `config.json`, or that as a dict, at any nesting: `heads` or `dim_head` is needed, other sizes are
-            compared with the tensors. None: heads of 128 values, as in the published checkpoint, which has no config.
-
-    Raises:
-        FileNotFoundError: one of the files is missing.
-        ValueError: a file is not what it should be, a variant that is not supported (grouped quantizers, causal
-            convolution, learned position bias), or sizes that contradict the tensors.
+    `checkpoint` is a plain state dict, also inside `model` or `state_dict`, from whose tensors sizes are read;
+    `config` its `config.json`, or that as a dict, at any nesting: `heads` or `dim_head` is needed, other sizes are
+    compared with the tensors. None: heads of 128 values, as in the published checkpoint, which has no config. Raises
+    FileNotFoundError: one of the files is missing; ValueError: a file is not what it should be, a variant that is not
+    supported (grouped quantizers, causal convolution, learned position bias), or sizes that contradict the tensors.
     """
     state, sizes = load_tensors(checkpoint), _load_sizes(config)
     if any("rel_pos_bias" in key for key in state) or sizes.get("t5_rel_pos_bias"):

@@ -56,12 +56,8 @@ class SolamiSoundStormOutput(ModelOutput):
 
 @dataclass
 class SoundStormContext:
-    """Context shared by layers and calls: rotary positions and padding.
-
-    Args:
-        cos, sin: (frames, 1, head_dim); the first half of `sin` is negative.
-        mask: (batch, frames) boolean, True = real; None if everything is real.
-    """
+    """Context shared by layers and calls: rotary positions `cos` and `sin` (frames, 1, head_dim), of which the first
+    half of `sin` is negative, and `mask` (batch, frames), boolean, True = real; None if everything is real."""
 
     cos: torch.Tensor
     sin: torch.Tensor
@@ -93,11 +89,9 @@ class SoundStormFeedForward(nn.Module):
 
 
 def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
-    """Attention that can show its weights, where the fused one cannot, for a function of transformers.
-
-    Of query, key and value (batch, heads, frames, head_dim), and a mask, True = may be attended to, that is broadcast
-    over the scores: (batch, frames, heads, head_dim) and the weights (batch, heads, frames, frames).
-    """
+    """Attention that can show its weights, where the fused one cannot, for a function of transformers. Of query, key
+    and value (batch, heads, frames, head_dim), and a mask, True = may be attended to, that is broadcast over the
+    scores: (batch, frames, heads, head_dim) and the weights (batch, heads, frames, frames)."""
     scores = query @ key.transpose(2, 3) * scaling
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
@@ -203,9 +197,7 @@ class SoundStormLayer(GradientCheckpointingLayer):
 
 class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
     """Fills levels 1, 2, ... of the speech codec's codes, given level 0 and the codes of a voice.
-
-    `solami_hf.modeling.convert.convert_soundstorm` loads the original's checkpoints into it.
-    """
+    `solami_hf.modeling.convert.convert_soundstorm` loads the original's checkpoints into it."""
 
     code_file = __file__
     config_class = SolamiSoundStormConfig
@@ -271,32 +263,28 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
     ) -> torch.LongTensor:
         """Levels 1, 2, ... for level 0, in the voice of the prompt. Clips of a batch do not touch.
 
-        Args:
-            semantic_codes: (B, T') integers, level 0 of what is to be said; (B, num_given_levels, T') of several.
-            prompt_codes: (B or 1, num_quantizers, P) integers, all levels of a few seconds in the voice; one serves
-                every clip. None: any voice.
-            steps: calls for the first rows, as many as are given, the others take one each; or the calls of every row.
-            generator: source of random numbers: a `torch.Generator`, or a function from a shape to a tensor of numbers
-                uniform in [0, 1); or a sequence of these, one for each clip, and then a batch draws what its clips
-                alone would draw. None: nothing is random, the most probable code is taken everywhere.
-            code_mask: (B, T') boolean, True = real; padding comes behind. All real if None.
-            prompt_mask: (B or 1, P) boolean, likewise.
-            mode: "corrected" keeps the prompt and reveals, level by level, what the cosine schedule says of the cells
-                to fill. "upstream" does as the original does, faults included: `steps` + 1 calls for level 1, the
-                prompt overwritten from level 2 on, almost nothing masked again, temperatures that rise. It takes no
-                padding, and always draws: (B, frames * levels, codebook_size) uniform numbers for each call that
-                samples, from torch's global generator if `generator` is None.
-            greedy: whether levels with one step take the most probable code even with a generator.
-            temperature: of the first draw of a level, falling in equal steps; "corrected" only.
-            on_call: called with the codes (B, num_quantizers, P + T') before each call of the network; unfilled cells
-                hold `config.mask_code`, padding is behind.
+        `semantic_codes` (B, T') are integers, level 0 of what is to be said; (B, num_given_levels, T') of several.
+        `prompt_codes` (B or 1, num_quantizers, P) are all levels of a few seconds in the voice, of which one serves
+        every clip; None is any voice. `code_mask` (B, T') and `prompt_mask` (B or 1, P) are boolean, True = real;
+        padding comes behind. `steps` are the calls for the first rows, as many as are given, the others take one each;
+        or the calls of every row.
 
-        Returns:
-            (B, num_quantizers, T') codes, the first as given, 0 where `code_mask` is False.
+        `generator` is the source of random numbers: a `torch.Generator`, or a function from a shape to a tensor of
+        numbers uniform in [0, 1); or a sequence of these, one for each clip, and then a batch draws what its clips
+        alone would draw. None: nothing is random, the most probable code is taken everywhere; `greedy` takes it in
+        levels of one step even with a generator. `temperature` is that of the first draw of a level, falling in equal
+        steps ("corrected" only). `on_call` is called with the codes (B, num_quantizers, P + T') before each call of
+        the network; unfilled cells hold `config.mask_code`, padding is behind.
 
-        Raises:
-            ValueError: wrong shapes or types, codes out of range, a bad mask, nothing to fill, more frames than
-                `config.max_frames`, no step, or an unknown mode.
+        `mode` "corrected" keeps the prompt and reveals, level by level, what the cosine schedule says of the cells to
+        fill. "upstream" does as the original does, faults included: `steps` + 1 calls for level 1, the prompt
+        overwritten from level 2 on, almost nothing masked again, temperatures that rise. It takes no padding, and
+        always draws: (B, frames * levels, codebook_size) uniform numbers for each call that samples, from torch's
+        global generator if `generator` is None.
+
+        Returns codes (B, num_quantizers, T'), the first as given, 0 where `code_mask` is False. Raises ValueError:
+        wrong shapes or types, codes out of range, a bad mask, nothing to fill, more frames than `config.max_frames`,
+        no step, or an unknown mode.
         """
         if mode not in ("corrected", "upstream"):
             raise ValueError(f'mode is {mode!r}, expected "corrected" or "upstream"')
@@ -344,17 +332,12 @@ class SolamiSoundStormModel(CarriesItsCode, PreTrainedModel):
     ) -> SolamiSoundStormOutput:
         """Scores of the codes of levels 1, 2, ..., or the loss of the labelled cells.
 
-        Args:
-            audio_codes: (B, num_quantizers, T) integers; `config.mask_code` in masked cells of levels 1, 2, ..., and
-                `config.num_semantic_codes` in level 0 where it is unknown.
-            code_mask: (B, T) boolean, True = real; padding comes behind. All real if None.
-            labels: (B, num_acoustic_levels, T) codes to learn, -100 elsewhere (see
-                `soundstorm_masking.hide_codes`). Only these cells are computed.
-            output_hidden_states, output_attentions: whether the output has them; by default what the config says.
-                Pass them, as `return_dict=False` for a plain tuple, by name.
-
-        Raises:
-            ValueError: wrong shapes or types, codes out of range, a bad mask, labels without any cell.
+        `audio_codes` (B, num_quantizers, T) are integers; `config.mask_code` in masked cells of levels 1, 2, ..., and
+        `config.num_semantic_codes` in level 0 where it is unknown. `code_mask` (B, T) is boolean, True = real; padding
+        comes behind. `labels` (B, num_acoustic_levels, T) are codes to learn, -100 elsewhere (see
+        `soundstorm_masking.hide_codes`); only these cells are computed. `output_hidden_states` and `output_attentions`
+        are by default what the config says; pass them, as `return_dict=False` for a plain tuple, by name. Raises
+        ValueError: wrong shapes or types, codes out of range, a bad mask, labels without any cell.
         """
         self._check_codes(audio_codes)
         batch, _, frames = audio_codes.shape

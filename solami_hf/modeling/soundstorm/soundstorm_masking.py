@@ -30,16 +30,10 @@ def hide_codes(
     Each clip draws where its prompt ends, which level is learnt, and by the cosine schedule how many of that level's
     cells behind the prompt are masked (at least one). Behind the prompt, higher levels are masked altogether.
 
-    Args:
-        audio_codes: (B, num_quantizers, T) codes.
-        code_mask: (B, T) boolean, True = real; padding comes behind, every clip has a real frame.
-        mask_code: `config.mask_code`.
-        generator: on the CPU; None draws from torch's global one.
-        given: `config.num_given_levels`.
-
-    Returns:
-        The codes with masks (B, num_quantizers, T) and labels (B, num_quantizers - given, T), -100 where none is; as
-        `SolamiSoundStormModel.forward` takes them.
+    Of `audio_codes` (B, num_quantizers, T) with `code_mask` (B, T), boolean, True = real, padding behind, a real frame
+    in every clip. `mask_code` and `given` are the config's, `given` its `num_given_levels`; `generator` is on the CPU,
+    None draws from torch's global one. Returns, as `SolamiSoundStormModel.forward` takes them, the codes with masks
+    and labels (B, num_quantizers - given, T), -100 where none is.
     """
     batch, levels, frames = audio_codes.shape
     device = audio_codes.device
@@ -62,11 +56,8 @@ def mask_cells(
     mask_code: int,
     given: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The masked codes and labels of `hide_codes` for what was drawn.
-
-    That is the real frames `behind` the prompt (B, T), the acoustic `level` 0, 1, ... that is learnt (B,), and its
-    masked `cells` (B, T).
-    """
+    """The masked codes and labels of `hide_codes` for what was drawn. That is the real frames `behind` the prompt (B,
+    T), the acoustic `level` 0, 1, ... that is learnt (B,), and its masked `cells` (B, T)."""
     levels = torch.arange(audio_codes.shape[1] - given, device=audio_codes.device)[:, None]
     level = level[:, None, None]
     learnt = (levels == level) & cells[:, None]
@@ -136,12 +127,9 @@ def fill_levels(
 
     What does not change is embedded once: `known` sums level 0, the prompt and the finished levels; a call adds the
     level in work, and the masks of those above as one vector. Only the cells still masked leave the last layer.
-
-    Args:
-        model: `SolamiSoundStormModel`.
-        codes: prompt codes, and `config.mask_code` in the cells to fill.
-        start, length: of each clip, frames of its prompt and of what is to be filled behind it; padding comes last.
-        steps: of each acoustic level.
+    `codes` hold prompt codes, and `config.mask_code` in the cells to fill; `start` and `length` are, of each clip,
+    frames of its prompt and of what is to be filled behind it; padding comes last. `steps` are those of each acoustic
+    level.
     """
     config, device = model.config, codes.device
     codes, (batch, _, frames) = codes.clone(), codes.shape
@@ -209,11 +197,9 @@ def fill_upstream(
     greedy: bool,
     on_call: Callable[[torch.Tensor], None] | None,
 ) -> torch.Tensor:
-    """Generation as the original does it, for comparison; see `SolamiSoundStormModel.generate`.
-
-    Two faults are kept: re-masking ranks the cells of all levels together, so that it masks few of the first, and
-    every later level overwrites the prompt and the levels above it.
-    """
+    """Generation as the original does it, for comparison; see `SolamiSoundStormModel.generate`. Two faults are kept:
+    re-masking ranks the cells of all levels together, so that it masks few of the first, and every later level
+    overwrites the prompt and the levels above it."""
     config, levels = model.config, model.config.num_acoustic_levels
     codes = codes.clone()
     frames = codes.shape[2]
@@ -251,10 +237,8 @@ def fill_upstream(
 
 
 def choose(logits: torch.Tensor, noise: torch.Tensor | None, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes (...,) of logits (..., codes) and their probabilities: the most probable ones, or drawn with `noise`.
-
-    A draw is among the `TOP_SHARE` most probable codes; `noise` is Gumbel noise of the shape of the logits.
-    """
+    """Codes (...,) of logits (..., codes) and their probabilities: the most probable ones, or drawn with `noise`. A
+    draw is among the `TOP_SHARE` most probable codes; `noise` is Gumbel noise of the shape of the logits."""
     if noise is None:
         chosen = logits.argmax(-1)
     else:

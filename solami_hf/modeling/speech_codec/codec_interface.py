@@ -9,11 +9,8 @@ from transformers.utils import ModelOutput
 
 @dataclass
 class SolamiSpeechCodecEncoderOutput(ModelOutput):
-    """
-    Args:
-        audio_codes (`torch.LongTensor` of shape `(batch, num_quantizers, frames)`): codes, 0 behind the end of a clip.
-        code_mask (`torch.BoolTensor` of shape `(batch, frames)`): True where the code stands for real sound.
-    """
+    """`audio_codes` (batch, num_quantizers, frames) int64, 0 behind the end of a clip, and `code_mask` (batch, frames)
+    boolean, True where the code stands for real sound."""
 
     audio_codes: torch.LongTensor | None = None
     code_mask: torch.BoolTensor | None = None
@@ -21,12 +18,8 @@ class SolamiSpeechCodecEncoderOutput(ModelOutput):
 
 @dataclass
 class SolamiSpeechCodecDecoderOutput(ModelOutput):
-    """
-    Args:
-        audio_values (`torch.FloatTensor` of shape `(batch, 1, hop_length * frames)`): waveform, nominally in [-1, 1],
-            0 where `padding_mask` is False.
-        padding_mask (`torch.BoolTensor` of shape `(batch, hop_length * frames)`): True where the sound is real.
-    """
+    """`audio_values` (batch, 1, hop_length * frames) float, the waveform, nominally in [-1, 1], and `padding_mask`
+    (batch, hop_length * frames) boolean, True where the sound is real; elsewhere the waveform is 0."""
 
     audio_values: torch.FloatTensor | None = None
     padding_mask: torch.BoolTensor | None = None
@@ -99,12 +92,10 @@ def mask_lengths(mask: torch.Tensor | None, shape: tuple[int, int], name: str, d
 
 
 def codec_fingerprint(codec) -> str:
-    """A short hash of a codec's weights and buffers; two codecs with the same one give the same codes.
-
-    Where the language model reads several levels of a speech codec, their number is part of it; and what the networks
-    of a motion codec see, where these are not the features as they come. A speech codec whose decoder alone was tuned
-    keeps that of before (`codes_fingerprint` of its configuration).
-    """
+    """A short hash of a codec's weights and buffers; two codecs with the same one give the same codes. Where the
+    language model reads several levels of a speech codec, their number is part of it; and what the networks of a
+    motion codec see, where these are not the features as they come. A speech codec whose decoder alone was tuned keeps
+    that of before (`codes_fingerprint` of its configuration)."""
     if kept := getattr(codec.config, "codes_fingerprint", None):
         return kept
     digest = hashlib.sha256()

@@ -162,15 +162,10 @@ def reflect_pad(values: torch.Tensor, left: int, right: int) -> torch.Tensor:
 
 
 def reflect_pad_each(values: torch.Tensor, left: int, right: int, stride: int, lengths: torch.Tensor) -> torch.Tensor:
-    """Pads each clip of a batch as `reflect_pad` pads it alone, at the clip's own end.
-
-    Args:
-        values: (batch, channels, time); what lies behind a clip's end is not read.
-        left, right: padding of a clip whose length is a multiple of `stride`; others get up to `stride` - 1 more.
-        lengths: (batch,), at least 1 and at most `time`.
-
-    Returns (batch, channels, left + time + right + stride - 1). What lies behind a clip's padding means nothing.
-    """
+    """Pads each clip of a batch as `reflect_pad` pads it alone, at the clip's own end. `values` are (batch, channels,
+    time); what lies behind a clip's end is not read. `left` and `right` are the padding of a clip whose length is a
+    multiple of `stride`; others get up to `stride` - 1 more. `lengths` (batch,) are at least 1 and at most `time`.
+    Returns (batch, channels, left + time + right + stride - 1); what lies behind a clip's padding means nothing."""
     channels, time = values.shape[1:]
     padded = pad(values, left, right + stride - 1)
     lengths = lengths[:, None]
@@ -355,15 +350,10 @@ class SpeechCodecQuantizer(nn.Module):
     def forward(
         self, latents: torch.Tensor, kept_levels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Quantizes for training; updates the codebooks in training mode.
-
-        Args:
-            latents: (batch, hidden_size, frames).
-            kept_levels: (batch,), how many levels of each clip are decoded.
-
-        Returns quantized (batch, hidden_size, frames) with the gradient of `latents`, level 0 alone (same shape),
-        codes (batch, levels, frames), and the commitment loss over the levels kept.
-        """
+        """Quantizes latents (batch, hidden_size, frames) for training, decoding `kept_levels` (batch,) of each clip;
+        updates the codebooks in training mode. Returns quantized (batch, hidden_size, frames) with the gradient of
+        `latents`, level 0 alone (same shape), codes (batch, levels, frames), and the commitment loss over the levels
+        kept."""
         batch, _, frames = latents.shape
         vectors = latents.transpose(1, 2).flatten(0, 1)
         *parts, commitment, codes = quantize_residual(self.levels, vectors, kept_levels.repeat_interleave(frames))
@@ -418,12 +408,10 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
         """Speech to codes. A padded batch gives the codes of its clips alone: each is reflected at its own end, and
         read backwards from there.
 
-        Args:
-            input_values: (batch, 1, samples) float waveform at `config.sampling_rate`, nominally in [-1, 1].
-            padding_mask: (batch, samples) boolean, True = real; padding comes behind. All real if None.
-            num_quantizers: how many levels to compute, counted from level 0; all of them if None.
-            first_quantizer: the first level to compute. It then codes the latent itself, as if the levels before it
-                had left everything over (SpeechTokenizer's `st`).
+        `input_values` (batch, 1, samples) are the float waveform at `config.sampling_rate`, nominally in [-1, 1];
+        `padding_mask` (batch, samples) is boolean, True = real; padding comes behind. Levels `first_quantizer` to
+        below `num_quantizers` (all if None) are computed; the first of them then codes the latent itself, as if the
+        levels before it had left everything over (SpeechTokenizer's `st`).
 
         Returns codes (batch, num_quantizers - first_quantizer, ceil(samples / hop_length)) and their mask. Raises
         ValueError: wrong shape, an empty clip, NaN or infinite samples, a mask that is not boolean or has padding
@@ -449,17 +437,13 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
     def decode(
         self, audio_codes: torch.Tensor, code_mask: torch.Tensor | None = None, first_quantizer: int = 0
     ) -> SolamiSpeechCodecDecoderOutput:
-        """Codes to speech. A padded batch gives the sound of its clips alone (see `encode`).
-
+        """Codes to speech. A padded batch gives the sound of its clips alone (see `encode`);
         `SpeechCodecDecoderStream` decodes codes while they arrive.
 
-        Args:
-            audio_codes: (batch, q, frames) integers, the levels `first_quantizer`, `first_quantizer` + 1, ...
-            code_mask: (batch, frames) boolean, True = real; padding comes behind. All real if None.
-            first_quantizer: which level the first row of codes belongs to.
-
-        Returns waveform (batch, 1, hop_length * frames) and its mask. Raises ValueError: wrong shape or type, no
-        frame, more levels than the model has, codes out of range, a bad mask.
+        `audio_codes` (batch, q, frames) are integers, the levels `first_quantizer`, `first_quantizer` + 1, ...;
+        `code_mask` (batch, frames) is boolean, True = real; padding comes behind. Returns waveform (batch, 1,
+        hop_length * frames) and its mask. Raises ValueError: wrong shape or type, no frame, more levels than the model
+        has, codes out of range, a bad mask.
         """
         check_codes(audio_codes, self.config.num_quantizers, self.config.codebook_size, first_quantizer)
         batch, _, frames = audio_codes.shape
@@ -492,15 +476,12 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
         output_hidden_states: bool | None = None,
     ) -> SolamiSpeechCodecOutput:
         """Reconstructs speech of one length with the losses of training; moves the codebooks in training mode.
-        `return_dict=False` gives a tuple.
 
-        Args:
-            input_values: (batch, 1, samples) float waveform at `config.sampling_rate`; no padding.
-            num_quantizers: levels to decode from, one number or (batch,) integers; all if None.
-            quantize: False decodes the latents themselves, for the first steps of training.
-            output_hidden_states: whether the output has them; by default what the config says.
-
-        Raises ValueError: wrong shape, an empty clip, NaN or infinite samples.
+        `input_values` (batch, 1, samples) are the float waveform at `config.sampling_rate`, without padding;
+        `num_quantizers` the levels to decode from, one number or (batch,) integers; all if None. `quantize` False
+        decodes the latents themselves, for the first steps of training. `output_hidden_states` is by default what the
+        config says; `return_dict=False` gives a tuple. Raises ValueError: wrong shape, an empty clip, NaN or infinite
+        samples.
         """
         check_audio(input_values)
         latents = self.encoder(input_values)

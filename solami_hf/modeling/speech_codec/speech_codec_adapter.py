@@ -48,12 +48,10 @@ class SpeechCodecAdapterConfig:
 
 
 def adapter_config(config, lm_levels: int | None = None) -> SpeechCodecAdapterConfig:
-    """The sizes of a transformers codec, from its configuration.
-
-    `lm_levels` is by default what the configuration was saved with; else the 8 levels that Moshi reads of Mimi, the
-    levels of EnCodec's lowest bandwidth, and all levels of any other codec. Raises ValueError: the configuration is no
-    codec's, has several channels or chunks of its own, or fewer levels.
-    """
+    """The sizes of a transformers codec, from its configuration. `lm_levels` is by default what the configuration was
+    saved with; else the 8 levels that Moshi reads of Mimi, the levels of EnCodec's lowest bandwidth, and all levels of
+    any other codec. Raises ValueError: the configuration is no codec's, has several channels or chunks of its own, or
+    fewer levels."""
     kind = config.model_type
     chunked = getattr(config, "normalize", False) or getattr(config, "chunk_length_s", None)
     if chunked or getattr(config, "audio_channels", 1) != 1:
@@ -89,13 +87,9 @@ def _first_of(config, *names: str):
 
 
 class SpeechCodecAdapter(nn.Module):
-    """A codec of transformers behind the contract of `SolamiSpeechCodecModel`.
-
-    Args:
-        codec: a loaded `MimiModel`, `EncodecModel`, `DacModel`, `Xcodec2Model`, or another one whose `encode` gives
-            `audio_codes` (batch, levels, frames) and whose `decode` takes them.
-        lm_levels: how many of its levels the language model reads and writes, see `adapter_config`.
-    """
+    """A codec of transformers behind the contract of `SolamiSpeechCodecModel`: a loaded `MimiModel`, `EncodecModel`,
+    `DacModel`, `Xcodec2Model`, or another one whose `encode` gives `audio_codes` (batch, levels, frames) and whose
+    `decode` takes them. The language model reads and writes `lm_levels` of its levels, see `adapter_config`."""
 
     def __init__(self, codec: PreTrainedModel, lm_levels: int | None = None):
         super().__init__()
@@ -203,14 +197,9 @@ def as_speech_codec(model, lm_levels: int | None = None) -> PreTrainedModel | Sp
 
 
 def load_speech_codec(name_or_path, lm_levels: int | None = None, **kwargs) -> PreTrainedModel | SpeechCodecAdapter:
-    """Loads any speech codec by hub id or folder, in evaluation mode and float32 unless `dtype` says otherwise.
-
-    Args:
-        name_or_path: hub id or folder of a `SolamiSpeechCodecModel` or of a codec that transformers has.
-        lm_levels: how many of its levels the language model reads and writes, see `adapter_config`.
-        kwargs: for `AutoModel.from_pretrained` (`subfolder`, `revision`, `token`, ...).
-
-    Raises OSError: nothing to load there; ValueError: it is no codec, or has fewer levels.
-    """
+    """Loads any speech codec, a `SolamiSpeechCodecModel` or one that transformers has, by hub id or folder, in
+    evaluation mode and float32 unless `dtype` says otherwise. `lm_levels` are read and written by the language model,
+    see `adapter_config`; `kwargs` are for `AutoModel.from_pretrained` (`subfolder`, `revision`, `token`, ...). Raises
+    OSError: nothing to load there; ValueError: it is no codec, or has fewer levels."""
     model = AutoModel.from_pretrained(name_or_path, **{"dtype": torch.float32, **kwargs})
     return as_speech_codec(model.eval(), lm_levels)

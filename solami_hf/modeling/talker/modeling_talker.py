@@ -52,12 +52,9 @@ class SolamiTalkerOutput(ModelOutput):
 
 @dataclass
 class SolamiTalkerSpeech(ModelOutput):
-    """
-    Args:
-        codes (`torch.LongTensor` of shape `(batch, frames)`): level 0, 0 where there is no speech.
-        code_mask (`torch.BoolTensor` of shape `(batch, frames)`): True = a frame of the speech; padding is behind.
-        durations (`torch.LongTensor` of shape `(batch, characters)`): frames of each character, 0 for padding.
-    """
+    """`codes` (batch, frames) int64, level 0, 0 where there is no speech; `code_mask` (batch, frames) boolean, True =
+    a frame of the speech, padding behind; `durations` (batch, characters) int64, frames of each character, 0 for
+    padding."""
 
     codes: torch.LongTensor | None = None
     code_mask: torch.BoolTensor | None = None
@@ -142,15 +139,11 @@ class SolamiTalkerModel(CarriesItsCode, PreTrainedModel):
     ) -> SolamiTalkerOutput:
         """Scores of the codes of each frame.
 
-        Args:
-            input_ids: (batch, characters) ids, see `encode_text`; padding comes behind.
-            attention_mask: (batch, characters) boolean, True = real; without it, ids above 0 are.
-            durations: (batch, characters) frames of each character; predicted ones if None.
-            labels: (batch, frames) codes, -100 for frames that do not count; frames are the most that a text's
-                durations sum to.
-
-        Raises ValueError: wrong shapes, ids or codes out of range, labels without durations or of other length, more
-        frames than `config.max_frames`.
+        `input_ids` (batch, characters): see `encode_text`; padding comes behind. `attention_mask` (batch, characters)
+        is boolean, True = real; without it, ids above 0 are. `durations` (batch, characters) are frames of each
+        character, predicted ones if None; `labels` (batch, frames) codes, -100 for frames that do not count; frames
+        are the most that a text's durations sum to. Raises ValueError: wrong shapes, ids or codes out of range, labels
+        without durations or of other length, more frames than `config.max_frames`.
         """
         mask = self._check_text(input_ids, attention_mask)
         hidden = self.encoder(inputs_embeds=self.character_embedding(input_ids), attention_mask=mask)[0]
@@ -175,14 +168,9 @@ class SolamiTalkerModel(CarriesItsCode, PreTrainedModel):
     def generate(
         self, input_ids: torch.LongTensor, attention_mask: torch.BoolTensor | None = None, speed: float = 1.0
     ) -> SolamiTalkerSpeech:
-        """The most probable code of each frame. Texts of a batch do not touch, and nothing is random.
-
-        Args:
-            input_ids, attention_mask: see `forward`.
-            speed: how many times as fast as the voice that it was trained on, above 0.
-
-        Raises ValueError: as `forward`; a speed that is not above 0.
-        """
+        """The most probable code of each frame, of ids as in `forward`, `speed` (above 0) times as fast as the voice
+        that it was trained on. Texts of a batch do not touch, and nothing is random. Raises ValueError: as `forward`;
+        another speed."""
         if not speed > 0:
             raise ValueError(f"speed is {speed}, expected more than 0")
         mask = self._check_text(input_ids, attention_mask)

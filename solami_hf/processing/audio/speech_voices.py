@@ -71,12 +71,9 @@ def _flite(voice: str, text: str, speed: float, *options: str) -> tuple[np.ndarr
 def speak_all(
     texts: list[str], voices: list[str], sampling_rate: int, seed: int, vary: bool = False, shift: bool = False
 ) -> tuple[list[np.ndarray], list[str]]:
-    """Every text by every voice, voice after voice: clips (samples,) at `sampling_rate`, and the voice of each.
-
-    Args:
-        vary: whether blocks of 16 sentences differ in speed (0.75 to 1.3).
-        shift: whether every other block differs also in pitch and formants (0.85 to 1.2), as if another person spoke.
-    """
+    """Every text by every voice, voice after voice: clips (samples,) at `sampling_rate`, and the voice of each. With
+    `vary` blocks of 16 sentences differ in speed (0.75 to 1.3); with `shift` every other block differs also in pitch
+    and formants (0.85 to 1.2), as if another person spoke."""
     check_voices(voices)
     generator = random.Random(seed)
     clips, names = [], []

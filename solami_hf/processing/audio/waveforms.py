@@ -39,26 +39,23 @@ def read_audio(
     trim_silence: bool = False,
     max_seconds: float = MAX_SECONDS,
 ) -> np.ndarray:
-    """Sound as mono float32 of shape (samples,) at `sampling_rate`.
+    """Sound as mono float32 of shape (samples,) at `sampling_rate` (1000 to 1000000 Hz).
 
-    Args:
-        audio: a recording in any form that libraries give: the path of a file (wav, flac, ogg, opus, mp3, aiff,
-            au, ...), its bytes, or a file object, which is read from its beginning; an array or tensor of shape
-            (samples,), (samples, channels) or (channels, samples); `(array, rate)` or `(rate, array)`;
-            `{"array", "sampling_rate"}`, `{"bytes", "path"}`, `{"path"}` or `{"url"}`, as data sets and chat templates
-            have them; a decoder or samples of torchcodec. The shorter dimension is taken as channels, which are
-            averaged. Integers of up to 32 bits are scaled by the range of their type to [-1, 1).
-        sampling_rate: wanted rate in Hz, 1000 to 1000000.
-        source_rate: rate in Hz of an array that does not tell its own; None means it has `sampling_rate` already.
-            Files carry their own.
-        trim_silence: cut the silence before and behind the sound, see `trim`.
-        max_seconds: the longest recording that is read; of a longer file nothing but the header.
+    `audio` is a recording in any form that libraries give: the path of a file (wav, flac, ogg, opus, mp3, aiff, au,
+    ...), its bytes, or a file object, which is read from its beginning; an array or tensor of shape (samples,),
+    (samples, channels) or (channels, samples); `(array, rate)` or `(rate, array)`; `{"array", "sampling_rate"}`,
+    `{"bytes", "path"}`, `{"path"}` or `{"url"}`, as data sets and chat templates have them; a decoder or samples of
+    torchcodec. The shorter dimension is taken as channels, which are averaged. Integers of up to 32 bits are scaled by
+    the range of their type to [-1, 1).
 
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is no readable sound or is cut short, there is no sample, a sample is NaN, infinite or far
-            outside [-1, 1], the array has a wrong shape or type, a rate is outside the range, the sound is too long,
-            there is nothing but silence left to trim, or `audio` is several recordings or of no known form.
+    `source_rate` (Hz) is that of an array that does not tell its own; None means it has `sampling_rate` already; files
+    carry their own. `trim_silence` cuts the silence before and behind the sound, see `trim`. Of a file longer than
+    `max_seconds` nothing but the header is read.
+
+    Raises FileNotFoundError: the file does not exist; ValueError: the file is no readable sound or is cut short, there
+    is no sample, a sample is NaN, infinite or far outside [-1, 1], the array has a wrong shape or type, a rate is
+    outside the range, the sound is too long, there is nothing but silence left to trim, or `audio` is several
+    recordings or of no known form.
     """
     _check_rate(sampling_rate, "sampling_rate")
     audio, source_rate = _content(audio, source_rate)

@@ -62,18 +62,14 @@ def render_chats(
     max_length: int | None = None,
     systems: dict[str, str] | None = None,
 ) -> Iterator[pa.Table]:
-    """Rendered batches of a stream of `chat` rows; memory is that of one batch.
+    """Rendered batches of a stream of `chat` rows, tables with the columns `input_ids`, `labels` (int32), `task`
+    ("chat") and `id`; memory is that of one batch.
 
-    Args:
-        batches: tables with the columns of a `chat` token dataset, e.g. `dataset.with_format("arrow").iter(256)`.
-        renderer: decides tokenizer, vocabulary, and whether answers are interleaved.
-        counts: what became of the dialogues is added to it.
-        answer_format: the character's answers hold what belongs to it, see `answers.FORMATS`.
-        max_length: longer dialogues lose whole rounds from the front, the system prompt is kept.
-        systems: character -> system prompt, for dialogues without one.
-
-    Yields:
-        tables with the columns `input_ids`, `labels` (int32), `task` ("chat") and `id`.
+    `batches` are tables with the columns of a `chat` token dataset, e.g. `dataset.with_format("arrow").iter(256)`;
+    `renderer` decides tokenizer, vocabulary, and whether answers are interleaved; what became of the dialogues is
+    added to `counts`. The character's answers hold what belongs to `answer_format`, see `answers.FORMATS`. Dialogues
+    longer than `max_length` lose whole rounds from the front, the system prompt is kept. `systems`: character ->
+    system prompt, for dialogues without one.
     """
     for table in batches:
         rendered, new = render_chat_batch(table, renderer, answer_format, max_length, systems)
@@ -89,12 +85,9 @@ def render_chat_batch(
     max_length: int | None = None,
     systems: dict[str, str] | None = None,
 ) -> tuple[pa.Table, RenderingCounts]:
-    """One batch of `render_chats`; the samples have the order of the dialogues.
-
-    A dialogue is rejected when a role is unknown, a system turn does not come first, a code lies outside its codebook,
-    body and hand differ in length, there are hand codes but no tokens for them (the layout of a bound motion codec),
-    or a text holds reserved tokens.
-    """
+    """One batch of `render_chats`; the samples have the order of the dialogues. A dialogue is rejected when a role is
+    unknown, a system turn does not come first, a code lies outside its codebook, body and hand differ in length, there
+    are hand codes but no tokens for them (the layout of a bound motion codec), or a text holds reserved tokens."""
     counts = RenderingCounts()
     turns, incomplete, valid = _read(table, renderer, FORMATS[answer_format], systems or {}, counts)
     turns = turns.take(_choose(turns, incomplete, valid, len(renderer.text("\n")), max_length, counts))

@@ -69,13 +69,9 @@ def row_fault(row: dict) -> str | None:
 
 
 def read_manifest(folder: str | Path) -> list[dict]:
-    """The rows of `folder/manifest.jsonl`, each with its `split`, `train` unless given.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: a line that is not a JSON object, a row without id, an id that occurs twice, an unknown split, or
-            no rows.
-    """
+    """The rows of `folder/manifest.jsonl`, each with its `split`, `train` unless given. Raises FileNotFoundError:
+    there is none; ValueError: a line that is not a JSON object, a row without id, an id that occurs twice, an unknown
+    split, or no rows."""
     path = Path(folder) / "manifest.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; a source folder needs one, see `solami prepare --help`")
@@ -119,12 +115,8 @@ def manifest_rows(source: Path, kind: str) -> Iterator[dict | BadRow]:
 def table_rows(
     path: Path, delimiter: str, names: list[str] | None = None, quoted: bool = True
 ) -> Iterator[tuple[int, dict | BadRow]]:
-    """Line numbers and rows of a table as dictionaries without empty cells, one line in memory at a time.
-
-    Args:
-        names: of the columns, where the file has no header.
-        quoted: whether cells may stand in double quotes.
-    """
+    """Line numbers and rows of a table as dictionaries without empty cells, one line in memory at a time. `names` are
+    those of the columns, where the file has no header; with `quoted` cells may stand in double quotes."""
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.DictReader(read_lines(path, newline=""), names, restkey="", delimiter=delimiter, quoting=quoting)
     while True:

@@ -68,24 +68,14 @@ def main(argv: list[str]) -> int:
 def write_messages(
     data: str | Path, processor, output: str | Path, answer_format: str | None = None
 ) -> dict[str, int]:
-    """Writes the dialogues of a token dataset as a `load_dataset`-able folder with the columns `id` and `messages`.
+    """Writes the dialogues of a token dataset as a `load_dataset`-able folder with the columns `id` and `messages`,
+    whole or not at all. Returns split -> number of dialogues.
 
     Left out are training dialogues that would leak from held-out ones, and those without an answer or with what cannot
-    be rendered; they are counted in the log.
-
-    Args:
-        data: folder or hub id of a token dataset with `chat`.
-        processor: a `SolamiProcessor` with the codecs that made the codes; its characters' prompts stand in for
-            missing ones.
-        output: the folder to write, whole or not at all.
-        answer_format: by default the processor's.
-
-    Returns:
-        split -> number of dialogues.
-
-    Raises:
-        FileNotFoundError: no such data. FileExistsError: there is something at `output`.
-        ValueError: codes of another codec or a split of which nothing is left.
+    be rendered; they are counted in the log. `data` is the folder or hub id of a token dataset with `chat`; the
+    processor has the codecs that made the codes, and its characters' prompts stand in for missing ones;
+    `answer_format` is by default its own. Raises FileNotFoundError: no such data; FileExistsError: there is something
+    at `output`; ValueError: codes of another codec or a split of which nothing is left.
     """
     counts, answer_format = {}, answer_format or processor.answer_format
     splits = split_names(data, "chat")

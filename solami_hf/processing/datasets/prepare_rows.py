@@ -28,13 +28,9 @@ _BATCH_SECONDS = 600.0  # of sound in a batch, padding included
 
 
 class MediaFile(NamedTuple):
-    """A file that a row names, or a piece of it.
-
-    Args:
-        kind: `motion` or `audio`; `motion_id` for a motion of a token dataset instead of a file.
-        name: path relative to the source, or the id.
-        start, end: seconds of the piece; `end` None is the end of the file.
-    """
+    """A file that a row names, or a piece of it. `kind` is `motion` or `audio`, `motion_id` for a motion of a token
+    dataset instead of a file; `name` the path relative to the source, or the id; `start` and `end` seconds of the
+    piece, `end` None is the end of the file."""
 
     kind: str
     name: str
@@ -56,16 +52,9 @@ def files_of(kind: str, row: dict) -> list[MediaFile]:
 
 
 def token_row(kind: str, row: dict, codes: Mapping[MediaFile, object]) -> dict:
-    """A row in the columns of `token_dataset.SCHEMAS[kind]`.
-
-    Args:
-        kind: `motion`, `speech`, `chat` or `duplex`.
-        row: as a manifest has it.
-        codes: of the files of the row, see `Media.encode`.
-
-    Raises:
-        ValueError: a column is missing or of a wrong type, or a file cannot be used.
-    """
+    """A manifest's row of kind `motion`, `speech`, `chat` or `duplex` in the columns of `token_dataset.SCHEMAS[kind]`,
+    with the codes of its files, see `Media.encode`. Raises ValueError: a column is missing or of a wrong type, or a
+    file cannot be used."""
 
     def codes_of(file: MediaFile):
         if isinstance(found := codes[file], ValueError):
@@ -175,16 +164,10 @@ def is_inside(name: str) -> bool:
 
 
 class Media:
-    """Encodes files of a source folder.
-
-    Args:
-        folder: what paths are relative to.
-        processor: a `SolamiProcessor` with the codecs that are needed.
-        batch_size: files encoded together.
-        known: codes of files that another call with the same processor has encoded, by `key`; not changed here.
-        motion_tokens: folder or Hub id of the token dataset with the motions that rows name by id; it is read when the
-            first is asked for.
-    """
+    """Encodes files of a source folder, to which paths are relative, `batch_size` together, by a processor with the
+    codecs that are needed. `known` are codes of files that another call with the same processor has encoded, by `key`;
+    not changed here. `motion_tokens` is the folder or Hub id of the token dataset with the motions that rows name by
+    id; it is read when the first is asked for."""
 
     def __init__(self, folder: Path, processor, batch_size: int, known: dict | None = None, motion_tokens=None):
         if batch_size < 1:
@@ -206,12 +189,8 @@ class Media:
         self, files: Iterable[MediaFile], done: Callable[[int, float], None] = lambda files, seconds: None
     ) -> dict[MediaFile, object]:
         """The codes of each file of motion or sound; a `ValueError` in place of those of a file that cannot be used.
-
-        The result depends on the set of files alone.
-
-        Args:
-            done: called with the number and the seconds of files that were encoded.
-        """
+        The result depends on the set of files alone. `done` is called with the number and the seconds of files that
+        were encoded."""
         found, keys, codes = {}, {}, {}
         for file in files:
             if file.kind != "motion_id":
@@ -248,11 +227,9 @@ class Media:
         return found | {file: codes[key] for file, key in keys.items()}
 
     def motions_by_id(self, files: Iterable[MediaFile], split: str) -> dict[MediaFile, object]:
-        """`body`, `hand` and `trans` of the motions that a dialogue of a split names by id.
-
-        There is a `ValueError` instead where there is no such row, for motions of another codec, and for a held-out
-        motion of a dialogue to train on.
-        """
+        """`body`, `hand` and `trans` of the motions that a dialogue of a split names by id. There is a `ValueError`
+        instead where there is no such row, for motions of another codec, and for a held-out motion of a dialogue to
+        train on."""
         found = {}
         for file in files:
             if file.kind == "motion_id":

@@ -49,18 +49,10 @@ class Shard(NamedTuple):
 
 
 class Plan:
-    """Rows of a source, in its order.
-
-    Args:
-        rows: as `find_layout.read_rows` gives them.
-        split_by: `given`, as the source says, `train` where it says nothing; or `source`: by a hash of the source id,
-            so that all rows of a source, and partners with everything of theirs, are in one split.
-        test_share, validation_share: share of the sources, for `source`.
-        shard_rows: rows of a shard, before any is rejected.
-
-    Raises:
-        ValueError: an option out of its range.
-    """
+    """Rows of a source, in its order, as `find_layout.read_rows` gives them. They are split by `given`, as the source
+    says, `train` where it says nothing; or `source`: by a hash of the source id, so that all rows of a source, and
+    partners with everything of theirs, are in one split; `test_share` and `validation_share` are shares of the sources
+    then. A shard has `shard_rows` rows, before any is rejected. Raises ValueError: an option out of its range."""
 
     def __init__(
         self,
@@ -275,13 +267,9 @@ class ShardWriter:
     # ---- when all shards are there
 
     def finish(self, shards: list[Shard], facts: dict) -> dict:
-        """Puts all shards of the plan in their place and writes the reports and the card.
-
-        Returns the report, which begins with `facts` and is also in `<config>/report.json`.
-
-        Raises:
-            ValueError: no row at all could be used; nothing is left behind then.
-        """
+        """Puts all shards of the plan in their place and writes the reports and the card. Returns the report, which
+        begins with `facts` and is also in `<config>/report.json`. Raises ValueError: no row at all could be used;
+        nothing is left behind then."""
         notes = [(shard.split, read_json(self._note(shard))) for shard in shards]
         splits: dict[str, dict] = {}
         for split in dict.fromkeys(split for split, _ in notes):

@@ -48,23 +48,13 @@ def render_chat_dataset(
     max_length: int | None = 4096,
 ) -> dict[str, RenderingCounts]:
     """Writes the dialogues of a token dataset as `sft` samples; of `train`, without what a held-out split holds.
+    Returns split -> what became of its dialogues; it is logged too.
 
-    Args:
-        data: folder or Hub id of a token dataset with `chat`.
-        processor: a `SolamiProcessor` with the codecs that made the codes; its characters' prompts stand in for
-            missing ones.
-        output: folder for the samples, other than `data`.
-        splits: which are rendered.
-        answer_format: by default the processor's.
-        interleaved: answers in chunks of equal time; by default as the processor says.
-        max_length: longer dialogues lose whole rounds from the front.
-
-    Returns:
-        split -> what became of its dialogues; it is logged too.
-
-    Raises:
-        FileNotFoundError: no such data or split.
-        ValueError: codes of another codec, or nothing could be rendered.
+    `data` is the folder or hub id of a token dataset with `chat`; the processor has the codecs that made the codes,
+    and its characters' prompts stand in for missing ones; `output` is another folder than `data`. `answer_format` and
+    `interleaved` (answers in chunks of equal time) are by default the processor's. Dialogues longer than `max_length`
+    lose whole rounds from the front. Raises FileNotFoundError: no such data or split; ValueError: codes of another
+    codec, or nothing could be rendered.
     """
     renderer = TokenRenderer(processor.tokenizer, processor, interleaved)
     systems = {name: character["system"] for name, character in processor.characters.items()}
@@ -95,18 +85,11 @@ def write_rendered(
 ) -> int:
     """Writes `folder/<config>/<split>-*.parquet` and names them in the card; returns the number of rows.
 
-    The files of the split are exchanged when all new ones are complete; other splits and configs stay.
-
-    Args:
-        folder: the data set's folder, made when missing; not one of `solami prepare`, which writes its card anew.
-        config: `pretrain` or `sft`.
-        split: `train`, `test`, ...
-        tables: tables with the columns of `RENDERED`, of any lengths.
-        rows_per_file: a new file begins after so many rows.
-        codecs: fingerprints of the codecs behind the ids, for the card.
-
-    Raises:
-        ValueError: an unknown config, or no rows at all.
+    The files of the split are exchanged when all new ones are complete; other splits and configs stay. `folder`, made
+    when missing, is not one of `solami prepare`, which writes its card anew. `config` is `pretrain` or `sft`, `split`
+    `train`, `test`, ...; `tables` have the columns of `RENDERED` and any lengths; a new file begins after
+    `rows_per_file`; `codecs` are fingerprints of the codecs behind the ids, for the card. Raises ValueError: an
+    unknown config, or no rows at all.
     """
     if config not in RENDERED_CONFIGS:
         raise ValueError(f"rendered data is one of {RENDERED_CONFIGS}, got {config!r}")

@@ -48,13 +48,8 @@ def _telling(rows: Dataset | IterableDataset) -> Dataset | IterableDataset:
 
 
 class HeldOut:
-    """Held-out material, which training must not see: called with a training row, whether that may be trained on.
-
-    What leaks is counted in `found` by its reason, and told the first time.
-
-    Args:
-        rows: of all held-out splits of a config.
-    """
+    """Held-out material (rows of all held-out splits of a config), which training must not see: called with a training
+    row, whether that may be trained on. What leaks is counted in `found` by its reason, and told the first time."""
 
     def __init__(self, rows: Iterable[dict]):
         self.ids: set[str] = set()
@@ -82,15 +77,8 @@ class HeldOut:
 
 
 def without_leaks(train: Dataset | IterableDataset, held_out: Iterable[dict]) -> Dataset | IterableDataset:
-    """Training rows without those that would leak from held-out rows.
-
-    Args:
-        train: rows of a `train` split.
-        held_out: rows of the other splits of the same config, see `held_out_rows`.
-
-    Returns:
-        the rows that may be trained on, in their order; `train` itself when nothing leaks. Of a stream, a stream.
-    """
+    """Rows of a `train` split without those that would leak from rows of the other splits of the same config, see
+    `held_out_rows`: in their order, `train` itself when nothing leaks; of a stream, a stream."""
     held = HeldOut(held_out)
     if isinstance(train, IterableDataset):
         return train.filter(held)

@@ -21,10 +21,8 @@ def phrasings(task: str) -> tuple[str, ...]:
 
 
 def motion_block(row: dict) -> dict:
-    """A content block with the body and hand codes of a `motion` row (tasks leave the transform out).
-
-    There are no hand codes in the rows of a bound motion codec.
-    """
+    """A content block with the body and hand codes of a `motion` row (tasks leave the transform out). There are no
+    hand codes in the rows of a bound motion codec."""
     return {"type": "motion", "motion": {"body": row["body"], "hand": row["hand"]}}
 
 
@@ -34,16 +32,13 @@ def audio_block(turn: dict) -> dict:
 
 
 def chat_messages(row: dict, answer_format: str, system: str | None = None, hearing: str = "codes") -> list[dict]:
-    """A `chat` row as messages whose media are codes.
+    """A row of a `chat` token dataset, with turns of role `system`, `user`, `assistant`, as messages whose media are
+    codes.
 
-    Args:
-        row: a row of a `chat` token dataset; turns of role `system`, `user`, `assistant`.
-        answer_format: the character's turns hold what belongs to it, see `answers.FORMATS`; the paper's if empty.
-        system: the system prompt, when the row has none.
-        hearing: with `transcript` or `both` the user's turns begin with their words, with `transcript` without sound.
-
-    Raises:
-        ValueError: with `transcript`, a user's turn has sound and no words.
+    The character's turns hold what belongs to `answer_format`, see `answers.FORMATS`; the paper's if empty. `system`
+    is the system prompt, when the row has none. With `hearing` `transcript` or `both` the user's turns begin with
+    their words, with `transcript` without sound. Raises ValueError: with `transcript`, a user's turn has sound and no
+    words.
     """
     words, parts = FORMATS[answer_format or "motion_speech"]
     messages = [] if system is None else [{"role": "system", "content": system}]

@@ -94,17 +94,10 @@ def codec_sources(processor, config: str) -> dict[str, dict[str, str]]:
 def write_token_dataset(
     folder: str | Path, config: str, splits: dict[str, list[dict]], prints: dict[str, str]
 ) -> None:
-    """Writes one config of a token dataset folder from rows in memory, and its card; other configs are kept.
-
-    Args:
-        folder: the dataset folder, made when missing.
-        config: one of `SCHEMAS`.
-        splits: rows per split, in the columns of `SCHEMAS[config]`.
-        prints: codec fingerprints, see `fingerprints`.
-
-    Raises:
-        ValueError: a row does not fit the schema, or the folder's other configs were made by other codecs.
-    """
+    """Writes one config (of `SCHEMAS`) of a token dataset folder, made when missing, from rows in memory, and its
+    card; other configs are kept. `splits` are rows per split, in the columns of `SCHEMAS[config]`; `prints` codec
+    fingerprints, see `fingerprints`. Raises ValueError: a row does not fit the schema, or the folder's other configs
+    were made by other codecs."""
     folder = Path(folder)
     check_codecs(folder, prints)
     turns = [turn for rows in splits.values() for row in rows for turn in row.get("turns") or row.get("people") or ()]
@@ -127,10 +120,7 @@ def check_codecs(folder: Path, prints: dict[str, str]) -> None:
 
 def write_parquet(path: Path, rows: Iterable[dict], features: Features) -> int:
     """Writes rows as one Parquet file, whole or not at all; the same rows give the same bytes. Returns their number.
-
-    Raises:
-        ValueError: a row does not fit the columns.
-    """
+    Raises ValueError: a row does not fit the columns."""
     arrow = features.arrow_schema
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, arrow, **PARQUET_OPTIONS) as writer:
         rows, count = iter(rows), 0
@@ -176,22 +166,14 @@ def split_names(folder_or_repo: str | Path, config: str) -> list[str]:
 def load_tokens(
     folder_or_repo: str | Path, config: str, split: str, processor=None, streaming: bool = False
 ) -> Dataset | IterableDataset:
-    """A split of a token dataset folder or Hub repository.
+    """A split (`train`, `validation` or `test`) of a config (of `SCHEMAS`) of a token dataset: a folder that `solami
+    prepare` wrote, or the id of a dataset on the Hub, see `folder_or_hub`.
 
     Rows stay on disk, in the cache of `datasets` (`HF_DATASETS_CACHE`), from which all processes map them into memory:
-    it neither grows with the data nor with the number of processes.
-
-    Args:
-        folder_or_repo: a folder that `solami prepare` wrote, or the id of a dataset on the Hub, see `folder_or_hub`.
-        config: one of `SCHEMAS`.
-        split: `train`, `validation` or `test`.
-        processor (*optional*): its codecs must be those that made the codes.
-        streaming: rows are read from the files as they are iterated over, without a copy in the cache.
-
-    Raises:
-        FileNotFoundError: the folder does not have the config or the split.
-        ValueError: an unknown split, a damaged file, or the codes were made by another codec.
-        OSError: the cache cannot be written.
+    it neither grows with the data nor with the number of processes; `streaming` reads them from the files as they are
+    iterated over, without a copy in the cache. The codecs of a `processor` must be those that made the codes. Raises
+    FileNotFoundError: the folder does not have the config or the split; ValueError: an unknown split, a damaged file,
+    or the codes were made by another codec; OSError: the cache cannot be written.
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
@@ -233,11 +215,7 @@ def _metadata(path: str) -> pq.FileMetaData:
 
 
 def write_card(folder: Path) -> None:
-    """Writes `folder/README.md` from the reports of its configs.
-
-    Raises:
-        ValueError: a report is no JSON.
-    """
+    """Writes `folder/README.md` from the reports of its configs. Raises ValueError: a report is no JSON."""
     reports, codecs, sources = {}, {}, {}
     for config in SCHEMAS:
         path = folder / config / "report.json"
@@ -275,10 +253,7 @@ def config_entry(config: str, splits: Iterable[str]) -> dict:
 
 def begin_repo(repo_id: str, folder: Path) -> None:
     """Makes sure that pushing will be possible, and fetches the reports of configs that the repository has already.
-
-    Raises:
-        ValueError: nobody is logged in.
-    """
+    Raises ValueError: nobody is logged in."""
     api = HfApi()
     require_login(api, repo_id)
     try:

@@ -45,12 +45,8 @@ def remove_partial_files(folder: str | Path) -> None:
 
 @contextmanager
 def full_disk_told(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Says of a disk that became full within the block where that was; other errors pass as they are.
-
-    Args:
-        path: what was to be written.
-        temporary: the file or folder that holds the part of it that was.
-    """
+    """Says of a disk that became full within the block where that was: `path` was to be written, `temporary` is the
+    file or folder that holds the part of it that was. Other errors pass as they are."""
     try:
         yield
     except Exception as error:

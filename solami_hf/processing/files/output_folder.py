@@ -22,18 +22,13 @@ os.register_at_fork(after_in_child=lambda: [os.close(_held.pop()) for _ in range
 
 @contextmanager
 def writing_to(folder: str | Path, beside: bool = False) -> Iterator[None]:
-    """Within the block this process alone writes to a folder, which is made when missing.
+    """Within the block this process alone writes to a folder, the output of a command, which is made when missing.
 
-    What is locked is the file `.lock` in it, which holds process id and host and is removed afterwards. The lock is of
-    the operating system, so a killed process holds it no longer. Of several processes that share one piece of work the
-    first has it. A folder that was made and is empty afterwards is removed again.
-
-    Args:
-        folder: the output of a command.
-        beside: lock `.<folder>.lock` beside it, and do not make the folder.
-
-    Raises BlockingIOError: another process is writing to the folder; ValueError: `hf://...`, which is no folder;
-    OSError: nothing can be written there, or the disk became full within the block.
+    What is locked is the file `.lock` in it (with `beside`, `.<folder>.lock` beside it, and the folder is not made),
+    which holds process id and host and is removed afterwards. The lock is of the operating system, so a killed process
+    holds it no longer. Of several processes that share one piece of work the first has it. A folder that was made and
+    is empty afterwards is removed again. Raises BlockingIOError: another process is writing to the folder; ValueError:
+    `hf://...`, which is no folder; OSError: nothing can be written there, or the disk became full within the block.
     """
     folder = _absolute(folder)
     if not is_first_process():

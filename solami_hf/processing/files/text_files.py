@@ -56,13 +56,9 @@ def read_yaml(path: str | Path):
 
 
 def read_lines(path: str | Path, newline: str | None = None) -> Iterator[str]:
-    """The lines of a file, one in memory at a time. What is no UTF-8 in a line is found by `undecoded`.
-
-    Args:
-        newline: "" keeps the line ends as they are, as `csv` wants them; None makes them `\\n`.
-
-    Raises OSError: it cannot be read. ValueError: UTF-16 or UTF-32 that is damaged.
-    """
+    """The lines of a file, one in memory at a time. What is no UTF-8 in a line is found by `undecoded`. `newline` ""
+    keeps the line ends as they are, as `csv` wants them; None makes them line feeds. Raises OSError: it cannot be
+    read; ValueError: UTF-16 or UTF-32 that is damaged."""
     with open(path, "rb") as file:
         encoding = _encoding(file.peek(4)[:4])
         try:

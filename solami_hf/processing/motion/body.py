@@ -38,14 +38,10 @@ _SHAPES, _SHAPES_OF_SMALL_FILES = 300, 10
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """The rest skeleton of one person.
-
-    Attributes:
-        rest: (55, 3) float64, rest positions in metres relative to the pelvis, in SMPL-X joint order.
-        pelvis: (3,) float64, where the pelvis rests in the model's own frame. SMPL-family files count `transl` from
-            that frame's origin, so this is their motion's `pelvis_offset`.
-        sole: height of the soles relative to the pelvis in metres, below zero.
-    """
+    """The rest skeleton of one person: `rest` (55, 3) float64, rest positions in metres relative to the pelvis, in
+    SMPL-X joint order; `pelvis` (3,) float64, where the pelvis rests in the model's own frame (SMPL-family files count
+    `transl` from that frame's origin, so this is their motion's `pelvis_offset`); `sole`, height of the soles relative
+    to the pelvis in metres, below zero."""
 
     rest: np.ndarray
     pelvis: np.ndarray
@@ -62,17 +58,11 @@ def load_body(model_file: str | Path, gender: str = "neutral", betas: np.ndarray
     """The rest skeleton of an SMPL-X model file, by the `smplx` package.
 
     The package itself would unpickle whatever the file holds. Here only the four arrays that rest joints depend on are
-    read, never as pickles, and only the package's functions are used.
-
-    Args:
-        model_file: `SMPLX_<GENDER>.npz`, or the folder that holds it (or whose folder `smplx` does).
-        gender: "neutral", "female" or "male": which file of a folder is read.
-        betas: (N,) or (1, N) shape coefficients, missing ones are zero; `None` is the mean body.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder.
-        ImportError: `smplx` is not installed.
-        ValueError: a pickle, a file that is no SMPL-X model, or more coefficients than the model has.
+    read, never as pickles, and only the package's functions are used. `model_file` is `SMPLX_<GENDER>.npz`, or the
+    folder that holds it (or whose folder `smplx` does), of which `gender` ("neutral", "female" or "male") says the
+    file; `betas` (N,) or (1, N) are shape coefficients, missing ones zero; `None` is the mean body. Raises
+    FileNotFoundError: there is no such file or folder; ImportError: `smplx` is not installed; ValueError: a pickle, a
+    file that is no SMPL-X model, or more coefficients than the model has.
     """
     try:  # as remote code this module must load without the package
         from smplx.lbs import blend_shapes, vertices2joints
@@ -189,21 +179,14 @@ def _pelvis_and_poses(motion: "SmplxMotion | np.ndarray | torch.Tensor") -> tupl
 def joint_positions(
     motion: "SmplxMotion | np.ndarray | torch.Tensor", body: Body | None = None
 ) -> "np.ndarray | torch.Tensor":
-    """Joint positions of a body in metres, by forward kinematics.
+    """Joint positions of a body in metres, by forward kinematics: (T, 55, 3) in SMPL-X joint order of a motion, (...,
+    55, 3) of its parameters (..., 159), an array or tensor (any leading shape, so padded batches work; tensors give a
+    tensor, and keep device, precision and gradient).
 
-    Args:
-        motion: an `SmplxMotion` of T frames, or its parameters (..., 159) as numpy array or tensor (any leading shape,
-            so padded batches work; tensors keep device, precision and gradient).
-        body: whose bones; the free body by default. Equal to the `smplx` package's joints for `load_body`'s body and a
-            motion whose `pelvis_offset` is `body.pelvis`.
-
-    Returns:
-        (T, 55, 3), or (..., 55, 3) for parameters, in SMPL-X joint order; a tensor for a tensor, else a numpy array.
-        The pelvis is at `transl + pelvis_offset`, or where parameters say; jaw and eyes follow the head where the
-        parameters do not hold them.
-
-    Raises:
-        ValueError: parameters whose last dimension is neither 159 nor 168.
+    The bones are those of `body`, by default the free body; equal to the `smplx` package's joints for `load_body`'s
+    body and a motion whose `pelvis_offset` is `body.pelvis`. The pelvis is at `transl + pelvis_offset`, or where
+    parameters say; jaw and eyes follow the head where the parameters do not hold them. Raises ValueError: parameters
+    whose last dimension is neither 159 nor 168.
     """
     pelvis, poses = _pelvis_and_poses(motion)
     result = place_joints(pelvis, axis_angle_to_matrix(poses), body)

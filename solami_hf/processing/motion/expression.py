@@ -19,13 +19,8 @@ _CHEST, _NECK, _HEAD = (0, 3, 6, 9), 12, 15
 
 
 class Expression:
-    """The face without its mouth.
-
-    Args:
-        seed: of blinks, glances and brows.
-        target: (3,) metres, where to look at, in a frame in which the character begins at the origin facing +Z; None
-            looks straight ahead.
-    """
+    """The face without its mouth; blinks, glances and brows come from `seed`. `target` (3,) in metres is where to look
+    at, in a frame in which the character begins at the origin facing +Z; None looks straight ahead."""
 
     def __init__(self, seed: int = 0, target: np.ndarray | None = None):
         rng = np.random.default_rng(seed)

@@ -60,11 +60,8 @@ def checked_face(face, name: str = "face") -> np.ndarray:
 
 
 def read_face(path: str | Path) -> np.ndarray | None:
-    """The face (frames, 52) of a motion's `.npz`, None where it has none; pickles are never run.
-
-    Raises:
-        OSError: it cannot be read. ValueError: it is no npz file, or its `face` is none, see `checked_face`.
-    """
+    """The face (frames, 52) of a motion's `.npz`, None where it has none; pickles are never run. Raises OSError: it
+    cannot be read; ValueError: it is no npz file, or its `face` is none, see `checked_face`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             face = np.asarray(file["face"]) if "face" in file.files else None

@@ -37,15 +37,10 @@ _ACROSS_JOINTS = ((1, 2), (16, 17))
 
 
 def smplx_to_features(params: torch.Tensor, rotations: str = "local") -> torch.Tensor:
-    """Features (..., T-1, 315) of SMPL-X parameters (..., T, 159); the last frame only ends the last velocity.
-
-    Args:
-        params: (..., T, 159), or (..., T, 168) with jaw and eyes, which makes 333 features.
-        rotations: "local" (relative to the parent) or "global" (relative to the pelvis), see the module's description.
-
-    Raises:
-        ValueError: another width, fewer than 2 frames, or another word for `rotations`.
-    """
+    """Features (..., T-1, 315) of SMPL-X parameters (..., T, 159); (..., T, 168) with jaw and eyes make 333 features.
+    The last frame only ends the last velocity. `rotations` are "local" (relative to the parent) or "global" (relative
+    to the pelvis), see the module's description. Raises ValueError: another width, fewer than 2 frames, or another
+    word for `rotations`."""
     _check_width(params, _PARAMS_SIZES, "params", least_frames=2)
     _check_rotations(rotations)
     root = axis_angle_to_matrix(params[..., 3:6])
@@ -61,37 +56,25 @@ def smplx_to_features(params: torch.Tensor, rotations: str = "local") -> torch.T
 
 
 def motion_to_features(params: torch.Tensor, rotations: str = "local") -> torch.Tensor:
-    """Input of the tokenizers: features (..., T-1, 315) of a motion (..., T, 159) that starts facing +Z.
-
-    Where a person stands and faces is said by the transform, once a motion. Left in the features, it would be repeated
-    in every code of the body. Arguments and errors as of `smplx_to_features`.
-    """
+    """Input of the tokenizers: features (..., T-1, 315) of a motion (..., T, 159) that starts facing +Z. Where a
+    person stands and faces is said by the transform, once a motion. Left in the features, it would be repeated in
+    every code of the body. Arguments and errors as of `smplx_to_features`."""
     _check_width(params, _PARAMS_SIZES, "params", least_frames=2)
     return smplx_to_features(canonicalize(params), rotations)
 
 
 def features_to_smplx(features: torch.Tensor, rotations: str = "local") -> torch.Tensor:
-    """SMPL-X parameters (..., T, 159) of features (..., T, 315); the way starts at x = z = 0.
-
-    Six values that are no rotation (a network's output) become the nearest one by Gram-Schmidt.
-
-    Args:
-        features: (..., T, 315), or (..., T, 333) with jaw and eyes, which makes 168 parameters.
-        rotations: what the features hold, "local" or "global", see the module's description.
-
-    Raises:
-        ValueError: another width, no frames, or another word for `rotations`.
-    """
+    """SMPL-X parameters (..., T, 159) of features (..., T, 315), 168 of 333; the way starts at x = z = 0. `rotations`
+    are what the features hold, as above. Six values that are no rotation (a network's output) become the nearest one
+    by Gram-Schmidt. Raises ValueError: another width, no frames, or another word for `rotations`."""
     pelvis, root, joints = _pelvis_and_rotations(features, rotations)
     return torch.cat([pelvis, matrix_to_axis_angle(root), matrix_to_axis_angle(joints).flatten(-2)], dim=-1)
 
 
 def features_to_joints(features: torch.Tensor, rotations: str = "local", body: Body | None = None) -> torch.Tensor:
-    """Joint positions (..., T, 55, 3) in metres of features (..., T, 315), straight from their rotation matrices.
-
-    They equal `joint_positions(features_to_smplx(features))`; arguments and errors are those of the two. Gradients are
-    finite everywhere.
-    """
+    """Joint positions (..., T, 55, 3) in metres of features (..., T, 315), straight from their rotation matrices. They
+    equal `joint_positions(features_to_smplx(features))`; arguments and errors are those of the two. Gradients are
+    finite everywhere."""
     pelvis, root, joints = _pelvis_and_rotations(features, rotations)
     local = on_the_tree(joints, _joints(joints))
     return place_joints(pelvis, torch.cat([root[..., None, :, :], local[..., 1:, :, :]], dim=-3), body)
@@ -130,13 +113,9 @@ def _joints(rotations: torch.Tensor) -> list[int]:
 
 
 def facing_rotation(params: torch.Tensor, joints: torch.Tensor | None = None) -> torch.Tensor:
-    """The rotation about y, (..., 3, 3), that turns a person of one frame towards +Z.
-
-    Args:
-        params: (..., 159), one frame each.
-        joints: (..., 55, 3) positions in metres. With them the facing direction is taken from hips and shoulders, as
-            the original does; without, from the root's rotation (its z axis, or its y axis for a person who lies).
-    """
+    """The rotation about y, (..., 3, 3), that turns a person of one frame, (..., 159), towards +Z. With `joints` (...,
+    55, 3), positions in metres, the facing direction is taken from hips and shoulders, as the original does; without,
+    from the root's rotation (its z axis, or its y axis for a person who lies)."""
     if joints is None:
         root = axis_angle_to_matrix(params[..., 3:6])
         forward, upward = root[..., :, 2], root[..., :, 1]
@@ -150,16 +129,13 @@ def facing_rotation(params: torch.Tensor, joints: torch.Tensor | None = None) ->
 
 
 def canonicalize(params: torch.Tensor, joints: torch.Tensor | None = None) -> torch.Tensor:
-    """The same motion (..., T, 159) seen so that it starts at x = z = 0 and faces +Z in its first frame.
+    """The same motion (..., T, 159) or (..., T, 168) seen so that it starts at x = z = 0 and faces +Z in its first
+    frame.
 
-    Args:
-        params: (..., T, 159) or (..., T, 168). A facing of exactly -Z is an ordinary half turn here.
-        joints: (..., T, 55, 3) positions in metres. With them the facing comes from hips and shoulders, the pelvis
-            starts at the origin and the lowest joint of the clip stands on y = 0, as in the original; without, the
-            facing comes from the root's rotation and heights stay as they are.
-
-    Raises:
-        ValueError: another width, or no frames.
+    A facing of exactly -Z is an ordinary half turn here. With `joints` (..., T, 55, 3), positions in metres, the
+    facing comes from hips and shoulders, the pelvis starts at the origin and the lowest joint of the clip stands on y
+    = 0, as in the original; without, the facing comes from the root's rotation and heights stay as they are. Raises
+    ValueError: another width, or no frames.
     """
     _check_width(params, _PARAMS_SIZES, "params", least_frames=1)
     first = None if joints is None else joints[..., 0, :, :]
@@ -180,12 +156,10 @@ def relative_transform(
     joints_user: torch.Tensor | None = None,
     joints_character: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Place of the user as the character sees it: (..., 5) of two single frames (..., 159).
-
-    The five values are entries 0 and 2 of the 6D relative rotation (cosine and negative sine of the turn about y),
-    then the user's position x, y, z in metres in the frame of the character, who stands at the origin facing +Z.
-    Positions of joints (..., 55, 3) are optional, see `facing_rotation`.
-    """
+    """Place of the user as the character sees it: (..., 5) of two single frames (..., 159). The five values are
+    entries 0 and 2 of the 6D relative rotation (cosine and negative sine of the turn about y), then the user's
+    position x, y, z in metres in the frame of the character, who stands at the origin facing +Z. Positions of joints
+    (..., 55, 3) are optional, see `facing_rotation`."""
     _check_width(params_user, _PARAMS_SIZES, "params_user")
     _check_width(params_character, _PARAMS_SIZES, "params_character")
     turn_user = facing_rotation(params_user, joints_user)

@@ -38,23 +38,17 @@ _LEAST_BEND = np.sin(np.radians(25))  # of an elbow or knee that tells how the l
 
 
 def landmarks_to_smplx(landmarks: np.ndarray, fps: float) -> SmplxMotion:
-    """The motion of a person that a camera has seen, at 30 fps.
+    """The motion of a person that a camera has seen, at 30 fps: feet on the floor, pelvis at x = z = 0; somebody who
+    faces the camera faces +z, and their left is at +x.
 
     Points that are not seen are interpolated, before the first and after the last sight held; of hands, how they are
     turned against the forearm. What is never seen stays at rest: legs and trunk stand, hands and head go straight on.
     Positions are smoothed by a Hann window of 0.2 s before they become rotations.
 
-    Args:
-        landmarks: (T, 75, 4) x to the right of the picture, y down, z away from the camera, in metres from the
-            middle of the hips, and visibility 0 to 1: MediaPipe's 33 world landmarks of the body, then 21 of the left
-            and 21 of the right hand, whose place and scale do not matter. A point that is missing has visibility 0.
-        fps: of the landmarks.
-
-    Returns:
-        Feet on the floor, pelvis at x = z = 0; somebody who faces the camera faces +z, and their left is at +x.
-
-    Raises:
-        ValueError: another shape, NaN, values that no person has, no rate, or both shoulders are never seen.
+    `landmarks` are (T, 75, 4): x to the right of the picture, y down, z away from the camera, in metres from the
+    middle of the hips, and visibility 0 to 1, 0 where a point is missing: MediaPipe's 33 world landmarks of the body,
+    then 21 of the left and 21 of the right hand, whose place and scale do not matter; `fps` is theirs. Raises
+    ValueError: another shape, NaN, values that no person has, no rate, or both shoulders are never seen.
     """
     points, seen = _check(landmarks)
     times = np.arange(len(points)) / check_fps(fps)

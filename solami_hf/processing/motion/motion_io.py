@@ -47,19 +47,15 @@ def read_motion(
     up_axis: str | None = None,
     pelvis_offset: np.ndarray | tuple[float, float, float] | None = None,
 ) -> SmplxMotion:
-    """One motion as y-up SMPL-X motion at a known rate: read from a file, or given and resampled only.
+    """One motion as y-up SMPL-X motion at a known rate: read from a `.npz`, `.npy`, `.txt` or `.bvh` file, see the
+    module's description, or given and resampled only.
 
-    Args:
-        path: a `.npz`, `.npy`, `.txt` or `.bvh` file, see the module's description; or a motion.
-        fps: frame rate to resample to (slerp on rotations), or `None` to keep its own.
-        up_axis: "y" or "z", for an `.npz` or `.bvh` file whose axis is known to be another than it seems.
-        pelvis_offset: (3,) metres in the axes of the file, what the body model that the file was made with adds to
-            the translation (`smplx_body.load_body(...).pelvis`); `None` takes what the file or its layout says.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: unknown suffix or layout; truncated, pickled or oversized content; missing arrays, a wrong number
-            of joints, NaN, 0 frames, or more than `MAX_FRAMES`. The message names the file.
+    It is resampled to `fps` (slerp on rotations), `None` keeps its own rate. `up_axis` is "y" or "z", for an `.npz` or
+    `.bvh` file whose axis is known to be another than it seems; `pelvis_offset` (3,) metres in the axes of the file,
+    what the body model that the file was made with adds to the translation (`smplx_body.load_body(...).pelvis`);
+    `None` takes what the file or its layout says. Raises FileNotFoundError: there is no such file; ValueError, whose
+    message names the file: unknown suffix or layout; truncated, pickled or oversized content; missing arrays, a wrong
+    number of joints, NaN, 0 frames, or more than `MAX_FRAMES`.
     """
     if isinstance(path, SmplxMotion):
         if up_axis is not None or pelvis_offset is not None:
@@ -82,15 +78,9 @@ def read_motion(
 
 
 def read_motions(messages: list[dict], processor) -> list[dict]:
-    """Messages whose motion files, of any known format, are read: a processor takes motions and SMPL-X `.npz` alone.
-
-    Args:
-        messages: as in `SolamiProcessor.apply_chat_template`.
-        processor: its motion codec's rate is that of the motions.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_motion`, or what is no message.
-    """
+    """Messages as in `SolamiProcessor.apply_chat_template` whose motion files, of any known format, are read at the
+    rate of the processor's motion codec: a processor takes motions and SMPL-X `.npz` alone. Raises FileNotFoundError,
+    ValueError: as `read_motion`, or what is no message."""
     check_messages(messages)
 
     def read(block):
@@ -137,21 +127,15 @@ def write_motion(
     names: str = "smplx",
     avatar: str | Path | None = None,
 ) -> None:
-    """Writes a motion in the format of the suffix, whole or not at all.
+    """Writes a motion of T frames in the format of the suffix, whole or not at all.
 
-    Args:
-        path: ends in `.npz` (AMASS-style, y-up), `.bvh`, `.glb`, `.usda`, `.vrm` or `.vrma`; with a face also
-            `.csv` (as Live Link Face writes it) or `.json`, which hold the face alone.
-        motion: T frames.
-        face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`; `.bvh` leaves it out.
-        names: of the joints in `.bvh`, `.glb` and `.usda`: "smplx", "mixamo", "unreal" or "vrm".
-        avatar: a `.vrm` or `.glb` file of a person. A `.glb` or `.vrm` is then this avatar with the motion, see
-            `avatar.write_on_avatar`; the face of a `.vrma` is told by expressions that it has.
-
-    Raises:
-        FileNotFoundError: there is no such avatar.
-        ValueError: another suffix; a face, names or an avatar that are of another form, or that the format has no
-            place for.
+    `path` ends in `.npz` (AMASS-style, y-up), `.bvh`, `.glb`, `.usda`, `.vrm` or `.vrma`; with a face also `.csv` (as
+    Live Link Face writes it) or `.json`, which hold the face alone: (frames, 52) at 30 frames a second, in the order
+    of `face.FACE_UNITS`; `.bvh` leaves it out. `names` of the joints in `.bvh`, `.glb` and `.usda` are "smplx",
+    "mixamo", "unreal" or "vrm". `avatar` is a `.vrm` or `.glb` file of a person: a `.glb` or `.vrm` is then this
+    avatar with the motion, see `avatar.write_on_avatar`; the face of a `.vrma` is told by expressions that it has.
+    Raises FileNotFoundError: there is no such avatar; ValueError: another suffix; a face, names or an avatar that are
+    of another form, or that the format has no place for.
     """
     path = Path(path)
     suffix = path.suffix.lower()

@@ -116,10 +116,8 @@ def match_joints(names: list[str], parents: list[int]) -> dict[int, int]:
     Unity, Unreal, VRoid, VRM, SOMA, Motive and DAZ (whose bones that only twist stay out): case, separators, a prefix
     that all names share ("mixamorig:"), and the way the side is written do not matter. Where several joints make up
     one of SMPL-X's (LHipJoint and LeftUpLeg), the lowest one stands for all: its rotation in the world holds theirs.
-    Spines of any length are spread over SMPL-X's three.
-
-    Raises:
-        ValueError: pelvis, a leg or an arm is missing; the message lists what was found.
+    Spines of any length are spread over SMPL-X's three. Raises ValueError, which lists what was found: pelvis, a leg
+    or an arm is missing.
     """
     depth = [0] * len(names)
     for joint, parent in enumerate(parents):
@@ -179,18 +177,14 @@ def _targets(name: str, prefix: str) -> list[str]:
 
 
 def retarget(source: SkeletonMotion, up_axis: str | None = None) -> SmplxMotion:
-    """The motion on SMPL-X's skeleton: y up, metres, `transl` is the pelvis, rotations as the module says.
+    """The motion, in any unit of length, on SMPL-X's skeleton: y up, metres, `transl` is the pelvis, rotations as the
+    module says.
 
     The size follows from the length of the legs: the middle of the hips moves as the source's does, scaled by the
     ratio of the leg lengths, so feet that stand on the floor do so afterwards. Betas and gender stay those of the mean
-    body.
-
-    Args:
-        source: the motion, in any unit of length.
-        up_axis: "y" or "z", where the world's upward axis is known to be another than that of the reference pose.
-
-    Raises:
-        ValueError: joints are missing, legs have no length, or neither the rest pose nor any frame stands upright.
+    body. `up_axis` is "y" or "z", where the world's upward axis is known to be another than that of the reference
+    pose. Raises ValueError: joints are missing, legs have no length, or neither the rest pose nor any frame stands
+    upright.
     """
     joints = match_joints(source.names, source.parents)
     places, turns = source.forward_kinematics()

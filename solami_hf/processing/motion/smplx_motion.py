@@ -32,9 +32,8 @@ class SmplxMotion:
             where a file tells the pelvis itself. Body models of the SMPL family add the rest position of their pelvis
             to the translation, and do not turn it with the person.
 
-    Raises:
-        ValueError: a shape is wrong, there are no frames or too many, a value is NaN, infinite or absurdly large, or
-            `fps` is not positive.
+    Raises ValueError: a shape is wrong, there are no frames or too many, a value is NaN, infinite or absurdly large,
+    or `fps` is not positive.
     """
 
     transl: np.ndarray
@@ -91,9 +90,7 @@ class SmplxMotion:
     @classmethod
     def from_params(cls, params, fps: float = 30.0, betas=None, gender: str = "neutral") -> "SmplxMotion":
         """The motion of parameters (T, 159), array or CPU tensor; jaw and eyes stay at rest, `transl` is the pelvis.
-
-        ValueError where `params` is not (T, 159) or holds NaN.
-        """
+        ValueError where `params` is not (T, 159) or holds NaN."""
         params = _as_float32(params, "params")
         if params.ndim != 2 or params.shape[1] != NUM_PARAMS:
             raise ValueError(f"`params` has shape {params.shape}, expected (T, {NUM_PARAMS}).")
@@ -140,10 +137,8 @@ def _check_finite(values: np.ndarray, name: str, largest: float = np.inf) -> Non
 
 
 def resample_motion(motion: SmplxMotion, fps: float) -> SmplxMotion:
-    """The same motion at another frame rate, never longer: positions linearly, rotations by slerp.
-
-    ValueError where `fps` is no rate, or the result would have more than `MAX_FRAMES` frames.
-    """
+    """The same motion at another frame rate, never longer: positions linearly, rotations by slerp. ValueError where
+    `fps` is no rate, or the result would have more than `MAX_FRAMES` frames."""
     if motion.fps == fps:
         return motion
     times = np.arange(motion.num_frames) / motion.fps
@@ -152,18 +147,9 @@ def resample_motion(motion: SmplxMotion, fps: float) -> SmplxMotion:
 
 
 def interpolate(times: np.ndarray, transl: np.ndarray, poses: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Samples positions (T, 3) and axis-angle rotations (T, J, 3), known at `times` (T,), at a constant rate.
-
-    Args:
-        times: increasing, in seconds, the first is 0.
-        fps: the rate of the result in frames per second.
-
-    Returns:
-        (T', 3) float64 and (T', J, 3) float32, of which the last frame is not later than `times[-1]`.
-
-    Raises:
-        ValueError: `fps` is no rate, or T' is more than `MAX_FRAMES`.
-    """
+    """Samples positions (T, 3) and axis-angle rotations (T, J, 3), known at increasing `times` (T,) in seconds from 0
+    on, at the constant rate `fps`. Returns (T', 3) float64 and (T', J, 3) float32, of which the last frame is not
+    later than `times[-1]`. Raises ValueError: `fps` is no rate, or T' is more than `MAX_FRAMES`."""
     # a hair of slack, so that 1.9999999 s at 30 fps is 60 steps and not 59
     frames = check_frames(float(np.floor(times[-1] * check_fps(fps) + 1e-4)) + 1)
     wanted = np.arange(frames) / fps

@@ -106,14 +106,8 @@ def curves_at_fps(curves: np.ndarray, frame_rate: float, frames: np.ndarray, fir
 
 
 def frame_visemes(phones: list[tuple[str, float]], count: int, frame_rate: float) -> np.ndarray:
-    """The viseme (count,) of each frame, by the time at its middle.
-
-    Args:
-        phones: each phone of `PHONE_VISEMES`, or viseme, with the second at which it ends.
-
-    Raises:
-        ValueError: an unknown phone.
-    """
+    """The viseme (count,) of each frame, by the time at its middle, of phones of `PHONE_VISEMES`, or visemes, each
+    with the second at which it ends. Raises ValueError: an unknown phone."""
     names, ends, start = [], [], 0.0
     for phone, end in phones:
         parts = (phone,) if phone in VISEMES else PHONE_VISEMES.get(phone)

@@ -175,12 +175,9 @@ _SAYS_NOTHING = frozenset(
 
 
 class TextEncoder:
-    """Texts as unit vectors (N, D) float32 of any encoder of the Hub: the mean over its last hidden states.
-
-    Args:
-        model: folder or Hub id, such as `sentence-transformers/all-MiniLM-L6-v2`.
-        cache: folder in which the vectors of long lists are kept.
-    """
+    """Texts as unit vectors (N, D) float32 of any encoder of the Hub (a folder or Hub id, such as
+    `sentence-transformers/all-MiniLM-L6-v2`): the mean over its last hidden states. The vectors of long lists are kept
+    in the folder `cache`."""
 
     def __init__(self, model: str, cache: str | Path | None = None, batch_size: int = 64):
         import torch
@@ -216,12 +213,9 @@ class TextEncoder:
 
 class MotionMatcher:
     """Finds motions by description, and keeps one from being used by more than `max_repeats` lines in a row.
-
-    Args:
-        embed: `embed(texts)` gives unit vectors, one a row; None fits a `HashedTfidf` to the captions.
-        top_k: how many motions come into question for a description; motions that tie with the last one do too.
-        min_similarity: cosine below which a motion is none for the description.
-    """
+    `embed(texts)` gives unit vectors, one a row; None fits a `HashedTfidf` to the captions. `top_k` motions come into
+    question for a description, and those that tie with the last one; below the cosine `min_similarity` a motion is
+    none for it."""
 
     def __init__(self, motions: list[Motion], embed=None, top_k=8, min_similarity=0.3, max_repeats=2):
         self.motions, self.top_k, self.min_similarity, self.max_repeats = motions, top_k, min_similarity, max_repeats

@@ -66,9 +66,8 @@ def read_topics(path: str | Path | None = None) -> list[str]:
 
 
 def read_characters(path: str | Path | None = None) -> list[Character]:
-    """Characters of a YAML file, `id: {name, system, voice?}`; None means the packaged ones. Raises
-    FileNotFoundError: no such file; ValueError: a character without name or system prompt, an unknown field, or
-    none at all."""
+    """Characters of a YAML file, `id: {name, system, voice?}`; None means the packaged ones. Raises FileNotFoundError:
+    no such file; ValueError: a character without name or system prompt, an unknown field, or none at all."""
     raw = yaml.safe_load(_packaged("characters.yaml")) if path is None else read_yaml(path)
     if not isinstance(raw, dict) or not raw:
         raise ValueError(f"{path} must map the ids of characters to name, system and voice")
@@ -93,13 +92,10 @@ def draw_plans(
     test_share: float = 0.0,
     seed: int = 0,
 ) -> list[Plan]:
-    """`count` dialogues: every topic with every character in random order, then all of them again.
-
-    A longer list begins with the shorter one, so that a run can be extended. A topic belongs to one split only, which
-    follows from its text alone: no topic is trained on and tested. `rounds` are the fewest and most of a dialogue,
-    `test_share` the expected share of the topics whose dialogues are for testing. Raises ValueError: a number out of
-    its range.
-    """
+    """`count` dialogues: every topic with every character in random order, then all of them again. A longer list
+    begins with the shorter one, so that a run can be extended. A topic belongs to one split only, which follows from
+    its text alone: no topic is trained on and tested. `rounds` are the fewest and most of a dialogue, `test_share` the
+    expected share of the topics whose dialogues are for testing. Raises ValueError: a number out of its range."""
     if count < 1:
         raise ValueError(f"num_dialogues is {count}, expected at least 1")
     if not 1 <= rounds[0] <= rounds[1]:
@@ -174,12 +170,10 @@ def write_script(plan: Plan, complete: Callable, captions: list[str], attempts: 
 
 
 def parse_script(text: str, plan: Plan, max_words: int = 40) -> dict:
-    """The script in a model's answer: `{"title", "topic", "character", "rounds": [{"user", "character"}]}`.
-
-    Text around the JSON object (thoughts, code fences) is passed over. Lines are `{"say", "emotion", "motion"}` with
-    white space put in order; topic and character are written as in the plan. Raises UnusableAnswer: there is no JSON
-    object, or it breaks a rule; the message names the place.
-    """
+    """The script in a model's answer: `{"title", "topic", "character", "rounds": [{"user", "character"}]}`. Text
+    around the JSON object (thoughts, code fences) is passed over. Lines are `{"say", "emotion", "motion"}` with white
+    space put in order; topic and character are written as in the plan. Raises UnusableAnswer: there is no JSON object,
+    or it breaks a rule; the message names the place."""
     script = first_object(text)
     _check_fields(script, ("title", "topic", "character", "rounds"), "the script")
     title = _text(script["title"], "title")[:MAX_TITLE]

@@ -70,12 +70,8 @@ def content_hash(value) -> str:
 
 
 class CachedWriter:
-    """Asks a writer only what it has not been asked before: one file an answer, named by the hash of the request.
-
-    Args:
-        writer: has `name`, which stands for the model in the hash, and `complete(messages, seed, schema)`.
-        folder: where the answers are kept.
-    """
+    """Asks a writer, with `name`, which stands for the model, and `complete(messages, seed, schema)`, only what it has
+    not been asked before: one file an answer in `folder`, named by the hash of the request."""
 
     def __init__(self, writer, folder: str | Path):
         self.writer, self.folder = writer, Path(folder)
@@ -131,12 +127,10 @@ class CachedWriter:
 
 
 class EndpointWriter:
-    """Any OpenAI-compatible server, or a provider of the Hub, through `huggingface_hub.InferenceClient`.
-
-    Overload (429), server errors (5xx), timeouts and broken connections are tried again, each time after twice the
-    wait, or after what `Retry-After` says. A server that refuses the JSON schema (400, 422) is asked without it.
-    Raises ValueError: the settings (see `open_writer`) name both an address and a provider, or one does not fit.
-    """
+    """Any OpenAI-compatible server, or a provider of the Hub, through `huggingface_hub.InferenceClient`. Overload
+    (429), server errors (5xx), timeouts and broken connections are tried again, each time after twice the wait, or
+    after what `Retry-After` says. A server that refuses the JSON schema (400, 422) is asked without it. Raises
+    ValueError: the settings (see `open_writer`) name both an address and a provider, or one does not fit."""
 
     def __init__(self, settings):
         from huggingface_hub import InferenceClient

@@ -40,15 +40,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ChunkedLossOutput(ModelOutput):
-    """Output of a model with a chunked loss for `labels`; n is the number of labelled positions.
-
-    Args:
-        loss (`torch.Tensor` of shape `()`): negative log-likelihood, summed over the labelled positions and divided by
-            `num_items_in_batch`, by n without it.
-        log_probs (`torch.Tensor` of shape `(n,)`): natural logarithm of each target's probability.
-        is_top1 (`torch.BoolTensor` of shape `(n,)`): whether the target is the most likely token.
-        targets (`torch.LongTensor` of shape `(n,)`): the labels that are not -100, row by row.
-    """
+    """Output of a model with a chunked loss for `labels`, n of which are not -100: `loss` (), the negative
+    log-likelihood, summed over them and divided by `num_items_in_batch`, by n without it; `log_probs` (n,), natural
+    logarithm of each target's probability; `is_top1` (n,) boolean, whether the target is the most likely token;
+    `targets` (n,), the labels that are not -100, row by row."""
 
     loss: torch.Tensor | None = None
     log_probs: torch.Tensor | None = None
@@ -58,12 +53,9 @@ class ChunkedLossOutput(ModelOutput):
 
 def add_chunked_loss(model: PreTrainedModel) -> bool:
     """Lets `model(..., labels=labels)` of any decoder return a [`ChunkedLossOutput`]; without labels it is what it
-    was.
-
-    Call it before PEFT or a distributed engine wraps the model. The loss is computed in the model's forward, because
-    engines gather weights and begin autocast there; so the model becomes one of a class that does so. Returns false,
-    and a warning, for a model whose loss is more than its head gives; it keeps its own.
-    """
+    was. Call it before PEFT or a distributed engine wraps the model. The loss is computed in the model's forward,
+    because engines gather weights and begin autocast there; so the model becomes one of a class that does so. Returns
+    false, and a warning, for a model whose loss is more than its head gives; it keeps its own."""
     beyond = beyond_the_head(model.config)
     if beyond or model.base_model is model or model.get_output_embeddings() is None:
         reason = f"its config sets {', '.join(beyond)}" if beyond else "it has no backbone and head to call apart"

@@ -129,14 +129,11 @@ def train_language_model(model, processor, args, training_args, train_dataset, e
     """Trains with transformers' Trainer on rendered samples and writes a complete folder. An unfinished run in
     `training_args.output_dir` is continued, a finished one is only reported.
 
-    Args:
-        model, processor, args, training_args: as loaded by `load_model_and_processor`, and its arguments.
-        train_dataset: rendered samples, read in another order in every epoch, or a `PackedMixture`, which has one.
-        eval_datasets: name -> rendered samples, whose `split` the card tells.
-
-    Returns `{"history": [...]}`, Trainer's log with loss and accuracy of each modality, also in `OUTPUT/history.json`.
-    Raises ValueError: the loss became NaN (the last checkpoint is kept), or packing with an attention that cannot
-    mask.
+    `model`, `processor`, `args`, `training_args` are as loaded by `load_model_and_processor`, and its arguments;
+    `train_dataset` are rendered samples, read in another order in every epoch, or a `PackedMixture`, which has one;
+    `eval_datasets` name -> rendered samples, whose `split` the card tells. Returns `{"history": [...]}`, Trainer's log
+    with loss and accuracy of each modality, also in `OUTPUT/history.json`. Raises ValueError: the loss became NaN (the
+    last checkpoint is kept), or packing with an attention that cannot mask.
     """
     folder = training_args.output_dir
     splits = sorted({str(samples.split) for samples in eval_datasets.values() if samples.split is not None})

@@ -63,12 +63,9 @@ class LossByModality:
 
 class SplitLossTrainer(SafeTrainer):
     """A Trainer that logs loss and token accuracy of each kind of token (`layout` has `modalities` and `markers`)
-    beside the loss, over all ranks.
-
-    Evaluation gets them too (`eval_chat_loss_speech`), and for its loss the mean over all its tokens, not of batches.
-    A model that keeps its own loss (`add_chunked_loss`) is trained without them. `embedding_learning_rate` is that of
-    what is trained beside LoRA, if not the arguments'.
-    """
+    beside the loss, over all ranks. Evaluation gets them too (`eval_chat_loss_speech`), and for its loss the mean over
+    all its tokens, not of batches. A model that keeps its own loss (`add_chunked_loss`) is trained without them.
+    `embedding_learning_rate` is that of what is trained beside LoRA, if not the arguments'."""
 
     def __init__(self, *args, layout, embedding_learning_rate: float | None = None, **kwargs):
         require_layout(layout)

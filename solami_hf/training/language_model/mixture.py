@@ -36,11 +36,8 @@ def _limits(names: list[str], weights: dict[str, float]) -> np.ndarray | None:
 
 
 class PairRenderer:
-    """Renders the pairs that a `Mixture` draws, each time with a phrasing of its task drawn anew.
-
-    Args:
-        renderer: a `TokenRenderer`.
-    """
+    """Renders the pairs that a `Mixture` draws by a `TokenRenderer`, each time with a phrasing of its task drawn
+    anew."""
 
     def __init__(self, renderer):
         self.renderer = renderer
@@ -53,26 +50,19 @@ class PairRenderer:
 
 
 class Mixture(torch.utils.data.Dataset):
-    """`num_samples` samples of a run in training order, each a function of the seed and of its number alone.
+    """`num_samples` samples of a run, all ranks together, in training order, each a function of the seed and of its
+    number alone.
 
-    So the same samples come whether they are read one after the other, at random, by one rank or by many, and from
-    the middle on after a crash; there are no epochs of the whole. Within a source every row is drawn once before any
-    is drawn again.
+    So the same samples come whether they are read one after the other, at random, by one rank or by many, and from the
+    middle on after a crash; there are no epochs of the whole. Within a source every row is drawn once before any is
+    drawn again.
 
-    Args:
-        motion, speech: name -> rows of a data set, such as a `datasets.Dataset`.
-        num_samples: samples of the whole run, all ranks together; progress for the warm-up is counted in them.
-        seed: what everything is drawn from.
-        final: motion share after the warm-up; it is 1 or 0 when only one modality has data.
-        warmup: part of the run over which the motion share grows from 0.
-        weights: name -> how often a source is drawn relative to the others of its modality; 1 unless given.
-        transform: `(row, generator) -> sample` applied to what is drawn, e.g. `PairRenderer`.
-        progress: numbers of samples, of one CHUNK and in order -> how far the run is with them, in 0..1; by default
-            the number over `num_samples`.
-
-    Raises:
-        ValueError: nothing to draw from, a source without rows, a name in both modalities, an unknown name in
-            `weights`.
+    `motion` and `speech`: name -> rows of a data set, such as a `datasets.Dataset`. `final` is the motion share after
+    the warm-up, 1 or 0 when only one modality has data; `warmup` the part of the run over which it grows from 0;
+    `weights` name -> how often a source is drawn relative to the others of its modality, 1 unless given. `transform`,
+    `(row, generator) -> sample`, is applied to what is drawn, e.g. `PairRenderer`. `progress`: numbers of samples, of
+    one CHUNK and in order -> how far the run is with them, in 0..1; by default the number over `num_samples`. Raises
+    ValueError: nothing to draw from, a source without rows, a name in both modalities, an unknown name in `weights`.
     """
 
     def __init__(
@@ -166,16 +156,10 @@ class Mixture(torch.utils.data.Dataset):
 
 
 class MixtureStream(IterableDataset):
-    """A `Mixture` as a stream for one rank; what it has yielded is its state.
-
-    Workers of a `DataLoader` share the samples of their rank. With workers the state lives in them: use
-    `torchdata.stateful_dataloader`, or the map-style `Mixture`, whose index is the whole state.
-
-    Args:
-        mixture: what is drawn.
-        rank, world_size: which samples, see `Mixture.shard`. Leave them out where the trainer shards streams itself,
-            as transformers' does.
-    """
+    """A `Mixture` as a stream for one rank; what it has yielded is its state. Workers of a `DataLoader` share the
+    samples of their rank. With workers the state lives in them: use `torchdata.stateful_dataloader`, or the map-style
+    `Mixture`, whose index is the whole state. `rank` and `world_size` say which samples, see `Mixture.shard`; leave
+    them out where the trainer shards streams itself, as transformers' does."""
 
     def __init__(self, mixture: Mixture, rank: int = 0, world_size: int = 1):
         _check_rank(rank, world_size)
@@ -198,13 +182,9 @@ class MixtureStream(IterableDataset):
         return {"done": self.done, "mixture": self.mixture.identity()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Continues a saved stream, with as many or with another number of ranks; nothing is read to get there.
-
-        All ranks must have been saved at the same step.
-
-        Raises:
-            ValueError: the state is that of another draw: other data, seed, length or weights.
-        """
+        """Continues a saved stream, with as many or with another number of ranks; nothing is read to get there. All
+        ranks must have been saved at the same step. Raises ValueError: the state is that of another draw: other data,
+        seed, length or weights."""
         ours, theirs = self.mixture.identity(), state["mixture"]
         if changed := [name for name in ours if theirs.get(name) != ours[name]]:
             raise ValueError(

@@ -158,12 +158,10 @@ def _row(samples: list[dict]) -> dict:
 
 @dataclass
 class PackedRowsCollator:
-    """Stacks packed blocks as rows; positions begin anew with every document.
-
-    From the positions transformers builds the mask of eager, sdpa and flex attention, where padding at the end of a
-    row is a document of its own. Flash attention takes no mask: with `padding_free` it gets all documents end to end
-    in one row, and where they end. (For the others that row would cost as many times as much as the blocks apart.)
-    """
+    """Stacks packed blocks as rows; positions begin anew with every document. From the positions transformers builds
+    the mask of eager, sdpa and flex attention, where padding at the end of a row is a document of its own. Flash
+    attention takes no mask: with `padding_free` it gets all documents end to end in one row, and where they end. (For
+    the others that row would cost as many times as much as the blocks apart.)"""
 
     pad_token_id: int
     padding_free: bool = False

@@ -97,17 +97,11 @@ class Plan:
 
 
 def make_plan(config, arguments, hardware: Hardware, lora=None, samples: int | None = None) -> Plan:
-    """Memory and time of a run.
-
-    Args:
-        config: of the language model, any decoder's. Modality tokens are added where it has none yet.
-        arguments: `LanguageModelTrainingArguments`, also without its set-up (`PlannedTrainingArguments`).
-        lora: `LanguageModelArguments` with `trainable` and `chunked_loss`; by default all weights, and all logits at
-            once.
-        samples: length of the training set, needed where `max_steps` is not set.
-
-    Raises ValueError: no number of steps, a precision that the hardware lacks, or a DeepSpeed file that is none.
-    """
+    """Memory and time of a run. `config` is that of any decoder; modality tokens are added where it has none yet.
+    `arguments` are `LanguageModelTrainingArguments`, also without its set-up (`PlannedTrainingArguments`); `lora`
+    `LanguageModelArguments` with `trainable` and `chunked_loss`, by default all weights, and all logits at once;
+    `samples` the length of the training set, needed where `max_steps` is not set. Raises ValueError: no number of
+    steps, a precision that the hardware lacks, or a DeepSpeed file that is none."""
     settings = read_settings(arguments, lora)
     if settings.precision not in hardware.tflops:
         can = " or ".join(name for name in hardware.tflops if name != "fp32")

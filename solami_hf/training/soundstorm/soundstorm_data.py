@@ -82,11 +82,8 @@ class SpeechCodes:
 
     @classmethod
     def load(cls, path: str | Path) -> SpeechCodes:
-        """Reads what `save` wrote, or any .npz with `codes` and `ends`; never runs pickles.
-
-        Raises:
-            ValueError: a damaged file, a missing array, or arrays that do not fit each other.
-        """
+        """Reads what `save` wrote, or any .npz with `codes` and `ends`; never runs pickles. Raises ValueError: a
+        damaged file, a missing array, or arrays that do not fit each other."""
         arrays = read_arrays(path)
         for name in ("codes", "ends"):
             if name not in arrays:
@@ -117,18 +114,14 @@ def _rises(counts: np.ndarray, last: int) -> bool:
 
 
 class CodeWindows(Dataset):
-    """Windows of equal length at random places, masked for training. They span clips, but not sources.
+    """Windows of `window` frames at random places, masked for training. They span clips, but not sources.
 
     An item is {audio_codes (num_quantizers, window), labels (num_quantizers - 1, window)}, see `hide_codes`. Its
-    number goes on counting from epoch to epoch, and it alone with `seed` decides place and masks.
-
-    Args:
-        window: frames of a window; a shorter source is repeated.
-        mask_code: of the model's configuration.
-        multiple_of: the windows of an epoch are rounded up to a multiple of it, so that every batch is full.
-        given: `config.num_given_levels`.
-        padded: a shorter source is padded instead, and `code_mask` (window,) says where: motion cannot jump.
-        whole: all levels to fill are masked, and labels: for a model with `config.vector_size`.
+    number goes on counting from epoch to epoch, and it alone with `seed` decides place and masks. `mask_code` and
+    `given` (`num_given_levels`) are the model's configuration's. A shorter source is repeated, or `padded`, and
+    `code_mask` (window,) says where: motion cannot jump. The windows of an epoch are rounded up to a multiple of
+    `multiple_of`, so that every batch is full. With `whole` all levels to fill are masked, and labels: for a model
+    with `config.vector_size`.
     """
 
     def __init__(
@@ -190,15 +183,11 @@ def read_sources(
 ) -> SpeechCodes:
     """Codes of all sources, of which those that are speech are encoded by `codec` and kept in the file `cache`.
 
-    Args:
-        paths: of each source a folder of recordings, a text file that lists them, an .npz file of speech
-            (`Recordings`) or of codes ([`SpeechCodes`]), or a .parquet file or folder with a column `codes`.
-        codec: see `load_speech_codec`; None if there are only codes.
-        held_out: of a folder with splits its validation; else, and where it has none, its training split.
-
-    Raises:
-        FileNotFoundError: a path is missing.
-        ValueError: nothing to read, something unreadable, codes or a cache of another codec, other numbers of levels.
+    `paths` are, of each source, a folder of recordings, a text file that lists them, an .npz file of speech
+    (`Recordings`) or of codes ([`SpeechCodes`]), or a .parquet file or folder with a column `codes`; `codec`: see
+    `load_speech_codec`, None if there are only codes. `held_out` reads of a folder with splits its validation; else,
+    and where it has none, its training split is read. Raises FileNotFoundError: a path is missing; ValueError: nothing
+    to read, something unreadable, codes or a cache of another codec, other numbers of levels.
     """
     if not paths:
         raise ValueError("`data` is empty, expected folders or files of speech, or of codes (.npz, .parquet)")
@@ -261,11 +250,8 @@ def encode(recordings: Recordings, codec, device="cpu") -> list[np.ndarray]:
 
 @torch.no_grad()
 def encode_motions(clips: list[MotionClip], codec) -> SpeechCodes | None:
-    """All levels of motions, each clip a source: rows body, hand, body, ... level by level; None without clips.
-
-    Raises:
-        ValueError: a motion codec of one level, or whose body and hand have different numbers of codes.
-    """
+    """All levels of motions, each clip a source: rows body, hand, body, ... level by level; None without clips. Raises
+    ValueError: a motion codec of one level, or whose body and hand have different numbers of codes."""
     config, rows = codec.config, []
     if config.num_levels < 2:
         raise ValueError("`motion_codec` has one level, so there is nothing to fill: train it with num_levels 2 to 8")

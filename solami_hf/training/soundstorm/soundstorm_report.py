@@ -24,13 +24,9 @@ def write_soundstorm_report(
     codec=None,
     media: TrackedMedia | None = None,
 ) -> Path:
-    """Writes `folder/report.html` and returns its path.
-
-    Args:
-        folder, model, log: of the run; the table shows the last evaluation.
-        held_out: clips of which four can be heard, if there is a `codec` to decode them.
-        media: trackers that get these clips too.
-    """
+    """Writes `folder/report.html`, whose table shows the last evaluation of the run, and returns its path. Of
+    `held_out` clips four can be heard, if there is a `codec` to decode them; `media`, the trackers, get these clips
+    too."""
     evaluation = last_evaluation(log, "eval_windows")
     motion = model.config.modality == "motion"
     lead = f"{'Motion filler' if motion else 'Acoustic model'} after {last_step(log)} steps."

@@ -118,13 +118,9 @@ class SoundStormArguments:
 
 
 class SoundStormTrainer(ResumableTrainer):
-    """Logs the accuracy, and evaluates each level at fixed shares of masked cells.
-
-    Args:
-        windows: (n, num_quantizers, frames) held-out codes, or None.
-        held_out: clips that the page lets one hear through `codec`, or None.
-        motions: held-out motions and their codec, whose reconstructions are measured, or None.
-    """
+    """Logs the accuracy, and evaluates each level at fixed shares of masked cells: of `windows` (n, num_quantizers,
+    frames), held-out codes. The page lets one hear `held_out` clips through `codec`; `motions`, held-out ones and
+    their codec, are reconstructed and measured."""
 
     def __init__(self, *args, windows, held_out: SpeechCodes | None = None, codec=None, motions=None, **kwargs):
         self.windows, self.held_out, self.codec, self.motions = windows, held_out, codec, motions
@@ -168,17 +164,10 @@ def evaluate_filled(model: SolamiSoundStormModel, clips: list[MotionClip], codec
 
 
 def evaluate_soundstorm(model: SolamiSoundStormModel, windows: torch.Tensor, batch_size: int) -> dict[str, float]:
-    """Loss (nats) and accuracy of each level, given the levels below, with fixed shares of its cells masked.
-
-    The first 40 % of a window are a prompt. Which cells behind it are masked is always the same.
-
-    Args:
-        windows: (n, num_quantizers, frames) codes.
-
-    Returns:
-        `loss` and `accuracy`, means over all below; `loss_level1_100` for level 1 with 100 % masked, and so on; and
-        `windows`, their number.
-    """
+    """Loss (nats) and accuracy of each level, given the levels below, with fixed shares of its cells masked, in
+    windows (n, num_quantizers, frames) of codes. The first 40 % of a window are a prompt. Which cells behind it are
+    masked is always the same. Returns `loss` and `accuracy`, means over all below; `loss_level1_100` for level 1 with
+    100 % masked, and so on; and `windows`, their number."""
     (count, _, frames), given = windows.shape, model.config.num_given_levels
     behind = torch.arange(frames) >= int(PROMPT_SHARE * frames)
     order = torch.rand(count, frames, generator=torch.Generator().manual_seed(0))
@@ -203,18 +192,14 @@ def evaluate_soundstorm(model: SolamiSoundStormModel, windows: torch.Tensor, bat
 
 
 def train_soundstorm(args: SoundStormArguments, training_args: TrainingArguments) -> dict[str, float]:
-    """Trains, evaluates and saves the acoustic model.
+    """Trains, evaluates and saves the acoustic model. Returns the final evaluation, see `evaluate_soundstorm`; empty
+    where nothing is held out.
 
     `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json` (the
     log and the final evaluation), `report.html` (the run's page), `codes.npz` where speech was encoded, and
-    checkpoints, from which a second call goes on: on one process to the same weights and log, bit for bit.
-
-    Returns:
-        the final evaluation, see `evaluate_soundstorm`; empty where nothing is held out.
-
-    Raises:
-        FileNotFoundError, ValueError: missing or unusable data, see `read_sources`; fewer than two levels; codes out
-            of range.
+    checkpoints, from which a second call goes on: on one process to the same weights and log, bit for bit. Raises
+    FileNotFoundError, ValueError: missing or unusable data, see `read_sources`; fewer than two levels; codes out of
+    range.
     """
     set_seed(training_args.seed)
     avoid_slow_bf16(training_args)

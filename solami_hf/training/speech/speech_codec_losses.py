@@ -38,15 +38,12 @@ class MelLoss(nn.Module):
 class StftLoss(nn.Module):
     """Differences of linear magnitudes at several window lengths, after Parallel WaveGAN (arXiv 1910.11480).
 
-    Each window length adds the spectral convergence (the norm of the difference over the norm of the target, of each
-    clip) and the mean absolute difference of log magnitudes. Computed in float32, under autocast too.
-
-    Args:
-        sizes: window lengths in samples; each moves on by a quarter of itself.
-        floor: added to the magnitudes before the logarithm. Magnitudes are relative to the window's root energy, so
-            noise of deviation 0.01 has about 0.01 in every bin.
-        quietest: root mean square magnitude that a quieter clip counts as when its errors are divided by its norm.
-            Both keep silence from weighing more than speech.
+    Each window length (in samples, moving on by a quarter of itself) adds the spectral convergence (the norm of the
+    difference over the norm of the target, of each clip) and the mean absolute difference of log magnitudes. Computed
+    in float32, under autocast too. `floor` is added to the magnitudes before the logarithm; they are relative to the
+    window's root energy, so noise of deviation 0.01 has about 0.01 in every bin. `quietest` is the root mean square
+    magnitude that a quieter clip counts as when its errors are divided by its norm. Both keep silence from weighing
+    more than speech.
     """
 
     def __init__(self, sizes: tuple[int, ...] = (256, 512, 1024, 2048), floor: float = 1e-3, quietest: float = 1e-2):
@@ -89,16 +86,12 @@ def complex_spectrogram(values: torch.Tensor, window: torch.Tensor) -> torch.Ten
 
 
 class SemanticTeacher:
-    """A frozen audio encoder that gives one vector for each frame of the codec.
+    """A frozen audio encoder (hub id or folder of an audio model with its feature extractor) that gives one vector for
+    each frame of the codec.
 
-    Args:
-        name_or_path: hub id or folder of an audio model with its feature extractor.
-        layer: which hidden states, as transformers counts them: 0 is what the first layer reads, -1 the last layer's;
-            None is the mean of all layers'.
-        sampling_rate: of the waveforms that will be given, in Hz.
-
-    Raises ValueError: the encoder reads another rate, or has no such layer; OSError: neither a folder nor a model of
-    the hub.
+    `layer` says which hidden states, as transformers counts them: 0 is what the first layer reads, -1 the last
+    layer's; None is the mean of all layers'. `sampling_rate` (Hz) is that of the waveforms that will be given. Raises
+    ValueError: the encoder reads another rate, or has no such layer; OSError: neither a folder nor a model of the hub.
     """
 
     def __init__(self, name_or_path: str, layer: int | None, sampling_rate: int, device: torch.device | str = "cpu"):

@@ -50,12 +50,10 @@ def write_speech_codec_report(
     quantized: bool = True,
     media: TrackedMedia | None = None,
 ) -> Path:
-    """Writes `folder/report.html` of a run, with its last evaluation, and returns its path.
-
-    Of the held-out `clips`, each what is said in it (may be empty) and its samples (samples,) in [-1, 1], four from
-    all over the list can be heard, up to 5 s of each; `media` gets them too. `quantized` is False while the codebooks
-    are still empty: the clips are then the latents' own.
-    """
+    """Writes `folder/report.html` of a run, with its last evaluation, and returns its path. Of the held-out `clips`,
+    each what is said in it (may be empty) and its samples (samples,) in [-1, 1], four from all over the list can be
+    heard, up to 5 s of each; `media` gets them too. `quantized` is False while the codebooks are still empty: the
+    clips are then the latents' own."""
     evaluation = last_evaluation(log, "eval_clips")
     lead = f"Speech codec after {last_step(log)} steps."
     if not quantized:

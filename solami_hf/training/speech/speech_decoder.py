@@ -67,11 +67,9 @@ def own_and_filled(
     own: SpeechCodes | None = None,
 ) -> tuple[SpeechCodes, SpeechCodes]:
     """The codec's codes of each clip (or `own`, where given), and the same level 0 with the levels that an acoustic
-    model (a folder or hub id) makes of it; without one, the codec's codes twice.
-
-    The prompt of a clip is the one before it, mostly of the same voice. The filled codes are kept in `cache`. Raises
-    ValueError: the acoustic model or the codes are not of this codec.
-    """
+    model (a folder or hub id) makes of it; without one, the codec's codes twice. The prompt of a clip is the one
+    before it, mostly of the same voice. The filled codes are kept in `cache`. Raises ValueError: the acoustic model or
+    the codes are not of this codec."""
     fingerprint, expected = codec_fingerprint(codec), (codec.config.num_quantizers, codec.config.codebook_size)
     if own is None:
         own = SpeechCodes.join([encode(recordings, codec, device)], fingerprint)

@@ -53,11 +53,9 @@ class SpokenClips:
 
 class TalkerBatches(Dataset):
     """Whole batches of clips: an epoch has each clip once, cut by length into batches of about `frames` frames,
-    padding left aside.
-
-    Clips are joined at random to texts of up to `most_joined` sentences, for answers have several, with `space`, an
-    id, between two. An item depends on its number alone, which goes on counting from epoch to epoch.
-    """
+    padding left aside. Clips are joined at random to texts of up to `most_joined` sentences, for answers have several,
+    with `space`, an id, between two. An item depends on its number alone, which goes on counting from epoch to
+    epoch."""
 
     def __init__(self, clips: SpokenClips, space: int, frames: int, most_joined: int = 3, seed: int = 0):
         self.clips, self.space, self.most_joined, self.seed = clips, space, most_joined, seed
@@ -139,12 +137,9 @@ def read_clips(
     bf16: bool = False,
 ) -> list[SpokenClips]:
     """The clips of each split of a token dataset (config `speech`), aligned; their characters' frames are kept in the
-    file `cache`.
-
-    It is learnt from the first split, in `steps` of `train_reader`, how to align; `alphabet` and `codebook_size` are
-    the talker's. The codec of `processor`, if given, must be the one that made the codes. Raises FileNotFoundError,
-    ValueError: nothing to read, codes out of range, a cache of other data.
-    """
+    file `cache`. It is learnt from the first split, in `steps` of `train_reader`, how to align; `alphabet` and
+    `codebook_size` are the talker's. The codec of `processor`, if given, must be the one that made the codes. Raises
+    FileNotFoundError, ValueError: nothing to read, codes out of range, a cache of other data."""
     parts = [_read_split(folder, split, alphabet, codebook_size, processor) for split in splits]
     texts, ids, codes = ([row for part in parts for row in part[column]] for column in range(3))
     made_from = _made_from(texts, codes, alphabet, steps, seed)

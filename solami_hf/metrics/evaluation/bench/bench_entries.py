@@ -49,15 +49,9 @@ def digest_of(path: Path) -> str:
 
 
 class Benchmark:
-    """The benchmark's folder, each file checked by its hash.
-
-    Attributes:
-        runs: the rows of `runs.jsonl`, in order. sha256: of the manifest.
-
-    Raises:
-        FileNotFoundError: it is no benchmark, or a file is missing.
-        ValueError: a file is not the one that the manifest names, or the version is another.
-    """
+    """The benchmark's folder, each file checked by its hash: `runs` are the rows of `runs.jsonl`, in order, `sha256`
+    that of the manifest. Raises FileNotFoundError: it is no benchmark, or a file is missing; ValueError: a file is not
+    the one that the manifest names, or the version is another."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -107,12 +101,8 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Entry:
-    """A checked entry.
-
-    Args:
-        header: `results.json` without its runs.
-        runs: (id, condition) -> text, audio and motion (paths or None).
-    """
+    """A checked entry: `header`, `results.json` without its runs, and `runs`: (id, condition) -> text, audio and
+    motion (paths or None)."""
 
     folder: Path
     header: dict
@@ -120,13 +110,9 @@ class Entry:
 
 
 def read_entry(folder: str | Path, benchmark: Benchmark) -> Entry:
-    """An entry that has one well-formed run for each of the benchmark's.
-
-    Raises:
-        FileNotFoundError: there is no `results.json`.
-        ValueError: told with all faults: another version or benchmark, runs that are missing, twice or unknown, files
-            that are missing, outside of the folder or malformed, and pickles.
-    """
+    """An entry that has one well-formed run for each of the benchmark's. Raises FileNotFoundError: there is no
+    `results.json`; ValueError, told with all faults: another version or benchmark, runs that are missing, twice or
+    unknown, files that are missing, outside of the folder or malformed, and pickles."""
     folder = Path(folder)
     if not (folder / RESULTS).is_file():
         raise FileNotFoundError(
@@ -208,11 +194,8 @@ def check_sound(path: Path) -> None:
 
 
 def read_motion_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Axis-angle poses (T, 55, 3) and places of the pelvis (T, 3) in metres of an npz file, never as pickles.
-
-    Raises:
-        ValueError: arrays are missing, misshapen or not finite, the rate is another, or it is too short or long.
-    """
+    """Axis-angle poses (T, 55, 3) and places of the pelvis (T, 3) in metres of an npz file, never as pickles. Raises
+    ValueError: arrays are missing, misshapen or not finite, the rate is another, or it is too short or long."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("poses", "trans", "mocap_frame_rate", "pelvis_offset") if key in file}

@@ -76,10 +76,7 @@ def encoder_source() -> str:
 
 def evaluate_entries(args, output: Path) -> None:
     """Scores the entries of `args` (`EvaluateArguments`) into bench.json and bench.md of a folder, and into its card.
-
-    Raises:
-        FileNotFoundError, ValueError: no benchmark, or what is no entry to it.
-    """
+    Raises FileNotFoundError, ValueError: no benchmark, or what is no entry to it."""
     import evaluate
 
     folder = benchmark_folder(args.benchmark)

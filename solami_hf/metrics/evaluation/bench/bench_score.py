@@ -35,13 +35,9 @@ GALLERY = "gallery.npz"
 
 
 class Scores:
-    """Figures by name, each `{"mean", "low", "high", "count", ...}`, and why others are left out.
-
-    Args:
-        load: gives the `evaluate` module of a name.
-        embed: sentences as unit vectors (N, D); None leaves out what compares meanings.
-        evaluator: what `motion_retrieval` takes; None leaves out what needs one.
-    """
+    """Figures by name, each `{"mean", "low", "high", "count", ...}`, and why others are left out. `load` gives the
+    `evaluate` module of a name; `embed` sentences as unit vectors (N, D), None leaves out what compares meanings;
+    `evaluator` is what `motion_retrieval` takes, None leaves out what needs one."""
 
     def __init__(self, entry: Entry, benchmark: Benchmark, load: Callable, embed: Callable | None, evaluator: Any):
         self.benchmark, self.load, self.embed, self.evaluator = benchmark, load, embed, evaluator
@@ -181,11 +177,8 @@ class Scores:
 
 
 def score(entry: str | Path, benchmark: str | Path, load: Callable, embed=None, evaluator=None) -> dict:
-    """Header, figures, what is left out and the benchmark's hash, of an entry that is checked first.
-
-    Raises:
-        FileNotFoundError, ValueError: see `Benchmark` and `read_entry`.
-    """
+    """Header, figures, what is left out and the benchmark's hash, of an entry that is checked first. Raises
+    FileNotFoundError, ValueError: see `Benchmark` and `read_entry`."""
     opened = Benchmark(benchmark)
     found = read_entry(entry, opened)
     scores = Scores(found, opened, load, embed, evaluator)

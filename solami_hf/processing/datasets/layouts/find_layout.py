@@ -135,17 +135,10 @@ LAYOUTS = {
 
 
 def find_layout(source: str | Path, kind: str, name: str = "auto") -> str:
-    """The name of a source's layout.
-
-    Args:
-        source: a folder, or a file that lists what is beside it.
-        kind: `motion`, `speech`, `chat` or `duplex`.
-        name: one of `LAYOUTS`, or `auto` to recognise it.
-
-    Raises:
-        FileNotFoundError: there is no such source, or it has no layout that is known for this kind.
-        ValueError: an unknown name, or a layout that does not hold this kind.
-    """
+    """The name of the layout of a source, a folder, or a file that lists what is beside it. `kind` is `motion`,
+    `speech`, `chat` or `duplex`; `name` one of `LAYOUTS`, or `auto` to recognise it. Raises FileNotFoundError: there
+    is no such source, or it has no layout that is known for this kind; ValueError: an unknown name, or a layout that
+    does not hold this kind."""
     source = Path(source)
     known = {layout: entry for layout, entry in LAYOUTS.items() if kind in entry.kinds}
     if name not in ("auto", *LAYOUTS):
@@ -162,10 +155,8 @@ def find_layout(source: str | Path, kind: str, name: str = "auto") -> str:
 
 
 def read_rows(source: str | Path, kind: str, layout: str) -> Iterator[dict | BadRow]:
-    """The rows of a source as a manifest's, one at a time; `layout` as `find_layout` gives it.
-
-    What the licence of a known data set does not allow is logged.
-    """
+    """The rows of a source as a manifest's, one at a time; `layout` as `find_layout` gives it. What the licence of a
+    known data set does not allow is logged."""
     if LAYOUTS[layout].licence:
         logger.warning("Licence: %s", LAYOUTS[layout].licence)
     return LAYOUTS[layout].read(Path(source), kind)

@@ -188,13 +188,9 @@ def _words(source: Path, name: str) -> str | None:
 
 
 def textgrid_words(text: str) -> str:
-    """The words of a Praat TextGrid, long or short: of the tier `words`, or of the only or first tier.
-
-    Both forms have the same strings and numbers in the same order; all else is for people to read.
-
-    Raises:
-        ValueError: it is none, or fewer tiers or marks are there than it says.
-    """
+    """The words of a Praat TextGrid, long or short: of the tier `words`, or of the only or first tier. Both forms have
+    the same strings and numbers in the same order; all else is for people to read. Raises ValueError: it is none, or
+    fewer tiers or marks are there than it says."""
     if '"TextGrid"' not in text[:200]:
         raise ValueError(f"it begins with {text[:30]!r}, expected a TextGrid in text form")
     tiers: list[tuple[list[str], list[float]]] = [([], [])]  # strings and numbers, first those before all tiers

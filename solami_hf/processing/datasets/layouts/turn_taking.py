@@ -27,13 +27,8 @@ _WINDOW, _SHORTEST, _FAINTEST = 0.02, 0.1, 1e-3  # seconds, seconds, root mean s
 
 @dataclass
 class Turn:
-    """What one person says until another takes over.
-
-    Attributes:
-        person: index of who talks.
-        start, end: seconds; turns may overlap, as people do.
-        back_channels: (start, end) of what others say meanwhile without taking over.
-    """
+    """What one person, the one of that index, says from `start` to `end` until another takes over. In seconds; turns
+    may overlap, as people do. `back_channels` are (start, end) of what others say meanwhile without taking over."""
 
     person: int
     start: float
@@ -44,13 +39,9 @@ class Turn:
 def turns_of(
     voices: Sequence[Sequence[tuple[float, float]]], min_pause: float = MIN_PAUSE, back_channel: float = BACK_CHANNEL
 ) -> list[Turn]:
-    """Turns of people by when each is heard.
-
-    Args:
-        voices: of each person, (start, end) in seconds.
-        min_pause: a shorter silence of one person is no pause.
-        back_channel: what is not longer and lies inside another's speech ("mhm") is no turn of its own.
-    """
+    """Turns of people by when each is heard, (start, end) in seconds. A silence of one person that is shorter than
+    `min_pause` is no pause; what is not longer than `back_channel` and lies inside another's speech ("mhm") is no turn
+    of its own."""
     spans: list[list[tuple[float, float]]] = []
     for voice in voices:
         joined: list[list[float]] = []
@@ -79,11 +70,8 @@ def turns_of(
 
 
 def heard_spans(values: np.ndarray, sampling_rate: int, decibels: float = 35.0) -> list[tuple[float, float]]:
-    """When a voice is heard (start, end) in seconds, in sound (samples,) that holds this voice alone.
-
-    Args:
-        decibels: a piece of 20 ms that lies further below the loudest one is silent, as is any below -60 dB.
-    """
+    """When a voice is heard (start, end) in seconds, in sound (samples,) that holds this voice alone. A piece of 20 ms
+    that lies further below the loudest one than `decibels` is silent, as is any below -60 dB."""
     piece = max(1, round(_WINDOW * sampling_rate))
     pieces = np.pad(values.astype(np.float64), (0, -len(values) % piece)).reshape(-1, piece)
     loudness = np.sqrt((pieces**2).mean(axis=1))
@@ -227,10 +215,8 @@ def _chat_rows(people: list[Participant], turns: list[Turn]) -> Iterator[dict | 
 
 
 def _rounds(turns: list[Turn], character: int) -> tuple[list[list[Turn]], list[Turn]]:
-    """Rows of turns by turns, from one user to the character, and what fits into none.
-
-    A turn that was dropped between two of one person ends a row: the later one may answer to it. A third ends it too.
-    """
+    """Rows of turns by turns, from one user to the character, and what fits into none. A turn that was dropped between
+    two of one person ends a row: the later one may answer to it. A third ends it too."""
     rows: list[list[Turn]] = [[]]
     alone = []
     for turn in turns:

@@ -42,14 +42,10 @@ _TOE_LENGTH = 0.06  # metres
 def read_bvh(path: str | Path, up_axis: str | None = None) -> SmplxMotion:
     """Reads a BVH file as SMPL-X motion: y up, metres, at the file's own rate, `transl` is the pelvis.
 
-    Args:
-        path: the file. Position channels of a joint replace its OFFSET, as Blender and MotionBuilder have it.
-        up_axis: "y" or "z"; `None` takes the upward axis of the skeleton's rest pose.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no BVH file, or its skeleton is not a person's (see `retarget.match_joints`). The message
-            says what came, what was expected and, in the hierarchy, at which line.
+    Position channels of a joint replace its OFFSET, as Blender and MotionBuilder have it. `up_axis` is "y" or "z";
+    `None` takes the upward axis of the skeleton's rest pose. Raises OSError: the file cannot be read; ValueError: it
+    is no BVH file, or its skeleton is not a person's (see `retarget.match_joints`). The message says what came, what
+    was expected and, in the hierarchy, at which line.
     """
     return retarget(read_skeleton_motion(path), up_axis=up_axis)
 
@@ -249,10 +245,8 @@ def _read_numbers(text: str, start: int) -> np.ndarray:
 
 
 def end_offsets() -> dict[int, np.ndarray]:
-    """Joints of SMPL-X without children -> where their bone ends, (3,) metres from the joint in the rest pose.
-
-    Toes end on the sole, the others go on as the bone before them does.
-    """
+    """Joints of SMPL-X without children -> where their bone ends, (3,) metres from the joint in the rest pose. Toes
+    end on the sole, the others go on as the bone before them does."""
     rest = rest_joints()
     ends = {}
     for joint in sorted(set(range(NUM_JOINTS)) - set(SMPLX_PARENTS)):
@@ -264,12 +258,10 @@ def end_offsets() -> dict[int, np.ndarray]:
 
 
 def write_bvh(path: str | Path, motion: SmplxMotion, names: str = "smplx") -> None:
-    """Writes `motion` on the free body, in centimetres, whole or not at all.
-
-    The root's channels are its position and rotation, the other 54 joints have rotations, all in the order z, x, y and
-    in degrees with 6 decimals. `names` is a kind of `skeleton_names.JOINT_NAMES`, another raises ValueError. BVH has
-    no place for betas and gender: they are lost.
-    """
+    """Writes `motion` on the free body, in centimetres, whole or not at all. The root's channels are its position and
+    rotation, the other 54 joints have rotations, all in the order z, x, y and in degrees with 6 decimals. `names` is a
+    kind of `skeleton_names.JOINT_NAMES`, another raises ValueError. BVH has no place for betas and gender: they are
+    lost."""
     order, header = _hierarchy_text(joint_names(names))
     poses = Rotation.from_rotvec(motion.poses[:, order].reshape(-1, 3).astype(np.float64))
     with warnings.catch_warnings():

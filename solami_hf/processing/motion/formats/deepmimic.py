@@ -27,15 +27,9 @@ _HIP_HEIGHT = 0.881
 
 
 def read_deepmimic(path: str | Path, fps: float | None = None) -> SmplxMotion:
-    """A DeepMimic file retargeted to SMPL-X; the pelvis is at `transl`.
-
-    Args:
-        path: a text file whose JSON has rows of 44 numbers under "Frames".
-        fps: frame rate of the result. Frames of a file have durations of their own; `None` takes the middle one.
-
-    Raises:
-        ValueError: the file is no such JSON, or its frames are not usable.
-    """
+    """A DeepMimic file, text whose JSON has rows of 44 numbers under "Frames", retargeted to SMPL-X; the pelvis is at
+    `transl`. `fps` is the rate of the result; frames of a file have durations of their own, of which `None` takes the
+    middle one. Raises ValueError: the file is no such JSON, or its frames are not usable."""
     path = Path(path)
     frames = _load_frames(path)
     durations = frames[:, 0]

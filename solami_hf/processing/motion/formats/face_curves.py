@@ -33,15 +33,9 @@ _FAST = 60.0  # the app's other rate
 
 
 def write_curves(path: str | Path, face, motion: SmplxMotion | None = None) -> None:
-    """Writes a face as `.csv` or `.json`, whole or not at all.
-
-    Args:
-        face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`.
-        motion: tells a CSV the turns of the head, relative to the body's root, and of the eyes; without it they are 0.
-
-    Raises:
-        ValueError: another suffix, or a face of another form.
-    """
+    """Writes a face (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`, as `.csv` or `.json`, whole
+    or not at all. `motion` tells a CSV the turns of the head, relative to the body's root, and of the eyes; without it
+    they are 0. Raises ValueError: another suffix, or a face of another form."""
     path, face = with_suffix(path, *_SUFFIXES), checked_face(face)
     with atomic_write(path) as temporary, open(temporary, "w", encoding="ascii", newline="") as file:
         if path.suffix.lower() == ".json":
@@ -72,13 +66,9 @@ def _angles(motion: SmplxMotion, frames: int) -> np.ndarray:
 
 
 def read_curves(path: str | Path) -> np.ndarray:
-    """The face (frames, 52) float32 at 30 frames a second of a `.csv` or `.json` file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: another suffix, a file that is neither, a unit that is missing, or a value outside 0 to 1. The
-            message names the file.
-    """
+    """The face (frames, 52) float32 at 30 frames a second of a `.csv` or `.json` file. Raises FileNotFoundError: there
+    is no such file; ValueError, which names the file: another suffix, a file that is neither, a unit that is missing,
+    or a value outside 0 to 1."""
     path = with_suffix(path, *_SUFFIXES)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of a face at {path}.")

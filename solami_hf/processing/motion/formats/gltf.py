@@ -92,16 +92,10 @@ class GltfDocument:
 
 
 def write_gltf(path: str | Path, motion: SmplxMotion, face=None, names: str = "smplx", betas=None) -> None:
-    """Writes `motion` on the free body as a binary glTF file, whole or not at all; its own betas are not kept.
-
-    Args:
-        face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`; the morph targets' weights.
-        names: of the joints' nodes, a kind of `skeleton_names.JOINT_NAMES`.
-        betas: the shape, see `BodyMesh.shaped`.
-
-    Raises:
-        ValueError: a suffix other than `.glb`, or a face, names or betas of another form.
-    """
+    """Writes `motion` on the free body as a binary glTF file, whole or not at all; its own betas are not kept. `face`
+    (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`, are the morph targets' weights; `names` of
+    the joints' nodes are a kind of `skeleton_names.JOINT_NAMES`; `betas` the shape, see `BodyMesh.shaped`. Raises
+    ValueError: a suffix other than `.glb`, or a face, names or betas of another form."""
     path = with_suffix(path, ".glb")
     gltf = figure(names, betas)
     animate_figure(gltf, motion, face)

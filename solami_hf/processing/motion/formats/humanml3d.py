@@ -30,11 +30,8 @@ _SHORTEST_BONE, _LONGEST_BONE = 0.005, 1.5  # metres
 
 
 def read_humanml3d(path: str | Path) -> SmplxMotion:
-    """The motion of HumanML3D vectors (T, 263) at 20 fps; the pelvis is at `transl` and starts at x = z = 0.
-
-    Raises:
-        ValueError: the file is broken, holds something else (positions of `new_joints`), or normalised vectors.
-    """
+    """The motion of HumanML3D vectors (T, 263) at 20 fps; the pelvis is at `transl` and starts at x = z = 0. Raises
+    ValueError: the file is broken, holds something else (positions of `new_joints`), or normalised vectors."""
     vectors = read_npy(path)
     if vectors.ndim != 2 or vectors.shape[1] != WIDTH or vectors.dtype.kind not in "fiu":
         raise ValueError(

@@ -22,11 +22,8 @@ _AT_PELVIS = [1, 2, 3]  # hips and spine
 
 
 def read_interhuman(vectors: np.ndarray) -> SmplxMotion:
-    """The motion of vectors (T, 492); `transl` is the pelvis.
-
-    Raises:
-        ValueError: NaN, or positions and rotations that do not belong together.
-    """
+    """The motion of vectors (T, 492); `transl` is the pelvis. Raises ValueError: NaN, or positions and rotations that
+    do not belong together."""
     check_frames(len(vectors))
     if not np.isfinite(vectors).all():
         raise ValueError("its vectors hold NaN or infinite values.")

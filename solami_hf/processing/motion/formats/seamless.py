@@ -27,11 +27,8 @@ _HALF_TURN = torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64)  # about x:
 
 
 def read_seamless_npz(path: str | Path) -> SmplxMotion | None:
-    """The motion of a file, None where it has no `smplh:*` arrays.
-
-    Raises:
-        ValueError: a broken file, arrays that are missing or of different lengths, or fewer than two valid frames.
-    """
+    """The motion of a file, None where it has no `smplh:*` arrays. Raises ValueError: a broken file, arrays that are
+    missing or of different lengths, or fewer than two valid frames."""
     arrays = load_arrays(Path(path), {f"smplh:{theirs}.npy": ours for theirs, ours in _ARRAYS.items()})
     if not arrays:
         return None
@@ -54,9 +51,8 @@ def fill_invalid_frames(
     transl: np.ndarray, poses: np.ndarray, valid: np.ndarray, fps: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions (T, 3) and rotations (T, J, 3) whose frames that are not `valid` (T,) lie between those that are.
-
-    Before the first valid frame and behind the last one, these stand still. ValueError for less than two valid ones.
-    """
+    Before the first valid frame and behind the last one, these stand still. ValueError for less than two valid
+    ones."""
     frames = len(valid)
     if valid.sum() < 2:
         raise ValueError(f"{int(valid.sum())} of its {frames} frames are valid, expected two or more.")

@@ -56,15 +56,9 @@ def _offsets(places: np.ndarray) -> np.ndarray:
 
 
 def write_usd(path: str | Path, motion: SmplxMotion, face: np.ndarray | None = None, names: str = "smplx") -> None:
-    """Writes a motion of T frames on the free body as `.usda`, whole or not at all.
-
-    Args:
-        face: (frames, 52) at 30 frames a second, in the order of `face.FACE_UNITS`, as blend shapes.
-        names: of the joints: "smplx", "mixamo", "unreal" or "vrm".
-
-    Raises:
-        ValueError: another suffix or names, a face of another form.
-    """
+    """Writes a motion of T frames on the free body as `.usda`, whole or not at all; a face (frames, 52) at 30 frames a
+    second, in the order of `face.FACE_UNITS`, as blend shapes; with joints' `names` "smplx", "mixamo", "unreal" or
+    "vrm". Raises ValueError: another suffix or names, a face of another form."""
     path, mesh, rest = with_suffix(path, ".usda"), body_mesh(), free_body().rest
     joints: list[str] = []
     for joint, name in enumerate(joint_names(names)):

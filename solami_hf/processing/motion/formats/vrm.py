@@ -66,11 +66,8 @@ UNITS_OF_PRESETS: dict[str, tuple[str, ...]] = {
 def write_vrm(
     path: str | Path, motion: SmplxMotion | None = None, face=None, betas=None, name: str = "solami"
 ) -> None:
-    """Writes the free body as a VRM 1.0 avatar, whole or not at all.
-
-    `motion` and `face` are an animation that the file holds beside the avatar; errors and arguments as those of
-    `gltf.write_gltf`, `name` is the avatar's.
-    """
+    """Writes the free body as a VRM 1.0 avatar, whole or not at all. `motion` and `face` are an animation that the
+    file holds beside the avatar; errors and arguments as those of `gltf.write_gltf`, `name` is the avatar's."""
     path = with_suffix(path, ".vrm")
     gltf = figure("vrm", betas)
     if motion is not None:
@@ -110,15 +107,10 @@ def _expression(units: dict[str, float]) -> dict[str, Any]:
 
 
 def write_vrma(path: str | Path, motion: SmplxMotion, face=None, presets: bool = False) -> None:
-    """Writes a motion as VRM Animation 1.0, whole or not at all; eyes are left to the avatar's look-at.
-
-    Args:
-        face: (frames, 52); each unit is the custom expression of its name, which `write_vrm`'s avatars have.
-        presets: write VRM's presets instead, which all avatars have, from the units that are near to them.
-
-    Raises:
-        ValueError: a suffix other than `.vrma`, or a face of another form.
-    """
+    """Writes a motion as VRM Animation 1.0, whole or not at all; eyes are left to the avatar's look-at. Each unit of
+    `face` (frames, 52) is the custom expression of its name, which `write_vrm`'s avatars have; with `presets` VRM's
+    presets are written instead, which all avatars have, from the units that are near to them. Raises ValueError: a
+    suffix other than `.vrma`, or a face of another form."""
     path = with_suffix(path, ".vrma")
     body, bones = free_body(), joint_names("vrm")
     gltf = GltfDocument()
