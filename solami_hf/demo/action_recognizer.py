@@ -1,7 +1,5 @@
 """Names the action of a motion by the nearest real clip in feature space, without a trained model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +32,7 @@ class ActionRecognizer:
         self.known, self.actions = (raw - self.mean) / self.scale, list(actions)
 
     @classmethod
-    def from_corpus(cls, folder: str | Path) -> ActionRecognizer:
+    def from_corpus(cls, folder: str | Path) -> "ActionRecognizer":
         """A recogniser of the training clips of a motion corpus (`corpus.write_motion_corpus`)."""
         rows = [row for row in read_manifest(folder) if row["split"] == "train"]
         return cls([read_motion(Path(folder) / row["motion"]) for row in rows], [row["action"] for row in rows])

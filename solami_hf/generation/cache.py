@@ -6,8 +6,6 @@ and masks its full length at every step, which pays where steps are compiled (`d
 at the beginning of a larger tensor, which is made anew, by half a thousand tokens and more longer, when it is full.
 """
 
-from __future__ import annotations
-
 import copy
 
 import torch
@@ -26,13 +24,13 @@ class GrowingLayer(DynamicLayer):
         super().__init__(**kwargs)
         self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def __copy__(self) -> GrowingLayer:
+    def __copy__(self) -> "GrowingLayer":
         other = type(self)()
         self._buffers = None  # whoever goes on first takes tensors of its own
         other.__dict__.update(self.__dict__)
         return other
 
-    def __deepcopy__(self, memo) -> GrowingLayer:
+    def __deepcopy__(self, memo) -> "GrowingLayer":
         return copy.copy(self)
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):

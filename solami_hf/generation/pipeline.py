@@ -1,7 +1,5 @@
 """`SolamiPipeline`: one raw turn in (sound, motion, text), one raw turn out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property, partial
 from inspect import signature
@@ -96,7 +94,7 @@ class SolamiPipeline:
         asr=None,
         face: bool = True,
         **kwargs,
-    ) -> SolamiPipeline:
+    ) -> "SolamiPipeline":
         """Loads a checkpoint, or an adapter on the model that it was trained on; by default the packaged character.
 
         `path` is a folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`); None is the

@@ -4,8 +4,6 @@ A batch's lines are written together behind its media, so what a killed process 
 piece of one, which the next run cuts off and makes again.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import logging
@@ -41,7 +39,7 @@ class ResultsWriter:
         self.done: dict[tuple, dict] = {}
         self.next_batch = 0
 
-    def __enter__(self) -> ResultsWriter:
+    def __enter__(self) -> "ResultsWriter":
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = open(self.folder / RESULTS, "a+b")
         try:

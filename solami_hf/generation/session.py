@@ -9,8 +9,6 @@ a low-water mark, and prefills the rest once; the next many turns are then cheap
     for event in session.stream("And who are you?"): ...  # the next answer, while it is being given
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import logging
@@ -186,7 +184,7 @@ class DialogueSession:
             self._rounds, self._first, self._given = [], 0, None
             self._forget(len(self._system_ids))
 
-    def fork(self) -> DialogueSession:
+    def fork(self) -> "DialogueSession":
         """A session that goes on from here by itself. Nothing is copied until it differs."""
         with self._alone():
             other = copy.copy(self)
@@ -224,7 +222,7 @@ class DialogueSession:
                     save_file(tensors, temporary, {"model": model_fingerprint(self.pipeline.model)})
 
     @classmethod
-    def load(cls, folder: str | Path, pipeline: SolamiPipeline) -> DialogueSession:
+    def load(cls, folder: str | Path, pipeline: SolamiPipeline) -> "DialogueSession":
         """A session of a folder that `save` wrote. Keys and values of another model are left aside, and the
         conversation is read again at the next turn. Raises FileNotFoundError: no session there; ValueError: the
         session's codes or ids mean something else in this pipeline, or its file is damaged."""

@@ -17,8 +17,6 @@ motion codec is bound), then sound. The codes are those of `session.answer`; wha
 `streaming_media`, what streaming costs by `benchmarks/generation_streaming.py` (`stream_whole`).
 """
 
-from __future__ import annotations
-
 import queue
 import re
 import threading
@@ -406,16 +404,3 @@ def answer_end(session, decoder: AnswerDecoder, ids: list[int], was_cancelled: b
         reply.face = np.concatenate(decoder.faces) if decoder.faces else None
     keep(ids, reply)
     return AnswerEnd(reply, max(decoder.moved_seconds, decoder.heard_seconds))
-
-
-__all__ = [
-    "AnswerDecoder",
-    "AnswerEnd",
-    "AudioPiece",
-    "Event",
-    "FacePiece",
-    "MotionPiece",
-    "TextPiece",
-    "answer_end",
-    "stream_answer",
-]

@@ -1,7 +1,5 @@
 """Facts about the model in a folder, for its card: formats and rates, sizes, codecs, voices."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ A section appears only when something was passed for it, so a card cannot claim 
 says of itself is gathered by `card_facts`.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import re

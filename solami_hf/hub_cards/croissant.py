@@ -4,8 +4,6 @@ The form is https://docs.mlcommons.org/croissant/docs/croissant-spec.html, 1.1; 
 FOLDER/croissant.json` checks it. The Hub makes its own of a data set that is there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

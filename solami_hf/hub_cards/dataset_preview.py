@@ -1,7 +1,5 @@
 """Ten rows of a token dataset as sound and moving bodies, for the Hub's viewer: `solami push dataset --preview`."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from itertools import islice

@@ -8,8 +8,6 @@ Checkpoints, codecs, adapters, evaluators, data sets and metrics are told apart 
 trusted.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """Checks of `solami doctor` for each kind of repository, save its code: each check gives findings, or none."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """A card's measured results as `.eval_results/solami.yaml`, where the Hub looks for them beside `model-index`."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from numbers import Real

@@ -5,8 +5,6 @@
 A run's folder also has checkpoints, optimizer states and paths of this machine; those stay here.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 from dataclasses import dataclass

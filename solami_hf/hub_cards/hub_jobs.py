@@ -1,7 +1,5 @@
 """A command of ours on the Hub's machines: `solami sft ... --job a10g-small --job_bucket OWNER/NAME` prints it."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path

@@ -13,8 +13,6 @@ simply repeated, and one that changes nothing makes no commit. Before anything i
 what must not leave this machine, see `processing/hub_upload.py`.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Iterator

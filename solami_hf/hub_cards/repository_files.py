@@ -1,7 +1,5 @@
 """The files of a Hub repository: its kind, and what is missing of it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ As https://huggingface.co/docs/hub/spaces-sdks-docker wants it: user 1000, one p
 other sites only huggingface.co, which shows a Space in a frame of its page, gets in beside the Space's own address.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -85,6 +83,3 @@ def write_space(checkpoint: str, folder: str | Path, repo_id: str, package: str 
         base=_BASE,
     )  # fmt: skip
     write_text(folder / "README.md", f"{card}\n")
-
-
-__all__ = ["PACKAGED", "write_space"]

@@ -10,8 +10,6 @@ last, so a part that is over before the others simply does not come again:
 This costs no token more than the sequential format, and reading it back is sorting by part.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 
@@ -150,7 +148,7 @@ class Chunks:
             )
 
     @classmethod
-    def of(cls, layout, seconds: float = CHUNK_SECONDS) -> Chunks:
+    def of(cls, layout, seconds: float = CHUNK_SECONDS) -> "Chunks":
         """Those of anything with `frame_rates` and `speech_levels`; the paper's rates where there are none."""
         levels = getattr(layout, "speech_levels", 1)
         rates = getattr(layout, "frame_rates", None) or {"speech": 50.0 * levels, "body": 7.5, "hand": 7.5}

@@ -3,8 +3,6 @@
 Refused are secrets, pickles, paths of this machine and licensed body models. Nothing is unpickled.
 """
 
-from __future__ import annotations
-
 import glob
 import json
 import logging

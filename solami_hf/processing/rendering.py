@@ -6,8 +6,6 @@ through a string. The result equals the tokenization of the string that the chat
 runs end at added tokens.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping
@@ -88,7 +86,7 @@ class Turns:
         """The sums (N,) over the parts of each turn."""
         return np.bincount(self.turn, of_parts, len(self.role)).astype(np.int64)
 
-    def take(self, turns: np.ndarray) -> Turns:
+    def take(self, turns: np.ndarray) -> "Turns":
         """The turns with these numbers, in ascending order."""
         number = np.full(len(self.role), -1)
         number[turns] = np.arange(len(turns))

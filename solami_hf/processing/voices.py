@@ -5,8 +5,6 @@ of all levels, never the recording. `codec` is the fingerprint of the codec that
 be noise. `processing/add_voice.py` makes them.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -36,7 +34,7 @@ class Voices:
         self._made_by = (None, "")
 
     @classmethod
-    def load(cls, folder, **hub) -> Voices:
+    def load(cls, folder, **hub) -> "Voices":
         """The voices of a checkpoint folder or hub id; none where it has no `voices/`. Raises ValueError:
         `voices/voices.json` is damaged."""
         path = _find(folder, INDEX, hub)

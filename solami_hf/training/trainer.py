@@ -5,8 +5,6 @@ told in words, and a run that was stopped goes on, on one process to the same we
 (`WindowSampler`), logs before each checkpoint and keeps averaged weights in it; `save_run` writes its result.
 """
 
-from __future__ import annotations
-
 import logging
 import platform
 from collections import defaultdict
@@ -123,7 +121,7 @@ class LogBeforeCheckpoint(TrainerCallback):
 class ExactResume(LogBeforeCheckpoint):
     """Keeps in checkpoints what a resumed run needs to go on exactly, and writes the run's page beside them."""
 
-    def __init__(self, trainer: ResumableTrainer):
+    def __init__(self, trainer: "ResumableTrainer"):
         self.trainer = trainer
 
     def on_epoch_begin(self, args, state, control, **kwargs):

@@ -5,8 +5,6 @@ another user's or missing. Gestures are the demo's, drawn anew; voices are offli
 The same machine gives the same files; `manifest.json` has their hashes.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Callable, Iterator

@@ -6,8 +6,6 @@ solami bench check --benchmark runs/bench --output runs/entry     # is an entry,
 solami evaluate bench runs/entry --benchmark runs/bench
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from dataclasses import dataclass

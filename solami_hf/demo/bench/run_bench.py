@@ -3,8 +3,6 @@
 A run that was stopped goes on; each answer is drawn from its own seed, so pieces give the same as one run.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A character that moves while another person does: its codes of each tick, given all that was there before."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

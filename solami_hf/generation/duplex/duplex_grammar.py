@@ -1,7 +1,5 @@
 """The grammar of two people on one clock: which ids may stand in each place of a tick, see `datasets.duplex`."""
 
-from __future__ import annotations
-
 import torch
 from transformers import LogitsProcessor
 

@@ -63,6 +63,3 @@ def camera_folder(cache: str | Path | None = None) -> Path:
         for name in FILES:
             (folder / name).write_bytes(archive.extractfile(f"package/{name}").read())
     return output
-
-
-__all__ = ["CDN", "FILES", "camera_folder"]

@@ -6,8 +6,6 @@ row that has ended is padded until all have. Greedy answers are those of `Dialog
 Sampled ones of a batch draw from one generator, so that a seed says nothing of a single row.
 """
 
-from __future__ import annotations
-
 import ctypes
 import logging
 import time
@@ -286,6 +284,3 @@ def answer_together(turns: list[LiveTurn], sampling: dict) -> None:
                 row.finish()
             begin, read = ids.shape[1] - len(row.prompt), (row.prompt + row.ids)[:-1]
             row.session.adopt(row_of(cache, number, begin, begin + len(read)), read)
-
-
-__all__ = ["AnswerWorker", "LiveTurn", "answer_together", "without_answer"]

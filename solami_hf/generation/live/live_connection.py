@@ -4,8 +4,6 @@ The event loop reads and sends; a thread that all share answers (`live_answers`)
 memory for a slow client, so that nobody else waits for it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging
@@ -470,6 +468,3 @@ class LiveConnection:
                 await self._close(POLICY, "slow_reader")
             if not quiet:
                 raise WebSocketDisconnect from None
-
-
-__all__ = ["LiveConnection", "LiveService"]

@@ -1,7 +1,5 @@
 """Conversations of `solami serve`: each belongs to a connection, and outlives a lost one for a while."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -63,6 +61,3 @@ class LiveConversations(dict):
         for number, each in enumerate(lost):
             if each.lost < time.monotonic() - self.seconds or number < len(lost) - self.most:
                 del self[each.id]
-
-
-__all__ = ["LiveConversation", "LiveConversations"]

@@ -1,7 +1,5 @@
 """Files of `solami serve`: answers to download, and recordings to try."""
 
-from __future__ import annotations
-
 import json
 from importlib import resources
 from pathlib import Path
@@ -66,6 +64,3 @@ def recording(number: int) -> bytes | None:
     """The sound of a recording, Ogg Vorbis; None where there is none of this number."""
     known = any(number == each["id"] for each in recordings())
     return (RECORDINGS / f"{number}.ogg").read_bytes() if known else None
-
-
-__all__ = ["recording", "recordings", "turn_file"]

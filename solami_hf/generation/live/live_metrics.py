@@ -1,7 +1,5 @@
 """Counts of `solami serve` in Prometheus' text format, version 0.0.4."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 
@@ -44,6 +42,3 @@ class LiveMetrics:
             found = [f"{PREFIX}{key}{labels} {value:g}" for (key, labels), value in values if key in parts]
             lines += found or ([f"{PREFIX}{name} 0"] if kind == "gauge" else [])
         return "\n".join(lines) + "\n"
-
-
-__all__ = ["LiveMetrics"]

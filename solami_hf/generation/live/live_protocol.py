@@ -3,8 +3,6 @@
 Events are JSON text frames with a `type`; sound and motion are binary frames, a head of 13 bytes and a payload.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct
@@ -152,6 +150,3 @@ def parse_frame(data: bytes) -> tuple[int, int, float, np.ndarray]:
         return kind, turn, start, np.frombuffer(data, dtype="<i2", offset=HEAD.size)
     shape = {JOINTS_OUT: (-1, 55, 3), PARAMS_OUT: (-1, 159), FACE_OUT: (-1, len(FACE_UNITS))}[kind]
     return kind, turn, start, np.frombuffer(data, dtype="<f4", offset=HEAD.size).reshape(shape)
-
-
-__all__ = ["Limits", "ProtocolError", "parse_binary", "parse_event", "parse_frame"]

@@ -5,8 +5,6 @@ no page of another site gets here by a name that it has pointed at 127.0.0.1 (DN
 that a WebSocket is opened from, and it has to be this one, or one of `origins`. No route takes a path.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import sys
@@ -186,6 +184,3 @@ class LiveServer(uvicorn.Server):
             token = f"/?token={self.access.token}" if self.access.token else ""
             sys.stdout.write(f"Talk at {self.address}{token} (Ctrl+C stops)\n")
             sys.stdout.flush()
-
-
-__all__ = ["Access", "LiveServer", "live_app"]

@@ -8,8 +8,6 @@ Sound goes both ways, words and motion come back while they are made; docs/servi
 conversation is kept on a disk. Browsers give a microphone to pages of this machine, and else to https only.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -100,6 +98,3 @@ def _service(args: ServeArguments):
             raise ValueError(f"this checkpoint reads what is said as words: {error}") from None
     torch.manual_seed(args.seed)
     return LiveService(pipeline, character, limits, args.max_sessions, sampling, batch=args.batch)
-
-
-__all__ = ["ServeArguments", "main"]

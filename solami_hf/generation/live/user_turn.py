@@ -1,7 +1,5 @@
 """A user's turn while it comes in: sound, and what the body does meanwhile."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...processing.motion.landmarks import landmarks_to_smplx
@@ -112,6 +110,3 @@ class UserTurn:
         if self._kind != LANDMARKS_IN:
             return SmplxMotion.from_params(frames, POSES_FPS)
         return landmarks_to_smplx(frames, self._fps)
-
-
-__all__ = ["UserTurn"]

@@ -3,8 +3,6 @@
 The package `silero-vad` carries its weights. It answers with the probability of speech in each 32 ms.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -73,6 +71,3 @@ def speech_detector() -> SpeechDetector:
     probability(np.zeros(WINDOW, np.float32))
     model.reset_states()
     return SpeechDetector(probability)
-
-
-__all__ = ["SpeechDetector", "can_detect", "speech_detector"]

@@ -1,7 +1,5 @@
 """The answers of a results folder (`solami generate`) as pairs: what the model made, and what was hoped for."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -72,12 +70,12 @@ class Pair:
         return self.row["id"], self.round
 
     @property
-    def reference(self) -> Pair:
+    def reference(self) -> "Pair":
         """The reference as if it were the answer."""
         text = self.reference_texts[0] if self.reference_texts else None
         return replace(self, valid=True, motion=self.reference_motion, audio=self.reference_audio, text=text)
 
-    def against(self, other: Pair) -> Pair:
+    def against(self, other: "Pair") -> "Pair":
         """This answer measured against another's reference, under the other's name."""
         mine = {name: getattr(self, name) for name in ("valid", "motion", "audio", "text")}
         return replace(other, **mine)

@@ -5,8 +5,6 @@ what the true partner did, and given what the same person of other rows did at t
 past of the listener, so the difference is what the partner tells. Above 0 the true partner explains the body better.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -774,6 +774,3 @@ def _check_codes(
             f"`{name}` runs from {int(real.min())} to {int(real.max())}, expected codes from 0 to {code_num - 1}; "
             "codes behind a clip's end need a `code_mask`."
         )
-
-
-__all__ = ["MotionVQCache", "SolamiMotionVQModel"]

@@ -99,6 +99,3 @@ def _frame(points: torch.Tensor, directions: tuple[tuple[int, int], ...]) -> tor
     """Rotations (..., 3, 3) that two directions between joints (..., 55, 3) tell: the first is their x axis."""
     columns = [points[..., end, :] - points[..., start, :] for start, end in directions]
     return rotation_6d_to_matrix(torch.cat(columns, dim=-1))
-
-
-__all__ = ["raw_features", "represent"]

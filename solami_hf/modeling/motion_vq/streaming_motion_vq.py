@@ -125,6 +125,3 @@ class MotionVQDecoderStream:
         known = values[:, self._past * frames : end * frames]
         self._past = end - begin
         return known
-
-
-__all__ = ["LOOKAHEAD", "MotionVQDecoderStream", "decoder_reach"]

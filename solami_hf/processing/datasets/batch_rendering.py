@@ -3,8 +3,6 @@
 Nothing of a dialogue passes through Python one by one, so that 2,000 tokens cost some ten microseconds.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -37,7 +35,7 @@ class RenderingCounts:
     trained_tokens: int = 0
     reasons: list[tuple[str, str]] = field(default_factory=list)  # `(id, reason)` of the first hundred rejected
 
-    def __iadd__(self, other: RenderingCounts) -> RenderingCounts:
+    def __iadd__(self, other: "RenderingCounts") -> "RenderingCounts":
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
         self.reasons = self.reasons[:REASONS_KEPT]

@@ -11,8 +11,6 @@ paths are relative to its folder. Besides the columns that `solami prepare --hel
 Without `id`, the path is the id. `split`, `source`, `partner_id`, `start` and `end` (seconds) may be there too.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterator

@@ -7,8 +7,6 @@ The template marks the character's answers, so `assistant_only_loss` trains on w
 Our own trainers do not need this: they render the codes directly, which is far quicker.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 What cannot be used is told why: a file has a ValueError in place of its codes, and a row that needs it raises this.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import os

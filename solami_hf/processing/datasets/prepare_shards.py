@@ -9,8 +9,6 @@ again. Nothing in a shard depends on the others, so a run that was killed, or sh
 bytes. A dataset that was in the folder before stays until all new shards are ready.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

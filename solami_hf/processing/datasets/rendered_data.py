@@ -6,8 +6,6 @@
 Rows are read, rendered and written as they come, a row group at a time, so memory does not grow with the data set.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 import os
@@ -159,5 +157,3 @@ _CARD = """# Rendered samples for SOLAMI
 `input_ids` and `labels` (-100 where nothing is learnt) for one tokenizer, made from token sequences. They mean \
 nothing with another tokenizer.
 """
-
-__all__ = ["RENDERED", "RENDERED_CONFIGS", "name_in_card", "render_chat_dataset", "write_rendered"]

@@ -30,8 +30,6 @@
 | batch, batch_size | the batch's number in the run, and its answers; times are a live turn's where it is one |
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection
 from pathlib import Path

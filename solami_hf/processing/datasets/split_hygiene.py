@@ -11,8 +11,6 @@ Captions are shared by nature ("a person walks"), so equal captions are no leak,
 `solami prepare --split_by source` divides so that none of this happens; splits that others made may not.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """The six pretraining tasks: their phrasings, and token rows turned into (source, target) pairs."""
 
-from __future__ import annotations
-
 from functools import cache
 from importlib import resources
 

@@ -6,8 +6,6 @@ them for a processor with other codecs is refused. The card is written from the 
 `<config>/report.json`, so that it says the same whoever writes it last.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable

@@ -215,6 +215,3 @@ def _twist_about_x(turn: torch.Tensor) -> torch.Tensor:
     """The part (..., 3, 3) of rotations that turns about the x axis; the rest is a turn about an axis across it."""
     quaternion = matrix_to_quaternion(turn) * torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=turn.dtype)
     return quaternion_to_matrix(quaternion)
-
-
-__all__ = ["FPS", "NUM_LANDMARKS", "SEEN", "landmarks_to_smplx"]

@@ -33,9 +33,6 @@ from .formats.pickled_arrays import is_pickled
 from .formats.seamless import read_seamless_npz
 from .smplx_motion import SmplxMotion, check_fps, resample_motion
 
-__all__ = ["read_motion", "read_motions", "resample_motion", "write_motion"]
-
-
 WRITTEN_SUFFIXES = (".npz", ".bvh", ".glb", ".usda", ".vrm", ".vrma")
 FACE_ALONE = (".csv", ".json")
 """Suffixes of files that hold a face's curves and nothing else."""

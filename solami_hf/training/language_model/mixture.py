@@ -4,8 +4,6 @@
 what it draws into the rows of a run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -144,7 +142,7 @@ class Mixture(torch.utils.data.Dataset):
         _check_rank(rank, world_size)
         return Subset(self, range(rank, self.num_samples, world_size))
 
-    def stream(self, rank: int = 0, world_size: int = 1) -> MixtureStream:
+    def stream(self, rank: int = 0, world_size: int = 1) -> "MixtureStream":
         """The same samples as a stream that can be saved and continued."""
         return MixtureStream(self, rank, world_size)
 

@@ -1,7 +1,5 @@
 """Training data of the talker: texts and level 0 of their speech, aligned, in batches of clips of like length."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -44,7 +42,7 @@ class SpokenClips:
         return self.ids[characters], self.durations[characters], self.codes[frames]
 
     @classmethod
-    def join(cls, texts: list[str], ids: list, durations: list, codes: list) -> SpokenClips:
+    def join(cls, texts: list[str], ids: list, durations: list, codes: list) -> "SpokenClips":
         """From arrays of each clip."""
         flat = [np.concatenate(part).astype(np.int16) for part in (codes, ids, durations)]
         ends = [np.cumsum([len(row) for row in part]) for part in (codes, ids)]

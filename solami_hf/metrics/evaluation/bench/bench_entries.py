@@ -14,8 +14,6 @@ with one run for each row of the benchmark's `runs.jsonl`. `text` is what is sai
 30 frames a second) may be null, and count as missing. Needs numpy and soundfile only.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

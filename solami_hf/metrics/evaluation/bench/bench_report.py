@@ -1,7 +1,5 @@
 """Scores of entries to `solami_bench` as JSON, a table, and a card's results: `solami evaluate bench`."""
 
-from __future__ import annotations
-
 import logging
 import zipfile
 from functools import cache

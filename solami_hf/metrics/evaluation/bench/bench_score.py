@@ -7,8 +7,6 @@ runs beside the benchmark's other files without `solami_hf`: FOLDER (or the Hub'
 `frechet_gesture`. `solami evaluate bench` calls the same function.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -9,8 +9,6 @@ there are two or more, a row of its own, `ID@start-end`. Those on the uniform sk
 The mirrored copy of a motion (`_M`) has its source id, so both fall into one split.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from pathlib import Path

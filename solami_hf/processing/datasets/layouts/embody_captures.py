@@ -16,8 +16,6 @@ those of `turn_taking.py`; who is heard when follows from how loud each track is
 turns have no words.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ A reader is a generator: it holds one row, and of a folder the names of its file
 columns of a manifest (see `solami prepare --help`), or a `BadRow` for what it cannot read.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -46,8 +46,6 @@ slowly". The id is the path without its suffix. As many things are `.npz`, a fol
 where captions lie beside them.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -13,8 +13,6 @@ A line of AnyInstruct is an object with a list of turns (`chat`, `conversations`
 between releases of such data, so all of these are understood. A dialogue is its own source.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

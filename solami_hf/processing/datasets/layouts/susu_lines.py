@@ -9,8 +9,6 @@ A name may have folders in it; these are the source id. As motion, the caption i
 speech, a row is a line. Who is answered is not in the data, so there are no dialogues.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

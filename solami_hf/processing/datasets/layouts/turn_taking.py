@@ -10,8 +10,6 @@ What is left out is told as `BadRow`: turns without words (speech and chat, wher
 mostly without valid motion (motion and chat; duplex: pieces), and of a chat what is not answered or answers nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 

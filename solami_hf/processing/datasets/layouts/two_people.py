@@ -11,8 +11,6 @@ part) are a pair; the session (`V00_S0809`) is the source id, and a folder `dev`
 those of `turn_taking.py`. Interactions of one person or of three are left out, and told in `rejected.jsonl`.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re
