@@ -69,9 +69,8 @@ def parse_arguments(
     shown = {"formatter_class": argparse.RawDescriptionHelpFormatter} if description else {}
     parser = Parser(list(dataclasses), prog=prog, description=description, **shown)
     parser.add_argument("--config", help="YAML recipe with defaults of the others.")
-    *parsed, _, rest = parser.parse_args_into_dataclasses(
-        argv, return_remaining_strings=True, look_for_args_file=False
-    )
+    found = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True, look_for_args_file=False)
+    *parsed, _, rest = found
     if rest:
         raise ValueError(_not_listed(f"got {' '.join(rest)}", rest, prog))
     return tuple(parsed)

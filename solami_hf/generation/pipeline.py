@@ -281,9 +281,8 @@ class SolamiPipeline:
             )
             options.setdefault("custom_generate", loop)
         with answering(self.model):
-            output = self.model.generate(
-                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **options
-            )
+            inputs = {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
+            output = self.model.generate(**inputs, **options)
         return getattr(output, "sequences", output)[:, input_ids.shape[1] :].tolist()
 
     def run_task(self, instruction: str, sources: list[dict], target_type: str, **generate_kwargs) -> list[list[int]]:

@@ -58,9 +58,7 @@ class ResultsWriter:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(
-                f"another process is writing to {self.folder}; wait for it, or give another output"
-            ) from None
+            raise ValueError(f"another process is writing to {self.folder}; wait, or give another output") from None
         remove_partial_files(self.folder)
         if (self.folder / RUN).is_file():
             self._check_settings(read_run(self.folder))

@@ -59,12 +59,8 @@ class PushArguments:
     base: str | None = option(None, "Hub id of an adapter's base, where it names a folder.")
     max_shard_size: str = option(MAX_SHARD_SIZE, "Largest file of a checkpoint's weights.")
     dtype: str = option("auto", "Of a checkpoint's weights; auto: as they are.")
-    package: str | None = option(
-        None, "Wheel of solami_hf to put into a Space, or its address; by default pip looks for it."
-    )
-    results_dataset: str | None = option(
-        None, "Hub id of what the card's figures were measured on, where it names a folder."
-    )
+    package: str | None = option(None, "Wheel of solami_hf for a Space, or its address; by default pip looks for it.")
+    results_dataset: str | None = option(None, "Hub id of the data of the card's figures, where it names a folder.")
     preview: str | None = option(
         None, "Checkpoint with a data set's codecs: adds ten rows to listen to and look at, `preview/`."
     )

@@ -39,8 +39,7 @@ def metric_function(name: str) -> Callable[..., dict]:
         return metric().compute(**given)
 
     compute.__name__ = compute.__qualname__ = name
-    compute.__doc__ = (
-        f"{metric.description}\n\nArgs:\n{metric.inputs}\n{path.with_name('README.md').read_text('utf-8')}"
-    )
+    card = path.with_name("README.md").read_text("utf-8")
+    compute.__doc__ = f"{metric.description}\n\nArgs:\n{metric.inputs}\n{card}"
     compute.__signature__ = signature
     return compute

@@ -60,9 +60,7 @@ class ConvertMotionArguments:
     up_axis: str | None = option(None, "y or z, for .npz files that say otherwise.")
     format: str = option("npz", "Format of the files of a folder: npz, bvh, glb, usda, vrm or vrma.")
     face: str | None = option(None, "Curves of the face, .csv or .json, instead of those in an .npz.")
-    names: Literal["smplx", "mixamo", "unreal", "vrm"] = option(
-        "smplx", "Names of the joints in .bvh, .glb and .usda."
-    )
+    names: Literal["smplx", "mixamo", "unreal", "vrm"] = option("smplx", "Joints' names in .bvh, .glb and .usda.")
     avatar: str | None = option(None, ".vrm or .glb of a person who is to move.")
     clear_hands: bool = option(False, "Lead hands around the figure's skin that would go through it.")
 

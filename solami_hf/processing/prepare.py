@@ -66,9 +66,7 @@ class PrepareArguments:
     split_by: str = option("given", "given: as the source says; source: by a hash of its id, with partners.")
     test_share: float = option(0.05, "Share of the test split, for split_by source.")
     validation_share: float = option(0.0, "Share of the validation split, likewise.")
-    motion_tokens: str | None = option(
-        None, "Token dataset whose motions turns name by motion_id; by default the output."
-    )
+    motion_tokens: str | None = option(None, "Token dataset with the motions of motion_id; by default the output.")
     license: str | None = option(None, "Licence for the card, e.g. cc-by-4.0.")
     private: bool = option(True, "Whether a repository that is made on the Hub is private.")
 

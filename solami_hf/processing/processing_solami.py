@@ -263,9 +263,8 @@ class SolamiProcessor(ProcessorMixin):
         def encode(batch):
             values, mask = pad_right(batch)
             device = self.speech_codec.device
-            output = self.speech_codec.encode(
-                values[:, None].to(device), mask.to(device), num_quantizers=config.lm_levels
-            )
+            values, mask = values[:, None].to(device), mask.to(device)
+            output = self.speech_codec.encode(values, mask, num_quantizers=config.lm_levels)
             rows = zip(output.audio_codes.cpu(), output.code_mask.cpu(), strict=True)
             return [flatten_levels(codes[:, real], config.codebook_size) for codes, real in rows]
 

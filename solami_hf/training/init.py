@@ -22,9 +22,7 @@ logger = logging.getLogger(__name__)
 class InitArguments:
     """Arguments of `solami init`."""
 
-    backbone: str = option(
-        ..., "Folder, hub id or .gguf file of a decoder: Llama, GPT-2, Qwen, ... (or as the first word)."
-    )
+    backbone: str = option(..., "Folder, hub id or .gguf file of a decoder: Llama, GPT-2, ... (or the first word).")
     motion_codec: str = option(..., "Folder or hub id of a SolamiMotionVQModel.")
     output: str = option(..., "Folder to write; it must not exist yet.")
     speech_codec: str | None = option(
@@ -35,9 +33,7 @@ class InitArguments:
     speech_levels: int | None = option(None, "Levels of the speech codec that the language model reads.")
     characters: str | None = option(None, 'JSON file: {"ada": {"name": "Ada", "system": "You are Ada ..."}, ...}.')
     answer_format: str = option("motion_speech", f"One of {', '.join(ANSWER_FORMATS)}.")
-    interleaved: bool = option(
-        False, "Body, hand and speech of answers in chunks of equal time, for streaming, not in a row."
-    )
+    interleaved: bool = option(False, "Body, hand and speech of answers in chunks of equal time, for streaming.")
     hearing: str = option("codes", f"What the model reads of a user's speech, one of {', '.join(HEARING)}.")
 
 

@@ -37,9 +37,7 @@ class PretrainArguments(LanguageModelArguments):
     """Model, data and mixture of stage 2."""
 
     motion_share: float = option(0.4, "Share of motion samples after the warm-up over the first half of the run.")
-    task_weights: str = option(
-        "", "How often tasks are drawn within their modality, e.g. speech_to_text=4,text_to_speech=0.5."
-    )
+    task_weights: str = option("", "How often tasks are drawn in their modality: speech_to_text=4,text_to_speech=0.5.")
     eval_samples: int = option(100, "Held-out samples of each task to evaluate.")
 
 

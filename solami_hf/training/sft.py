@@ -38,13 +38,9 @@ class SftArguments(LanguageModelArguments):
     hearing: Literal[HEARING] | None = option(
         None, "What of the user's speech is read: codes, transcript or both; by default the processor's."
     )
-    rows: Literal["chat", "duplex"] = option(
-        "chat", "chat: dialogues in turns; duplex: two people on one clock, tick by tick."
-    )
+    rows: Literal["chat", "duplex"] = option("chat", "chat: dialogues in turns; duplex: two people on one clock.")
     learn: Literal[LEARN] = option("character", "Of duplex rows, in which each is once the character: it, or both.")
-    character_parts: list[str] | None = option(
-        None, "Of duplex rows: body, hand, speech of the character; all by default."
-    )
+    character_parts: list[str] | None = option(None, "Of duplex rows: body, hand, speech of the character, or all.")
     partner_parts: list[str] | None = option(None, "Likewise of the partner.")
 
 

@@ -108,9 +108,8 @@ def _turns() -> Iterator[dict]:
     for number, one in enumerate(TURNS["persona"]):
         told, person = TURNS["told"][one["about"]], people[number // 3]
         answers = [line.format(**person) for line in told["answers"]]
-        yield _turn(
-            "persona", number, one["ask"], answers, told["do"], person, right=[person[one["about"]].casefold()]
-        )
+        right = [person[one["about"]].casefold()]
+        yield _turn("persona", number, one["ask"], answers, told["do"], person, right=right)
     seeing = TURNS["seeing"]
     for number, action in enumerate(seeing["actions"]):
         answers = [line.format(do=actions[action]["told"]) for line in seeing["answers"]]

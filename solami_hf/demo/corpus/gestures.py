@@ -176,12 +176,8 @@ def raise_hands(style: Style) -> Keys:
 
 def cross_arms(style: Style) -> Keys:
     """The forearms fold over each other before the chest."""
-    over = Arm(
-        style.near((-0.13, 0.20, 0.24), 0.015), (1, -0.55, 0.15), (-1, 0.12, -0.2), (0.1, -0.35, -1), shape="relaxed"
-    )
-    under = Arm(
-        style.near((-0.11, 0.13, 0.19), 0.015), (1, -0.55, 0.15), (-1, 0.35, -0.1), (0.1, 0.2, -1), shape="relaxed"
-    )
+    over = Arm(style.near((-0.13, 0.20, 0.24), 0.015), (1, -0.55, 0.15), (-1, 0.12, -0.2), (0.1, -0.35, -1))
+    under = Arm(style.near((-0.11, 0.13, 0.19), 0.015), (1, -0.55, 0.15), (-1, 0.35, -0.1), (0.1, 0.2, -1))
     way = Arm((0.16, 0.12, 0.34), (1, -0.6, -0.1), (-1, 0.1, 0.3), (0, -0.3, -1))
     pose = _turned(style.arms(over, under), head=(-3, 0, 0), torso=(-3, 0, 0))
     return [(0, style.start), (0.38, style.both(way)), (0.78, pose), (1.75, pose), (2.4, style.start)]
@@ -254,9 +250,7 @@ GESTURES: dict[str, Callable[[Style], Keys]] = {
         *(offer_hand, salute, hands_on_hips, scratch_head, hand_on_heart),
     )
 }
-ONE_SIDED = frozenset(
-    {"wave", "point", "thumbs_up", "beckon", "offer_hand", "salute", "scratch_head", "hand_on_heart"}
-)
+ONE_SIDED = {"wave", "point", "thumbs_up", "beckon", "offer_hand", "salute", "scratch_head", "hand_on_heart"}
 """Gestures made with one hand, whose side a caption may name."""
 
 
@@ -267,9 +261,8 @@ def start_pose(rng: np.random.Generator) -> Pose:
     shift = rng.choice([-1.0, 0.0, 1.0]) * rng.uniform(0.02, 0.045)
     bend = -rng.uniform(0.0, 0.035) - abs(shift) * 0.15
     head = tuple(rng.normal(0, 2.0, 3))
-    return Pose(
-        torso=(rng.normal(1, 1.5), rng.normal(0, 2), -shift * 60), head=head, hips=(shift, bend, 0.0), arms=arms
-    )
+    torso = (rng.normal(1, 1.5), rng.normal(0, 2), -shift * 60)
+    return Pose(torso, head, (shift, bend, 0.0), arms=arms)
 
 
 def make_gesture(

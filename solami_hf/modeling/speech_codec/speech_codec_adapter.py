@@ -100,9 +100,8 @@ class SpeechCodecAdapter(nn.Module):
         if self.config.model_type == "xcodec2":
             from transformers import Xcodec2FeatureExtractor
 
-            self._features = Xcodec2FeatureExtractor(
-                sampling_rate=self.config.sampling_rate, hop_length=self.config.hop_length
-            )
+            rate, hop = self.config.sampling_rate, self.config.hop_length
+            self._features = Xcodec2FeatureExtractor(sampling_rate=rate, hop_length=hop)
 
     @property
     def device(self) -> torch.device:

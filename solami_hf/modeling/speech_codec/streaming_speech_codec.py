@@ -52,9 +52,7 @@ class SpeechCodecDecoderStream:
         if self._finished:
             raise ValueError("this stream is finished; make a new SpeechCodecDecoderStream for the next answer")
         if self._batch not in (None, len(audio_codes)):
-            raise ValueError(
-                f"audio_codes has {len(audio_codes)} streams, expected {self._batch} as in earlier chunks"
-            )
+            raise ValueError(f"audio_codes has {len(audio_codes)} streams, expected {self._batch} as before")
         self._batch = len(audio_codes)
         latents = self.codec.quantizer.decode(audio_codes.long(), self.first_quantizer)
         return self._push_all(self.codec.decoder.layers, latents.to(self.codec.dtype), last=False)
@@ -66,9 +64,8 @@ class SpeechCodecDecoderStream:
         if self._batch is None or self._finished:
             raise ValueError("nothing to finish: this stream has " + ("ended" if self._finished else "got no codes"))
         self._finished = True
-        nothing = torch.zeros(
-            self._batch, self.codec.config.hidden_size, 0, dtype=self.codec.dtype, device=self.codec.device
-        )
+        here = {"dtype": self.codec.dtype, "device": self.codec.device}
+        nothing = torch.zeros(self._batch, self.codec.config.hidden_size, 0, **here)
         return self._push_all(self.codec.decoder.layers, nothing, last=True)
 
     def _push_all(self, layers: nn.Sequential, hidden: torch.Tensor, last: bool) -> torch.Tensor:

@@ -124,7 +124,6 @@ def frame_visemes(phones: list[tuple[str, float]], count: int, frame_rate: float
 def face_of_phones(phones: list[tuple[str, float]], seconds: float, frame_rate: float = 200.0) -> np.ndarray:
     """The mouth (frames, 52) at `FACE_FPS` of phones whose times are known; arguments as in `frame_visemes`."""
     count = max(1, round(seconds * frame_rate))
-    curves = viseme_curves(
-        np.eye(len(VISEMES), dtype=np.float32)[frame_visemes(phones, count, frame_rate)], frame_rate
-    )
+    frames = np.eye(len(VISEMES), dtype=np.float32)[frame_visemes(phones, count, frame_rate)]
+    curves = viseme_curves(frames, frame_rate)
     return curves_at_fps(curves, frame_rate, np.arange(int(np.ceil(seconds * FACE_FPS - 1e-6))))

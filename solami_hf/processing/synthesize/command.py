@@ -40,9 +40,7 @@ class SynthesizeArguments(WriterSettings):
     max_words: int = option(40, "Most words of a line.")
     test_share: float = option(0.0, "Share of topics for testing, with test motions.")
     seed: int = option(0, "Seed of plans, requests, choices and speech.")
-    line_by_line: bool = option(
-        False, "A local model answers authored lines one by one: for small ones, which write no JSON."
-    )
+    line_by_line: bool = option(False, "A local model answers authored lines, for small ones that write no JSON.")
     encoder: str | None = option(None, "Text encoder (folder or Hub id) for captions; hashed TF-IDF without one.")
     top_k: int = option(8, "Motions that come into question for a line.")
     min_similarity: float = option(0.3, "Least cosine of description and caption; 0.4 to 0.5 fits sentence encoders.")

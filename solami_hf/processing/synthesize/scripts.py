@@ -150,10 +150,8 @@ def first_messages(plan: Plan, captions: list[str], max_words: int) -> list[dict
         max_words=max_words,
         hints=prompts["hints"].substitute(captions=listed) if captions else "",
     )
-    return [
-        {"role": "system", "content": prompts["system"].substitute().strip()},
-        {"role": "user", "content": request.strip()},
-    ]
+    system = prompts["system"].substitute().strip()
+    return [{"role": "system", "content": system}, {"role": "user", "content": request.strip()}]
 
 
 def write_script(plan: Plan, complete: Callable, captions: list[str], attempts: int, max_words: int) -> Asked:

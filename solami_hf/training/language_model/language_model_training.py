@@ -43,9 +43,7 @@ class LanguageModelArguments:
     frozen_dtype: Literal["float32", "bfloat16"] = option(
         "float32", "Of weights that are not trained; bfloat16 halves their memory and needs bf16: true."
     )
-    chunked_loss: bool = option(
-        True, "Never build the matrix of logits, and log the loss by modality; no gain for small ones."
-    )
+    chunked_loss: bool = option(True, "Never build the matrix of logits, and log the loss by modality.")
     lora_r: int = option(8, "LoRA rank.")
     lora_alpha: int = option(16, "LoRA alpha.")
     lora_dropout: float = option(0.05, "LoRA dropout.")

@@ -54,13 +54,9 @@ class SoundStormArguments:
     )
     modality: str = option("speech", "speech, or motion: `data` with manifest.jsonl of clips.")
     motion_codec: str | None = option(None, "Folder or hub id of the motion codec whose levels above 0 are learnt.")
-    held_out_data: list[str] = option(
-        [], "Sources to measure on; by default `data`'s validation splits, else its last clips."
-    )
+    held_out_data: list[str] = option([], "Held-out sources; by default `data`'s validation, else its last clips.")
     held_out: int = option(20, "Clips of each source kept for that, at most half of them.")
-    speech_codec: str | None = option(
-        None, "Folder or hub id of the codec that encodes speech; with codes, to hear them."
-    )
+    speech_codec: str | None = option(None, "Codec (folder or hub id) that encodes speech; with codes, to hear them.")
     start_from: str | None = option(
         None, "Folder or hub id of a trained acoustic model to go on from; it brings its own sizes."
     )
@@ -76,9 +72,7 @@ class SoundStormArguments:
     conv_kernel_size: int = option(31, "Frames that these see; odd.")
     max_frames: int = option(6000, "Longest prompt and speech together, in frames.")
     dropout: float = option(0.0, "In feed-forward parts, attention and convolution.")
-    spoken_levels: int | None = option(
-        None, "Levels, level 0 included, that shall be decoded of what it fills in: all."
-    )
+    spoken_levels: int | None = option(None, "Levels, level 0 included, to decode of what it fills in, or all.")
     sums: bool = option(False, "Of motion: learn what all levels add up to, in one call, not each code.")
     averaging_decay: float = option(0.0, "Decay of running averages of the weights, which are kept; 0 for none.")
     eval_windows: int = option(32, "Held-out windows that are measured.")
@@ -227,9 +221,7 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
         if part is not None:
             _check_codes(part, len(codes.codes), size)
     if codec is not None and len(codes.codes) > codec.config.num_quantizers:
-        raise ValueError(
-            f"the codes have {len(codes.codes)} levels, but `speech_codec` has {codec.config.num_quantizers}"
-        )
+        raise ValueError(f"the codes have {len(codes.codes)} levels, `speech_codec` {codec.config.num_quantizers}")
     model = _start(args, len(codes.codes), size, given, vectors)
     window = max(1, round(args.window_seconds * frame_rate))
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
@@ -325,9 +317,7 @@ def _check_codes(codes: SpeechCodes, levels: int, size: int) -> None:
     if found != levels:
         raise ValueError(f"`held_out_data` has codes of {found} levels, but `data` of {levels}")
     if least < 0 or most >= size:
-        raise ValueError(
-            f"the codes go from {least} to {most}, expected 0 to {size - 1}; `codebook_size` says how many"
-        )
+        raise ValueError(f"the codes go from {least} to {most}, expected 0 to {size - 1}; `codebook_size` says that")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,9 +12,7 @@ from ...modeling.speech_codec.configuration_speech_codec import SolamiSpeechCode
 class SpeechCodecArguments:
     """Training data and size; learning rate, steps and folders are `TrainingArguments`."""
 
-    data: list[str] = option(
-        ["tts"], "Folders of recordings, text files that list them, or 'tts' to synthesize sentences."
-    )
+    data: list[str] = option(["tts"], "Folders of recordings, files that list them, or 'tts' to synthesize them.")
     voices: list[str] = option(["heart"], "Voices of 'tts'.")
     sentences: int = option(2200, "Sentences that each voice speaks for training.")
     held_out: int = option(120, "Further sentences (or recordings) kept for measuring.")
@@ -27,12 +25,8 @@ class SpeechCodecArguments:
     bidirectional: bool = option(False, "Whether the encoder's LSTM reads both ways.")
     num_quantizers: int = option(8, "Levels of the residual quantizer.")
     codebook_size: int = option(1024, "Codes of each level.")
-    semantic_teacher: str | None = option(
-        None, "Audio encoder that teaches level 0 what is said, by hub id or folder."
-    )
-    semantic_layer: int | None = option(
-        None, "Its hidden states to learn from, -1 for the last; their mean if not given."
-    )
+    semantic_teacher: str | None = option(None, "Audio encoder that teaches level 0 words, by hub id or folder.")
+    semantic_layer: int | None = option(None, "Its hidden states to learn from, -1 the last; else their mean.")
     semantic_weight: float = option(1.0, "Weight of the distillation loss.")
     unquantized_steps: int = option(200, "Steps before the codebooks are filled.")
     kmeans_windows: int = option(384, "Windows whose latents fill the codebooks.")
@@ -49,9 +43,7 @@ class SpeechCodecArguments:
     mel_weight: float = option(1.0, "Weight of the multi-scale log-mel loss.")
     stft_weight: float = option(0.0, "Weight of the multi-resolution magnitude loss.")
     adversarial_weight: float = option(0.0, "Weight of the discriminator's verdict; 0 trains without one.")
-    feature_matching_weight: float = option(
-        1.0, "Weight of the differences of the discriminator's features, if there is one."
-    )
+    feature_matching_weight: float = option(1.0, "Weight of the differences of the discriminator's features.")
     adversarial_start: int = option(1000, "Steps before the discriminator begins.")
     adversarial_every: int = option(2, "The discriminator learns once in so many steps.")
     adversarial_learning_rate: float = option(3e-4, "Of the discriminator's AdamW.")

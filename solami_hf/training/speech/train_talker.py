@@ -43,9 +43,7 @@ class TalkerArguments:
     processor: str | None = option(
         None, "Folder or hub id of the processor that made it: its codec is checked, and lets one listen."
     )
-    start_from: str | None = option(
-        None, "Folder or hub id of a trained talker to go on from; it brings its own sizes."
-    )
+    start_from: str | None = option(None, "Folder or hub id of a trained talker to go on from, with its sizes.")
     alignment_steps: int = option(400, "Steps, of 2 minutes of speech, of learning which frames a character takes.")
     batch_seconds: float = option(120.0, "Speech in a batch.")
     most_joined: int = option(3, "Clips that are joined to one text, at most, at random.")

@@ -251,9 +251,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--evaluator", help="Folder or Hub id of a text-motion evaluator.")
     args = parser.parse_args(argv)
     embed = sentence_encoder(args.text_encoder) if args.text_encoder else None
-    found = score(
-        args.entry, args.benchmark, lambda name: evaluate.load(f"{args.metrics}/{name}"), embed, args.evaluator
-    )
+    found = score(args.entry, args.benchmark, lambda n: evaluate.load(f"{args.metrics}/{n}"), embed, args.evaluator)
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
     return 0
 

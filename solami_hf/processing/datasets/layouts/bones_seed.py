@@ -71,9 +71,7 @@ def _events(row: dict, motions: dict[str, str], place: str) -> Iterator[dict | B
             yield BadRow(place, f"has an event without start_time, end_time or description ({error!r})")
             continue
         if not isinstance(text, str) or not 0 <= start < end < math.inf:
-            yield BadRow(
-                place, f"has an event from {start:g} to {end:g} s, expected text, and the end behind the start"
-            )
+            yield BadRow(place, f"has an event of {start:g} to {end:g} s, expected text, and the end behind the start")
             continue
         piece = {"id": f"{name}@{start:g}-{end:g}", "motion": motions[name], "text": [text.strip()]}
         yield {**piece, "start": start, "end": end, "source": name.removesuffix("_M")}

@@ -116,9 +116,7 @@ class _Hierarchy:
                 words = self._take(words)
         if self._open or self._announced is not None:
             name = self.names[self._open[-1] if self._open else self._announced]
-            raise ValueError(
-                f"at MOTION {len(self._open)} braces are still open, the innermost of {name or 'End Site'!r}."
-            )
+            raise ValueError(f"{len(self._open)} braces are still open at MOTION, the last of {name or 'End Site'!r}.")
         if not self.names:
             raise ValueError("its HIERARCHY has no ROOT.")
 
@@ -198,9 +196,7 @@ def _read_frames(text: str, start: int, width: int) -> tuple[float, np.ndarray]:
     """Seconds a frame, and the values (frames, width) of the MOTION section, which may be broken into lines anyhow."""
     header = _HEADER.match(text[start : start + _MAX_HEADER])
     if header is None:
-        raise ValueError(
-            f"{text[start : start + 40].strip()!r} follows MOTION, expected 'Frames: N' and 'Frame Time: s'."
-        )
+        raise ValueError(f"{text[start : start + 40].strip()!r} follows MOTION, not 'Frames: N' and 'Frame Time: s'.")
     try:
         frames, frame_time = int(header[1]), float(header[2])
     except ValueError:
@@ -221,9 +217,7 @@ def _read_frames(text: str, start: int, width: int) -> tuple[float, np.ndarray]:
         )
     if not np.isfinite(values).all():
         at = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(
-            f"channel {at % width + 1} of frame {at // width + 1} is {values[at]}, expected a finite number."
-        )
+        raise ValueError(f"channel {at % width + 1} of frame {at // width + 1} is {values[at]}, no finite number.")
     return frame_time, values.reshape(frames, width)
 
 
