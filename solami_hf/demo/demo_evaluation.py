@@ -117,10 +117,8 @@ def measure_chat(checkpoint: Path, corpus: Path, data: Path, output: Path, seed:
     first = [first[dialogue.id] for dialogue in rates]  # in the order of the data
     items = [pair.item for pair in first]
     watching = {item for item in items if rows[item]["turns"][1]["depends_on"] == "motion"}
-    acted = [
-        pair.valid and recognizer(_motion(pipeline, pair.row)) == rows[pair.item]["turns"][2]["action"]
-        for pair in first
-    ]
+    made = [recognizer(_motion(pipeline, pair.row)) if pair.valid else None for pair in first]
+    acted = [action == rows[pair.item]["turns"][2]["action"] for action, pair in zip(made, first, strict=True)]
     both = [right and shown for right, shown in zip(_right(first).parts, acted, strict=True)]
 
     def later(condition: str) -> Ratio:

@@ -44,11 +44,8 @@ def first_talk(out: Path, corpus: Path, seed: int = 0) -> Path | None:
     pipeline = SolamiPipeline.from_pretrained(max_new_tokens=LONGEST)
     clips = {row["action"]: corpus / row["motion"] for row in read_manifest(corpus) if row["split"] == "test"}
     turns = [(who, _said(words), words, action) for who, words, action in TURNS]
-    turns += [
-        ("ada", RECORDINGS / name, "(a reader's recording)", None)
-        for name in RECORDED
-        if (RECORDINGS / name).is_file()
-    ]
+    found = [name for name in RECORDED if (RECORDINGS / name).is_file()]
+    turns += [("ada", RECORDINGS / name, "(a reader's recording)", None) for name in found]
     characters, conversations, sessions = pipeline.processor.characters, {}, {}
     recorder = Recorder(out, pages=False)
     for number, (who, sound, words, action) in enumerate(turns, 1):

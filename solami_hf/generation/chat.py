@@ -58,16 +58,12 @@ class ChatArguments(TalkingArguments):
     """Arguments of `solami chat`: the character and the turns."""
 
     output: str = option(..., "Folder for turn1.wav, turn1.npz, turn1.html, ..., chat.json.", kw_only=True)
-    turns: list[str] | None = option(
-        None, "One word per round: files joined by commas, e.g. hello.wav,wave.npz. Without it, a console."
-    )
+    turns: list[str] | None = option(None, "A word a round: files joined by commas, a.wav,a.npz; else a console.")
     character: str | None = option(None, "One of the checkpoint's characters; of the packaged ones ada.")
     system: str | None = option(None, "A system prompt of your own instead.")
     voice: str | None = option(None, "One of its voices; by default the character's.")
     pages: bool = option(True, "Write a page of each round.")
-    format: Literal["npz", "bvh", "glb", "vrm", "vrma"] = option(
-        "npz", "Format of the motions; all but bvh hold the face too."
-    )
+    format: Literal["npz", "bvh", "glb", "vrm", "vrma"] = option("npz", "Of the motions; all but bvh hold the face.")
 
 
 def main(argv: list[str] | None = None) -> int:

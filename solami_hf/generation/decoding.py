@@ -34,9 +34,8 @@ def decode(
     compiled &= generation_config.compile_config is not None or model.device.type != "cpu"
     network, logits_of = _network_and_head(model, sliced_by)
     known = int(inputs["past_key_values"].get_seq_length())
-    first = model.prepare_inputs_for_generation(
-        input_ids, next_sequence_length=input_ids.shape[1] - known, is_first_iteration=True, **inputs
-    )
+    new = {"next_sequence_length": input_ids.shape[1] - known, "is_first_iteration": True}
+    first = model.prepare_inputs_for_generation(input_ids, **new, **inputs)
     logits = logits_of(network, input_ids, first)
     if compiled:  # of the same network and settings, the graphs of the last answer are found again
         settings = generation_config.compile_config or CompileConfig()

@@ -125,15 +125,10 @@ class AnswerDecoder:
         self._said: list[np.ndarray] = []  # the talker's codes of each sentence
         self._unheard: list[list[int]] = []  # codes of the talker that are not decoded yet, by sentence
         self._sentence_over = False  # what waits to be decoded ends one
-        self._motion, self._speech = (
-            MotionPieces(processor.motion_codec, lookahead, processor.motion_filler),
-            SpeechPieces(processor, voice),
-        )
-        motion, speech, self._levels = (
-            processor.motion_codec.config,
-            processor.speech_codec.config,
-            processor.speech_levels,
-        )
+        self._motion = MotionPieces(processor.motion_codec, lookahead, processor.motion_filler)
+        self._speech = SpeechPieces(processor, voice)
+        motion, speech = processor.motion_codec.config, processor.speech_codec.config
+        self._levels = processor.speech_levels
         self._fps, self._rate = motion.fps, speech.sampling_rate
         self._least_motion = max(1, int(CHUNK_SECONDS * motion.frame_rate + 1e-6))
         self._least_speech = [

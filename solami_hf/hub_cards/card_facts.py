@@ -59,11 +59,8 @@ def _model(folder: Path, config: Mapping) -> dict:
     formats["trans"] = "where the user stands and faces"
     hearing = config.get("hearing", "codes")
     verbs = {"speech": "says" if hearing == "transcript" else "hears"}
-    rows = [
-        (verbs.get(name, "sees"), name, formats[name], rates.get(name, "1 a motion"), sizes[name])
-        for name in formats
-        if name in sizes
-    ]
+    rates = {name: rates.get(name, "1 a motion") for name in formats if name in sizes}
+    rows = [(verbs.get(name, "sees"), name, formats[name], rate, sizes[name]) for name, rate in rates.items()]
     if sizes and hearing != "codes":
         rows.insert(0, ("hears", "words", "the user's speech as a recogniser writes it down", "", ""))
     answer, interleaved = config.get("answer_format"), config.get("interleaved")
@@ -153,11 +150,8 @@ def _acoustic_model(folder: Path, _) -> dict:
         ("reads", reads, "codes", "", config.num_semantic_codes),
         ("writes", writes, "codes", "", f"{config.codebook_size} of each level"),
     ]
-    facts = {
-        "layers": config.num_hidden_layers,
-        "width": config.hidden_size,
-        f"longest prompt and {config.modality}": f"{config.max_frames} frames",
-    }
+    facts = {"layers": config.num_hidden_layers, "width": config.hidden_size}
+    facts[f"longest prompt and {config.modality}"] = f"{config.max_frames} frames"
     return {"modalities": rows, "facts": facts}
 
 
@@ -169,10 +163,8 @@ def _talker(folder: Path, _) -> dict:
         ("reads", "text", f"{len(config.alphabet)} characters", "", ""),
         ("writes", "level 0 of speech", "codes", config.frame_rate, config.codebook_size),
     ]
-    facts = {
-        "layers": f"{config.num_encoder_layers} over characters, {config.num_decoder_layers} over frames",
-        "width": config.hidden_size,
-    }
+    layers = f"{config.num_encoder_layers} over characters, {config.num_decoder_layers} over frames"
+    facts = {"layers": layers, "width": config.hidden_size}
     return {"modalities": rows, "facts": facts}
 
 

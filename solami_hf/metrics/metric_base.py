@@ -89,9 +89,8 @@ class DirectMetric(evaluate.Metric, abc.ABC):
 
     def _infer_feature_from_batch(self, batch: dict[str, Any]) -> Any:
         """The form of a batch shows in its first items that are there."""
-        return self._infer_feature_from_example(
-            {name: next((item for item in items if item is not None), None) for name, items in batch.items()}
-        )
+        first = {name: next((item for item in items if item is not None), None) for name, items in batch.items()}
+        return self._infer_feature_from_example(first)
 
     def _enforce_nested_string_type(self, schema: Any, obj: Any) -> Any:
         """A prediction that is missing has no wrong type."""

@@ -95,9 +95,7 @@ def check_joints(joints: Any, name: str, min_frames: int = MIN_FRAMES, what: str
 def check_counts(predictions: Sequence[Any], references: Sequence[Any]) -> None:
     """Raises ValueError for lists that are empty or of different lengths, and where there is no prediction at all."""
     if len(predictions) != len(references) or not len(references):
-        raise ValueError(
-            f"got {len(predictions)} `predictions` and {len(references)} `references`, expected one or more pairs"
-        )
+        raise ValueError(f"got {len(predictions)} `predictions` and {len(references)} `references`, expected pairs")
     if all(motion is None for motion in predictions):
         raise ValueError("every item of `predictions` is None, expected at least one motion")
 
@@ -223,9 +221,8 @@ class Moments:
         mean = features.mean(axis=0)
         centred, offset = features - mean, mean - self.mean
         total = self.count + len(features)
-        self.scatter = (
-            self.scatter + centred.T @ centred + np.outer(offset, offset) * self.count * len(features) / total
-        )
+        apart = np.outer(offset, offset) * self.count * len(features) / total
+        self.scatter = self.scatter + centred.T @ centred + apart
         self.mean = self.mean + offset * len(features) / total
         self.count = total
 

@@ -72,9 +72,7 @@ class ConvertLMArguments:
     source: str = option(..., "Checkpoint folder or hub id (also accepted as the first word).")
     output: str = option(..., "Folder to write; it must not exist yet.")
     to: Literal["llama"] = option("llama", "The architecture to write.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "Of the weights; auto keeps what they are stored in."
-    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "Of the weights; auto: as they are.")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -255,10 +255,8 @@ class SolamiProcessor(ProcessorMixin):
         if isinstance(audio, (str, bytes, os.PathLike, Mapping)) or not hasattr(audio, "__iter__"):
             raise ValueError(f"encode_speech takes a list of recordings, got {type(audio).__name__}")
         config = self.speech_codec.config
-        waves = [
-            torch.from_numpy(read_audio(a, config.sampling_rate, sampling_rate, max_seconds=MAX_SPEECH_SECONDS))
-            for a in audio
-        ]
+        options = config.sampling_rate, sampling_rate
+        waves = [torch.from_numpy(read_audio(a, *options, max_seconds=MAX_SPEECH_SECONDS)) for a in audio]
 
         def encode(batch):
             values, mask = pad_right(batch)
@@ -500,9 +498,7 @@ class SolamiProcessor(ProcessorMixin):
         longest = max(map(len, rows["input_ids"]))
         width = self._limit(options, "padding='max_length'") if how == "max_length" else longest
         if width < longest and as_tensors:
-            raise ValueError(
-                f"max_length is {width}, but a conversation has {longest} tokens; pass truncation=True or a larger one"
-            )
+            raise ValueError(f"max_length is {width}, but a conversation has {longest} tokens; pass truncation=True")
         return pad_to(-(-width // step) * step, rows, self.tokenizer.pad_token_id, options.get("padding_side", side))
 
     def __call__(self, text=None, motion=None, audio=None, **kwargs) -> BatchFeature:

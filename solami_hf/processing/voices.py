@@ -92,11 +92,8 @@ class Voices:
         same = [known for known in self.entries if known.casefold() == name.casefold()]
         if same and not (overwrite and same == [name]):
             raise ValueError(f"there is a voice {same[0]!r} already; choose another name, or pass overwrite")
-        self.entries[name] = {
-            "source": source,
-            "codec": self._fingerprint(codec),
-            "seconds": round(codes.shape[1] / codec.config.frame_rate, 2),
-        }
+        seconds = round(codes.shape[1] / codec.config.frame_rate, 2)
+        self.entries[name] = {"source": source, "codec": self._fingerprint(codec), "seconds": seconds}
         self._codes[name] = codes.long()
 
     def _fingerprint(self, codec) -> str:

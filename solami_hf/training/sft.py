@@ -35,9 +35,7 @@ class SftArguments(LanguageModelArguments):
     """Model, data and answer format of stage 3."""
 
     answer_format: str | None = option(None, f"One of {', '.join(ANSWER_FORMATS)}; by default the processor's.")
-    hearing: Literal[HEARING] | None = option(
-        None, "What of the user's speech is read: codes, transcript or both; by default the processor's."
-    )
+    hearing: Literal[HEARING] | None = option(None, "What is read of the user's speech; by default as the processor.")
     rows: Literal["chat", "duplex"] = option("chat", "chat: dialogues in turns; duplex: two people on one clock.")
     learn: Literal[LEARN] = option("character", "Of duplex rows, in which each is once the character: it, or both.")
     character_parts: list[str] | None = option(None, "Of duplex rows: body, hand, speech of the character, or all.")

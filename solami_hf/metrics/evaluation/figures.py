@@ -15,11 +15,7 @@ from .intervals import Estimate, OfSets, Ratio
 from .parts import Part, Parts
 
 FRAME_FIGURES = ("mpjpe", "pa_mpjpe", "bone_angle", "rotation_error", "angle_error")
-TIMES = {
-    "first_audio": "first_audio_seconds",
-    "first_motion": "first_motion_seconds",
-    "first_token": "first_token_seconds",
-}
+TIMES = {name: f"{name}_seconds" for name in ("first_audio", "first_motion", "first_token")}
 FID_DRAWS, CAPTION_DRAWS = 100, 50
 CIDER_REFERENCES = 5
 """Different captions that CIDEr needs at least, so that a draw of them still has rare and common words."""
@@ -232,9 +228,8 @@ def latency(pairs: list[Pair], parts: Parts) -> dict[str, Estimate]:
     found["total"] = _mean([(pair.item, seconds) for pair, seconds in totals])
     lasting = []
     for pair, seconds in totals:
-        lengths = [
-            parts[Part(what, (m,))].get("seconds") for what, m in (("motion", pair.motion), ("sound", pair.audio)) if m
-        ]
+        media = (("motion", pair.motion), ("sound", pair.audio))
+        lengths = [parts[Part(what, (m,))].get("seconds") for what, m in media if m]
         if any(lengths):
             lasting.append((pair.item, seconds, max(filter(None, lengths))))
     if lasting:

@@ -108,10 +108,8 @@ def _figures(told: list[tuple], seed: int) -> dict:
         gain[name] = gain.get(name, 0.0) + one - other
     true, shuffled = Ratio(names, true, codes), Ratio(names, shuffled, codes)
     figures = {"true": summarize([true], seed), "shuffled": summarize([shuffled], seed)}
-    figures |= {
-        "difference": difference([true], [shuffled], seed),
-        "rows_better": sum(float(g) > 0 for g in gain.values()),
-    }
+    figures["difference"] = difference([true], [shuffled], seed)
+    figures["rows_better"] = sum(float(g) > 0 for g in gain.values())
     return {**figures, "rows": len(gain), "codes": int(sum(codes))}
 
 

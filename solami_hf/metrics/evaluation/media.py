@@ -133,10 +133,8 @@ def _jittered(answers: list[Pair], noise: int, rng: np.random.Generator) -> list
     for pair in answers:
         copy = pair.reference
         text = None if copy.text is None else jittered_words(copy.text, words, rng)
-        media = {
-            name: medium and replace(medium, noise=noise)
-            for name, medium in (("motion", copy.motion), ("audio", copy.audio))
-        }
+        media = {"motion": copy.motion, "audio": copy.audio}
+        media = {name: medium and replace(medium, noise=noise) for name, medium in media.items()}
         found.append(replace(copy, text=text, **media))
     return found
 

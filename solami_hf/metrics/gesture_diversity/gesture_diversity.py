@@ -54,8 +54,7 @@ def poses(joints: np.ndarray) -> np.ndarray:
 def spread(clips: list[np.ndarray]) -> tuple[float, float]:
     """Mean distance in mm of joints from their mean over all clips, and over their own clip; clips count alike."""
     middle = np.mean([clip.mean(axis=0) for clip in clips], axis=0)
-    distances = [
-        [np.linalg.norm(clip - centre, axis=-1).mean() for centre in (middle, clip.mean(axis=0))] for clip in clips
-    ]
+    centres = [(middle, clip.mean(axis=0)) for clip in clips]
+    distances = [[np.linalg.norm(c - m, axis=-1).mean() for m in both] for c, both in zip(clips, centres, strict=True)]
     total, within = 1000 * np.mean(distances, axis=0)
     return float(total), float(within)

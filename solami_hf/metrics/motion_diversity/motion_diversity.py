@@ -42,9 +42,5 @@ class MotionDiversity(DirectMetric):
             ours, theirs = diversity_upstream(standardize_upstream(made), standardize_upstream(real), seed)
         else:
             ours, theirs = diversity(standardize(made, real)), diversity(standardize(real, real))
-        return {
-            "diversity": ours,
-            "reference_diversity": theirs,
-            "num_references": len(real),
-            **counts(predictions, mode),
-        }
+        found = {"diversity": ours, "reference_diversity": theirs, "num_references": len(real)}
+        return {**found, **counts(predictions, mode)}

@@ -44,9 +44,8 @@ class MotionFid(DirectMetric):
         made = Moments(kinetic_batches(checked_motions(predictions, "predictions", missing=True), fps))
         real = Moments(kinetic_batches(checked_motions(references, "references"), fps))
         # The references' statistics for both sides, or a change of scale could not be seen.
-        distance = frechet_of_moments(
-            made.standardized(made if upstream else real, upstream), real.standardized(real, upstream)
-        )
+        moments = made.standardized(made if upstream else real, upstream), real.standardized(real, upstream)
+        distance = frechet_of_moments(*moments)
         return {
             "fid": distance,
             "num_references": real.count,

@@ -117,13 +117,8 @@ def measures(spoken: np.ndarray, user: np.ndarray, longest: float) -> dict:
             answers[turn] = after[0] - end
     both = sum(np.clip(np.minimum(b, user[:, 1]) - np.maximum(a, user[:, 0]), 0, None).sum() for a, b in rest)
     spent = (user[:, 1] - user[:, 0]).sum()
-    return {
-        "answers": answers,
-        "delays": [*answers.values()],
-        "backchannels": backchannels,
-        "both": both,
-        "user": spent,
-    }
+    found = {"answers": answers, "delays": [*answers.values()], "backchannels": backchannels}
+    return {**found, "both": both, "user": spent}
 
 
 def share_of(rows: list[dict]) -> float:

@@ -66,12 +66,8 @@ class SpeakerSimilarity(DirectMetric):
         voices = [_check_speech(clip, f"references[{i}]") for i, clip in enumerate(references)]
         embed = _embedder(model_id, revision, device)
         cosines = (embed(said) * embed([voices[i] for i in present])).sum(axis=1)
-        return {
-            "speaker_similarity": float(np.mean(cosines)),
-            "lowest": float(cosines.min()),
-            "model": model_id,
-            **counts(predictions, mode),
-        }
+        found = {"speaker_similarity": float(np.mean(cosines)), "lowest": float(cosines.min()), "model": model_id}
+        return {**found, **counts(predictions, mode)}
 
 
 @functools.lru_cache(maxsize=1)

@@ -97,13 +97,8 @@ class SpeechWer(DirectMetric):
                     )
             wer = jiwer.wer(meant, said)
         words = sum(len(text.split()) for text in meant)
-        return {
-            "wer": float(wer),
-            "num_words": words,
-            "model": model,
-            "normalizer": normalizer,
-            **counts(predictions, mode),
-        }
+        found = {"wer": float(wer), "num_words": words, "model": model, "normalizer": normalizer}
+        return {**found, **counts(predictions, mode)}
 
 
 def _transcripts(predictions, present, model_id, revision, device, sampling_rate):

@@ -89,9 +89,8 @@ class Transcriber(_Recogniser):
             raise FileNotFoundError(f"`model` is {folder}, expected a folder with a CTranslate2 Whisper model.bin")
         from faster_whisper import WhisperModel
 
-        self._model = WhisperModel(
-            str(folder), device="cpu", compute_type="float32", cpu_threads=threads, local_files_only=True
-        )
+        options = {"device": "cpu", "compute_type": "float32", "cpu_threads": threads, "local_files_only": True}
+        self._model = WhisperModel(str(folder), **options)
 
     def _transcribe(self, samples: np.ndarray) -> str:
         segments, _ = self._model.transcribe(

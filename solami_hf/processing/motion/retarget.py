@@ -58,10 +58,8 @@ _SIDES = (
     re.compile(r"(?P<part>.+)[ _.-]+(?P<side>[lr])", re.IGNORECASE),  # UpperArm_L
     re.compile(r"(?P<side>[LRlr])(?P<part>[A-Z].*)"),  # LHipJoint, lThigh
 )
-NEEDED_JOINTS = (
-    "pelvis",
-    *(f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist") for side in _BOTH),
-)
+_NEEDED_LIMBS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+NEEDED_JOINTS = ("pelvis", *(f"{side}_{part}" for part in _NEEDED_LIMBS for side in _BOTH))
 
 # limbs that take the direction of the other skeleton's: joint -> the joint at its end
 _LIMBS = {"hip": "knee", "knee": "ankle", "ankle": "foot", "shoulder": "elbow", "elbow": "wrist", "wrist": "middle1"}

@@ -43,10 +43,8 @@ def ask_until_usable(
             return asked
         except UnusableAnswer as error:
             asked.reason = str(error)
-            dialogue = messages + [
-                {"role": "assistant", "content": answer.text[:_TOLD_BACK] or "{}"},
-                {"role": "user", "content": complain(error)},
-            ]
+            said = {"role": "assistant", "content": answer.text[:_TOLD_BACK] or "{}"}
+            dialogue = [*messages, said, {"role": "user", "content": complain(error)}]
     return asked
 
 

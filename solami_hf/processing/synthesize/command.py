@@ -158,10 +158,8 @@ class _DialogueMaker:
     def __init__(self, args: SynthesizeArguments, motions: dict[str, list[Motion]], speak: Callable | None):
         self.args, self.speak, self.spoken, self.folder = args, speak, 0, Path(args.output)
         embed = TextEncoder(args.encoder, self.folder / "cache" / "embeddings") if args.encoder else None
-        self.matchers = {
-            split: MotionMatcher(some, embed, args.top_k, args.min_similarity, args.max_repeats)
-            for split, some in motions.items()
-        }
+        settings = args.top_k, args.min_similarity, args.max_repeats
+        self.matchers = {split: MotionMatcher(some, embed, *settings) for split, some in motions.items()}
 
     def make(self, plans: list[Plan], scripts: list[Asked]) -> tuple[list[dict], list[dict]]:
         """Rows of the manifest, and what was rejected with reasons; both in the order of the plans."""

@@ -35,9 +35,7 @@ class LanguageModelArguments:
     model: str = option(..., "Folder or hub id of a model with its SolamiProcessor, see `solami init`.")
     data: str = option(..., "Token dataset folder or hub id, made by `solami prepare`.")
     use_peft: bool = option(False, "Train LoRA adapters instead of all weights.")
-    trainable: Literal["all", "new_tokens"] = option(
-        "all", "Without LoRA: all, or only the modality tokens' rows of embedding and head."
-    )
+    trainable: Literal["all", "new_tokens"] = option("all", "Without LoRA: all, or only rows of modality tokens.")
     load_in_4bit: bool = option(False, "QLoRA: frozen linear layers in 4 bits (needs solami_hf[qlora]).")
     load_in_8bit: bool = option(False, "The same in 8 bits.")
     frozen_dtype: Literal["float32", "bfloat16"] = option(
@@ -47,9 +45,7 @@ class LanguageModelArguments:
     lora_r: int = option(8, "LoRA rank.")
     lora_alpha: int = option(16, "LoRA alpha.")
     lora_dropout: float = option(0.05, "LoRA dropout.")
-    lora_target_modules: list[str] = option(
-        ["q_proj", "v_proj"], "Layers that get adapters; all-linear: all but the head, of any architecture."
-    )
+    lora_target_modules: list[str] = option(["q_proj", "v_proj"], "Layers to adapt; all-linear: all but the head.")
     lora_modules_to_save: list[str] = option(
         ["embeddings"],
         "What is trained beside the adapters: embeddings (with the head), new_tokens (their rows of the "
@@ -85,9 +81,7 @@ class LanguageModelTrainingArguments(TrainingArguments):
     max_length: int = option(1024, "Longest sample, and the length of a packed block.")
     packing: bool = option(True, "Fill blocks of max_length with several samples.")
     # transformers has this name from 5.23 on; before, it was gradient_checkpointing alone
-    activation_checkpointing: bool | None = option(
-        None, "Compute activations again in the backward pass: less memory, a third slower."
-    )
+    activation_checkpointing: bool | None = option(None, "Compute activations again: less memory, a third slower.")
 
     def __post_init__(self):
         if self.activation_checkpointing is not None and not hasattr(TrainingArguments, "activation_checkpointing"):

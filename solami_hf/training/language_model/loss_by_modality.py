@@ -38,9 +38,8 @@ class LossByModality:
         """Adds the tokens of a batch, without waiting for the device."""
         targets = outputs.targets
         self.kind_of_id, self.sums = self.kind_of_id.to(targets.device), self.sums.to(targets.device)
-        columns = torch.stack(
-            [-outputs.log_probs.float(), outputs.is_top1.float(), torch.ones_like(outputs.log_probs)]
-        )
+        ones = torch.ones_like(outputs.log_probs)
+        columns = torch.stack([-outputs.log_probs.float(), outputs.is_top1.float(), ones])
         # A batch is summed by itself: single ones would be lost in a float32 sum over a long run
         self.sums += torch.zeros_like(self.sums).index_add_(1, self.kind_of_id[targets], columns)
 

@@ -101,11 +101,8 @@ def _motion_places(rows: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     number_of = {row_id: i for i, row_id in enumerate(ids)}
     found = [(i, number_of[partner]) for i, partner in enumerate(partners) if partner in number_of]
     pairs = np.array(found, dtype=np.int64).reshape(-1, 2)
-    return {
-        "motion_to_text": (captions, of_captions),
-        "text_to_motion": (captions, of_captions),
-        "motion_to_motion": (pairs, codes[pairs].sum(1)),
-    }
+    both = (captions, of_captions)
+    return {"motion_to_text": both, "text_to_motion": both, "motion_to_motion": (pairs, codes[pairs].sum(1))}
 
 
 def _speech_places(rows: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -57,9 +57,7 @@ class SoundStormArguments:
     held_out_data: list[str] = option([], "Held-out sources; by default `data`'s validation, else its last clips.")
     held_out: int = option(20, "Clips of each source kept for that, at most half of them.")
     speech_codec: str | None = option(None, "Codec (folder or hub id) that encodes speech; with codes, to hear them.")
-    start_from: str | None = option(
-        None, "Folder or hub id of a trained acoustic model to go on from; it brings its own sizes."
-    )
+    start_from: str | None = option(None, "Folder or hub id of an acoustic model to go on from, with its sizes.")
     frame_rate: float = option(50.0, "Frames of codes a second, if no codec says so.")
     codebook_size: int | None = option(None, "Codes of each level; the codec's, or 1024, if not given.")
     window_seconds: float = option(5.0, "Length of a training window: prompt and speech.")
@@ -106,9 +104,8 @@ class SoundStormArguments:
         )  # fmt: skip
         codes = {"codebook_size": codebook_size, "num_semantic_codes": codebook_size, "vector_size": width}
         sizes = {name: getattr(self, name) for name in same}
-        return SolamiSoundStormConfig(
-            **sizes, **codes, num_quantizers=num_quantizers, num_given_levels=given, modality=self.modality
-        )
+        codes |= {"num_quantizers": num_quantizers, "num_given_levels": given, "modality": self.modality}
+        return SolamiSoundStormConfig(**sizes, **codes)
 
 
 class SoundStormTrainer(ResumableTrainer):

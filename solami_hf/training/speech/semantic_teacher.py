@@ -134,9 +134,8 @@ def train_teacher(args: TeacherArguments, training_args: TrainingArguments) -> f
     """Trains and writes model and feature extractor; returns the share of wrong characters on held-out sentences."""
     avoid_slow_bf16(training_args)
     folder = Path(training_args.output_dir)
-    train, held_out = speech_data(
-        args.data, folder, SAMPLING_RATE, args.sentences, args.held_out, args.voices, training_args.seed, shift=True
-    )
+    options = args.sentences, args.held_out, args.voices, training_args.seed
+    train, held_out = speech_data(args.data, folder, SAMPLING_RATE, *options, shift=True)
     torch.manual_seed(training_args.seed)
     extractor = SeamlessM4TFeatureExtractor()
     model = make_teacher(args)

@@ -66,9 +66,8 @@ def train_reader(
     torch.manual_seed(seed)
     reader = CodeReader(codebook_size, characters, size).to(device).train()
     optimizer = torch.optim.AdamW(reader.parameters(), learning_rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=max(2, steps), pct_start=min(0.3, _WARM_UP / max(1, steps))
-    )
+    pace = {"total_steps": max(2, steps), "pct_start": min(0.3, _WARM_UP / max(1, steps))}
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, **pace)
     rng, batches = np.random.default_rng(seed), []
     progress = tqdm(range(steps), desc="learning to align", unit="step")
     for _ in progress:

@@ -102,12 +102,8 @@ def collate(clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str,
     )
     input_ids, mask = pad_right(ids)
     labels, real = pad_right(codes)
-    return {
-        "input_ids": input_ids,
-        "attention_mask": mask,
-        "durations": pad_right(durations)[0],
-        "labels": labels.masked_fill(~real, -100),
-    }
+    labels = labels.masked_fill(~real, -100)
+    return {"input_ids": input_ids, "attention_mask": mask, "durations": pad_right(durations)[0], "labels": labels}
 
 
 def read_turns(folder: str, split: str, processor=None) -> tuple[list[str], list[np.ndarray]]:

@@ -40,9 +40,7 @@ class TalkerArguments:
     """Training data, and the sizes of the model; everything else is `transformers.TrainingArguments`."""
 
     data: str = option(..., "Token dataset with the config `speech`, see `solami prepare speech`.")
-    processor: str | None = option(
-        None, "Folder or hub id of the processor that made it: its codec is checked, and lets one listen."
-    )
+    processor: str | None = option(None, "Folder or hub id of its processor: checks the codec, and lets one listen.")
     start_from: str | None = option(None, "Folder or hub id of a trained talker to go on from, with its sizes.")
     alignment_steps: int = option(400, "Steps, of 2 minutes of speech, of learning which frames a character takes.")
     batch_seconds: float = option(120.0, "Speech in a batch.")

@@ -155,10 +155,8 @@ class Scores:
         if self.evaluator is None:
             raise ValueError("no evaluator of `solami train-evaluator`: --evaluator names one")
         some = self._with("motion")
-        both = {
-            "predictions": [self._joints(row) for row in some],
-            "references": [self._reference(row) for row in some],
-        }
+        both = {"predictions": [self._joints(row) for row in some]}
+        both["references"] = [self._reference(row) for row in some]
         labels = {"texts": [row["motion_text"] for row in some], "labels": [row["action"] for row in some]}
         found = self.load("motion_retrieval").compute(**both, **labels, evaluator=self.evaluator)
         for name in ("", "reference_", "shuffled_"):

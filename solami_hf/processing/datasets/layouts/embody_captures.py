@@ -119,6 +119,5 @@ def _participant(source: Path, folder: Path, stem: str, name: str) -> Participan
     motion = _motion(source, folder, stem, name)
     voice = heard_spans(read_audio(track, _RATE), _RATE)
     valid = valid_frames(source / motion) if (source / motion).is_file() else None
-    return Participant(
-        f"{stem}/{name}", name, motion, track.relative_to(source).as_posix(), voice, None, valid, EMBODY_FPS
-    )
+    sound = track.relative_to(source).as_posix()
+    return Participant(f"{stem}/{name}", name, motion, sound, voice, None, valid, EMBODY_FPS)

@@ -38,11 +38,8 @@ def _recordings(source: Path) -> Iterator[Path]:
     """The `.json` files of participants, folder by folder; of a large source one folder's names are in memory."""
     for folder, below, names in os.walk(source):
         below.sort()
-        yield from (
-            Path(folder) / name
-            for name in sorted(names)
-            if name.endswith(".json") and _ID.match(name[: -len(".json")])
-        )
+        named = [name for name in sorted(names) if name.endswith(".json") and _ID.match(name[: -len(".json")])]
+        yield from (Path(folder) / name for name in named)
 
 
 def read_seamless(source: Path, kind: str) -> Iterator[dict | BadRow]:

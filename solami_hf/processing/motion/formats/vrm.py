@@ -117,16 +117,11 @@ def write_vrma(path: str | Path, motion: SmplxMotion, face=None, presets: bool =
     nodes = joint_nodes(body, np.array([0.0, -body.sole, 0.0]), "vrm")
     used = [node for node, bone in enumerate(bones) if bone not in _EYES]
     channels = {key: values for key, values in joint_channels(motion).items() if key[0] in used}
-    extension: dict[str, Any] = {
-        "specVersion": "1.0",
-        "humanoid": {"humanBones": {bones[node]: {"node": node} for node in used}},
-    }
+    bones = {bones[node]: {"node": node} for node in used}
+    extension: dict[str, Any] = {"specVersion": "1.0", "humanoid": {"humanBones": bones}}
     if face is not None:
-        curves = (
-            preset_curves(face_at(face, motion))
-            if presets
-            else dict(zip(FACE_UNITS, face_at(face, motion).T, strict=True))
-        )
+        face = face_at(face, motion)
+        curves = preset_curves(face) if presets else dict(zip(FACE_UNITS, face.T, strict=True))
         expressions = {}
         for name, curve in curves.items():
             expressions[name] = {"node": len(nodes)}
