@@ -109,8 +109,7 @@ class Demo:
 
         processor, known = SolamiProcessor.from_pretrained(self.base), {}
         for kind in ("motion", "speech", "chat"):
-            report = prepare(kind, self.corpus / kind, processor, self.data, known=known)
-            logger.info("%s: %s", kind, report)
+            logger.info("%s: %s", kind, prepare(kind, self.corpus / kind, processor, self.data, known=known))
 
     def pretrain(self):
         """Stage 2: the six tasks."""

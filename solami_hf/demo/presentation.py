@@ -30,8 +30,7 @@ def chosen_conversations(rows: list[dict]) -> list[dict]:
     rows = [row for row in rows if row["split"] == "test" and row["source"] == "rates"]
     by_length = sorted(rows, key=lambda row: -len(row["turns"]))
     chosen = list({row["character"]: row for row in reversed(by_length)}.values())
-    watching = [row for row in rows if row["turns"][1]["depends_on"] == "motion"]
-    return chosen + watching[:2]
+    return chosen + [row for row in rows if row["turns"][1]["depends_on"] == "motion"][:2]
 
 
 def play_conversations(checkpoint: Path, corpus: Path, motion_corpus: Path, output: Path) -> None:

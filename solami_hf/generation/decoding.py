@@ -35,8 +35,7 @@ def decode(
     network, logits_of = _network_and_head(model, sliced_by)
     known = int(inputs["past_key_values"].get_seq_length())
     new = {"next_sequence_length": input_ids.shape[1] - known, "is_first_iteration": True}
-    first = model.prepare_inputs_for_generation(input_ids, **new, **inputs)
-    logits = logits_of(network, input_ids, first)
+    logits = logits_of(network, input_ids, model.prepare_inputs_for_generation(input_ids, **new, **inputs))
     if compiled:  # of the same network and settings, the graphs of the last answer are found again
         settings = generation_config.compile_config or CompileConfig()
         network = torch.compile(network.__call__, **settings.to_dict())

@@ -112,8 +112,7 @@ class ResultsWriter:
         keys = [key_of(row) for row in rows]
         if keys != self.batches[self.next_batch]:
             raise RuntimeError(f"batch {self.next_batch} consists of {self.batches[self.next_batch]}, got {keys}")
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self._file.write(lines.encode("utf-8"))
+        self._file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8"))
         self._file.flush()
         os.fsync(self._file.fileno())
         self.done.update(zip(keys, rows, strict=True))

@@ -32,8 +32,7 @@ def map_in_batches(
 def pad_right(values: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """`(B, T, ...)` of tensors `(t, ...)`, zeros behind the shorter ones, and the mask `(B, T)`, True = real."""
     batch = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
-    lengths = torch.tensor([len(v) for v in values])
-    return batch, torch.arange(batch.shape[1])[None] < lengths[:, None]
+    return batch, torch.arange(batch.shape[1])[None] < torch.tensor([len(v) for v in values])[:, None]
 
 
 def pad_left(rows: dict[str, list[list[int]]], pad_token_id: int) -> dict[str, list[list[int]]]:

@@ -346,8 +346,7 @@ class SolamiProcessor(ProcessorMixin):
     def voice_of(self, messages: list[dict]) -> str | None:
         """The voice of the character whose system prompt a conversation begins with, None if there is none."""
         system = text_of(messages[0]["content"]) if messages and messages[0]["role"] == "system" else None
-        voices = (known.get("voice") for known in self.characters.values() if known["system"] == system)
-        return next(voices, None)
+        return next((known.get("voice") for known in self.characters.values() if known["system"] == system), None)
 
     # ---- messages and media to ids
 

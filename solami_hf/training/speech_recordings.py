@@ -33,8 +33,7 @@ class Recordings:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Clip `index`, float32 (samples,) in [-1, 1)."""
-        start = self.ends[index - 1] if index else 0
-        return self.samples[start : self.ends[index]].astype(np.float32) / 32768
+        return self.samples[self.ends[index - 1] if index else 0 : self.ends[index]].astype(np.float32) / 32768
 
     def save(self, path: Path) -> None:
         """Writes one .npz file, whole or not at all."""

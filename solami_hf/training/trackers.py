@@ -87,8 +87,7 @@ def draw_movement(performers: list[np.ndarray], fps: float) -> bytes:
             x, y = (_MARGIN + scale * (points[min(frame, len(points) - 1)] - low) / size).T
             for joint, parent in enumerate(SMPLX_PARENTS):
                 if parent >= 0:
-                    ends = [(x[joint], _SIZE - y[joint]), (x[parent], _SIZE - y[parent])]
-                    pen.line(ends, fill=colour, width=3)
+                    pen.line([(x[joint], _SIZE - y[joint]), (x[parent], _SIZE - y[parent])], fill=colour, width=3)
         images.append(image)
     file = io.BytesIO()
     duration = round(1000 * step / fps)

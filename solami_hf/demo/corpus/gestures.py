@@ -107,8 +107,7 @@ def shake_head(style: Style) -> Keys:
     sign = 1 if style.side == "left" else -1
     keys: Keys = [(0, style.start)]
     for i in range(5):
-        turn = sign * (-1) ** i * style.degrees(40)
-        keys.append((0.3 + 0.3 * i, _turned(style.start, head=(4, turn, 0))))
+        keys.append((0.3 + 0.3 * i, _turned(style.start, head=(4, sign * (-1) ** i * style.degrees(40), 0))))
     return [*keys, (keys[-1][0] + 0.32, style.start)]
 
 

@@ -182,8 +182,7 @@ def _stages(args: GenerateArguments, pipeline, seeds: list[int]):
             if not any(file.get("audio") for dialogue in dialogues for file in dialogue.files):
                 raise ValueError(f"asr recognises recordings, and {args.input} has none; leave it out, or add them")
             dialogues_in_words(dialogues, root_of(args.input), pipeline.asr)
-        jobs = dialogue_jobs(pipeline, dialogues, seeds, args.conditions, args.max_new_tokens, args.voice)
-        return dialogues, jobs
+        return dialogues, dialogue_jobs(pipeline, dialogues, seeds, args.conditions, args.max_new_tokens, args.voice)
     items = read_items(args.task, args.input, pipeline.processor, args.split, args.batch_size)
     return items, task_jobs(pipeline, args.task, items, seeds, args.instruction, args.max_new_tokens)
 

@@ -52,8 +52,7 @@ def task_jobs(
             def prompt(done, item=item, words=words):
                 return pipeline.task_prompt(words, item.source, target, max_new_tokens)
 
-            columns = {**item.columns, "seed": seed}
-            stage.append(Job(columns, prompt, len(str(item.source)), TASK_FORMATS[target]))
+            stage.append(Job({**item.columns, "seed": seed}, prompt, len(str(item.source)), TASK_FORMATS[target]))
         yield stage
 
 

@@ -384,8 +384,7 @@ class LiveConnection:
             raise
         except ValueError as error:
             raise ProtocolError("unavailable", str(error)[:400]) from None
-        told = {"type": "file", "turn": turn, "format": format, "name": name, "bytes": len(data)}
-        await self._send(told)
+        await self._send({"type": "file", "turn": turn, "format": format, "name": name, "bytes": len(data)})
         await self._send(HEAD.pack(FILE_OUT, turn, 0.0) + data)
 
     # ---- answers out

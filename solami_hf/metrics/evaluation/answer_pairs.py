@@ -77,8 +77,7 @@ class Pair:
 
     def against(self, other: "Pair") -> "Pair":
         """This answer measured against another's reference, under the other's name."""
-        mine = {name: getattr(self, name) for name in ("valid", "motion", "audio", "text")}
-        return replace(other, **mine)
+        return replace(other, **{name: getattr(self, name) for name in ("valid", "motion", "audio", "text")})
 
 
 class Results:

@@ -97,8 +97,7 @@ class Figures:
         yield from self._sets(pairs)
         likeness = self._values("likeness", pairs, "motion", "reference_motion")
         for name in FRAME_FIGURES:
-            rows = [(item, value[name], value["frames"]) for item, value in likeness]
-            yield name, _weighted(rows)
+            yield name, _weighted([(item, value[name], value["frames"]) for item, value in likeness])
         yield "accel", _weighted([(item, value["accel"], value["frames"] - 2) for item, value in likeness])
         feet = self._values("feet", pairs, "motion")
         # Each as its module weighs it: steps on the floor, frames, frames that have a third difference.

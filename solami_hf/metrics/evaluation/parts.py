@@ -164,8 +164,7 @@ class Parts:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)  # a killed run's open line is measured again
             for key, part in tqdm(mine, desc="measure", unit="part", disable=True if rank else None):
-                line = {"part": key, "value": self.measures.measure(part)}
-                file.write((json.dumps(line) + "\n").encode())
+                file.write((json.dumps({"part": key, "value": self.measures.measure(part)}) + "\n").encode())
                 file.flush()
         wait()
         self._read()

@@ -55,8 +55,7 @@ class Evaluator:
 
 def distances(texts: np.ndarray, motions: np.ndarray) -> np.ndarray:
     """Euclidean distances (N, M) of embeddings (N, D) and (M, D)."""
-    squared = (texts**2).sum(1)[:, None] + (motions**2).sum(1) - 2 * texts @ motions.T
-    return np.sqrt(np.clip(squared, 0, None))
+    return np.sqrt(np.clip((texts**2).sum(1)[:, None] + (motions**2).sum(1) - 2 * texts @ motions.T, 0, None))
 
 
 def chances_to_find(

@@ -245,8 +245,7 @@ def choose(logits: torch.Tensor, noise: torch.Tensor | None, temperature: float)
         top = logits.topk(math.ceil(TOP_SHARE * logits.shape[-1]), dim=-1)
         logits = torch.full_like(logits, -torch.inf).scatter(-1, top.indices, top.values)
         chosen = (logits / max(temperature, 1e-10) + noise).argmax(-1)
-    probabilities = logits.softmax(-1)
-    return chosen, probabilities.gather(-1, chosen[..., None])[..., 0]
+    return chosen, logits.softmax(-1).gather(-1, chosen[..., None])[..., 0]
 
 
 def uniform(source: Draws | None, shape: Sequence[int], device: torch.device) -> torch.Tensor:
@@ -272,8 +271,7 @@ def _embed_known(model, codes: torch.Tensor, to_fill: torch.Tensor) -> tuple[tor
     levels, mask_code = model.config.num_acoustic_levels, model.config.mask_code
     masks = [model.embed_level(codes.new_tensor(mask_code), level) for level in range(levels)]
     masks = torch.stack(masks).to(torch.promote_types(model.dtype, torch.float32))
-    known = model.embed(codes) - masks.sum(0) * to_fill[..., None]
-    return known.flatten(0, 1), masks.sum(0) - masks.cumsum(0)
+    return (model.embed(codes) - masks.sum(0) * to_fill[..., None]).flatten(0, 1), masks.sum(0) - masks.cumsum(0)
 
 
 def _draws_of_rows(generator: Draws | Sequence[Draws] | None, batch: int) -> list[Draws] | None:

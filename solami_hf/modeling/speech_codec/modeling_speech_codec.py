@@ -132,10 +132,8 @@ def convolve(
     if values.device.type != "cpu" or torch.is_grad_enabled():
         return F.conv1d(values, weight, bias, stride, dilation=dilation)
     if weight.shape[1] == 1 and dilation == 1:
-        windows = values[:, 0].unfold(-1, weight.shape[-1], stride)
-        return F.linear(windows, weight[:, 0], bias).transpose(1, 2)
-    values = F.conv2d(as_image(values), weight[:, :, None], bias, (1, stride), dilation=(1, dilation))
-    return values[:, :, 0]
+        return F.linear(values[:, 0].unfold(-1, weight.shape[-1], stride), weight[:, 0], bias).transpose(1, 2)
+    return F.conv2d(as_image(values), weight[:, :, None], bias, (1, stride), dilation=(1, dilation))[:, :, 0]
 
 
 def convolve_transposed(

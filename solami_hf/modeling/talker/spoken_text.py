@@ -85,8 +85,7 @@ def expand_text(text: str) -> str:
     text = re.sub(r"(?<![\w.])[A-Za-z.]+\.(?!\w)", _abbreviation, text)
     text = re.sub(r"\b[A-Z]{2,5}(?=s?\b)", _capitals, text)
     text = re.sub(r"\b[B-HJ-Z]\b(?!['.])", lambda found: LETTERS[found[0].lower()], text)
-    text = "".join(SYMBOLS.get(character, character) for character in text)
-    return re.sub(r"\s+", " ", text).strip()
+    return re.sub(r"\s+", " ", "".join(SYMBOLS.get(character, character) for character in text)).strip()
 
 
 def _abbreviation(found: re.Match) -> str:
@@ -141,8 +140,7 @@ def _measure(found: re.Match) -> str:
 
 
 def _number(digits: str) -> str:
-    digits = digits.replace(",", "")
-    whole, _, part = digits.partition(".")
+    whole, _, part = digits.replace(",", "").partition(".")
     if len(whole) > _LONGEST_NUMBER or (len(whole) > 1 and whole[0] == "0"):
         said = " ".join(_say(int(digit)) for digit in whole)
     else:

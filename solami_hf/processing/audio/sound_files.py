@@ -107,8 +107,7 @@ def _chunked(data, name, at: int, name_size: int, width: int, order: str, wanted
     sizes_at = None
     while at + head <= len(data):
         chunk = bytes(data[at : at + name_size])
-        length_at = at + name_size
-        length = int.from_bytes(data[length_at : at + head], order)
+        length = int.from_bytes(data[at + name_size : at + head], order)
         if chunk == b"ds64":
             sizes_at = at + head
         if chunk == wanted:
@@ -262,8 +261,7 @@ def _mpeg(data, name) -> bytes | None:
     head = (head | 1 << 16) & ~(0xF << 12 | 1 << 9) | 8 << 12  # no checksum, no padding, room enough
     tag = b"Xing" + (1).to_bytes(4, "big") + len(places).to_bytes(4, "big")
     tag = head.to_bytes(4, "big") + bytes(_side_bytes(kind)) + tag
-    length = _frame(tag, 0).length
-    return b"".join([tag.ljust(length, b"\0"), *(data[start:end] for start, end in places)])
+    return b"".join([tag.ljust(_frame(tag, 0).length, b"\0"), *(data[start:end] for start, end in places)])
 
 
 def _next_frame(data, at: int, kind: tuple) -> int:

@@ -255,7 +255,6 @@ def write_audio(path: str | Path, values: np.ndarray | torch.Tensor, sampling_ra
         raise ValueError(f"values has shape {samples.shape}, expected (samples,) with at least one sample")
     if not np.isfinite(samples).all():
         raise ValueError("values holds NaN or infinite samples; nothing was written")
-    samples = samples.reshape(-1) / max(1.0, float(np.abs(samples).max()))
-    whole = np.round(samples * 32767).astype(np.int16)
+    whole = np.round(samples.reshape(-1) / max(1.0, float(np.abs(samples).max())) * 32767).astype(np.int16)
     with atomic_write(path) as temporary:
         soundfile.write(temporary, whole, sampling_rate, subtype="PCM_16", format="WAV")

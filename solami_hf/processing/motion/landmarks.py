@@ -192,8 +192,7 @@ def _hinged(turn: torch.Tensor, bone: torch.Tensor, axis: torch.Tensor, wanted: 
     angle = torch.atan2((torch.linalg.cross(rest, normal) * along).sum(-1), (rest * normal).sum(-1))[bent]
     frames = np.arange(len(turn))
     cosine, sine = (np.interp(frames, bent, values.numpy()) for values in (angle.cos(), angle.sin()))
-    twist = torch.from_numpy(np.arctan2(sine, cosine))
-    return axis_angle_to_matrix(along * twist[:, None]) @ turn
+    return axis_angle_to_matrix(along * torch.from_numpy(np.arctan2(sine, cosine))[:, None]) @ turn
 
 
 def _frame(across: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -207,11 +206,9 @@ def _fill_turns(turns: torch.Tensor, known: np.ndarray) -> torch.Tensor:
     frames = np.clip(np.arange(len(turns)), known[0], known[-1])
     if len(known) == 1:
         return turns[frames]
-    found = Slerp(known, Rotation.from_matrix(turns[known].numpy()))(frames)
-    return torch.from_numpy(found.as_matrix())
+    return torch.from_numpy(Slerp(known, Rotation.from_matrix(turns[known].numpy()))(frames).as_matrix())
 
 
 def _twist_about_x(turn: torch.Tensor) -> torch.Tensor:
     """The part (..., 3, 3) of rotations that turns about the x axis; the rest is a turn about an axis across it."""
-    quaternion = matrix_to_quaternion(turn) * torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=turn.dtype)
-    return quaternion_to_matrix(quaternion)
+    return quaternion_to_matrix(matrix_to_quaternion(turn) * torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=turn.dtype))

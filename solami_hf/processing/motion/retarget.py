@@ -188,8 +188,7 @@ def retarget(source: SkeletonMotion, up_axis: str | None = None) -> SmplxMotion:
     places, turns = source.forward_kinematics()
     rest = source.rest_places()
     frame, up = _reference(rest, places, joints, up_axis)
-    points = rest if frame is None else places[frame]
-    stance = standing_turns(points, joints, up)
+    stance = standing_turns(rest if frame is None else places[frame], joints, up)
     to_world = _shortest_turn({"y": np.eye(3)[1], "z": np.eye(3)[2], None: up}[up_axis], np.eye(3)[1])
 
     turned: list[Rotation] = []

@@ -84,8 +84,7 @@ class SmplxMotion:
 
     def to_params(self) -> np.ndarray:
         """The 159 parameters a frame, (T, 159) float32: pelvis, root, 21 body, 15 left hand, 15 right hand."""
-        rotations = self.poses[:, PARAM_JOINTS].reshape(self.num_frames, -1)
-        return np.concatenate([self.pelvis, rotations], axis=1)
+        return np.concatenate([self.pelvis, self.poses[:, PARAM_JOINTS].reshape(self.num_frames, -1)], axis=1)
 
     @classmethod
     def from_params(cls, params, fps: float = 30.0, betas=None, gender: str = "neutral") -> "SmplxMotion":
@@ -141,8 +140,7 @@ def resample_motion(motion: SmplxMotion, fps: float) -> SmplxMotion:
     `fps` is no rate, or the result would have more than `MAX_FRAMES` frames."""
     if motion.fps == fps:
         return motion
-    times = np.arange(motion.num_frames) / motion.fps
-    transl, poses = interpolate(times, motion.transl, motion.poses, fps)
+    transl, poses = interpolate(np.arange(motion.num_frames) / motion.fps, motion.transl, motion.poses, fps)
     return replace(motion, transl=transl, poses=poses, fps=fps)
 
 

@@ -101,8 +101,7 @@ def curves_at_fps(curves: np.ndarray, frame_rate: float, frames: np.ndarray, fir
     places = np.clip(curve_places(frames, frame_rate) - first, 0, len(curves) - 1)
     below = np.floor(places).astype(int)
     share = (places - below)[:, None].astype(np.float32)
-    above = np.minimum(below + 1, len(curves) - 1)
-    return curves[below] * (1 - share) + curves[above] * share
+    return curves[below] * (1 - share) + curves[np.minimum(below + 1, len(curves) - 1)] * share
 
 
 def frame_visemes(phones: list[tuple[str, float]], count: int, frame_rate: float) -> np.ndarray:

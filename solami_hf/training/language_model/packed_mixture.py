@@ -73,8 +73,7 @@ class PackedMixture(torch.utils.data.Dataset):
             chunk = len(self.first_rows) - 1
             self.first_rows.append(self.first_rows[-1] + (len(self._rows(chunk)) if self.packing else CHUNK))
         chunk = bisect_right(self.first_rows, number) - 1
-        within = number - self.first_rows[chunk]
-        return self._rows(chunk)[within] if self.packing else _row([self.mixture[number]])
+        return self._rows(chunk)[number - self.first_rows[chunk]] if self.packing else _row([self.mixture[number]])
 
     def _rows(self, chunk: int) -> list[dict]:
         """The rows of a chunk, mixed."""

@@ -114,8 +114,7 @@ def clips_to_measure(recordings: Recordings, count: int, sampling_rate: int) -> 
     """At most `count` clips from all over `recordings`: what is said, and samples (samples,) of up to 4 s. Clips below
     0.2 s are left out: the longest windows of the losses do not fit into them."""
     shortest, longest = (round(seconds * sampling_rate) for seconds in (SHORTEST_SECONDS, LONGEST_SECONDS))
-    lengths = np.diff(recordings.ends, prepend=0)
-    usable = np.flatnonzero(lengths >= shortest).tolist()
+    usable = np.flatnonzero(np.diff(recordings.ends, prepend=0) >= shortest).tolist()
     return [(recordings.texts[index], recordings[index][:longest]) for index in spread(usable, count)]
 
 

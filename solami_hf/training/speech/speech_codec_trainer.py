@@ -122,8 +122,7 @@ class SpeechCodecTrainer(ResumableTrainer):
 
     def measure(self) -> dict[str, float]:
         """Held-out clips, see `evaluate_speech_codec`."""
-        quantized = codebooks_filled(self.model)
-        return evaluate_speech_codec(self.model, self.clips, self.mel_loss, self.teacher, quantized)
+        return evaluate_speech_codec(self.model, self.clips, self.mel_loss, self.teacher, codebooks_filled(self.model))
 
     def write_page(self, media: TrackedMedia | None = None) -> None:
         """See `write_speech_codec_report`."""
@@ -195,8 +194,7 @@ def start_with_unit_variance(model: SolamiSpeechCodecModel, input_values: torch.
     last = model.decoder.layers[-1]
 
     def rescale(module: nn.Module, _, output: torch.Tensor) -> torch.Tensor:
-        wanted = input_values.std() if module is last else 1.0
-        scale = wanted / output.std().clamp(min=1e-5)
+        scale = (input_values.std() if module is last else 1.0) / output.std().clamp(min=1e-5)
         module.gain.mul_(scale)
         return output * scale
 

@@ -131,8 +131,7 @@ class DecoderWindows(Dataset):
         self.window, self.count, self.seed = window, count, seed
         self.hop_length, self.filled_share = hop_length, filled_share
         # whole frames of sound: the last code of a clip stands for less
-        frames = np.diff(recordings.ends, prepend=0) // hop_length
-        places = np.maximum(0, frames - window + 1)
+        places = np.maximum(0, np.diff(recordings.ends, prepend=0) // hop_length - window + 1)
         if not places.any():
             raise ValueError(f"no clip is as long as a window of {window} frames: give a shorter window_seconds")
         self.places = np.cumsum(places)

@@ -45,8 +45,7 @@ class CodeReader(nn.Module):
 
 def can_align(codes: np.ndarray, ids: list[int]) -> bool:
     """True if a clip has a frame for each character, and one between two equal ones."""
-    repeats = sum(first == second for first, second in zip(ids, ids[1:], strict=False))
-    return 0 < len(ids) <= len(codes) - repeats
+    return 0 < len(ids) <= len(codes) - sum((first == second for first, second in zip(ids, ids[1:], strict=False)))
 
 
 def train_reader(
@@ -135,8 +134,7 @@ def align(reader: CodeReader, codes: list[np.ndarray], texts: list[list[int]]) -
 def frames_of_path(path: np.ndarray, ids: list[int]) -> np.ndarray:
     """Frames of each character (characters,) of a way (frames,) of ids, in which 0 goes to the character before it, at
     the start to the first one."""
-    before = np.concatenate([[0], path[:-1]])
-    begins = (path != 0) & (path != before)
+    begins = (path != 0) & (path != np.concatenate([[0], path[:-1]]))
     begins[: np.argmax(path != 0) + 1] = False  # the first character has all up to here
     begins[0] = True
     counts = np.diff([*np.flatnonzero(begins), len(path)])

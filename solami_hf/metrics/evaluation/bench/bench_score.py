@@ -231,8 +231,7 @@ def sentence_encoder(name: str) -> Callable[[Sequence[str]], np.ndarray]:
     @torch.inference_mode()
     def vector(text: str) -> np.ndarray:  # one by one: no padding, so that a text gives the same vector everywhere
         tokens = tokenizer([text], truncation=True, max_length=128, return_tensors="pt")
-        mean = model(**tokens).last_hidden_state.float().mean(1)[0]
-        return torch.nn.functional.normalize(mean, dim=0).numpy()
+        return torch.nn.functional.normalize(model(**tokens).last_hidden_state.float().mean(1)[0], dim=0).numpy()
 
     return lambda texts: np.stack([vector(text) for text in texts])
 

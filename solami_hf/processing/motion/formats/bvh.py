@@ -62,8 +62,7 @@ def read_skeleton_motion(path: str | Path) -> SkeletonMotion:
     if start.start() > MAX_HIERARCHY:
         raise ValueError(f"its HIERARCHY takes {start.start()} characters, expected at most {MAX_HIERARCHY}.")
     hierarchy = _Hierarchy(text[: start.start()])
-    width = sum(map(len, hierarchy.channels))
-    frame_time, values = _read_frames(text, start.end(), width)
+    frame_time, values = _read_frames(text, start.end(), sum(map(len, hierarchy.channels)))
     if not any("position" in channel for channels in hierarchy.channels for channel in channels):
         raise ValueError("no joint has position channels, expected Xposition Yposition Zposition at the ROOT.")
 

@@ -30,8 +30,7 @@ def read_deepmimic(path: str | Path, fps: float | None = None) -> SmplxMotion:
     """A DeepMimic file, text whose JSON has rows of 44 numbers under "Frames", retargeted to SMPL-X; the pelvis is at
     `transl`. `fps` is the rate of the result; frames of a file have durations of their own, of which `None` takes the
     middle one. Raises ValueError: the file is no such JSON, or its frames are not usable."""
-    path = Path(path)
-    frames = _load_frames(path)
+    frames = _load_frames(Path(path))
     durations = frames[:, 0]
     if (durations[:-1] <= 0).any():
         raise ValueError("a frame's duration is not positive.")

@@ -50,8 +50,7 @@ def read_humanml3d(path: str | Path) -> SmplxMotion:
     transl[:, 1] = values[:, 3]
     pelvis = torch.zeros(len(values), 1, 3, dtype=torch.float64)
     pelvis[:, 0, 1] = values[:, 3]
-    joints = torch.cat([pelvis, values[:, 4:].unflatten(-1, (_BODY - 1, 3))], dim=1)
-    local = _aim_bones(joints)
+    local = _aim_bones(torch.cat([pelvis, values[:, 4:].unflatten(-1, (_BODY - 1, 3))], dim=1))
     local[:, 0] = facing @ local[:, 0]
     poses = torch.zeros(len(values), NUM_JOINTS, 3, dtype=torch.float64)
     poses[:, :_BODY] = matrix_to_axis_angle(local)
