@@ -48,13 +48,11 @@ LONGEST = {"m2t": 48, "s2t": 48, "t2m": 96, "chat": 192}  # answers, in tokens
 
 
 def measure(pretrained: Path, checkpoint: Path, corpus: Path, data: Path, output: Path, seed: int) -> dict:
-    """All figures of `FIGURES` on the held-out split, with the numbers of items they stand on.
-
-    The six tasks are measured on `pretrained`, stage 2, as in the original, the conversations on `checkpoint`, stage
-    3; `corpus` and `data` have the `motion`, `speech` and `chat` manifests and the token datasets, and `output` gets a
-    results folder for each set of answers. Returns `{"figures": {name: number}, "intervals": {name: [low, high]},
-    "counts": {...}}`; intervals at 95 %, of shares and points.
-    """
+    """All figures of `FIGURES` on the held-out split, with the numbers of items they stand on. The six tasks are
+    measured on `pretrained`, stage 2, as in the original, the conversations on `checkpoint`, stage 3; `corpus` and
+    `data` have the `motion`, `speech` and `chat` manifests and the token datasets, and `output` gets a results folder
+    for each set of answers. Returns `{"figures": {name: number}, "intervals": {name: [low, high]}, "counts": {...}}`;
+    intervals at 95 %, of shares and points."""
     set_seed(seed)
     tasks = measure_tasks(pretrained, corpus, data, output)
     chat = measure_chat(checkpoint, corpus, data, output, seed)

@@ -59,12 +59,10 @@ def dialogues_in_words(dialogues: list, root, asr: Recogniser) -> None:
 
 def heard_part(processor, ids: Sequence[int], said, seconds: float) -> list[int] | None:
     """The ids of an answer, which may end anywhere, as far as `seconds` of its sound, or without sound of its motion,
-    were heard; None where that is no whole word, or nothing at all.
-
-    Words are heard in proportion to their letters: of all the sound where its length is known, else of what was made
-    of it so far, or of speech at `CHARACTERS_PER_SECOND` where that is more. A part that had begun keeps a code.
-    `said` are speech codes (n,) of a talker, empty where there is none.
-    """
+    were heard; None where that is no whole word, or nothing at all. Words are heard in proportion to their letters: of
+    all the sound where its length is known, else of what was made of it so far, or of speech at
+    `CHARACTERS_PER_SECOND` where that is more. A part that had begun keeps a code. `said` are speech codes (n,) of a
+    talker, empty where there is none."""
     ids, levels = np.asarray(ids, dtype=np.int64), processor.speech_levels
     spans = {name: (span["first_id"], span["size"]) for name, span in processor.modalities.items()}
     codes = {name: ids[(ids >= first) & (ids < first + size)] - first for name, (first, size) in spans.items()}

@@ -142,13 +142,11 @@ class DialogueSession:
     # ---- history
 
     def truncate_answer(self, seconds: float) -> bool:
-        """Makes what was heard of the last answer history: a valid one is shortened, a cancelled one enters.
-
-        Its words end with "...", motion and speech with the moment: `seconds` of the answer's sound, or without sound
-        of its motion, that were played; see `hearing.heard_part`. Until the next turn it may be called again, with
-        more seconds too. Returns true if the answer is history; False where nothing of it was heard, or no answer was
-        given. Raises RuntimeError: the session is answering.
-        """
+        """Makes what was heard of the last answer history: a valid one is shortened, a cancelled one enters. Its words
+        end with "...", motion and speech with the moment: `seconds` of the answer's sound, or without sound of its
+        motion, that were played; see `hearing.heard_part`. Until the next turn it may be called again, with more
+        seconds too. Returns true if the answer is history; False where nothing of it was heard, or no answer was
+        given. Raises RuntimeError: the session is answering."""
         with self._alone():
             if self._given is None:
                 return False

@@ -10,13 +10,11 @@ _OF_CHECKPOINT = ("num_beams", "num_return_sequences", "cache_implementation", "
 
 
 def generate_options(model, max_new_tokens: int, generate_kwargs: dict) -> dict:
-    """Keyword arguments of `model.generate` whose settings are all in `generation_config`.
-
-    A cache is used unless the call says otherwise: what a checkpoint says of it is left over from training, and only
-    slows down. The result's length is `max_new_tokens` where `generate_kwargs` (settings, a `GenerationConfig` as
-    `generation_config`, `logits_processor`, `streamer`, ...) do not say it. Raises ValueError: an option of another
-    type, or one that answers have no room for.
-    """
+    """Keyword arguments of `model.generate` whose settings are all in `generation_config`. A cache is used unless the
+    call says otherwise: what a checkpoint says of it is left over from training, and only slows down. The result's
+    length is `max_new_tokens` where `generate_kwargs` (settings, a `GenerationConfig` as `generation_config`,
+    `logits_processor`, `streamer`, ...) do not say it. Raises ValueError: an option of another type, or one that
+    answers have no room for."""
     options = {name: value for name, value in generate_kwargs.items() if value is not None}
     settings, ours = GenerationConfig(), model.generation_config
     if (given := options.pop("generation_config", settings)) is not settings:

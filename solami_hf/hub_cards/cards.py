@@ -267,12 +267,10 @@ def metric_card(
     emoji: str = "📏",
 ) -> str:
     """The README.md of a metric's folder, with the YAML head of the Gradio Space that `evaluate.load` reads.
-
     `metric_id` is its Hub id or name; `description` one sentence on what it measures, also the Space's; `parts` are
     heading to Markdown: inputs, output (range, which way is better), published values, limits; `call` the arguments of
     the example; `emoji` is shown on the Space. Raises ValueError: an empty id or description, or `parts` that is no
-    dict.
-    """
+    dict."""
     _check_id(metric_id, "metric_id")
     if not description.strip():
         raise ValueError("`description` is empty, expected a sentence on what the metric measures")

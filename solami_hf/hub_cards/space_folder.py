@@ -39,13 +39,10 @@ RUN python -c "from solami_hf.character.packaged_character import character_fold
 
 def write_space(checkpoint: str, folder: str | Path, repo_id: str, package: str | None = None) -> None:
     """Writes the files of a Space `repo_id` on which people talk to a character, into `folder`, made when it is not
-    there.
-
-    `checkpoint` is the Hub id of a checkpoint or adapter, or "packaged" for the packaged character; `package` the
-    wheel of `solami_hf` to put in, or an address for pip, by default this version by its name. Raises ValueError: the
-    checkpoint is on this machine only, or the package is a file that is no wheel; FileNotFoundError: there is no such
-    wheel.
-    """
+    there. `checkpoint` is the Hub id of a checkpoint or adapter, or "packaged" for the packaged character; `package`
+    the wheel of `solami_hf` to put in, or an address for pip, by default this version by its name. Raises ValueError:
+    the checkpoint is on this machine only, or the package is a file that is no wheel; FileNotFoundError: there is no
+    such wheel."""
     folder, known = Path(folder), PACKAGED if checkpoint == PACKAGED else hub_id(checkpoint)
     if known is None:
         raise ValueError(

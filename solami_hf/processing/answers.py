@@ -66,13 +66,11 @@ def parts_of(config, answer_format: str | None = None) -> tuple[bool, tuple[str,
 
 
 def parse_answer(ids, config, answer_format: str | None = None, interleaved: bool | None = None) -> Answer:
-    """Reads an answer strictly: nothing is repaired, and whatever deviates from the format makes it invalid.
-
-    `ids` are those generated, without the prompt; padding after `<eos>` is ignored. `config` is anything with
-    `modalities` and `markers` (`SolamiConfig`, `SolamiProcessor`), and has the defaults of `answer_format` (one of
-    `FORMATS`) and `interleaved`. The codes that could be read are there even when the answer is invalid. Raises
-    ValueError: a config without modality tokens, or an unknown format.
-    """
+    """Reads an answer strictly: nothing is repaired, and whatever deviates from the format makes it invalid. `ids` are
+    those generated, without the prompt; padding after `<eos>` is ignored. `config` is anything with `modalities` and
+    `markers` (`SolamiConfig`, `SolamiProcessor`), and has the defaults of `answer_format` (one of `FORMATS`) and
+    `interleaved`. The codes that could be read are there even when the answer is invalid. Raises ValueError: a config
+    without modality tokens, or an unknown format."""
     has_text, parts = parts_of(config, answer_format)
     if interleaved if interleaved is not None else getattr(config, "interleaved", False):
         return parse_interleaved(ids, config, answer_format)

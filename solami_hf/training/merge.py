@@ -37,13 +37,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def merge(adapter: str | Path, output: str | Path, base: str | Path | None = None) -> None:
-    """Writes model (float32), processor with its codecs, and card as one folder, whole or not at all.
-
-    `adapter` is the folder of a run, of one of its checkpoints or of an adapter, or the hub id of an adapter; `base`,
-    by default the one that it names, the folder or hub id of the model that it was trained on. Raises
-    FileNotFoundError: no adapter there, or its base is gone; FileExistsError: there is something at `output`;
-    ValueError: the adapter does not fit the base, or neither of them has a processor.
-    """
+    """Writes model (float32), processor with its codecs, and card as one folder, whole or not at all. `adapter` is the
+    folder of a run, of one of its checkpoints or of an adapter, or the hub id of an adapter; `base`, by default the
+    one that it names, the folder or hub id of the model that it was trained on. Raises FileNotFoundError: no adapter
+    there, or its base is gone; FileExistsError: there is something at `output`; ValueError: the adapter does not fit
+    the base, or neither of them has a processor."""
     from peft import PeftConfig
 
     from ..modeling.solami.configuration_solami import follow_formats

@@ -120,13 +120,11 @@ def speech_data(
     sources: list[str], cache_dir: str | Path, sampling_rate: int, count: int, held_out: int, voices: list[str],
     seed: int, shift: bool = False,
 ) -> tuple[Recordings, Recordings]:  # fmt: skip
-    """Recordings to train on and recordings held out, kept in `cache_dir` as two .npz files.
-
-    Of the source "tts", each of the `voices` speaks `count` sentences of its own at varied speeds, with `shift` half
-    of them at varied pitches, and all of them the same `held_out` others, as they are. Of a folder or list, the last
-    `held_out` files (at most a tenth) are held out, or its split validation where it has one. A source that is named
-    twice counts twice. Clips of one voice follow one another.
-    """
+    """Recordings to train on and recordings held out, kept in `cache_dir` as two .npz files. Of the source "tts", each
+    of the `voices` speaks `count` sentences of its own at varied speeds, with `shift` half of them at varied pitches,
+    and all of them the same `held_out` others, as they are. Of a folder or list, the last `held_out` files (at most a
+    tenth) are held out, or its split validation where it has one. A source that is named twice counts twice. Clips of
+    one voice follow one another."""
     paths = [Path(cache_dir) / f"speech_{part}.npz" for part in ("train", "held_out")]
     if all(path.is_file() for path in paths):
         logger.info("using the speech in %s and %s", *paths)

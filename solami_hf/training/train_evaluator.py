@@ -153,12 +153,10 @@ def round_trip(codec: SolamiMotionVQModel, features: list[torch.Tensor]) -> list
 
 def train_evaluator(args: EvaluatorArguments, training_args: TrainingArguments) -> dict[str, float]:
     """Trains, measures and saves the evaluator; a second call goes on from the last checkpoint.
-
     `training_args.output_dir` gets the model with its tokenizer, and `history.json`. The configuration's
     `ground_truth` is the last measure, which is returned (empty where nothing is held out); metrics refuse a model
     that does not beat shuffled captions. Raises FileNotFoundError, ValueError: missing or unusable data, or no
-    captions.
-    """
+    captions."""
     if not args.data:
         raise ValueError("`data` is empty, expected a folder with a manifest.jsonl of captioned motions")
     set_seed(training_args.seed)

@@ -80,13 +80,11 @@ def _numbered(rows: Sequence[str]) -> tuple[list[str], np.ndarray]:
 
 
 def summarize(estimates: Sequence[Estimate], seed: int = 0) -> dict[str, float | int | list | None]:
-    """Mean and deviation of a figure over repetitions, one estimate each, and the interval over items.
-
-    The interval is that of the mean over repetitions, each with the same items drawn. It is moved so that the middle
-    of the draws lies on the figure: with items drawn twice an FID is larger than it is. Returns `mean`; `std` over
-    repetitions (n - 1 below; None for one repetition); `low`, `high` of the 95 % interval (None for a single item);
-    `values` of the repetitions; `count` of what the figure stands on, all repetitions together.
-    """
+    """Mean and deviation of a figure over repetitions, one estimate each, and the interval over items. The interval is
+    that of the mean over repetitions, each with the same items drawn. It is moved so that the middle of the draws lies
+    on the figure: with items drawn twice an FID is larger than it is. Returns `mean`; `std` over repetitions (n - 1
+    below; None for one repetition); `low`, `high` of the 95 % interval (None for a single item); `values` of the
+    repetitions; `count` of what the figure stands on, all repetitions together."""
     redrawn = _redrawn(estimates, seed)
     return _summary(
         [float(estimate.value) for estimate in estimates],

@@ -67,13 +67,10 @@ def listening(
     model, rows: Sequence[Mapping], masks: Mapping[str, Mapping] | None = None, seed: int = 0
 ) -> dict[str, dict]:
     """`{kind of ticks: {"true", "shuffled", "difference", "rows_better", "rows", "codes"}}`: nats of a body code, with
-    95 % bootstrap intervals over rows; the difference is paired.
-
-    The model was trained on `duplex` rows, so that its `config.duplex` says what a tick holds, and how many it has
-    seen; `rows` of a `duplex` token dataset are two or more (else ValueError). `masks`: kind -> (row id, character) ->
-    ticks (T,) to look at; by default `listening` by `listening_ticks`. `seed` is of which partners are exchanged, and
-    of the bootstrap.
-    """
+    95 % bootstrap intervals over rows; the difference is paired. The model was trained on `duplex` rows, so that its
+    `config.duplex` says what a tick holds, and how many it has seen; `rows` of a `duplex` token dataset are two or
+    more (else ValueError). `masks`: kind -> (row id, character) -> ticks (T,) to look at; by default `listening` by
+    `listening_ticks`. `seed` is of which partners are exchanged, and of the bootstrap."""
     if len(rows) < 2:
         raise ValueError(f"a shuffled partner needs at least two rows, got {len(rows)}")
     renderer = DuplexRenderer(model.config, DuplexFormat.of(model.config))

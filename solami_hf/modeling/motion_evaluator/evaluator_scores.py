@@ -62,13 +62,10 @@ def chances_to_find(
     texts: np.ndarray, motions: np.ndarray, labels: Sequence[Hashable], most: int = 3, gallery: int = GALLERY
 ) -> np.ndarray:
     """Chance (N, most) that a text's own motion is among its 1, 2, ... nearest of a gallery, by embeddings (N, D) of
-    pairs.
-
-    A gallery is the text's own motion and `gallery` - 1 others at random, all others where there are fewer. The chance
-    over all such galleries is hypergeometric, so nothing is drawn. Motions with the same of the `labels` (N,), e.g.
-    captions, do not compete, and one at the same distance counts as nearer, so that embeddings that are all alike find
-    nothing. Raises ValueError: a motion has no other to compete with.
-    """
+    pairs. A gallery is the text's own motion and `gallery` - 1 others at random, all others where there are fewer. The
+    chance over all such galleries is hypergeometric, so nothing is drawn. Motions with the same of the `labels` (N,),
+    e.g. captions, do not compete, and one at the same distance counts as nearer, so that embeddings that are all alike
+    find nothing. Raises ValueError: a motion has no other to compete with."""
     from scipy.stats import hypergeom
 
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}

@@ -71,13 +71,11 @@ def gguf_file(source) -> dict:
 
 
 def read_gguf(path: str | os.PathLike, dtype: torch.dtype | str = torch.float32, **kwargs) -> PreTrainedModel:
-    """The model of a GGUF file, its weights no longer quantised, as a model that can be saved and trained.
-
-    Its architecture is one that transformers reads (Llama, Qwen, ...); its tokenizer comes from
+    """The model of a GGUF file, its weights no longer quantised, as a model that can be saved and trained. Its
+    architecture is one that transformers reads (Llama, Qwen, ...); its tokenizer comes from
     `AutoTokenizer.from_pretrained(folder, gguf_file=name)`. `dtype` "auto" is float32; `kwargs` are for
     `AutoModelForCausalLM.from_pretrained`. Raises FileNotFoundError: there is no such file; ImportError: the package
-    `gguf` is missing.
-    """
+    `gguf` is missing."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no GGUF file {path}")
     if find_spec("gguf") is None:

@@ -74,13 +74,11 @@ def build_layout(sizes: dict[str, int] | None, first_id: int) -> tuple[dict, dic
 
 
 def extend_tokenizer(tokenizer, sizes: dict[str, int] | None = None) -> tuple[dict, dict]:
-    """Adds the markers and modality tokens to `tokenizer`, in place, and returns the layout they have there.
-
-    Tokens that exist already keep their ids. Modality tokens are ordinary (not special) tokens, otherwise
+    """Adds the markers and modality tokens to `tokenizer`, in place, and returns the layout they have there. Tokens
+    that exist already keep their ids. Modality tokens are ordinary (not special) tokens, otherwise
     `skip_special_tokens=True` would drop them. Works for the tokenizer of any decoder (Llama, GPT-2, Qwen, ...).
     Returns `(modalities, markers)` as in `build_layout`. Raises ValueError: when the tokenizer has a modality's tokens
-    already, but not with consecutive ids.
-    """
+    already, but not with consecutive ids."""
     from tokenizers import AddedToken
 
     sizes = check_sizes(sizes)

@@ -9,11 +9,9 @@ from .vocabulary import build_layout, extend_tokenizer
 def add_modality_tokens(model, tokenizer=None, sizes=None, speech_codec=None, answer_format="motion_speech") -> None:
     """Makes room for the modality tokens in any decoder of `AutoModelForCausalLM`, in place, and writes their layout
     into its config. New input and output rows are the mean of the old ones; `<eos>` becomes the `eos_token_id`.
-
     `tokenizer` is the model's own, not extended yet; the others are as in `SolamiForCausalLM.from_backbone`, with 0
     `hand` codes for a bound motion codec. Raises ValueError: the model has no head, or `sizes` does not fit the speech
-    codec.
-    """
+    codec."""
     config, speech = model.config, getattr(speech_codec, "config", speech_codec)
     if model.get_output_embeddings() is None:
         raise ValueError(f"{type(model).__name__} has no language-modelling head; expected an AutoModelForCausalLM")

@@ -123,14 +123,11 @@ def fill_levels(
     temperature: float,
     on_call: Callable[[torch.Tensor], None] | None,
 ) -> torch.Tensor:
-    """The default mode of `SolamiSoundStormModel.generate`: codes (B, num_quantizers, N) with every cell filled.
-
-    What does not change is embedded once: `known` sums level 0, the prompt and the finished levels; a call adds the
-    level in work, and the masks of those above as one vector. Only the cells still masked leave the last layer.
-    `codes` hold prompt codes, and `config.mask_code` in the cells to fill; `start` and `length` are, of each clip,
-    frames of its prompt and of what is to be filled behind it; padding comes last. `steps` are those of each acoustic
-    level.
-    """
+    """The default mode of `SolamiSoundStormModel.generate`: codes (B, num_quantizers, N) with every cell filled. What
+    does not change is embedded once: `known` sums level 0, the prompt and the finished levels; a call adds the level
+    in work, and the masks of those above as one vector. Only the cells still masked leave the last layer. `codes` hold
+    prompt codes, and `config.mask_code` in the cells to fill; `start` and `length` are, of each clip, frames of its
+    prompt and of what is to be filled behind it; padding comes last. `steps` are those of each acoustic level."""
     config, device = model.config, codes.device
     codes, (batch, _, frames) = codes.clone(), codes.shape
     spans = [np.arange(size) + begin for begin, size in zip(start, length, strict=True)]

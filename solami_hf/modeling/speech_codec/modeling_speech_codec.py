@@ -436,13 +436,10 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
         self, audio_codes: torch.Tensor, code_mask: torch.Tensor | None = None, first_quantizer: int = 0
     ) -> SolamiSpeechCodecDecoderOutput:
         """Codes to speech. A padded batch gives the sound of its clips alone (see `encode`);
-        `SpeechCodecDecoderStream` decodes codes while they arrive.
-
-        `audio_codes` (batch, q, frames) are integers, the levels `first_quantizer`, `first_quantizer` + 1, ...;
-        `code_mask` (batch, frames) is boolean, True = real; padding comes behind. Returns waveform (batch, 1,
-        hop_length * frames) and its mask. Raises ValueError: wrong shape or type, no frame, more levels than the model
-        has, codes out of range, a bad mask.
-        """
+        `SpeechCodecDecoderStream` decodes codes while they arrive. `audio_codes` (batch, q, frames) are integers, the
+        levels `first_quantizer`, `first_quantizer` + 1, ...; `code_mask` (batch, frames) is boolean, True = real;
+        padding comes behind. Returns waveform (batch, 1, hop_length * frames) and its mask. Raises ValueError: wrong
+        shape or type, no frame, more levels than the model has, codes out of range, a bad mask."""
         check_codes(audio_codes, self.config.num_quantizers, self.config.codebook_size, first_quantizer)
         batch, _, frames = audio_codes.shape
         hop = self.config.hop_length
@@ -502,11 +499,10 @@ class SolamiSpeechCodecModel(CarriesItsCode, PreTrainedModel):
 
 def passes(lengths: torch.Tensor | None, limit: int, shape: tuple[int, int]):
     """Splits a batch of `shape` (batch, steps) into passes of at most `limit` steps, padding included, or of one clip.
-
     `lengths` (batch,) are the steps of each clip, None without padding. On a CPU clips of like length go together, the
     longest first, so that little is computed for padding; elsewhere the host would have to wait for the lengths.
-    Yields rows (n,) of the batch, the length of the longest of these clips, and their lengths (n,), None if all alike.
-    """
+    Yields rows (n,) of the batch, the length of the longest of these clips, and their lengths (n,), None if all
+    alike."""
     if lengths is None or lengths.device.type != "cpu":
         size = max(1, limit // shape[1])
         for rows in (slice(start, start + size) for start in range(0, shape[0], size)):

@@ -31,13 +31,10 @@ def audio_block(turn: dict) -> dict:
 
 def chat_messages(row: dict, answer_format: str, system: str | None = None, hearing: str = "codes") -> list[dict]:
     """A row of a `chat` token dataset, with turns of role `system`, `user`, `assistant`, as messages whose media are
-    codes.
-
-    The character's turns hold what belongs to `answer_format`, see `answers.FORMATS`; the paper's if empty. `system`
-    is the system prompt, when the row has none. With `hearing` `transcript` or `both` the user's turns begin with
-    their words, with `transcript` without sound. Raises ValueError: with `transcript`, a user's turn has sound and no
-    words.
-    """
+    codes. The character's turns hold what belongs to `answer_format`, see `answers.FORMATS`; the paper's if empty.
+    `system` is the system prompt, when the row has none. With `hearing` `transcript` or `both` the user's turns begin
+    with their words, with `transcript` without sound. Raises ValueError: with `transcript`, a user's turn has sound
+    and no words."""
     words, parts = FORMATS[answer_format or "motion_speech"]
     messages = [] if system is None else [{"role": "system", "content": system}]
     for turn in row["turns"]:

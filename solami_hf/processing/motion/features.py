@@ -130,13 +130,10 @@ def facing_rotation(params: torch.Tensor, joints: torch.Tensor | None = None) ->
 
 def canonicalize(params: torch.Tensor, joints: torch.Tensor | None = None) -> torch.Tensor:
     """The same motion (..., T, 159) or (..., T, 168) seen so that it starts at x = z = 0 and faces +Z in its first
-    frame.
-
-    A facing of exactly -Z is an ordinary half turn here. With `joints` (..., T, 55, 3), positions in metres, the
-    facing comes from hips and shoulders, the pelvis starts at the origin and the lowest joint of the clip stands on y
-    = 0, as in the original; without, the facing comes from the root's rotation and heights stay as they are. Raises
-    ValueError: another width, or no frames.
-    """
+    frame. A facing of exactly -Z is an ordinary half turn here. With `joints` (..., T, 55, 3), positions in metres,
+    the facing comes from hips and shoulders, the pelvis starts at the origin and the lowest joint of the clip stands
+    on y = 0, as in the original; without, the facing comes from the root's rotation and heights stay as they are.
+    Raises ValueError: another width, or no frames."""
     _check_width(params, _PARAMS_SIZES, "params", least_frames=1)
     first = None if joints is None else joints[..., 0, :, :]
     turn = facing_rotation(params[..., 0, :], first)[..., None, :, :]

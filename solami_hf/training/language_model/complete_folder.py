@@ -44,13 +44,11 @@ _TRAINED = {
 def save_complete(
     weights: Path, processor, args, training_args, history: list[dict], splits: Sequence[str] = ("test",)
 ) -> None:
-    """Writes model (adapters merged in), tokenizer, template, codecs, arguments, page, card and history.
-
-    One rank alone calls this. What was trained is read from files, since no rank has it all under ZeRO-3: `weights` is
-    a folder that Trainer saved the model or adapter to, a checkpoint, or `.staging` of the output folder, which is
-    removed. `history`, Trainer's log, is the last file; with it the folder is complete. `splits` of the data are those
-    evaluated on.
-    """
+    """Writes model (adapters merged in), tokenizer, template, codecs, arguments, page, card and history. One rank
+    alone calls this. What was trained is read from files, since no rank has it all under ZeRO-3: `weights` is a folder
+    that Trainer saved the model or adapter to, a checkpoint, or `.staging` of the output folder, which is removed.
+    `history`, Trainer's log, is the last file; with it the folder is complete. `splits` of the data are those
+    evaluated on."""
     folder = Path(training_args.output_dir)
     with whole_weights(training_args):
         if (weights / "adapter_config.json").is_file():

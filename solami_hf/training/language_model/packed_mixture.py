@@ -31,12 +31,10 @@ _PROBE = 64
 
 class PackedMixture(torch.utils.data.Dataset):
     """The rows of a run, each with one or several samples of a [`Mixture`]; the motion share follows the rows.
-
     Arguments are those of [`Mixture`], whose samples are dicts with `input_ids` and `labels`, arrays of equal length;
     `num_rows` of the whole run (steps times the global batch), `max_length` tokens of a row, which no sample may
     exceed, and whether rows are filled with several samples (`packing`). Raises ValueError: as [`Mixture`], or no
-    rows.
-    """
+    rows."""
 
     def __init__(
         self,

@@ -87,12 +87,10 @@ def complex_spectrogram(values: torch.Tensor, window: torch.Tensor) -> torch.Ten
 
 class SemanticTeacher:
     """A frozen audio encoder (hub id or folder of an audio model with its feature extractor) that gives one vector for
-    each frame of the codec.
-
-    `layer` says which hidden states, as transformers counts them: 0 is what the first layer reads, -1 the last
-    layer's; None is the mean of all layers'. `sampling_rate` (Hz) is that of the waveforms that will be given. Raises
-    ValueError: the encoder reads another rate, or has no such layer; OSError: neither a folder nor a model of the hub.
-    """
+    each frame of the codec. `layer` says which hidden states, as transformers counts them: 0 is what the first layer
+    reads, -1 the last layer's; None is the mean of all layers'. `sampling_rate` (Hz) is that of the waveforms that
+    will be given. Raises ValueError: the encoder reads another rate, or has no such layer; OSError: neither a folder
+    nor a model of the hub."""
 
     def __init__(self, name_or_path: str, layer: int | None, sampling_rate: int, device: torch.device | str = "cpu"):
         from transformers import AutoFeatureExtractor, AutoModel

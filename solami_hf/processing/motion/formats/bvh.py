@@ -40,13 +40,11 @@ _TOE_LENGTH = 0.06  # metres
 
 
 def read_bvh(path: str | Path, up_axis: str | None = None) -> SmplxMotion:
-    """Reads a BVH file as SMPL-X motion: y up, metres, at the file's own rate, `transl` is the pelvis.
-
-    Position channels of a joint replace its OFFSET, as Blender and MotionBuilder have it. `up_axis` is "y" or "z";
-    `None` takes the upward axis of the skeleton's rest pose. Raises OSError: the file cannot be read; ValueError: it
-    is no BVH file, or its skeleton is not a person's (see `retarget.match_joints`). The message says what came, what
-    was expected and, in the hierarchy, at which line.
-    """
+    """Reads a BVH file as SMPL-X motion: y up, metres, at the file's own rate, `transl` is the pelvis. Position
+    channels of a joint replace its OFFSET, as Blender and MotionBuilder have it. `up_axis` is "y" or "z"; `None` takes
+    the upward axis of the skeleton's rest pose. Raises OSError: the file cannot be read; ValueError: it is no BVH
+    file, or its skeleton is not a person's (see `retarget.match_joints`). The message says what came, what was
+    expected and, in the hierarchy, at which line."""
     return retarget(read_skeleton_motion(path), up_axis=up_axis)
 
 

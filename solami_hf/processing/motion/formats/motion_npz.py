@@ -78,13 +78,10 @@ def read_npz(
     path: str | Path, up_axis: str | None = None, pelvis_offset: np.ndarray | tuple[float, float, float] | None = None
 ) -> SmplxMotion:
     """The motion of an `.npz` file, of one of the layouts in the module's description, recognised from its arrays, at
-    the file's rate, turned to y-up.
-
-    `up_axis` is "y" or "z", where the layout's axis is not that of the file; `pelvis_offset` (3,) metres in the file's
-    axes, what the body model adds to `trans`. Without it the file's own is taken, else that of the mean body of
-    SMPL-X, or of SMPL-H where the file has its joints. Raises ValueError: the file is broken, not trusted, or of
-    another layout.
-    """
+    the file's rate, turned to y-up. `up_axis` is "y" or "z", where the layout's axis is not that of the file;
+    `pelvis_offset` (3,) metres in the file's axes, what the body model adds to `trans`. Without it the file's own is
+    taken, else that of the mean body of SMPL-X, or of SMPL-H where the file has its joints. Raises ValueError: the
+    file is broken, not trusted, or of another layout."""
     arrays = load_arrays(Path(path))
     if "trans" not in arrays:
         raise ValueError("it lacks trans; expected AMASS-style trans, poses and mocap_frame_rate.")
