@@ -7,13 +7,7 @@ Importing the package registers its classes with the Auto classes of transformer
 from importlib import import_module
 from typing import Any
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForAudioTokenization,
-    AutoModelForCausalLM,
-    AutoProcessor,
-)
+from transformers import AutoConfig, AutoModel, AutoModelForAudioTokenization, AutoModelForCausalLM, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from .modeling.face.configuration_lips import SolamiLipsConfig

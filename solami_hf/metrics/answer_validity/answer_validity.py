@@ -47,13 +47,7 @@ class AnswerValidity(DirectMetric):
         centre = share + Z_95**2 / (2 * count)
         spread = Z_95 * math.sqrt(share * (1 - share) / count + Z_95**2 / (4 * count**2))
         low, high = ((centre + sign * spread) / (1 + Z_95**2 / count) for sign in (-1, 1))
-        return {
-            "valid": share,
-            "low": max(low, 0.0),
-            "high": min(high, 1.0),
-            "num_predictions": count,
-            "mode": mode,
-        }
+        return {"valid": share, "low": max(low, 0.0), "high": min(high, 1.0), "num_predictions": count, "mode": mode}
 
 
 def _check_answers(predictions):

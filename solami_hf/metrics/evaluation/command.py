@@ -213,9 +213,6 @@ def _write(args: EvaluateArguments, output: Path, found: list[dict]) -> None:
     content = {"kind": args.kind, "evaluations": found, "model_index": index}
     write_json(output / "evaluation.json", content, ensure_ascii=False)
     write_text(output / "evaluation.md", as_markdown(tables))
-    write_text(
-        output / "evaluation.html",
-        as_html(f"{', '.join(by_model)}: {args.kind}", tables),
-    )
+    write_text(output / "evaluation.html", as_html(f"{', '.join(by_model)}: {args.kind}", tables))
     if args.card:
         update_card(args.card, [result for measured in by_model.values() for result in measured])

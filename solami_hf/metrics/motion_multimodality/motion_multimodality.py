@@ -72,8 +72,4 @@ class MotionMultimodality(DirectMetric):
         distances = [diversity(np.stack(group)) for group in groups.values() if len(group) > 1]
         if not distances:
             raise ValueError(f"none of the {len(set(prompts))} `prompts` has two motions, expected several for one")
-        return {
-            "multimodality": float(np.mean(distances)),
-            "num_prompts": len(distances),
-            **counts(predictions, mode),
-        }
+        return {"multimodality": float(np.mean(distances)), "num_prompts": len(distances), **counts(predictions, mode)}

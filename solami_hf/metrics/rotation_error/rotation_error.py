@@ -56,9 +56,4 @@ class RotationError(DirectMetric):
             judged = np.concatenate([joint[part] for part in PARTS.values()])
             parts = {name: float(joint[part].mean()) for name, part in PARTS.items()}
             result = {"rotation_error": float(judged.mean()), **parts}
-        return {
-            **result,
-            "covered": frames / reference_frames,
-            "num_frames": frames,
-            **counts(predictions, mode),
-        }
+        return {**result, "covered": frames / reference_frames, "num_frames": frames, **counts(predictions, mode)}

@@ -24,13 +24,7 @@ from .motion_folders import (
     read_interhuman_pairs,
     read_motion_folder,
 )
-from .speech_tables import (
-    is_any_instruct,
-    is_common_voice,
-    read_any_instruct,
-    read_common_voice,
-    read_ljspeech,
-)
+from .speech_tables import is_any_instruct, is_common_voice, read_any_instruct, read_common_voice, read_ljspeech
 from .susu_lines import is_susu, read_susu_lines
 from .two_people import is_seamless, read_seamless
 
