@@ -150,18 +150,11 @@ def set_up_logging() -> None:
     of_transformers.set_verbosity_error()
     for name in ("modeling_utils", "training_args"):  # of missing weights; Trainer's own progress goes by the other
         logging.getLogger(f"transformers.{name}").setLevel(logging.WARNING)
-    of_transformers.set_tqdm_hook(_hidden_bar)
-    logging.getLogger("DeepSpeed").addFilter(_is_error)  # its level is set, and its handler added, when it is imported
+    of_transformers.set_tqdm_hook(lambda bar, args, settings: bar(*args, **{**settings, "disable": True}))
+    # Its level is set, and its handler added, when it is imported
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-
-
-def _hidden_bar(bar: Callable, args: tuple, settings: dict):
-    return bar(*args, **{**settings, "disable": True})
-
-
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
 
 
 def _debugging() -> bool:

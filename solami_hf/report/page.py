@@ -257,10 +257,8 @@ def write_report(
     skinned = any(side.params is not None for side in sides)
     scripts = (*FIGURE_SCRIPTS[0 if skinned else 1 :], "player.js", "curves.js")
     assets = {name: asset(name) for name in ("style.css", *scripts)}
-    data = {
-        "conversations": [_encode_conversation(conversation) for conversation in conversations],
-        "curves": [_encode_curve(curve) for curve in curves],
-    }
+    talks = [{**vars(talk), "scenes": [_encode_scene(scene) for scene in talk.scenes]} for talk in conversations]
+    data = {"conversations": talks, "curves": [_encode_curve(curve) for curve in curves]}
     if skinned:
         data["body"] = figure_data()
     # autoescape keeps a transcript from becoming markup; `tojson` does the same inside the script element
@@ -303,10 +301,6 @@ def decode_joints(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype="<i2").reshape(-1, NUM_JOINTS, 3) / 1000
 
 
-def _encode_conversation(conversation: Conversation) -> dict:
-    return {**vars(conversation), "scenes": [_encode_scene(scene) for scene in conversation.scenes]}
-
-
 def _encode_scene(scene: Scene) -> dict:
     performers = {name: _encode_performer(getattr(scene, name)) for name in ("user", "character")}
     return {**vars(scene), **performers, "correct": scene.is_correct, "valid": bool(scene.valid)}
@@ -335,12 +329,8 @@ def _encode_performer(performer: Performer) -> dict:
 
 
 def _encode_curve(curve: Curve) -> dict:
-    return {
-        "title": curve.title,
-        "xLabel": curve.x_label,
-        "yLabel": curve.y_label,
-        "series": [{"name": name, "points": _thin_out(points)} for name, points in curve.series.items()],
-    }
+    series = [{"name": name, "points": _thin_out(points)} for name, points in curve.series.items()]
+    return {"title": curve.title, "xLabel": curve.x_label, "yLabel": curve.y_label, "series": series}
 
 
 def _thin_out(points: list[tuple[float, float]]) -> list[list[float]]:

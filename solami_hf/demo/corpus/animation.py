@@ -14,11 +14,6 @@ Keys = list[tuple[float, Pose]]
 _LIVELY = (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)  # joints that never hold quite still
 
 
-def minimum_jerk(x: np.ndarray) -> np.ndarray:
-    """Progress in [0, 1] of a reach with the least jerk at time `x` in [0, 1] (Flash and Hogan, 1985)."""
-    return x**3 * (10 - 15 * x + 6 * x**2)
-
-
 def smooth_noise(rng: np.random.Generator, seconds: np.ndarray, channels: int) -> np.ndarray:
     """(T, channels) of about unit size, made of three slow waves (0.15-1.1 Hz) of random phase each."""
     rates = rng.uniform(0.15, 1.1, (3, channels))
@@ -28,12 +23,13 @@ def smooth_noise(rng: np.random.Generator, seconds: np.ndarray, channels: int) -
 
 
 def _between(keys: Keys, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Index of the key before each frame, that after it, and the eased way between (T,)."""
+    """Index of the key before each frame, that after it, and the way between (T,), eased with the least jerk (Flash
+    and Hogan, 1985)."""
     times = np.array([time for time, _ in keys])
     now = np.arange(frames) / FPS
     before = np.clip(np.searchsorted(times, now, side="right") - 1, 0, len(keys) - 2)
-    span = times[before + 1] - times[before]
-    return before, before + 1, minimum_jerk(np.clip((now - times[before]) / span, 0, 1))
+    x = np.clip((now - times[before]) / (times[before + 1] - times[before]), 0, 1)
+    return before, before + 1, x**3 * (10 - 15 * x + 6 * x**2)
 
 
 def _interpolate(keys: Keys, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -62,7 +62,10 @@ def generate_continuously(
     )
     begin, attention = time.perf_counter(), model.config._attn_implementation
     # The grammar reads ids on the host between the steps, which neither graphs nor steps in advance allow
-    room = {} if model.device.type == "cuda" else _room_on_cpu(max(map(len, prompts)) + max_new_tokens)
+    room = {}
+    if model.device.type != "cuda":  # for a few answers at a time; by default it would take most of the memory
+        pages = (max(map(len, prompts)) + max_new_tokens) // 32 + 2
+        room = {"page_size": 32, "num_blocks": 16 * pages, "max_batch_tokens": 256}
     options = ContinuousBatchingConfig(use_cuda_graph=False, use_async_batching=False, **room)
     manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=options)
     if grammar is not None:
@@ -87,9 +90,3 @@ def generate_continuously(
     ordered = [found[name] for name in names]
     times = [[moment - begin for moment in result.timestamps] for result in ordered]
     return [list(result.generated_tokens) for result in ordered], times
-
-
-def _room_on_cpu(longest: int) -> dict:
-    """Sizes of cache and steps for a few answers at a time; by default they would take most of the memory."""
-    page = 32
-    return {"page_size": page, "num_blocks": 16 * (longest // page + 2), "max_batch_tokens": 256}

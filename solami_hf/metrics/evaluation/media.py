@@ -121,8 +121,7 @@ def _round_trip(answers: list[Pair]) -> list[Pair]:
 
 
 def _halves(answers: list[Pair], rng: np.random.Generator) -> list[Pair]:
-    order = rng.permutation(len(answers))
-    half = len(answers) // 2
+    order, half = rng.permutation(len(answers)), len(answers) // 2
     pairs = zip(order[:half], order[half : 2 * half], strict=True)
     return [answers[a].reference.against(answers[b]) for a, b in pairs]
 

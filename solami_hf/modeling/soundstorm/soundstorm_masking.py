@@ -152,7 +152,8 @@ def fill_levels(
             if not (greedy and count == 1):
                 noise = _noise_of_rows(draws, call.counts, config.codebook_size, device)
             chosen, confidence = choose(logits, noise, temperature * (1 - call.step / count))
-            order = _by_confidence(confidence, rows[asked])
+            order = confidence.argsort(descending=True, stable=True)
+            order = order[rows[asked][order].argsort(stable=True)]  # row by row
             best = order[call.filled]
             values[asked[best]] = chosen[best]
             masked = torch.cat([masked[call.others], asked[order[call.kept]]]).sort().values
@@ -288,9 +289,3 @@ def _noise_of_rows(
         return None
     drawn = [uniform(source, (count, codes), device) for source, count in zip(draws, counts, strict=True) if count]
     return gumbel(torch.cat(drawn))
-
-
-def _by_confidence(confidence: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Order of cells (n,), row by row and by falling confidence within a row."""
-    order = confidence.argsort(descending=True, stable=True)
-    return order[rows[order].argsort(stable=True)]

@@ -62,15 +62,12 @@ def spoken_sentences(text: str, ended: bool = True) -> list[str]:
     sentences, start = [], 0
     for mark in _SENTENCE_END.finditer(text):
         words = text[start : mark.end()].split()
-        if len(words) >= _FEWEST_WORDS and not _is_abbreviation(words[-1]):
+        abbreviated = words and (words[-1].lower() in ABBREVIATIONS or re.fullmatch(r"[A-Za-z]\.", words[-1]))
+        if len(words) >= _FEWEST_WORDS and not abbreviated:
             sentences.append(" ".join(words))
             start = mark.end()
     rest = " ".join(text[start:].split())
     return [*sentences, rest] if ended and rest else sentences
-
-
-def _is_abbreviation(word: str) -> bool:
-    return word.lower() in ABBREVIATIONS or bool(re.fullmatch(r"[A-Za-z]\.", word))
 
 
 def expand_text(text: str) -> str:

@@ -23,22 +23,10 @@ from .tasks import chat_messages, text_block
 from .token_dataset import TAGS, card_text, config_entry, fingerprints, load_tokens, split_names, write_parquet
 
 logger = logging.getLogger(__name__)
-_codes = List(Value("int32"))
+_text, _codes = Value("string"), List(Value("int32"))
+_media = {"motion": {"trans": _codes, "body": _codes, "hand": _codes}, "audio": {"codes": _codes}}
 MESSAGES = Features(
-    id=Value("string"),
-    messages=List(
-        {
-            "role": Value("string"),
-            "content": List(
-                {
-                    "type": Value("string"),
-                    "text": Value("string"),
-                    "motion": {"trans": _codes, "body": _codes, "hand": _codes},
-                    "audio": {"codes": _codes},
-                }
-            ),
-        }
-    ),
+    id=_text, messages=List({"role": _text, "content": List({"type": _text, "text": _text, **_media})})
 )
 
 

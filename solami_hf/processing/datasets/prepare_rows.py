@@ -114,10 +114,9 @@ def _duplex(row: dict, codes) -> dict:
 
 def _talks(spans) -> list[list[float]]:
     try:
-        found = [[float(start), float(end)] for start, end in spans]
+        return [[float(start), float(end)] for start, end in spans]
     except (TypeError, ValueError):
         raise ValueError(f"talks is {spans!r}, expected pairs of seconds") from None
-    return found
 
 
 _COLUMNS_OF = {"motion": _motion, "speech": _speech, "chat": _chat, "duplex": _duplex}

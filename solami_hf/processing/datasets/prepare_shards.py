@@ -108,14 +108,13 @@ class Plan:
         for pair in links.fetchall():
             low, high = sorted(map(first_of, pair))
             parents[high] = low
-        self._db.create_function("split_of", 1, lambda source: self._split_of(first_of(source)))
-        self._db.execute("UPDATE rows SET split = split_of(source)")
 
-    def _split_of(self, source_id: str) -> str:
-        place = int.from_bytes(hashlib.sha256(source_id.encode()).digest()[:8], "big") / 2**64
-        if place < self.shares[0]:
-            return "test"
-        return "validation" if place < sum(self.shares) else "train"
+        def split_of(source: str) -> str:
+            place = int.from_bytes(hashlib.sha256(first_of(source).encode()).digest()[:8], "big") / 2**64
+            return "test" if place < self.shares[0] else "validation" if place < sum(self.shares) else "train"
+
+        self._db.create_function("split_of", 1, split_of)
+        self._db.execute("UPDATE rows SET split = split_of(source)")
 
     def shards(self) -> list[Shard]:
         """All shards, in the order train, validation, test; splits without rows have none."""
