@@ -90,12 +90,8 @@ def write_demo_report(out: Path, checkpoint: Path, state: dict) -> None:
         stages=[Stage(name, stage["seconds"]) for name, stage in state["stages"].items()],
         next_steps=NEXT_STEPS,
     )
-    report = {
-        "stages": state["stages"],
-        "metrics": {**figures, "intervals": intervals, "counts": metrics["counts"]},
-        "chat": chat_entries,
-        "checkpoint": str(checkpoint),
-    }
+    measured = {**figures, "intervals": intervals, "counts": metrics["counts"]}
+    report = {"stages": state["stages"], "metrics": measured, "chat": chat_entries, "checkpoint": str(checkpoint)}
     (checkpoint / "README.md").write_text(_card(checkpoint, figures, state), encoding="utf-8")
     write_json(out / "report.json", report)
 

@@ -58,13 +58,8 @@ def write_base(output: str | Path, corpus: str | Path, motion_codec, characters,
     # All rows at random: mean rows suit a trained backbone, but here they would all begin alike.
     config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=True, **SIZES)
     sizes = {name: span["size"] for name, span in processor.modalities.items()}
-    model = SolamiForCausalLM.from_backbone(
-        LlamaForCausalLM(config),
-        tokenizer,
-        sizes=sizes,
-        speech_codec=processor.speech_codec,
-        answer_format=ANSWER_FORMAT,
-    )
+    layout = {"sizes": sizes, "speech_codec": processor.speech_codec, "answer_format": ANSWER_FORMAT}
+    model = SolamiForCausalLM.from_backbone(LlamaForCausalLM(config), tokenizer, **layout)
     model.save_pretrained(output)
     processor.save_pretrained(output)
     follow_umask(output)

@@ -234,13 +234,9 @@ class SolamiPipeline:
 
     def grammar(self, answer_format: str | None = None, max_new_tokens: int | None = None) -> AnswerGrammar:
         """The grammar of answers; with the format "text", "motion" or "speech", the output of a task."""
-        return grammar_of(
-            self.model.config,
-            self.processor.tokenizer,
-            answer_format or self.processor.answer_format,
-            self.processor.renderer.chunks is not None,
-            max_new_tokens or self.max_new_tokens,
-        )
+        processor, most = self.processor, max_new_tokens or self.max_new_tokens
+        settings = answer_format or processor.answer_format, processor.renderer.chunks is not None, most
+        return grammar_of(self.model.config, processor.tokenizer, *settings)
 
     def options(self, generate_kwargs: dict) -> dict:
         """Keyword arguments as `model.generate` gets them, with all settings in `generation_config`; see `respond`."""

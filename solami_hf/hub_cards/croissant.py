@@ -75,11 +75,8 @@ def _field(place: str, files: str, column: str, kind, path: tuple[str, ...] = ()
     dtype = kind.dtype or ""
     source = {"fileSet": {"@id": files}, "extract": {"column": column}}
     steps = [{"jsonPath": name} for name in path]
-    return {
-        **made,
-        "dataType": f"cr:{dtype.title()}" if dtype.startswith(("int", "float")) else _TYPES.get(dtype, "sc:Text"),
-        "source": {**source, **({"transform": steps} if steps else {})},
-    }
+    kind = f"cr:{dtype.title()}" if dtype.startswith(("int", "float")) else _TYPES.get(dtype, "sc:Text")
+    return {**made, "dataType": kind, "source": {**source, **({"transform": steps} if steps else {})}}
 
 
 def check_croissant(folder: Path) -> Iterator[Finding]:

@@ -28,15 +28,9 @@ from solami_hf.processing.synthesize.writers import CachedWriter, EndpointError,
 
 SCORES = ("relevance", "consistency")
 LOWEST, HIGHEST = 1, 5
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "reason": {"type": "string"},
-        **{name: {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST} for name in SCORES},
-    },
-    "required": ["reason", *SCORES],
-    "additionalProperties": False,
-}
+_MARK = {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}
+_PROPERTIES = {"reason": {"type": "string"}, **dict.fromkeys(SCORES, _MARK)}
+SCHEMA = {"type": "object", "properties": _PROPERTIES, "required": [*_PROPERTIES], "additionalProperties": False}
 _SEED_STEP = 1000  # between two repeats, more than the attempts of one
 
 

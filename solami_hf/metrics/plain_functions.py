@@ -22,11 +22,8 @@ def metric_function(name: str) -> Callable[..., dict]:
     spec = importlib.util.spec_from_file_location(f"solami_hf_metric_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    (metric,) = (
-        part
-        for part in vars(module).values()
-        if isinstance(part, type) and issubclass(part, DirectMetric) and not inspect.isabstract(part)
-    )
+    found = [part for part in vars(module).values() if isinstance(part, type) and issubclass(part, DirectMetric)]
+    (metric,) = (part for part in found if not inspect.isabstract(part))
     _, *parameters = inspect.signature(metric._compute).parameters.values()
     signature = inspect.Signature(parameters)
 

@@ -54,12 +54,8 @@ def generate_continuously(
     `grammar` says what an answer may consist of, None for anything; `sampling` is `do_sample`, `temperature`, `top_p`.
     Returns the answers, and for each of their tokens the seconds from the call until it was there. Raises
     RuntimeError: a request failed."""
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        eos_token_id=model.config.eos_token_id,
-        pad_token_id=model.config.pad_token_id,
-        **sampling,
-    )
+    ids = {name: getattr(model.config, name) for name in ("eos_token_id", "pad_token_id")}
+    config = GenerationConfig(max_new_tokens=max_new_tokens, **ids, **sampling)
     begin, attention = time.perf_counter(), model.config._attn_implementation
     # The grammar reads ids on the host between the steps, which neither graphs nor steps in advance allow
     room = {}

@@ -86,21 +86,17 @@ def summarize(estimates: Sequence[Estimate], seed: int = 0) -> dict[str, float |
     below; None for one repetition); `low`, `high` of the 95 % interval (None for a single item); `values` of the
     repetitions; `count` of what the figure stands on, all repetitions together."""
     redrawn = _redrawn(estimates, seed)
-    return _summary(
-        [float(estimate.value) for estimate in estimates],
-        None if redrawn is None else redrawn.mean(axis=0),
-        sum(estimate.count for estimate in estimates),
-    )
+    values = [float(estimate.value) for estimate in estimates]
+    draws = None if redrawn is None else redrawn.mean(axis=0)
+    return _summary(values, draws, sum(estimate.count for estimate in estimates))
 
 
 def difference(first: Sequence[Estimate], second: Sequence[Estimate], seed: int = 0) -> dict:
     """`summarize` of first minus second, repetition by repetition, with the same items drawn on both sides."""
     redrawn, half = _redrawn([*first, *second], seed), len(first)
-    return _summary(
-        [float(a.value - b.value) for a, b in zip(first, second, strict=True)],
-        None if redrawn is None else redrawn[:half].mean(axis=0) - redrawn[half:].mean(axis=0),
-        sum(estimate.count for estimate in first),
-    )
+    values = [float(a.value - b.value) for a, b in zip(first, second, strict=True)]
+    draws = None if redrawn is None else redrawn[:half].mean(axis=0) - redrawn[half:].mean(axis=0)
+    return _summary(values, draws, sum(estimate.count for estimate in first))
 
 
 def _summary(values: list[float], redrawn: np.ndarray | None, count: int) -> dict:

@@ -46,10 +46,5 @@ class MotionFid(DirectMetric):
         # The references' statistics for both sides, or a change of scale could not be seen.
         moments = made.standardized(made if upstream else real, upstream), real.standardized(real, upstream)
         distance = frechet_of_moments(*moments)
-        return {
-            "fid": distance,
-            "num_references": real.count,
-            "valid": made.count / len(predictions),
-            "num_predictions": len(predictions),
-            "mode": mode,
-        }
+        found = {"fid": distance, "num_references": real.count, "valid": made.count / len(predictions)}
+        return {**found, "num_predictions": len(predictions), "mode": mode}

@@ -51,9 +51,6 @@ class MotionMpjpe(DirectMetric):
         divisor = dict.fromkeys(errors, reference_frames if upstream else frames)
         divisor["accel"] = reference_frames - 2 if upstream else frames - 2 * pairs
         unit = {"mpjpe": 1000, "pa_mpjpe": 1000, "accel": 1000}
-        return {
-            **{name: unit.get(name, 1) * sums[name] / divisor[name] for name in errors},
-            "covered": frames / reference_frames,
-            "num_frames": frames,
-            **counts(predictions, mode),
-        }
+        means = {name: unit.get(name, 1) * sums[name] / divisor[name] for name in errors}
+        means |= {"covered": frames / reference_frames, "num_frames": frames}
+        return {**means, **counts(predictions, mode)}

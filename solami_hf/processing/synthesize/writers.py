@@ -232,12 +232,8 @@ class _AsItIs(dict):
 def _answer(output) -> Answer:
     choice, usage = output.choices[0], getattr(output, "usage", None)
     text = choice.message.content
-    return Answer(
-        text if isinstance(text, str) else "",
-        choice.finish_reason or "stop",
-        getattr(usage, "prompt_tokens", 0) or 0,
-        getattr(usage, "completion_tokens", 0) or 0,
-    )
+    tokens = [getattr(usage, f"{kind}_tokens", 0) or 0 for kind in ("prompt", "completion")]
+    return Answer(text if isinstance(text, str) else "", choice.finish_reason or "stop", *tokens)
 
 
 def _named(error, status: int) -> Exception:

@@ -146,11 +146,8 @@ def best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def _row(samples: list[dict]) -> dict:
-    return {
-        "input_ids": np.concatenate([sample["input_ids"] for sample in samples]),
-        "labels": np.concatenate([sample["labels"] for sample in samples]),
-        "seq_lengths": [len(sample["input_ids"]) for sample in samples],
-    }
+    whole = {name: np.concatenate([sample[name] for sample in samples]) for name in ("input_ids", "labels")}
+    return whole | {"seq_lengths": [len(sample["input_ids"]) for sample in samples]}
 
 
 @dataclass

@@ -116,11 +116,8 @@ def _speech_places(rows: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     turns, codes = _items(np.concatenate(counts)), np.concatenate(codes)
     both = codes + np.concatenate(texts)
     answered = np.flatnonzero(turns[:-1, 0] == turns[1:, 0])  # followed by a turn of the same row
-    return {
-        "text_to_speech": (turns, both),
-        "speech_to_text": (turns, both),
-        "speech_to_speech": (turns[answered], codes[answered] + codes[answered + 1]),
-    }
+    spoken = (turns[answered], codes[answered] + codes[answered + 1])
+    return {"text_to_speech": (turns, both), "speech_to_text": (turns, both), "speech_to_speech": spoken}
 
 
 def _batches(rows: Dataset, columns: list[str]) -> Iterator[pa.Table]:

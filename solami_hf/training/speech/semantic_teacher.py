@@ -96,11 +96,8 @@ def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
     features = [torch.from_numpy(row["input_features"]).float() for row in rows]
     labels = [torch.tensor(row["labels"]) for row in rows]
     padded, mask = pad_right(features)
-    return {
-        "input_features": padded,
-        "attention_mask": mask.long(),
-        "labels": torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100),
-    }
+    labels = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)
+    return {"input_features": padded, "attention_mask": mask.long(), "labels": labels}
 
 
 def make_teacher(args: TeacherArguments) -> Wav2Vec2BertForCTC:

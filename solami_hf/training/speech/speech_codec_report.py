@@ -60,13 +60,9 @@ def write_speech_codec_report(
         lead += " So far the networks learn without quantization."
     path = Path(folder) / "report.html"
     with atomic_write(path) as temporary:
-        write_report(
-            temporary,
-            title="Speech codec: what it keeps of a voice",
-            lead=lead,
-            curves=curves_of_log(log, _charts(log)),
-            metrics=figures_of(evaluation, _FIGURES, f"{evaluation.get('eval_clips', 0)} held-out clips"),
-        )
+        title = "Speech codec: what it keeps of a voice"
+        rows = figures_of(evaluation, _FIGURES, f"{evaluation.get('eval_clips', 0)} held-out clips")
+        write_report(temporary, title=title, lead=lead, curves=curves_of_log(log, _charts(log)), metrics=rows)
         if clips:
             heard, longest = [], round(_LONGEST_SECONDS * model.config.sampling_rate)
             for text, samples in spread(clips, _CLIPS):

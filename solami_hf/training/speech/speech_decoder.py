@@ -148,8 +148,5 @@ class DecoderWindows(Dataset):
         filled = bool(rng.random() < self.filled_share)
         codes = (self.filled if filled else self.own)[clip][:, start : start + self.window]
         values = self.recordings[clip][start * self.hop_length : (start + self.window) * self.hop_length]
-        return {
-            "input_values": torch.from_numpy(values)[None],
-            "audio_codes": torch.from_numpy(codes.astype(np.int64)),
-            "filled": torch.tensor(filled),
-        }
+        codes = torch.from_numpy(codes.astype(np.int64))
+        return {"input_values": torch.from_numpy(values)[None], "audio_codes": codes, "filled": torch.tensor(filled)}
