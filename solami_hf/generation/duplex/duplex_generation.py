@@ -13,13 +13,10 @@ def generate_character(
     temperature: float = 1.0, generator: torch.Generator | None = None,
 ) -> list[np.ndarray]:  # fmt: skip
     """Ids of the character's ticks beside partners that are known, as they would come live: of each item (T, tokens),
-    with those that were given.
-
-    The model was trained on `duplex` rows of `renderer`. `begun` are, of each item, the character's first ticks (n,
-    tokens), as `DuplexRenderer.streams` gives them, n equal; `partners` the partner's ticks (T, tokens), T equal. It
-    looks back at `window` ticks at most; half of them are dropped when it is full. `temperature` 0 takes the most
-    likely code; `generator` is for sampling.
-    """
+    with those that were given. The model was trained on `duplex` rows of `renderer`. `begun` are, of each item, the
+    character's first ticks (n, tokens), as `DuplexRenderer.streams` gives them, n equal; `partners` the partner's
+    ticks (T, tokens), T equal. It looks back at `window` ticks at most; half of them are dropped when it is full.
+    `temperature` 0 takes the most likely code; `generator` is for sampling."""
     allowed = DuplexGrammar(renderer.layout, renderer.format).table(model.config.vocab_size, model.device)
     partner = torch.as_tensor(np.stack(partners), device=model.device)
     made = list(torch.as_tensor(np.stack(begun), device=model.device).unbind(1))

@@ -7,13 +7,10 @@ from ...processing.datasets.duplex import DuplexFormat
 
 
 class DuplexGrammar(LogitsProcessor):
-    """Forbids every id that cannot stand in its place; `<eos>` may come behind a tick.
-
-    As in `AnswerGrammar` the place follows from the ids alone: how many tokens stand behind the character's last role
-    marker. A row without one begins its first tick. `config` is anything with `modalities` and `markers`; `duplex`
-    says what a tick holds, by default `DuplexFormat.of(config)`; after `max_ticks` only `<eos>` may come, None leaves
-    it to the number of tokens.
-    """
+    """Forbids every id that cannot stand in its place; `<eos>` may come behind a tick. As in `AnswerGrammar` the place
+    follows from the ids alone: how many tokens stand behind the character's last role marker. A row without one begins
+    its first tick. `config` is anything with `modalities` and `markers`; `duplex` says what a tick holds, by default
+    `DuplexFormat.of(config)`; after `max_ticks` only `<eos>` may come, None leaves it to the number of tokens."""
 
     def __init__(self, config, duplex: DuplexFormat | None = None, max_ticks: int | None = None):
         self.format, self.max_ticks = duplex or DuplexFormat.of(config), max_ticks

@@ -25,12 +25,8 @@ _WINDOWS = 2  # hops that a window of the spectrogram is long
 
 @dataclass
 class SolamiLipsOutput(ModelOutput):
-    """
-    Args:
-        loss (`torch.FloatTensor`): mean cross-entropy over labelled frames, in nats; None without labels.
-        accuracy (`torch.FloatTensor`): share of labelled frames whose most probable viseme is right.
-        logits (`torch.FloatTensor` of shape `(batch, frames, visemes)`): float32 scores.
-    """
+    """`loss`: mean cross-entropy over labelled frames, in nats, None without labels; `accuracy`: share of labelled
+    frames whose most probable viseme is right; `logits` (batch, frames, visemes): float32 scores."""
 
     loss: torch.FloatTensor | None = None
     accuracy: torch.FloatTensor | None = None
@@ -135,16 +131,10 @@ class SolamiLipsModel(CarriesItsCode, PreTrainedModel):
         padding_mask: torch.BoolTensor | None = None,
         labels: torch.LongTensor | None = None,
     ) -> SolamiLipsOutput:
-        """Scores of each frame's visemes.
-
-        Args:
-            codes: (batch, frames) of level 0, or
-            mels: (batch, frames, mels), see `log_mels`.
-            padding_mask: (batch, frames) boolean, True = real; padding comes behind.
-            labels: (batch, frames) visemes, -100 for frames that do not count.
-
-        Raises ValueError: see `embed`; labels of another shape.
-        """
+        """Scores of each frame's visemes, of `codes` (batch, frames) of level 0 or `mels` (batch, frames, mels), see
+        `log_mels`. `padding_mask` (batch, frames) is boolean, True = real; padding comes behind. `labels` (batch,
+        frames) are visemes, -100 for frames that do not count. Raises ValueError: see `embed`; labels of another
+        shape."""
         hidden = self.embed(codes, mels)
         if padding_mask is not None:
             hidden = hidden.masked_fill(~padding_mask[..., None], 0)

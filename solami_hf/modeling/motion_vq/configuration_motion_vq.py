@@ -68,8 +68,7 @@ class SolamiMotionVQConfig(PreTrainedConfig):
             that of the transform never.
         std_floor (`float`): smallest standard deviation that features are divided by.
 
-    Raises:
-        ValueError: a size below 1, an unknown name, or parts that do not fit together.
+    Raises ValueError: a size below 1, an unknown name, or parts that do not fit together.
     """
 
     model_type = "solami_motion_vq"

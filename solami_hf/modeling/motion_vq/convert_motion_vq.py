@@ -23,17 +23,13 @@ def convert_motion_vq(
 ) -> SolamiMotionVQModel:
     """The motion tokenizers of three original checkpoints and their normalisation statistics.
 
-    Args:
-        body, hand, transform: paths of state dicts, with or without the prefixes `vae_body.`, `vae_hand.`,
-            `vae_transform.` and the `state_dict` level of a Lightning checkpoint (one such file may serve for all).
-        mean, std: (315,) as array, tensor, or path of an `.npy` file.
-        transform_mean, transform_std: (5,) or one number, likewise.
-        config_overrides: what tensors cannot tell: `body_activation`, `hand_activation` ("relu"),
-            `body_dilation_growth_rate`, `hand_dilation_growth_rate` (3), `fps`, loss weights. Sizes are inferred.
-
-    Raises:
-        FileNotFoundError: a path does not exist.
-        ValueError: a file is no such checkpoint, its keys are not the expected ones, or the parts do not fit together.
+    `body`, `hand`, `transform` are paths of state dicts, with or without the prefixes `vae_body.`, `vae_hand.`,
+    `vae_transform.` and the `state_dict` level of a Lightning checkpoint (one such file may serve for all). `mean`,
+    `std` are (315,) as array, tensor, or path of an `.npy` file; `transform_mean`, `transform_std` (5,) or one number,
+    likewise. `config_overrides` are what tensors cannot tell, as sizes are inferred: `body_activation`,
+    `hand_activation` ("relu"), `body_dilation_growth_rate`, `hand_dilation_growth_rate` (3), `fps`, loss weights.
+    Raises FileNotFoundError: a path does not exist; ValueError: a file is no such checkpoint, its keys are not the
+    expected ones, or the parts do not fit together.
     """
     states = {
         "body": _part_state(body, "vae_body."),

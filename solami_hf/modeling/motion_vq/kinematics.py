@@ -102,11 +102,9 @@ def quaternion_to_matrix(quaternion: torch.Tensor) -> torch.Tensor:
 
 
 def matrix_to_quaternion(matrix: torch.Tensor) -> torch.Tensor:
-    """Unit quaternions (..., 4) with a real part >= 0 of rotation matrices (..., 3, 3).
-
-    Of the four formulas, each of which divides by another component, the one of a component that is at least 1/2 is
-    taken, so half turns are exact as well.
-    """
+    """Unit quaternions (..., 4) with a real part >= 0 of rotation matrices (..., 3, 3). Of the four formulas, each of
+    which divides by another component, the one of a component that is at least 1/2 is taken, so half turns are exact
+    as well."""
     check_last(matrix, (3, 3), "matrix")
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
     below = m22 < 0  # x or y is large, else z or w
@@ -175,11 +173,9 @@ def rotation_y(angle: torch.Tensor) -> torch.Tensor:
 
 
 def heading_angle(matrix: torch.Tensor) -> torch.Tensor:
-    """Heading (...) in radians of rotation matrices (..., 3, 3): c in R = Rx(a) Rz(b) Ry(c).
-
-    This innermost y rotation is what SOLAMI's features call heading; for a tilted body it differs from the yaw of the
-    facing direction by up to 101 degrees. At b = +-90 degrees, where only a + c is defined, a is taken as zero.
-    """
+    """Heading (...) in radians of rotation matrices (..., 3, 3): c in R = Rx(a) Rz(b) Ry(c). This innermost y rotation
+    is what SOLAMI's features call heading; for a tilted body it differs from the yaw of the facing direction by up to
+    101 degrees. At b = +-90 degrees, where only a + c is defined, a is taken as zero."""
     check_last(matrix, (3, 3), "matrix")
     m00, m01, m02 = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
     locked = m00.square() + m02.square() < 1e-12
@@ -191,10 +187,8 @@ def heading_angle(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def shortest_turn(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-    """The smallest rotations (..., 3, 3) that lay directions (..., 3) onto others.
-
-    Two half turns make it: one about `start`, one about the middle between both.
-    """
+    """The smallest rotations (..., 3, 3) that lay directions (..., 3) onto others. Two half turns make it: one about
+    `start`, one about the middle between both."""
     start, end = (F.normalize(vector, dim=-1) for vector in (start, end))
     middle = start + end
     axis = F.one_hot(start.abs().argmin(-1), 3).to(start)
@@ -211,11 +205,8 @@ def _half_turn(axis: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def _levels() -> tuple[tuple[tuple[list[int], list[int]], ...], list[int]]:
-    """The tree by depth, so that a level is one batched product.
-
-    Each level below the pelvis is its joints and where their parents stand in the level above. Then where each joint
-    stands when all levels are put one after another.
-    """
+    """The tree by depth, so that a level is one batched product. Each level below the pelvis is its joints and where
+    their parents stand in the level above. Then where each joint stands when all levels are put one after another."""
     joints_number = len(SMPLX_PARENTS)
     levels, order, above = [], [0], [0]
     while len(order) < joints_number:
@@ -249,10 +240,8 @@ def local_rotations(turned: torch.Tensor) -> torch.Tensor:
 
 
 def place_on_tree(pelvis: torch.Tensor, local: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-    """Joint positions (..., 55, 3) of a rest skeleton (55, 3).
-
-    The pelvis is at (..., 3); rotations (..., 55, 3, 3) are relative to the parents.
-    """
+    """Joint positions (..., 55, 3) of a rest skeleton (55, 3). The pelvis is at (..., 3); rotations (..., 55, 3, 3)
+    are relative to the parents."""
     bones = (rest - rest[list(SMPLX_PARENTS)])[..., None]
     levels, order = _levels()
     turned, places = local[..., :1, :, :], [pelvis[..., None, :]]

@@ -58,12 +58,8 @@ class SolamiMotionVQEncoderOutput(ModelOutput):
 
 @dataclass
 class SolamiMotionVQDecoderOutput(ModelOutput):
-    """Motions of a batch of codes.
-
-    Args:
-        motion_values (`torch.FloatTensor` of shape `(batch, 4 * codes, 315)`): raw features, zero behind a clip's end.
-        padding_mask (`torch.BoolTensor` of shape `(batch, 4 * codes)`): True = real.
-    """
+    """Motions of a batch of codes: `motion_values` (batch, 4 * codes, 315), raw features, zero behind a clip's end,
+    and `padding_mask` (batch, 4 * codes) boolean, True = real."""
 
     motion_values: torch.FloatTensor | None = None
     padding_mask: torch.BoolTensor | None = None
@@ -119,11 +115,9 @@ def _keep(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 class MotionVQCache:
-    """State of a causal tokenizer between the chunks of a stream: the last inputs of each convolution.
-
-    Make one for each stream and pass it to every `encode` or `decode` call of that stream, chunk after chunk; the
-    chunks then give what the whole clip gives at once. One cache serves one direction.
-    """
+    """State of a causal tokenizer between the chunks of a stream: the last inputs of each convolution. Make one for
+    each stream and pass it to every `encode` or `decode` call of that stream, chunk after chunk; the chunks then give
+    what the whole clip gives at once. One cache serves one direction."""
 
     def __init__(self):
         self._inputs: dict[nn.Module, torch.Tensor] = {}
@@ -141,12 +135,10 @@ class MotionVQCache:
 
 
 class MotionConv1d(nn.Conv1d):
-    """Convolution over time, (B, T, C) -> (B, T // stride, C'); a causal one looks back only.
-
-    On CPUs `nn.Conv1d` reorders input, weights and output at each call. Few steps are therefore multiplied as a matrix
-    of windows, many as a 2-D convolution of height 1, which takes channels that lie last in memory as they are.
-    `benchmarks/motion.py` measures the whole.
-    """
+    """Convolution over time, (B, T, C) -> (B, T // stride, C'); a causal one looks back only. On CPUs `nn.Conv1d`
+    reorders input, weights and output at each call. Few steps are therefore multiplied as a matrix of windows, many as
+    a 2-D convolution of height 1, which takes channels that lie last in memory as they are. `benchmarks/motion.py`
+    measures the whole."""
 
     def __init__(self, channels: int, out: int, kernel: int, causal: bool, stride: int = 1, dilation: int = 1):
         self.past = dilation * (kernel - 1) + 1 - stride
@@ -194,10 +186,8 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv1(act(conv3(act(x)))), the first convolution dilated; each activation optionally after a norm.
-
-    What comes in is zero behind the clips' ends, and every activation keeps zeros.
-    """
+    """x + conv1(act(conv3(act(x)))), the first convolution dilated; each activation optionally after a norm. What
+    comes in is zero behind the clips' ends, and every activation keeps zeros."""
 
     def __init__(self, config: SolamiMotionVQConfig, part: str, dilation: int):
         super().__init__()
@@ -272,10 +262,8 @@ def _quantizer(config: SolamiMotionVQConfig, part: str) -> EmaQuantizer | Finite
 
 
 class MotionVQVAE(nn.Module):
-    """One convolutional VQ-VAE over normalised features (B, T, F); `part` is "body" or "hand".
-
-    The configured activation is that of the residual blocks; outside of them it is ReLU, as in the original.
-    """
+    """One convolutional VQ-VAE over normalised features (B, T, F); `part` is "body" or "hand". The configured
+    activation is that of the residual blocks; outside of them it is ReLU, as in the original."""
 
     def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
@@ -332,10 +320,8 @@ class MotionVQVAE(nn.Module):
 
 class LinearMotionVQVAE(MotionVQVAE):
     """Linear maps of a code's frames to its latent and back, and residual blocks that mend latents before the latter.
-
     The maps and the quantizers are started from data and stay as they are, so codes do, and training is cheap: at the
-    rate of codes, and of the decoder alone.
-    """
+    rate of codes, and of the decoder alone."""
 
     def encoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
         frames, code_dim = config.frames_per_code, getattr(config, f"{part}_code_dim")
@@ -390,13 +376,11 @@ class TransformVQ(nn.Module):
 
 
 class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
-    """Body, hand and transform tokenizers with their normalisation statistics.
-
-    `mean`, `std` (315,) and `transform_mean`, `transform_std` (5,) are persistent buffers: raw features go in and come
-    out. A standard deviation below `config.std_floor` counts as that floor. They and the codebooks stay in float32
-    whatever the dtype of the networks. With another `config.representation` than local rotations, `mean` and `std` are
-    those of what `represent` gives. `hand` is `None` where `config.bound`.
-    """
+    """Body, hand and transform tokenizers with their normalisation statistics. `mean`, `std` (315,) and
+    `transform_mean`, `transform_std` (5,) are persistent buffers: raw features go in and come out. A standard
+    deviation below `config.std_floor` counts as that floor. They and the codebooks stay in float32 whatever the dtype
+    of the networks. With another `config.representation` than local rotations, `mean` and `std` are those of what
+    `represent` gives. `hand` is `None` where `config.bound`."""
 
     code_file = __file__
     config_class = SolamiMotionVQConfig
@@ -456,11 +440,8 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
 
     @torch.no_grad()
     def set_statistics(self, mean, std, transform_mean=None, transform_std=None) -> None:
-        """Stores normalisation statistics (315,) and (5,) in the buffers; numbers are broadcast.
-
-        Raises:
-            ValueError: a wrong size, a value that is not finite, or a negative standard deviation.
-        """
+        """Stores normalisation statistics (315,) and (5,) in the buffers; numbers are broadcast. Raises ValueError: a
+        wrong size, a value that is not finite, or a negative standard deviation."""
         given = {"mean": mean, "std": std, "transform_mean": transform_mean, "transform_std": transform_std}
         for name, values in given.items():
             if values is None:
@@ -476,17 +457,10 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
     def encode(
         self, motion_values: torch.Tensor, padding_mask: torch.Tensor | None = None, cache: MotionVQCache | None = None
     ) -> SolamiMotionVQEncoderOutput:
-        """Codes of motions.
-
-        Args:
-            motion_values: (B, T, 315) raw features, see `solami_hf.processing.motion.features`.
-            padding_mask: (B, T) bool, True = real; padding is on the right. `None`: every frame is real.
-            cache: of a stream whose next chunk `motion_values` is, T a multiple of 4; for causal tokenizers.
-
-        Raises:
-            ValueError: a wrong shape or dtype, NaN in a real frame, a mask with gaps, a clip of fewer than 4 frames, a
-                cache that does not fit.
-        """
+        """Codes of motions (B, T, 315): raw features, see `solami_hf.processing.motion.features`. `padding_mask` (B,
+        T) is boolean, True = real; padding is on the right; `None`: every frame is real. `cache` is that of a stream
+        whose next chunk `motion_values` is, T a multiple of 4; for causal tokenizers. Raises ValueError: a wrong shape
+        or dtype, NaN in a real frame, a mask with gaps, a clip of fewer than 4 frames, a cache that does not fit."""
         values, masks = self.normalise(motion_values, padding_mask)
         if cache is not None:
             self._check_stream(masks, "padding_mask")
@@ -514,15 +488,11 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
     ) -> SolamiMotionVQDecoderOutput:
         """Motions of codes; clips of a batch never touch.
 
-        Args:
-            body_codes, hand_codes: (B, T') integers, or (B, q, T') of the first q levels, as in `body_levels`. A bound
-                tokenizer takes body codes alone.
-            code_mask: (B, T') bool, True = real; padding is on the right. `None`: every code is real.
-            cache: of a stream whose next chunk the codes are; for causal tokenizers.
-
-        Raises:
-            ValueError: shapes that differ, no codes, a real code outside its codebook, hand codes for a bound
-                tokenizer or none for another, or a cache that does not fit.
+        `body_codes` and `hand_codes` are (B, T') integers, or (B, q, T') of the first q levels, as in `body_levels`; a
+        bound tokenizer takes body codes alone. `code_mask` (B, T') is boolean, True = real; padding is on the right;
+        `None`: every code is real. `cache` is that of a stream whose next chunk the codes are; for causal tokenizers.
+        Raises ValueError: shapes that differ, no codes, a real code outside its codebook, hand codes for a bound
+        tokenizer or none for another, or a cache that does not fit.
         """
         codes = self._checked_codes(body_codes, hand_codes, code_mask)
         masks = self._decoder_masks(code_mask)
@@ -563,10 +533,8 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         return codes
 
     def encode_transform(self, transform: torch.Tensor) -> torch.Tensor:
-        """Codes (B,) of transforms (B, 5), see `solami_hf.processing.motion.features.relative_transform`.
-
-        ValueError for a wrong shape or dtype, or NaN.
-        """
+        """Codes (B,) of transforms (B, 5), see `solami_hf.processing.motion.features.relative_transform`. ValueError
+        for a wrong shape or dtype, or NaN."""
         return self.transform.quantizer.encode(self.transform.encoder(self.normalise_transform(transform)))
 
     def decode_transform(self, transform_codes: torch.Tensor) -> torch.Tensor:
@@ -584,16 +552,9 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         output_hidden_states: bool | None = None,
     ) -> SolamiMotionVQOutput:
         """Reconstruction and loss; in training mode also moves the codebooks. `return_dict=False` gives a tuple.
-
-        Args:
-            motion_values: (B, T, 315) raw features.
-            padding_mask: (B, T) bool, True = real, padding on the right.
-            transform: (B, 5), or `None` to leave the transform tokenizer out.
-            output_hidden_states: whether the output has them; by default what the config says.
-
-        Raises:
-            ValueError: as in `encode` and `encode_transform`.
-        """
+        `motion_values` are (B, T, 315) raw features; `padding_mask` (B, T) boolean, True = real, padding on the right;
+        `transform` (B, 5), or `None` to leave the transform tokenizer out. `output_hidden_states` is by default what
+        the config says. Raises ValueError: as in `encode` and `encode_transform`."""
         values, masks = self.normalise(motion_values, padding_mask)
         latents = dict(zip(self.parts, self.latents(values, masks), strict=True))
         out = SolamiMotionVQOutput(code_mask=_all_real(masks[-1], latents["body"]))

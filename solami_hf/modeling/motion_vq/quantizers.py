@@ -9,10 +9,8 @@ from torch.nn import functional as F
 
 
 class Float32Buffers:
-    """Keeps a module's own buffers in float32 when it is cast, for example by `.bfloat16()` or DeepSpeed.
-
-    In half precision, moving averages lose their small steps and statistics their digits.
-    """
+    """Keeps a module's own buffers in float32 when it is cast, for example by `.bfloat16()` or DeepSpeed. In half
+    precision, moving averages lose their small steps and statistics their digits."""
 
     def _apply(self, fn, recurse: bool = True):
         kept = dict(self.named_buffers(recurse=False))
@@ -31,19 +29,13 @@ class EmaQuantizer(Float32Buffers, nn.Module):
     `initialised` is still false. On several ranks (torch.distributed) a step counts the vectors of all of them, and
     what is drawn at random comes from rank 0, so that the codebooks stay one.
 
-    Args:
-        code_num: number of codes N.
-        code_dim: width D of a code vector.
-        decay: share of the old averages that a training step keeps.
-        dead_code_threshold: codes with a smaller averaged count are replaced by vectors of the batch.
-        random_restart: draw those vectors at random; else take the one of the same index, as the original does.
-        dead_code_share: codes with less than this share of the average count are replaced too, whatever the batch's
-            size; a replaced code then counts as one of average use, and stays until it falls behind again.
-        seed: of what the codebook holds before it has seen data.
-
-    Attributes:
-        bypass: while true, vectors pass unquantised and nothing is updated: a warm-up for the networks around it.
-        frozen: while true, training quantizes and does not move the codebook.
+    There are `code_num` codes of width `code_dim`; `decay` is the share of the old averages that a training step
+    keeps. Codes with a smaller averaged count than `dead_code_threshold` are replaced by vectors of the batch, drawn
+    at random with `random_restart`, else the one of the same index, as the original does. Codes with less than
+    `dead_code_share` of the average count are replaced too, whatever the batch's size; a replaced code then counts as
+    one of average use, and stays until it falls behind again. `seed` is of what the codebook holds before it has seen
+    data. While `bypass` is true, vectors pass unquantised and nothing is updated: a warm-up for the networks around
+    it; while `frozen` is true, training quantizes and does not move the codebook.
     """
 
     def __init__(
@@ -82,11 +74,8 @@ class EmaQuantizer(Float32Buffers, nn.Module):
         return F.embedding(codes, self.codebook)
 
     def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Quantizes (M, D); in training mode also updates the codebook.
-
-        Returns:
-            the code vectors (M, D) with a straight-through gradient, the commitment loss (scalar), the codes (M,).
-        """
+        """Quantizes (M, D); in training mode also updates the codebook. Returns the code vectors (M, D) with a
+        straight-through gradient, the commitment loss (scalar), the codes (M,)."""
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = vectors.float()
             if self.training and not self.bypass and not self.initialised:
@@ -170,15 +159,10 @@ class EmaQuantizer(Float32Buffers, nn.Module):
 
 class FiniteScalarQuantizer(nn.Module):
     """Rounds each of a few channels to a few steps; every combination of steps is a code (FSQ, arXiv 2309.15505).
-
     There is no codebook to learn, so none of its codes can die, and none to wait for: it always quantizes. (Networks
-    that learn without rounding at first hide what they have to say within one step.)
-
-    Args:
-        levels: number of steps of each channel; their product is the number of codes.
-        code_dim: width D of the vectors that come and go; linear layers lead to the channels and back.
-
-    """
+    that learn without rounding at first hide what they have to say within one step.) `levels` are numbers of steps of
+    each channel, whose product is the number of codes; linear layers lead from vectors of width `code_dim` to the
+    channels and back."""
 
     bypass = False
 
@@ -204,11 +188,9 @@ class FiniteScalarQuantizer(nn.Module):
         return self._vectors(steps + (rounded - steps).detach()), steps.new_zeros(()), self._codes(rounded)
 
     def _steps(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Places of vectors (..., D) on the steps 0 to L - 1 of each channel, (..., C) in float32, unrounded.
-
-        The paper shifts channels with an even L by half a step; here all have bins of equal width about zero, which
-        also serves L = 2.
-        """
+        """Places of vectors (..., D) on the steps 0 to L - 1 of each channel, (..., C) in float32, unrounded. The
+        paper shifts channels with an even L by half a step; here all have bins of equal width about zero, which also
+        serves L = 2."""
         levels = self._layout(vectors.device)[0]
         # encodings of any size would all end on the outermost steps, where tanh has no slope
         vectors = F.layer_norm(vectors.to(self.project_in.weight.dtype), (self.code_dim,))
@@ -233,16 +215,10 @@ class FiniteScalarQuantizer(nn.Module):
 def quantize_residual(
     levels: Sequence[nn.Module], vectors: torch.Tensor, kept: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Quantizes (M, D) by levels, each of which codes what those before it left over; in training they learn.
-
-    Args:
-        levels: quantizers; one may stand for several levels.
-        kept: (M,), how many levels of each vector are decoded. The codebooks learn from all of them.
-
-    Returns:
-        quantized (M, D) with one straight-through gradient, that of level 0 alone, the commitment loss (mean over the
-        levels), and the codes (levels, M).
-    """
+    """Quantizes (M, D) by levels, each of which codes what those before it left over; in training they learn. One
+    quantizer may stand for several levels; `kept` (M,) says how many of each vector are decoded; the codebooks learn
+    from all. Returns quantized (M, D) with one straight-through gradient, that of level 0 alone, the commitment loss
+    (mean over the levels), and the codes (levels, M)."""
     residual, total, first, commitment, codes = vectors, 0.0, None, vectors.new_zeros(()), []
     for depth, level in enumerate(levels):
         chosen, _, found = level(residual)
@@ -267,10 +243,8 @@ def residual_codes(levels: Sequence[nn.Module], vectors: torch.Tensor) -> torch.
 
 
 def fixed_normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Standard normal numbers, the same whenever they are asked for: what a codebook holds before it has seen data.
-
-    A model that is built without weights and filled later then starts as one built at once.
-    """
+    """Standard normal numbers, the same whenever they are asked for: what a codebook holds before it has seen data. A
+    model that is built without weights and filled later then starts as one built at once."""
     values = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
     return values.to(torch.get_default_device())
 

@@ -41,16 +41,9 @@ def decoder_reach(config: SolamiMotionVQConfig) -> int:
 
 
 class MotionVQDecoderStream:
-    """State of the decoder between the chunks of one stream, or of a batch of streams that go on together.
-
-    Args:
-        model: the motion tokenizers; their weights must not change while the stream lasts.
-        lookahead: codes that must be known behind a code before its frames are given out. A causal tokenizer needs
-            and uses none.
-
-    Raises:
-        ValueError: a negative look-ahead.
-    """
+    """State of the decoder between the chunks of one stream, or of a batch of streams that go on together. The model's
+    weights must not change while the stream lasts. `lookahead` codes must be known behind a code before its frames are
+    given out; a causal tokenizer needs and uses none. Raises ValueError: a negative look-ahead."""
 
     def __init__(self, model: SolamiMotionVQModel, lookahead: int = LOOKAHEAD):
         if lookahead < 0:
@@ -66,18 +59,10 @@ class MotionVQDecoderStream:
 
     @torch.no_grad()
     def decode(self, body_codes: torch.Tensor, hand_codes: torch.Tensor | None = None) -> torch.Tensor:
-        """The frames that became known with these codes.
-
-        Args:
-            body_codes, hand_codes: (batch, n) integers, the next codes, or (batch, levels, n); n may be 0. A bound
-                tokenizer takes body codes alone.
-
-        Returns:
-            Raw features (batch, frames, features_size); after n codes in all, those of n - lookahead codes in all.
-
-        Raises:
-            ValueError: as `SolamiMotionVQModel.decode`, another batch size than before, or a finished stream.
-        """
+        """The frames that became known with these codes: raw features (batch, frames, features_size); after n codes in
+        all, those of n - lookahead codes in all. `body_codes` and `hand_codes` are (batch, n) integers, the next
+        codes, or (batch, levels, n); n may be 0. A bound tokenizer takes body codes alone. Raises ValueError: as
+        `SolamiMotionVQModel.decode`, another batch size than before, or a finished stream."""
         if self._finished:
             raise ValueError("this stream is finished; make a new MotionVQDecoderStream for the next answer")
         parts = self.model.config.parts
@@ -98,11 +83,8 @@ class MotionVQDecoderStream:
 
     @torch.no_grad()
     def finish(self) -> torch.Tensor:
-        """The rest of the frames (batch, frames, features_size), when no more codes will come.
-
-        Raises:
-            ValueError: the stream got no codes, or is finished already.
-        """
+        """The rest of the frames (batch, frames, features_size), when no more codes will come. Raises ValueError: the
+        stream got no codes, or is finished already."""
         if self._codes is None or self._finished:
             raise ValueError("nothing to finish: this stream has " + ("ended" if self._finished else "got no codes"))
         self._finished = True

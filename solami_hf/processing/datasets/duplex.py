@@ -27,14 +27,9 @@ _SLACK = 1.0  # ticks by which the streams of a row may differ in length: codecs
 
 @dataclass(frozen=True)
 class DuplexFormat:
-    """What a tick holds; `config.duplex` of a checkpoint has its fields.
-
-    Args:
-        character, partner: parts that are written of each, in the order of `PARTS`.
-        sizes: codes of each part in a tick, all levels of speech counted.
-        speech_levels: codes of a speech frame.
-        seconds: length of a tick.
-    """
+    """What a tick holds; `config.duplex` of a checkpoint has its fields: the parts that are written of `character` and
+    `partner`, in the order of `PARTS`; `sizes`, codes of each part in a tick, all levels of speech counted;
+    `speech_levels`, codes of a speech frame; `seconds`, length of a tick."""
 
     character: tuple[str, ...]
     partner: tuple[str, ...]
@@ -45,11 +40,8 @@ class DuplexFormat:
     @classmethod
     def of(cls, layout, character: Sequence[str] | None = None, partner: Sequence[str] | None = None) -> DuplexFormat:
         """That of a checkpoint trained on duplex rows (`layout.duplex`), else all parts that a layout has tokens for;
-        `character` and `partner` are other parts than these.
-
-        Raises:
-            ValueError: unknown parts, or rates (`layout.frame_rates`) that have no whole codes in a tick.
-        """
+        `character` and `partner` are other parts than these. Raises ValueError: unknown parts, or rates
+        (`layout.frame_rates`) that have no whole codes in a tick."""
         require_layout(layout)
         known, chunks = getattr(layout, "duplex", None) or {}, Chunks.of(layout)
         parts = tuple(part for part in PARTS if part in layout.modalities)
@@ -94,10 +86,7 @@ class DuplexFormat:
 
 def whole_ticks(people: Sequence[Mapping], sizes: Mapping[str, int]) -> int:
     """Ticks that all streams of two people fill, `{"body", "hand", "speech"}` of codes (n,) with `sizes` of a tick.
-
-    Raises:
-        ValueError: not two people, a stream is missing, or they differ in length by more than a tick.
-    """
+    Raises ValueError: not two people, a stream is missing, or they differ in length by more than a tick."""
     if len(people) != 2:
         raise ValueError(f"a duplex row has two people, got {len(people)}")
     codes = {(i, part): person.get(part) for i, person in enumerate(people) for part in sizes}
@@ -125,11 +114,8 @@ class DuplexRenderer:
         self._spans = np.array(self.format.spans(layout))
 
     def streams(self, row: Mapping, character: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of a row, (ticks, tokens of the character's tick) and (ticks, tokens of the partner's).
-
-        Raises:
-            ValueError: streams that differ in length, see `whole_ticks`, or a code outside its codebook.
-        """
+        """Ids of a row, (ticks, tokens of the character's tick) and (ticks, tokens of the partner's). Raises
+        ValueError: streams that differ in length, see `whole_ticks`, or a code outside its codebook."""
         people, found = row["people"], []
         ticks = whole_ticks(people, self.format.sizes)
         roles = zip(ROLES, (self.format.character, self.format.partner), (character, 1 - character), strict=True)
@@ -142,11 +128,9 @@ class DuplexRenderer:
         return found[0], found[1]
 
     def write(self, character: np.ndarray, partner: np.ndarray, learn: str = "character") -> dict:
-        """`{"input_ids", "labels"}`, arrays (tokens,), of some ticks of `streams`.
-
-        Labels are the codes of the character, or of both; never the markers, which stand in their places, nor
-        `<eos>`: where a row ends says nothing.
-        """
+        """`{"input_ids", "labels"}`, arrays (tokens,), of some ticks of `streams`. Labels are the codes of the
+        character, or of both; never the markers, which stand in their places, nor `<eos>`: where a row ends says
+        nothing."""
         if learn not in LEARN:
             raise ValueError(f"learn is {learn!r}, expected one of {', '.join(LEARN)}")
         ids, size = np.concatenate([character, partner], 1), character.shape[1]
@@ -173,13 +157,9 @@ class DuplexRenderer:
                 yield {**sample, "task": "duplex", "id": f"{row['id']}#{person}@{start}"}
 
     def parse(self, ids: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """Codes of the character and of the partner that ids (tokens,) hold, as strictly as `write` writes them.
-
-        What follows `<eos>` is ignored; without one, ids end behind a tick too.
-
-        Raises:
-            ValueError: ids that are no whole ticks, or one that does not belong in its place.
-        """
+        """Codes of the character and of the partner that ids (tokens,) hold, as strictly as `write` writes them. What
+        follows `<eos>` is ignored; without one, ids end behind a tick too. Raises ValueError: ids that are no whole
+        ticks, or one that does not belong in its place."""
         ids, eos = np.asarray(ids, dtype=np.int64).reshape(-1), self.layout.markers["eos"]
         ids = ids[: np.argmax(ids == eos)] if (ids == eos).any() else ids
         if len(ids) == 0 or len(ids) % self.format.tokens:

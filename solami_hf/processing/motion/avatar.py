@@ -72,13 +72,9 @@ class AvatarMotion:
 
 
 def read_avatar(path: str | Path) -> Avatar:
-    """Reads the skeleton of a `.vrm` or `.glb` file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no whole binary glTF 2.0 file, has no person's skeleton, or one that does not stand upright.
-            The message says what came and what was expected.
-    """
+    """Reads the skeleton of a `.vrm` or `.glb` file. Raises FileNotFoundError: there is no such file; ValueError,
+    whose message says what came and what was expected: it is no whole binary glTF 2.0 file, has no person's skeleton,
+    or one that does not stand upright."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no avatar file at {path}.")
@@ -283,15 +279,10 @@ def retarget_to_avatar(avatar: Avatar, motion: SmplxMotion) -> AvatarMotion:
 
 
 def write_on_avatar(path: str | Path, avatar_file: str | Path, motion: SmplxMotion, face=None) -> None:
-    """Writes an avatar's file with a motion as its only animation, whole or not at all.
-
-    Args:
-        face: (frames, 52) at 30 frames a second. It moves morph targets of ARKit's names, or else, in a VRM, those of
-            the preset expressions; ignored where the avatar has neither.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_avatar`; a suffix other than `.glb` and `.vrm`; a face of another form.
-    """
+    """Writes an avatar's file with a motion as its only animation, whole or not at all. `face` (frames, 52) at 30
+    frames a second moves morph targets of ARKit's names, or else, in a VRM, those of the preset expressions; ignored
+    where the avatar has neither. Raises FileNotFoundError, ValueError: as `read_avatar`; a suffix other than `.glb`
+    and `.vrm`; a face of another form."""
     path, avatar = with_suffix(path, ".glb", ".vrm"), read_avatar(avatar_file)
     moved = retarget_to_avatar(avatar, motion)
     for node in (moved.hips, *moved.rotations):  # what is animated must not be told by a matrix

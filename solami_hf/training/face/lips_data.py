@@ -80,13 +80,10 @@ def lips_data(
     cache: Path, seed: int = 0,
 ) -> tuple[SpokenFrames, SpokenFrames]:  # fmt: skip
     """Clips to train on and clips held out, of which `codec`'s level 0 is read, kept in two files of the folder
-    `cache`.
-
-    Each of `voices` (of `speech_voices.VOICES`) speaks `count` sentences of its own and the same `held_out` ones;
-    `data` is a folder of recordings whose `manifest.jsonl` has their words. Where neither tells when phones end,
+    `cache`. Each of `voices` (of `speech_voices.VOICES`) speaks `count` sentences of its own and the same `held_out`
+    ones; `data` is a folder of recordings whose `manifest.jsonl` has their words. Where neither tells when phones end,
     `steps` are taken to learn to align. Raises ValueError, FileNotFoundError: an unknown voice, one that is not
-    installed, too many sentences, no recordings.
-    """
+    installed, too many sentences, no recordings."""
     paths = [cache / f"lips_{part}.npz" for part in ("train", "held_out")]
     if all(path.is_file() for path in paths):
         logger.info("using the clips in %s and %s", *paths)

@@ -91,12 +91,9 @@ def evaluate_lips(model: SolamiLipsModel, clips: SpokenFrames) -> dict[str, floa
 
 def train_lips(args: LipsArguments, training_args: TrainingArguments) -> dict[str, float]:
     """Speaks, encodes, trains, evaluates and saves the lips; returns the final evaluation (`evaluate_lips`), empty
-    where nothing is held out.
-
-    `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json`, the
-    clips as `lips_train.npz` and `lips_held_out.npz`, and checkpoints, from which a second call goes on. Raises
-    FileNotFoundError, ValueError: see `lips_data`; a processor without a speech codec.
-    """
+    where nothing is held out. `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with
+    `AutoModel`), `history.json`, the clips as `lips_train.npz` and `lips_held_out.npz`, and checkpoints, from which a
+    second call goes on. Raises FileNotFoundError, ValueError: see `lips_data`; a processor without a speech codec."""
     set_seed(training_args.seed)
     args = with_sources(args, "processor", "data")
     processor = SolamiProcessor.from_pretrained(args.processor) if args.processor else None

@@ -24,14 +24,9 @@ WAY = 8.0  # frames over which errors of the velocity add up, see `joint_levers`
 
 @dataclass
 class MotionClip:
-    """One clip of a manifest.
-
-    Attributes:
-        id: the manifest's id.
-        features: (T, 315) float32 raw features of the motion turned to begin facing +Z at the origin.
-        first: (159,) float32 parameters of the first frame, where the file has the person standing.
-        partner_id: id of the other person of an interaction, or `None`.
-    """
+    """One clip of a manifest with its `id`: `features` (T, 315) float32, raw features of the motion turned to begin
+    facing +Z at the origin; `first` (159,) float32 parameters of the first frame, where the file has the person
+    standing; `partner_id` of the other person of an interaction, or `None`."""
 
     id: str
     features: torch.Tensor
@@ -40,11 +35,8 @@ class MotionClip:
 
 
 def read_clips(folder: str | Path, split: str, fps: float = 30.0, least_frames: int = 4) -> list[MotionClip]:
-    """All clips of a split as features, each file read once.
-
-    Raises:
-        FileNotFoundError, ValueError: from `read_manifest` and `read_motion`, or a clip is too short for one code.
-    """
+    """All clips of a split as features, each file read once. Raises FileNotFoundError, ValueError: from
+    `read_manifest` and `read_motion`, or a clip is too short for one code."""
     clips = []
     for row in read_manifest(folder):
         if row["split"] != split:
@@ -72,12 +64,10 @@ def cut_anywhere(clips: list[MotionClip], frames_per_code: int) -> list[MotionCl
 
 
 class WindowDataset(Dataset):
-    """Windows of equal length at random places of the clips; a shorter clip is padded.
-
-    A clip counts once for each full window that fits into it, so long clips are not under-represented. Items are
-    {motion_values (W, 315), padding_mask (W,), transform (5,)}. An item's number goes on counting from epoch to epoch
-    (see `WindowSampler`), and it alone with `seed` decides the place.
-    """
+    """Windows of equal length at random places of the clips; a shorter clip is padded. A clip counts once for each
+    full window that fits into it, so long clips are not under-represented. Items are {motion_values (W, 315),
+    padding_mask (W,), transform (5,)}. An item's number goes on counting from epoch to epoch (see `WindowSampler`),
+    and it alone with `seed` decides the place."""
 
     def __init__(self, clips: list[MotionClip], window: int, transforms: torch.Tensor, seed: int = 0):
         self.clips, self.window, self.transforms, self.seed = clips, window, transforms, seed
@@ -108,14 +98,10 @@ def padded_batches(clips: list[MotionClip], size: int) -> Iterator[tuple[torch.T
 
 
 def read_transforms(clips: list[MotionClip], random_number: int, generator: torch.Generator) -> torch.Tensor:
-    """Transforms (N, 5) to train on: those of the partners among `clips`, seen from both sides, and random places.
-
-    The random ones put an upright user at 0.5-4 m from the character, turned anywhere, mostly towards it and in front
-    of it: all that a transform can say between two standing people, for data that holds few partners.
-
-    Raises:
-        ValueError: no pair of partners and no random places were asked for.
-    """
+    """Transforms (N, 5) to train on: those of the partners among `clips`, seen from both sides, and random places. The
+    random ones put an upright user at 0.5-4 m from the character, turned anywhere, mostly towards it and in front of
+    it: all that a transform can say between two standing people, for data that holds few partners. Raises ValueError:
+    no pair of partners and no random places were asked for."""
     by_id = {clip.id: clip for clip in clips}
     pairs = [(clip.first, by_id[clip.partner_id].first) for clip in clips if clip.partner_id in by_id]
     parts = []
@@ -162,11 +148,9 @@ def feature_statistics(
 
 
 def joint_levers() -> torch.Tensor:
-    """Metres (315,) that a unit of each raw feature moves the joints, root mean square over body and fingers.
-
-    Of a joint's rotation those below it in the rest pose, each of its two columns half the square; of the velocity
-    what adds up in `WAY` frames. Divided by this instead of its deviation, a feature's error counts as it is seen.
-    """
+    """Metres (315,) that a unit of each raw feature moves the joints, root mean square over body and fingers. Of a
+    joint's rotation those below it in the rest pose, each of its two columns half the square; of the velocity what
+    adds up in `WAY` frames. Divided by this instead of its deviation, a feature's error counts as it is seen."""
     rest = torch.tensor(REST)
     above = torch.eye(len(SMPLX_PARENTS), dtype=torch.bool)
     for joint in range(1, len(SMPLX_PARENTS)):

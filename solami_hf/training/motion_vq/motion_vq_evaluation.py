@@ -22,18 +22,16 @@ def evaluate_motion_vq(
     model: SolamiMotionVQModel, clips: list[MotionClip], batch_size: int = 32, levels: int | None = None, filler=None
 ) -> dict[str, float]:
     """Errors of reconstructed clips, of `levels` or a `filler` as in `reconstruct`. Several ranks share the clips, and
-    all get the same figures; all have to call it.
+    all get the same figures; all have to call it. While the quantizers are bypassed, the networks are measured without
+    them, and nothing is said about codes.
 
-    While the quantizers are bypassed, the networks are measured without them, and nothing is said about codes.
-
-    Returns:
-        means over frames: `reconstruction_error` (SmoothL1 of normalised features), `mpjpe` (mm, body and fingers of
-        the free body after the way is integrated, drift included), `body_mpjpe` (the same of the 22 body joints),
-        `root_mpjpe` (mm, body and fingers with the pelvis at the origin in every frame), `hand_mpjpe` (mm, fingers
-        relative to their wrist), `accel` (mm per frame squared, mean length of the difference of the joints'
-        accelerations); then `body_codes_used`, `hand_codes_used` (share of the codebook), `body_perplexity`,
-        `hand_perplexity` (effective number of codes over all clips), and `clips`. Empty where no clip was given. A
-        bound tokenizer has no hand codes.
+    Returns means over frames: `reconstruction_error` (SmoothL1 of normalised features), `mpjpe` (mm, body and fingers
+    of the free body after the way is integrated, drift included), `body_mpjpe` (the same of the 22 body joints),
+    `root_mpjpe` (mm, body and fingers with the pelvis at the origin in every frame), `hand_mpjpe` (mm, fingers
+    relative to their wrist), `accel` (mm per frame squared, mean length of the difference of the joints'
+    accelerations); then `body_codes_used`, `hand_codes_used` (share of the codebook), `body_perplexity`,
+    `hand_perplexity` (effective number of codes over all clips), and `clips`. Empty where no clip was given. A bound
+    tokenizer has no hand codes.
     """
     if not clips:
         return {}
@@ -50,12 +48,10 @@ def evaluate_motion_vq(
 def reconstruct(
     model: SolamiMotionVQModel, values: torch.Tensor, mask: torch.Tensor, levels: int | None = None, filler=None
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """Reconstruction of motions (B, T, 315): features, mask, codes. It ends with the last whole code.
-
-    It is made of the first `levels` (`None`: all), or of level 0 and what a `filler` (`SolamiSoundStormModel`) adds.
-    The codes (N,) of body and hand (of a bound tokenizer the body's) are those of all clips in a row; there are none
-    while the quantizers are bypassed.
-    """
+    """Reconstruction of motions (B, T, 315): features, mask, codes. It ends with the last whole code. It is made of
+    the first `levels` (`None`: all), or of level 0 and what a `filler` (`SolamiSoundStormModel`) adds. The codes (N,)
+    of body and hand (of a bound tokenizer the body's) are those of all clips in a row; there are none while the
+    quantizers are bypassed."""
     if not model.body.quantizer.bypass:
         codes = model.encode(values, mask)
         given = [codes[f"{part}_codes"] for part in model.parts]

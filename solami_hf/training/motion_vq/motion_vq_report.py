@@ -44,13 +44,9 @@ def write_motion_vq_report(
     log: list[dict[str, float]],
     media: TrackedMedia | None = None,
 ) -> Path:
-    """Writes `folder/report.html` and returns its path.
-
-    Args:
-        folder, model, log: of the run; the table shows the last evaluation.
-        clips: held-out clips, of which six are shown. Without any, the page has neither figures nor scenes.
-        media: trackers that get the scenes too.
-    """
+    """Writes `folder/report.html`, whose table shows the last evaluation of the run, and returns its path. Of the
+    held-out clips six are shown; without any, the page has neither figures nor scenes. `media`, the trackers, get the
+    scenes too."""
     evaluation = last_evaluation(log, "eval_clips")
     lead = f"Motion tokenizers after {last_step(log)} steps."
     if model.body.quantizer.bypass:

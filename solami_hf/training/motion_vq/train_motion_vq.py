@@ -150,14 +150,9 @@ class MotionVQTrainer(ResumableTrainer):
 
 
 def position_loss(result: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Mean distance in metres of joints as seen from the pelvis, plus that of the pelvis' ways of several lengths.
-
-    What turns the root moves every joint, which a loss of rotations does not know. Both in the world's axes.
-
-    Args:
-        result, target: (B, T, 315) raw features.
-        mask: (B, T) bool, True = real; None if everything is.
-    """
+    """Mean distance in metres of joints as seen from the pelvis, plus that of the pelvis' ways of several lengths, of
+    raw features (B, T, 315); `mask` (B, T) is boolean, True = real; None if everything is. What turns the root moves
+    every joint, which a loss of rotations does not know. Both in the world's axes."""
     real = torch.ones(result.shape[:2], dtype=torch.bool, device=result.device) if mask is None else mask
     made, wanted = (features_to_joints(values.float())[..., COUNTED_JOINTS, :] for values in (result, target))
     offsets = made - made[..., :1, :] - wanted + wanted[..., :1, :]
@@ -183,10 +178,8 @@ def codebooks_started(model: SolamiMotionVQModel) -> bool:
 def start_codebooks(
     model: SolamiMotionVQModel, clips: list[MotionClip], transforms: torch.Tensor, args: MotionVQArguments
 ) -> None:
-    """Starts the codebooks by k-means over encodings of random clips of the training set.
-
-    Quantizers without a codebook are left alone. On several ranks all have to call this; rank 0's result counts.
-    """
+    """Starts the codebooks by k-means over encodings of random clips of the training set. Quantizers without a
+    codebook are left alone. On several ranks all have to call this; rank 0's result counts."""
     latents: dict[str, list[torch.Tensor]] = {name: [] for name in model.parts}
     order = torch.randperm(len(clips)).tolist()
     frames_before = np.cumsum([0] + [len(clips[i].features) for i in order])[:-1]
@@ -212,10 +205,8 @@ def start_codebooks(
 @torch.no_grad()
 def start_linear_maps(model: SolamiMotionVQModel, clips: list[MotionClip]) -> None:
     """Sets the maps of a "linear" network to the principal components of a code's frames; its blocks add nothing yet.
-
     The eighth component has a deviation of 1, the others what they have beside it, so distances of latents are those
-    of features. Training does not move the maps.
-    """
+    of features. Training does not move the maps."""
     frames, pieces = model.config.frames_per_code, []
     for clip in clips:
         values, _ = model.normalise(clip.features[None], None)
@@ -235,17 +226,13 @@ def start_linear_maps(model: SolamiMotionVQModel, clips: list[MotionClip]) -> No
 
 
 def train_motion_vq(args: MotionVQArguments, training_args: TrainingArguments) -> dict[str, float]:
-    """Trains, evaluates and saves the motion tokenizers.
+    """Trains, evaluates and saves the motion tokenizers. Returns the final evaluation, see `evaluate_motion_vq`, on
+    the split that `evaluation_split` says; empty without one.
 
     `training_args.output_dir` gets `config.json`, `model.safetensors` (loads with `AutoModel`), `history.json` (the
     log of every logging step and the final evaluation), `report.html` (the run's page), and checkpoints, from which a
-    second call goes on: on one process to the same weights and log, bit for bit.
-
-    Returns:
-        the final evaluation, see `evaluate_motion_vq`, on the split that `evaluation_split` says; empty without one.
-
-    Raises:
-        FileNotFoundError, ValueError: missing or unusable data, see `read_clips`.
+    second call goes on: on one process to the same weights and log, bit for bit. Raises FileNotFoundError, ValueError:
+    missing or unusable data, see `read_clips`.
     """
     if not args.data:
         raise ValueError("`data` is empty, expected a folder with a manifest.jsonl of motion rows.")

@@ -44,14 +44,9 @@ class BodyMesh:
     units: dict[str, tuple[np.ndarray, np.ndarray]]
 
     def shaped(self, betas=None) -> tuple[np.ndarray, Body]:
-        """Vertices (V, 3) and the skeleton of a shape.
-
-        Args:
-            betas: up to N coefficients, those of `shape_names` (not SMPL-X's), -3 to 3; `None` is the free body.
-
-        Raises:
-            ValueError: more coefficients than shapes, or one beyond 3.
-        """
+        """Vertices (V, 3) and the skeleton of a shape: `betas` are up to N coefficients, those of `shape_names` (not
+        SMPL-X's), -3 to 3; `None` is the free body. Raises ValueError: more coefficients than shapes, or one beyond
+        3."""
         values = np.zeros(0) if betas is None else np.asarray(betas, dtype=np.float64).reshape(-1)
         if len(values) > len(self.shape_names) or not (np.abs(values) <= _LARGEST_BETA).all():
             raise ValueError(
@@ -103,9 +98,7 @@ def body_mesh() -> BodyMesh:
 
 def face_at(face: np.ndarray, motion: SmplxMotion) -> np.ndarray:
     """The face (T, 52) at each frame of a motion, between its frames (30 a second) linearly; its last frame stays.
-
-    ValueError where `face` is not (frames, 52) with values from 0 to 1, see `face.checked_face`, or has no frames.
-    """
+    ValueError where `face` is not (frames, 52) with values from 0 to 1, see `face.checked_face`, or has no frames."""
     face = checked_face(face)
     if not len(face):
         raise ValueError("`face` has 0 frames, expected at least 1.")
@@ -116,16 +109,10 @@ def face_at(face: np.ndarray, motion: SmplxMotion) -> np.ndarray:
 
 
 def skinned_vertices(motion: SmplxMotion, betas=None, face: np.ndarray | None = None) -> np.ndarray:
-    """Vertices of the free body's mesh in a motion, (T, V, 3) float32 metres, by linear blend skinning.
-
-    Args:
-        motion: T frames; its own betas are SMPL-X's and do not count here.
-        betas: see `BodyMesh.shaped`.
-        face: (frames, 52) coefficients in the order of `face.FACE_UNITS` at 30 frames a second.
-
-    Raises:
-        ValueError: betas or a face of another form.
-    """
+    """Vertices of the free body's mesh in a motion of T frames, (T, V, 3) float32 metres, by linear blend skinning.
+    The motion's own betas are SMPL-X's and do not count here; `betas`: see `BodyMesh.shaped`; `face` (frames, 52) are
+    coefficients in the order of `face.FACE_UNITS` at 30 frames a second. Raises ValueError: betas or a face of another
+    form."""
     mesh = body_mesh()
     rest, body = mesh.shaped(betas)
     joints = torch.from_numpy(body.rest)
