@@ -205,8 +205,10 @@ def start_codebooks(
 @torch.no_grad()
 def start_linear_maps(model: SolamiMotionVQModel, clips: list[MotionClip]) -> None:
     """Sets the maps of a "linear" network to the principal components of a code's frames; its blocks add nothing yet.
+
     The eighth component has a deviation of 1, the others what they have beside it, so distances of latents are those
-    of features. Training does not move the maps."""
+    of features. Training does not move the maps.
+    """
     frames, pieces = model.config.frames_per_code, []
     for clip in clips:
         values, _ = model.normalise(clip.features[None], None)
