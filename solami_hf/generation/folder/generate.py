@@ -119,7 +119,7 @@ class GenerateArguments(LoadingArguments):
         from .jobs import CONDITIONS
 
         if self.repetitions < 1 or self.batch_size < 1:
-            raise ValueError(f"repetitions is {self.repetitions} and batch_size {self.batch_size}, expected 1 or more")
+            raise ValueError(f"repetitions={self.repetitions} and batch_size={self.batch_size}, expected at least 1")
         unknown = [name for name in self.conditions if name not in CONDITIONS]
         if unknown or not self.conditions or len(set(self.conditions)) < len(self.conditions):
             raise ValueError(f"conditions is {self.conditions}, expected some of {', '.join(CONDITIONS)}, each once")

@@ -32,7 +32,7 @@ def write_soundstorm_report(
     lead = f"{'Motion filler' if motion else 'Acoustic model'} after {last_step(log)} steps."
     if "eval_root_mpjpe_filled" in evaluation:
         errors = [evaluation[f"eval_root_mpjpe_{name}"] for name in ("level0", "filled", "true")]
-        lead += " Joints are {:.1f} mm off from level 0, {:.1f} filled, {:.1f} with true levels.".format(*errors)
+        lead += " Aligned joints are {:.1f} mm off from level 0, {:.1f} filled, {:.1f} with true ones.".format(*errors)
     elif evaluation:
         lead += (
             f" Of the codes of level 1, {100 * evaluation['eval_accuracy_level1_100']:.0f} % are right at the first "

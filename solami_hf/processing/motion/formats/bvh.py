@@ -193,7 +193,8 @@ def _read_frames(text: str, start: int, width: int) -> tuple[float, np.ndarray]:
     """Seconds a frame, and the values (frames, width) of the MOTION section, which may be broken into lines anyhow."""
     header = _HEADER.match(text[start : start + _MAX_HEADER])
     if header is None:
-        raise ValueError(f"{text[start : start + 40].strip()!r} follows MOTION, not 'Frames: N' and 'Frame Time: s'.")
+        came = text[start : start + 40].strip()
+        raise ValueError(f"{came!r} follows MOTION, expected 'Frames: N' and 'Frame Time: s'.")
     try:
         frames, frame_time = int(header[1]), float(header[2])
     except ValueError:
