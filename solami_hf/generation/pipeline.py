@@ -100,8 +100,8 @@ class SolamiPipeline:
         `path` is a folder or hub id of a checkpoint, or of a PEFT adapter (`adapter_config.json`); None is the
         packaged character, see `solami_hf.character`. `dtype`, that of the language model (`torch_dtype` is the same),
         `quantization`, `base`, `merge` and `kwargs` for the model's `from_pretrained` (`device_map`, `revision`, ...):
-        see `loading.load_model`; the others: see above. Codecs and acoustic model are by default on the language
-        model's first device, in float32.
+        see `loading.load_model`; `max_new_tokens`, `asr` and `face`: see the class. Codecs and acoustic model are by
+        default on the language model's first device, in float32.
 
         Raises OSError: nothing to load there, or the adapter's base is gone; ValueError: the checkpoint has no
         modality tokens or no codecs, or arguments that exclude one another.

@@ -29,11 +29,10 @@ def hide_codes(
 
     Each clip draws where its prompt ends, which level is learnt, and by the cosine schedule how many of that level's
     cells behind the prompt are masked (at least one). Behind the prompt, higher levels are masked altogether.
-
-    Of `audio_codes` (B, num_quantizers, T) with `code_mask` (B, T), boolean, True = real, padding behind, a real frame
-    in every clip. `mask_code` and `given` are the config's, `given` its `num_given_levels`; `generator` is on the CPU,
-    None draws from torch's global one. Returns, as `SolamiSoundStormModel.forward` takes them, the codes with masks
-    and labels (B, num_quantizers - given, T), -100 where none is.
+    `audio_codes` are (B, num_quantizers, T); `code_mask` (B, T) is boolean, True = real, padding behind, and every
+    clip has a real frame. `mask_code` and `given`, its `num_given_levels`, are the config's; `generator` is on the
+    CPU, None draws from torch's global one. Returns, as `SolamiSoundStormModel.forward` takes them, the codes with
+    masks and labels (B, num_quantizers - given, T), -100 where none is.
     """
     batch, levels, frames = audio_codes.shape
     device = audio_codes.device

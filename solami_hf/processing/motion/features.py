@@ -65,8 +65,8 @@ def motion_to_features(params: torch.Tensor, rotations: str = "local") -> torch.
 
 def features_to_smplx(features: torch.Tensor, rotations: str = "local") -> torch.Tensor:
     """SMPL-X parameters (..., T, 159) of features (..., T, 315), 168 of 333; the way starts at x = z = 0. `rotations`
-    are what the features hold, as above. Six values that are no rotation (a network's output) become the nearest one
-    by Gram-Schmidt. Raises ValueError: another width, no frames, or another word for `rotations`."""
+    are what the features hold, as in `smplx_to_features`. Six values that are no rotation (a network's output) become
+    the nearest one by Gram-Schmidt. Raises ValueError: another width, no frames, or another word for `rotations`."""
     pelvis, root, joints = _pelvis_and_rotations(features, rotations)
     return torch.cat([pelvis, matrix_to_axis_angle(root), matrix_to_axis_angle(joints).flatten(-2)], dim=-1)
 
