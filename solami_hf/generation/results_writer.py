@@ -98,7 +98,7 @@ class ResultsWriter:
             self.done.update(zip(keys, found, strict=True))
             at, self.next_batch = at + len(keys), self.next_batch + 1
         if self.next_batch == len(self.batches) and at < len(rows):
-            raise ValueError(f"{self.folder} has {len(rows)} answers, more than this run's {at}; give another output")
+            raise ValueError(f"{self.folder} has {len(rows)} answers, more than the {at} of the run; give another")
         self._file.seek(0)
         for _ in range(at):
             kept += len(self._file.readline())
