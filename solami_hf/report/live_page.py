@@ -23,3 +23,6 @@ def live_page(camera: str | None = None) -> str:
     return template.render(
         assets=assets, scripts=scripts, data={"body": figure_data(), "idle": idle, "camera": camera}
     )
+
+
+__all__ = ["idle_joints", "live_page"]

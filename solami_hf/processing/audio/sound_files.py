@@ -107,7 +107,8 @@ def _chunked(data, name, at: int, name_size: int, width: int, order: str, wanted
     sizes_at = None
     while at + head <= len(data):
         chunk = bytes(data[at : at + name_size])
-        length = int.from_bytes(data[at + name_size : at + head], order)
+        length_at = at + name_size
+        length = int.from_bytes(data[length_at : at + head], order)
         if chunk == b"ds64":
             sizes_at = at + head
         if chunk == wanted:
