@@ -114,8 +114,8 @@ def _cell(name: str, figure: dict | None) -> str:
 
 
 def bench_results(found: dict, benchmark: str) -> list[EvalResult]:
-    """The five kinds of turns as results of a card; their ids are its configs' names, of which eval.yaml has those that
-    a text model can be asked."""
+    """The five kinds of turns as results of a card; their ids are its configs' names, of which eval.yaml has
+    those that a text model can be asked."""
     return [
         EvalResult(
             task_type="any-to-any",
