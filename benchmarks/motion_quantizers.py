@@ -11,7 +11,8 @@ and with the true levels. Prints a table for each set of clips (means over `--se
 
 Sets: `held_out`, the corpus' test split (authored gestures, and takes of DeepMimic recordings: other cuts, paces,
 mirrorings and hands of recordings that also gave training takes); `mocap`, these takes alone; `cmu`, CMU captures as
-BVH, of people that training never saw.
+BVH, of people that training never saw. With `--evaluator` (of `solami train-evaluator`) the clips with captions tell
+how often the caption of a reconstruction finds it, R@1 of 32, and the same of the motions themselves.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 import solami_hf
 from solami_hf.command_line import parse_arguments
 from solami_hf.demo.corpus.build_corpus import write_motion_corpus
-from solami_hf.metrics import motion_fid
+from solami_hf.metrics import motion_fid, motion_retrieval
 from solami_hf.metrics.motion_math import acceleration_error, position_error, procrustes_error
 from solami_hf.processing.datasets.manifests import read_manifest
 from solami_hf.processing.motion.features import features_to_joints, motion_to_features
@@ -83,6 +84,8 @@ COLUMNS = {
     "drift": "drift mm/s",
     "accel": "accel mm/f2",
     "fid": "FID",
+    "found": "R@1",
+    "real": "of real",
 }
 JOINTS = [*range(22), *range(25, 55)]  # jaw and eyes follow the head
 TIMED_STEPS, NO_START = 12, {"warmup_share": 0.0, "kmeans_steps": 0}
@@ -161,8 +164,11 @@ def trained_filler(model, folder: Path, corpus: Path, seconds: float, seed: int)
         return copy.deepcopy(trainer.model).eval(), done
 
 
-def measured(model, clips: list[MotionClip], levels: int | None = None, filler=None) -> dict[str, float]:
-    """Means over the clips' frames, see `COLUMNS`; bits and tokens are those of what is stored or sent."""
+def measured(
+    model, clips: list[MotionClip], levels: int | None = None, filler=None, evaluator=None, said: dict | None = None
+) -> dict[str, float]:
+    """Means over the clips' frames, see `COLUMNS`; bits and tokens are those of what is stored or sent. `said`: id ->
+    (caption, label), for the evaluator."""
     errors, made, real = [], [], []
     config = model.config
     for values, mask in padded_batches(clips, 32):
@@ -185,7 +191,13 @@ def measured(model, clips: list[MotionClip], levels: int | None = None, filler=N
     rates = {"bits": bits, "tokens": len(config.parts) * config.frame_rate}
     found = dict(zip(("mpjpe", "pa_mpjpe", "aligned", "drift", "accel"), values, strict=True))
     fid = motion_fid(predictions=made, references=real)["fid"] if len(clips) > 1 else float("nan")
-    return rates | found | {"fid": fid}
+    found |= {"fid": fid, "found": float("nan"), "real": float("nan")}
+    names = [clip.id for clip in sorted(clips, key=lambda clip: len(clip.features))]  # as `padded_batches`
+    if evaluator is not None and set(names) <= set(said or ()):
+        texts, labels = zip(*(said[name] for name in names), strict=True)
+        judged = motion_retrieval(made, real, list(texts), evaluator=evaluator, labels=list(labels))
+        found |= {"found": judged["r_precision_1"], "real": judged["reference_r_precision_1"]}
+    return rates | found
 
 
 def cmu_clips(folder: Path) -> list[MotionClip]:
@@ -215,6 +227,12 @@ def held_out_sets(corpus: Path, cmu: Path) -> dict[str, list[MotionClip]]:
     return sets
 
 
+def captions(corpus: Path) -> dict[str, tuple[str, str]]:
+    """Id of each clip that has captions -> its first one, and its action."""
+    rows = [row for row in read_manifest(corpus) if row.get("text")]
+    return {row["id"]: (row["text"][0], str(row.get("action", row["text"][0]))) for row in rows}
+
+
 def print_table(name: str, clips: int, results: dict[str, dict]) -> None:
     """The figures of one set of clips."""
     print(f"\n{name}: {clips} clips")
@@ -236,7 +254,12 @@ def ways(option: str, args: argparse.Namespace, seed: int, sets: dict) -> dict[s
             filler.save_pretrained(folder / "filler")
             print(f"  filler: {done['steps']} of {done['planned_steps']} steps in {done['seconds']} s", flush=True)
             found[f"{option} filled"] = {"filler": filler}
-    return {name: {part: measured(model, clips, **how) for part, clips in sets.items()} for name, how in found.items()}
+    said = captions(args.corpus) if args.evaluator else {}
+    judge = {part: {"evaluator": args.evaluator, "said": said} if part == "held_out" else {} for part in sets}
+    return {
+        name: {part: measured(model, clips, **how, **judge[part]) for part, clips in sets.items()}
+        for name, how in found.items()
+    }
 
 
 def main() -> None:
@@ -248,6 +271,7 @@ def main() -> None:
     parser.add_argument("--filler_minutes", type=float, default=1.0, help="of each filler; 0 for none")
     parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 on")
+    parser.add_argument("--evaluator", help="folder of a text-motion evaluator, for R@1; none when unset")
     parser.add_argument("--output", type=Path, help="folder for codecs and fillers, by default a temporary one")
     args = parser.parse_args()
     if not (args.corpus / "manifest.jsonl").is_file():
@@ -260,7 +284,7 @@ def main() -> None:
                 part: {column: statistics.mean(run[name][part][column] for run in runs) for column in COLUMNS}
                 for part in sets
             }
-        print(json.dumps({name: results[name] for name in runs[0]}), flush=True)
+        print(json.dumps({name: [run[name] for run in runs] for name in runs[0]}), flush=True)
     for name, clips in sets.items():
         print_table(name, len(clips), results)
     print(json.dumps({"minutes": args.minutes, "filler_minutes": args.filler_minutes, "seeds": args.seeds} | results))
