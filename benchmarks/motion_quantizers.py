@@ -73,7 +73,7 @@ OPTIONS = {
     "linear1": {"config": LEVELS, "num_levels": 1},
     "linear4": {"config": LEVELS, "num_levels": 4},
     "linear8": {"config": LEVELS},
-    "linear8causal": {"config": LEVELS, "causal": True},
+    "linear8causal": {"config": LEVELS, "causal": True, "candidates": 1},
 }
 COLUMNS = {
     "bits": "bits/s",
@@ -165,39 +165,48 @@ def trained_filler(model, folder: Path, corpus: Path, seconds: float, seed: int)
 
 
 def measured(
-    model, clips: list[MotionClip], levels: int | None = None, filler=None, evaluator=None, said: dict | None = None
-) -> dict[str, float]:
-    """Means over the clips' frames, see `COLUMNS`; bits and tokens are those of what is stored or sent. `said`: id ->
-    (caption, label), for the evaluator."""
-    errors, made, real = [], [], []
-    config = model.config
-    for values, mask in padded_batches(clips, 32):
-        with torch.no_grad():
-            result, known, _ = reconstruct(model, values, mask, levels, filler)
-        for motion, target, frames in zip(result, values, known.sum(-1).tolist(), strict=True):
-            made.append(features_to_joints(motion[:frames].float()).numpy())
-            real.append(features_to_joints(target[:frames]).numpy())
-            ours, theirs = made[-1][:, JOINTS], real[-1][:, JOINTS]
-            errors.append([
-                frames, position_error(ours, theirs, None).mean(), procrustes_error(ours, theirs).mean(),
-                position_error(ours, theirs).mean(),
-                np.linalg.norm((made[-1] - real[-1])[-1, 0]) * config.fps / frames,
-                acceleration_error(ours, theirs).mean(),
-            ])  # fmt: skip
+    model, clips: list[MotionClip], ways: dict[str, dict], evaluator=None, said: dict | None = None
+) -> dict[str, dict[str, float]]:
+    """Name of each way (`levels` or `filler` of `reconstruct`) -> means over the clips' frames, see `COLUMNS`; bits
+    and tokens are those of what is stored or sent. `said`: id -> (caption, label), for the evaluator."""
+    made, real = {name: [] for name in ways}, []
+    with torch.no_grad():
+        for values, mask in padded_batches(clips, 32):
+            codes = model.encode(values, mask)
+            for name, how in ways.items():
+                result, known, _ = reconstruct(model, values, mask, **how, codes=codes)
+                lengths = known.sum(-1).tolist()
+                made[name] += [features_to_joints(x[:n].float()).numpy() for x, n in zip(result, lengths, strict=True)]
+            real += [features_to_joints(x[:n]).numpy() for x, n in zip(values, lengths, strict=True)]
+    names = [clip.id for clip in sorted(clips, key=lambda clip: len(clip.features))]  # as `padded_batches`
+    judge = None
+    if evaluator is not None and set(names) <= set(said or ()):
+        texts, labels = (list(part) for part in zip(*(said[name] for name in names), strict=True))
+        judge = {"references": real, "texts": texts, "labels": labels, "evaluator": evaluator}
+    return {name: figures(model.config, made[name], real, judge, **ways[name]) for name in ways}
+
+
+def figures(config, made: list, real: list, judge: dict | None, levels: int | None = None, filler=None) -> dict:
+    """The figures of `measured` for one way."""
+    errors = []
+    for result, target in zip(made, real, strict=True):
+        ours, theirs = result[:, JOINTS], target[:, JOINTS]
+        errors.append([
+            len(ours), position_error(ours, theirs, None).mean(), procrustes_error(ours, theirs).mean(),
+            position_error(ours, theirs).mean(),
+            np.linalg.norm((result - target)[-1, 0]) * config.fps / len(ours),
+            acceleration_error(ours, theirs).mean(),
+        ])  # fmt: skip
     frames, *columns = np.array(errors).T
     values = [1000 * float((column * frames).sum() / frames.sum()) for column in columns]
     levels = 1 if filler is not None else levels or config.num_levels
     bits = levels * config.frame_rate * sum(math.log2(config.modality_sizes[part]) for part in config.parts)
-    rates = {"bits": bits, "tokens": len(config.parts) * config.frame_rate}
-    found = dict(zip(("mpjpe", "pa_mpjpe", "aligned", "drift", "accel"), values, strict=True))
-    fid = motion_fid(predictions=made, references=real)["fid"] if len(clips) > 1 else float("nan")
-    found |= {"fid": fid, "found": float("nan"), "real": float("nan")}
-    names = [clip.id for clip in sorted(clips, key=lambda clip: len(clip.features))]  # as `padded_batches`
-    if evaluator is not None and set(names) <= set(said or ()):
-        texts, labels = zip(*(said[name] for name in names), strict=True)
-        judged = motion_retrieval(made, real, list(texts), evaluator=evaluator, labels=list(labels))
-        found |= {"found": judged["r_precision_1"], "real": judged["reference_r_precision_1"]}
-    return rates | found
+    found = {"bits": bits, "tokens": len(config.parts) * config.frame_rate}
+    found |= dict(zip(("mpjpe", "pa_mpjpe", "aligned", "drift", "accel"), values, strict=True))
+    found["fid"] = motion_fid(predictions=made, references=real)["fid"] if len(made) > 1 else float("nan")
+    judged = motion_retrieval(made, **judge) if judge else {}
+    told = {"found": "r_precision_1", "real": "reference_r_precision_1"}
+    return found | {name: judged.get(key, float("nan")) for name, key in told.items()}
 
 
 def cmu_clips(folder: Path) -> list[MotionClip]:
@@ -255,11 +264,11 @@ def ways(option: str, args: argparse.Namespace, seed: int, sets: dict) -> dict[s
             print(f"  filler: {done['steps']} of {done['planned_steps']} steps in {done['seconds']} s", flush=True)
             found[f"{option} filled"] = {"filler": filler}
     said = captions(args.corpus) if args.evaluator else {}
-    judge = {part: {"evaluator": args.evaluator, "said": said} if part == "held_out" else {} for part in sets}
-    return {
-        name: {part: measured(model, clips, **how, **judge[part]) for part, clips in sets.items()}
-        for name, how in found.items()
-    }
+    judges = {"held_out": args.evaluator}  # other sets have no captions, or too few clips to choose from
+    parts = {part: measured(model, clips, found, judges.get(part), said) for part, clips in sets.items()}
+    figures_of = {name: {part: row[name] for part, row in parts.items()} for name in found}
+    print(json.dumps({"seed": seed} | figures_of), flush=True)
+    return figures_of
 
 
 def main() -> None:
@@ -284,7 +293,6 @@ def main() -> None:
                 part: {column: statistics.mean(run[name][part][column] for run in runs) for column in COLUMNS}
                 for part in sets
             }
-        print(json.dumps({name: [run[name] for run in runs] for name in runs[0]}), flush=True)
     for name, clips in sets.items():
         print_table(name, len(clips), results)
     print(json.dumps({"minutes": args.minutes, "filler_minutes": args.filler_minutes, "seeds": args.seeds} | results))
