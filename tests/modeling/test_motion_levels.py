@@ -170,7 +170,9 @@ def test_a_residual_hand_codes_what_the_body_leaves_of_all():
     before = model.decode(out.body_codes, out.hand_codes).motion_values
     after = model.decode(out.body_codes, out.hand_codes.flip(1)).motion_values
     assert not torch.isclose(before[..., :99], after[..., :99]).all()
-    model.train()(values).loss.backward()
+    with torch.enable_grad():
+        model.train()(values).loss.backward()
+    assert model.body.decoder["conv_out"].weight.grad.abs().sum() > 0 and model.hand.quantizer.initialised
     for wrong in ({}, {"network": "linear", "bound": True}, {"network": "linear", "hand_code_dim": 4}):
         with pytest.raises(ValueError, match="two codes of one width"):
             tiny(residual_hand=True, **wrong)
