@@ -57,7 +57,7 @@ class Arguments:
 
     out: str = option("runs/duplex", "Folder of the run; run again, it continues there.")
     sessions: int = option(160, "To train on; a quarter as many are held out.")
-    codec: str = option("linear", "Motion codec: linear (principal components) or ema (the demo's).")
+    codec: str = option("ema", "Motion codec: linear (principal components) or ema (the demo's).")
     codec_steps: int = option(500, "Of the motion codec.")
     steps: int = option(800, "Of the language model.")
     generated: int = option(40, "Held-out sessions for which listeners are generated.")
