@@ -43,7 +43,11 @@ from solami_hf.processing.processing_solami import SolamiProcessor
 
 RECIPES = Path(__file__).parents[1] / "solami_hf/training/recipes"
 SIZES = {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 3, "num_attention_heads": 4}
-CODEC = "--code_num 512 --width 96 --hand_width 32 --per_device_train_batch_size 16 --bf16 false --save_steps 100"
+CODECS = {
+    "ema": ("motion_vq_tiny.yaml", "--width 96 --hand_width 32"),
+    "linear": ("motion_vq_levels_tiny.yaml", "--num_levels 1 --residual_hand false --window 64 --face_joints 15"),
+}
+CODEC = "--code_num 512 --per_device_train_batch_size 16 --bf16 false --save_steps 100 --eval_strategy no"
 BEGUN = 3  # ticks of the true listener that a generated one begins with
 
 
@@ -53,6 +57,7 @@ class Arguments:
 
     out: str = option("runs/duplex", "Folder of the run; run again, it continues there.")
     sessions: int = option(160, "To train on; a quarter as many are held out.")
+    codec: str = option("ema", "Motion codec: linear (principal components) or ema (the demo's).")
     codec_steps: int = option(500, "Of the motion codec.")
     steps: int = option(800, "Of the language model.")
     generated: int = option(40, "Held-out sessions for which listeners are generated.")
@@ -85,9 +90,10 @@ def train(args: Arguments, out: Path) -> None:
     from solami_hf.training.sft import main as sft
 
     if not (out / "codec/config.json").is_file():
-        options = [*CODEC.split(), "--eval_strategy", "no", "--max_steps", str(args.codec_steps)]
+        recipe, sizes = CODECS[args.codec]
+        options = [*CODEC.split(), *sizes.split(), "--max_steps", str(args.codec_steps)]
         folders = ["--data", str(out / "sessions/motions"), "--output_dir", str(out / "codec")]
-        train_codec(["--config", str(RECIPES / "motion_vq_tiny.yaml"), *folders, *options, "--seed", str(args.seed)])
+        train_codec(["--config", str(RECIPES / recipe), *folders, *options, "--seed", str(args.seed)])
     if not (out / "base/config.json").is_file():
         write_base(out / "base", out / "codec", args.seed)
     if not (out / "data/README.md").is_file():

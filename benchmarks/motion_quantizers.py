@@ -11,7 +11,8 @@ and with the true levels. Prints a table for each set of clips (means over `--se
 
 Sets: `held_out`, the corpus' test split (authored gestures, and takes of DeepMimic recordings: other cuts, paces,
 mirrorings and hands of recordings that also gave training takes); `mocap`, these takes alone; `cmu`, CMU captures as
-BVH, of people that training never saw.
+BVH, of people that training never saw. With `--evaluator` (of `solami train-evaluator`) the clips with captions tell
+how often the caption of a reconstruction finds it, R@1 of 32, and the same of the motions themselves.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 import solami_hf
 from solami_hf.command_line import parse_arguments
 from solami_hf.demo.corpus.build_corpus import write_motion_corpus
-from solami_hf.metrics import motion_fid
+from solami_hf.metrics import motion_fid, motion_retrieval
 from solami_hf.metrics.motion_math import acceleration_error, position_error, procrustes_error
 from solami_hf.processing.datasets.manifests import read_manifest
 from solami_hf.processing.motion.features import features_to_joints, motion_to_features
@@ -72,7 +73,7 @@ OPTIONS = {
     "linear1": {"config": LEVELS, "num_levels": 1},
     "linear4": {"config": LEVELS, "num_levels": 4},
     "linear8": {"config": LEVELS},
-    "linear8causal": {"config": LEVELS, "causal": True},
+    "linear8causal": {"config": LEVELS, "causal": True, "candidates": 1},
 }
 COLUMNS = {
     "bits": "bits/s",
@@ -83,6 +84,8 @@ COLUMNS = {
     "drift": "drift mm/s",
     "accel": "accel mm/f2",
     "fid": "FID",
+    "found": "R@1",
+    "real": "of real",
 }
 JOINTS = [*range(22), *range(25, 55)]  # jaw and eyes follow the head
 TIMED_STEPS, NO_START = 12, {"warmup_share": 0.0, "kmeans_steps": 0}
@@ -161,31 +164,49 @@ def trained_filler(model, folder: Path, corpus: Path, seconds: float, seed: int)
         return copy.deepcopy(trainer.model).eval(), done
 
 
-def measured(model, clips: list[MotionClip], levels: int | None = None, filler=None) -> dict[str, float]:
-    """Means over the clips' frames, see `COLUMNS`; bits and tokens are those of what is stored or sent."""
-    errors, made, real = [], [], []
-    config = model.config
-    for values, mask in padded_batches(clips, 32):
-        with torch.no_grad():
-            result, known, _ = reconstruct(model, values, mask, levels, filler)
-        for motion, target, frames in zip(result, values, known.sum(-1).tolist(), strict=True):
-            made.append(features_to_joints(motion[:frames].float()).numpy())
-            real.append(features_to_joints(target[:frames]).numpy())
-            ours, theirs = made[-1][:, JOINTS], real[-1][:, JOINTS]
-            errors.append([
-                frames, position_error(ours, theirs, None).mean(), procrustes_error(ours, theirs).mean(),
-                position_error(ours, theirs).mean(),
-                np.linalg.norm((made[-1] - real[-1])[-1, 0]) * config.fps / frames,
-                acceleration_error(ours, theirs).mean(),
-            ])  # fmt: skip
+def measured(
+    model, clips: list[MotionClip], ways: dict[str, dict], evaluator=None, said: dict | None = None
+) -> dict[str, dict[str, float]]:
+    """Name of each way (`levels` or `filler` of `reconstruct`) -> means over the clips' frames, see `COLUMNS`; bits
+    and tokens are those of what is stored or sent. `said`: id -> (caption, label), for the evaluator."""
+    made, real = {name: [] for name in ways}, []
+    with torch.no_grad():
+        for values, mask in padded_batches(clips, 32):
+            codes = model.encode(values, mask)
+            for name, how in ways.items():
+                result, known, _ = reconstruct(model, values, mask, **how, codes=codes)
+                lengths = known.sum(-1).tolist()
+                made[name] += [features_to_joints(x[:n].float()).numpy() for x, n in zip(result, lengths, strict=True)]
+            real += [features_to_joints(x[:n]).numpy() for x, n in zip(values, lengths, strict=True)]
+    names = [clip.id for clip in sorted(clips, key=lambda clip: len(clip.features))]  # as `padded_batches`
+    judge = None
+    if evaluator is not None and set(names) <= set(said or ()):
+        texts, labels = (list(part) for part in zip(*(said[name] for name in names), strict=True))
+        judge = {"references": real, "texts": texts, "labels": labels, "evaluator": evaluator}
+    return {name: figures(model.config, made[name], real, judge, **ways[name]) for name in ways}
+
+
+def figures(config, made: list, real: list, judge: dict | None, levels: int | None = None, filler=None) -> dict:
+    """The figures of `measured` for one way."""
+    errors = []
+    for result, target in zip(made, real, strict=True):
+        ours, theirs = result[:, JOINTS], target[:, JOINTS]
+        errors.append([
+            len(ours), position_error(ours, theirs, None).mean(), procrustes_error(ours, theirs).mean(),
+            position_error(ours, theirs).mean(),
+            np.linalg.norm((result - target)[-1, 0]) * config.fps / len(ours),
+            acceleration_error(ours, theirs).mean(),
+        ])  # fmt: skip
     frames, *columns = np.array(errors).T
     values = [1000 * float((column * frames).sum() / frames.sum()) for column in columns]
     levels = 1 if filler is not None else levels or config.num_levels
     bits = levels * config.frame_rate * sum(math.log2(config.modality_sizes[part]) for part in config.parts)
-    rates = {"bits": bits, "tokens": len(config.parts) * config.frame_rate}
-    found = dict(zip(("mpjpe", "pa_mpjpe", "aligned", "drift", "accel"), values, strict=True))
-    fid = motion_fid(predictions=made, references=real)["fid"] if len(clips) > 1 else float("nan")
-    return rates | found | {"fid": fid}
+    found = {"bits": bits, "tokens": len(config.parts) * config.frame_rate}
+    found |= dict(zip(("mpjpe", "pa_mpjpe", "aligned", "drift", "accel"), values, strict=True))
+    found["fid"] = motion_fid(predictions=made, references=real)["fid"] if len(made) > 1 else float("nan")
+    judged = motion_retrieval(made, **judge) if judge else {}
+    told = {"found": "r_precision_1", "real": "reference_r_precision_1"}
+    return found | {name: judged.get(key, float("nan")) for name, key in told.items()}
 
 
 def cmu_clips(folder: Path) -> list[MotionClip]:
@@ -215,6 +236,12 @@ def held_out_sets(corpus: Path, cmu: Path) -> dict[str, list[MotionClip]]:
     return sets
 
 
+def captions(corpus: Path) -> dict[str, tuple[str, str]]:
+    """Id of each clip that has captions -> its first one, and its action."""
+    rows = [row for row in read_manifest(corpus) if row.get("text")]
+    return {row["id"]: (row["text"][0], str(row.get("action", row["text"][0]))) for row in rows}
+
+
 def print_table(name: str, clips: int, results: dict[str, dict]) -> None:
     """The figures of one set of clips."""
     print(f"\n{name}: {clips} clips")
@@ -236,7 +263,12 @@ def ways(option: str, args: argparse.Namespace, seed: int, sets: dict) -> dict[s
             filler.save_pretrained(folder / "filler")
             print(f"  filler: {done['steps']} of {done['planned_steps']} steps in {done['seconds']} s", flush=True)
             found[f"{option} filled"] = {"filler": filler}
-    return {name: {part: measured(model, clips, **how) for part, clips in sets.items()} for name, how in found.items()}
+    said = captions(args.corpus) if args.evaluator else {}
+    judges = {"held_out": args.evaluator}  # other sets have no captions, or too few clips to choose from
+    parts = {part: measured(model, clips, found, judges.get(part), said) for part, clips in sets.items()}
+    figures_of = {name: {part: row[name] for part, row in parts.items()} for name in found}
+    print(json.dumps({"seed": seed} | figures_of), flush=True)
+    return figures_of
 
 
 def main() -> None:
@@ -248,6 +280,7 @@ def main() -> None:
     parser.add_argument("--filler_minutes", type=float, default=1.0, help="of each filler; 0 for none")
     parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 on")
+    parser.add_argument("--evaluator", help="folder of a text-motion evaluator, for R@1; none when unset")
     parser.add_argument("--output", type=Path, help="folder for codecs and fillers, by default a temporary one")
     args = parser.parse_args()
     if not (args.corpus / "manifest.jsonl").is_file():
@@ -260,7 +293,6 @@ def main() -> None:
                 part: {column: statistics.mean(run[name][part][column] for run in runs) for column in COLUMNS}
                 for part in sets
             }
-        print(json.dumps({name: results[name] for name in runs[0]}), flush=True)
     for name, clips in sets.items():
         print_table(name, len(clips), results)
     print(json.dumps({"minutes": args.minutes, "filler_minutes": args.filler_minutes, "seeds": args.seeds} | results))

@@ -10,12 +10,19 @@ import torch
 from solami_hf.generation.streaming_media import MotionPieces
 from solami_hf.modeling.motion_vq.configuration_motion_vq import SolamiMotionVQConfig
 from solami_hf.modeling.motion_vq.modeling_motion_vq import SolamiMotionVQModel
-from solami_hf.modeling.motion_vq.quantizers import EmaQuantizer, FiniteScalarQuantizer, quantize_residual
+from solami_hf.modeling.motion_vq.quantizers import (
+    EmaQuantizer,
+    FiniteScalarQuantizer,
+    nearest_sums,
+    quantize_residual,
+)
 from solami_hf.modeling.motion_vq.streaming_motion_vq import MotionVQDecoderStream
 from solami_hf.modeling.soundstorm.configuration_soundstorm import SolamiSoundStormConfig
 from solami_hf.modeling.soundstorm.modeling_soundstorm import SolamiSoundStormModel
 from solami_hf.modeling.soundstorm.soundstorm_masking import hide_codes
+from solami_hf.processing.motion.features import features_to_joints
 from solami_hf.processing.processing_solami import SolamiProcessor
+from solami_hf.training.motion_vq.motion_vq_data import COUNTED_JOINTS
 
 sys.path.append(str(Path(__file__).parent))
 from test_motion_vq_ablations import clips, tiny  # noqa: E402
@@ -93,8 +100,12 @@ def test_training_drops_levels_of_some_clips_and_evaluation_of_none():
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "options", [{"causal": True}, {}, {"bound": True}, {"network": "linear"}, {"network": "linear", "causal": True}]
-)
+    "options",
+    [
+        {"causal": True}, {}, {"bound": True}, {"network": "linear"},
+        {"network": "linear", "causal": True}, {"network": "linear", "causal": True, "residual_hand": True},
+    ],
+)  # fmt: skip
 def test_a_stream_of_levels_is_the_whole(options):
     model, values = tiny(num_levels=3, **options), clips(1, 44)
     out = model.encode(values)
@@ -106,14 +117,65 @@ def test_a_stream_of_levels_is_the_whole(options):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("network", ["conv", "linear"])
-def test_a_padded_clip_of_several_levels_gives_what_it_gives_alone(network):
-    model, values = tiny(num_levels=3, network=network), clips(2, 24)
+@pytest.mark.parametrize(
+    "options", [{}, {"network": "linear"}, {"network": "linear", "residual_hand": True, "candidates": 4}]
+)
+def test_a_padded_clip_of_several_levels_gives_what_it_gives_alone(options):
+    model, values = tiny(num_levels=3, **options), clips(2, 24)
     mask = torch.arange(24) < torch.tensor([[24], [13]])
     out, alone = model.encode(values, mask), model.encode(values[1:, :13])
     assert torch.equal(out.body_levels[1, :, :3], alone.body_levels[0]) and (out.body_levels[1, :, 3:] == -1).all()
     decoded = model.decode(out.body_levels, out.hand_levels, out.code_mask).motion_values
     torch.testing.assert_close(decoded[1:, :12], model.decode(alone.body_levels, alone.hand_levels).motion_values)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"network": "linear", "residual_hand": True}, {"bound": True}])
+def test_a_search_takes_the_codes_that_are_decoded_best(options):
+    model, values = tiny(num_levels=2, **options), clips(3, 40)
+    for part in model.parts.values():
+        part.quantizer.codebook.mul_(0.3)
+    target, off = features_to_joints(values)[:, :, COUNTED_JOINTS], {}
+    for model.config.candidates in (1, 5):
+        out = model.encode(values)
+        given = [out[f"{part}_codes"] for part in model.config.parts]
+        made = features_to_joints(model.decode(*given).motion_values)[:, :, COUNTED_JOINTS]
+        off[model.config.candidates] = float((made - target).norm(dim=-1).mean())
+        latents = dict(zip(model.chains, model.latents(*model.normalise(values, None)), strict=True))
+        for name, levels in model.chains.items():
+            given = [out[f"{part}_levels"].transpose(0, 1).flatten(1) for part in model.parts]
+            codes = torch.stack(given, 1).flatten(0, 1) if model.config.residual_hand else given[name == "hand"]
+            left, first = latents[name].flatten(0, 1), len(levels) // 2  # codes of level 0
+            near, sums = nearest_sums(levels[:first], left, model.config.candidates)
+            chosen = (near == codes[:first].T[:, None]).all(-1)
+            assert chosen.any(-1).all()
+            for level, code in zip(levels[first:], codes[first:], strict=True):
+                left = left - (sums[chosen] if level is levels[first] else levels[first].decode(codes[first]))
+                assert torch.equal(level.encode(left), code)
+    assert off[5] < 0.95 * off[1]
+    with pytest.raises(ValueError, match="a search looks ahead"):
+        tiny(candidates=2, causal=True)
+
+
+@torch.no_grad()
+def test_a_residual_hand_codes_what_the_body_leaves_of_all():
+    model, values = tiny(network="linear", residual_hand=True, num_levels=2), clips()
+    assert not model.hand.encoder and not model.hand.decoder and model.config.input_sizes == {"body": 315}
+    out, left = model.encode(values), model.latents(*model.normalise(values, None))[0].flatten(0, 1)
+    for level in range(2):
+        for part in ("body", "hand"):
+            quantizer = model.parts[part].levels[level]
+            assert torch.equal(out[f"{part}_levels"][:, level].flatten(), quantizer.encode(left))
+            left = left - quantizer.decode(quantizer.encode(left))
+    before = model.decode(out.body_codes, out.hand_codes).motion_values
+    after = model.decode(out.body_codes, out.hand_codes.flip(1)).motion_values
+    assert not torch.isclose(before[..., :99], after[..., :99]).all()
+    with torch.enable_grad():
+        model.train()(values).loss.backward()
+    assert model.body.decoder["conv_out"].weight.grad.abs().sum() > 0 and model.hand.quantizer.initialised
+    for wrong in ({}, {"network": "linear", "bound": True}, {"network": "linear", "hand_code_dim": 4}):
+        with pytest.raises(ValueError, match="two codes of one width"):
+            tiny(residual_hand=True, **wrong)
 
 
 def test_wrong_levels_are_named():

@@ -56,7 +56,7 @@ def test_a_codec_of_three_levels_and_its_filler(data, tmp_path, options):  # noq
 
 def test_principal_components_are_kept_and_a_filler_adds_what_levels_add_up_to(data, tmp_path):  # noqa: F811
     options = TINY | {"code_dim": 100, "warmup_share": 0.0, "network": "linear", "body_features_size": 99}
-    args = MotionVQArguments(data=str(data), num_levels=3, joint_units=True, **options)
+    args = MotionVQArguments(data=str(data), num_levels=3, joint_units=True, candidates=2, **options)
     start = make_trainer(args, training_arguments(tmp_path / "start")).model
     metrics = train_motion_vq(args, training_arguments(tmp_path / "codec"))
     model = SolamiMotionVQModel.from_pretrained(tmp_path / "codec").eval()
@@ -94,6 +94,9 @@ def test_features_count_as_far_as_they_move_joints(data):  # noqa: F811
         turned[0, 3 + 6 * joint : 9 + 6 * joint] = torch.tensor([1, 1e-3, 0, -1e-3, 1, 0])
         squares = (features_to_joints(turned)[0, COUNTED_JOINTS] - still).square().sum(-1).mean()
         assert float(squares.sqrt()) == pytest.approx(float(((turned - rest) * levers).norm()), rel=0.1), joint
+    head, wrist = slice(3 + 6 * 15, 9 + 6 * 15), 3 + 6 * 20  # rotations of both in the features
+    assert float(levers[head].max()) < 0.01 * float(levers[9]) and joint_levers(15.0)[head].min() > 0.02
+    assert torch.equal(joint_levers(15.0)[wrist:], levers[wrist:])
     mean, std = feature_statistics([clip], 0.2, parts=(99, 216))
     scaled = clip.features.std(0, correction=0) / std
     assert float(scaled[9:99].square().mean()) == pytest.approx(1, rel=1e-3)

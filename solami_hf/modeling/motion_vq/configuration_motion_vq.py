@@ -37,6 +37,10 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         network (`str`): "conv", the paper's encoder and decoder, or "linear": one linear map of a code's frames to its
             latent and one back, which training starts from principal components and keeps; before the way back
             `depth` residual blocks at the rate of codes mend latents by those around them.
+        residual_hand (`bool`): of a "linear" network; the body's code tells all features, the hand's what it leaves of
+            them all, so codes go where a motion needs them. They have one network, with the sizes of the body.
+        candidates (`int`): codes that `encode` tries at each place for level 0. 1 takes the nearest; of several that
+            with which decoded joints come nearest to their places is taken.
         body_code_num, hand_code_num (`int`): codes of each codebook.
         body_code_dim, hand_code_dim (`int`): width of a codebook vector.
         body_width, hand_width (`int`): channels of the convolutions.
@@ -78,6 +82,8 @@ class SolamiMotionVQConfig(PreTrainedConfig):
     bound: bool = False
     representation: str = "local_rotation"
     network: str = "conv"
+    residual_hand: bool = False
+    candidates: int = 1
     body_code_num: int = 512
     body_code_dim: int = 512
     body_width: int = 512
@@ -167,6 +173,14 @@ class SolamiMotionVQConfig(PreTrainedConfig):
         if not 1 <= self.num_levels <= 8 or not 0 <= self.level_dropout <= 1:
             given = f"`num_levels` is {self.num_levels} and `level_dropout` {self.level_dropout}"
             raise ValueError(f"{given}, expected 1 to 8 levels and a share from 0 to 1.")
+        if self.residual_hand and (self.network != "linear" or self.bound or self.body_code_dim != self.hand_code_dim):
+            given = f"`network` {self.network!r}, `bound` {self.bound}, code_dim {self.body_code_dim}"
+            raise ValueError(f"`residual_hand` is of 'linear' networks with two codes of one width, not of {given}.")
+        if self.candidates < 1 or (self.candidates > 1 and (self.causal or self.quantizer != "ema")):
+            raise ValueError(
+                f"`candidates` is {self.candidates}, expected at least 1, and 1 with `causal` (a search looks ahead) "
+                "and with `fsq`."
+            )
         if not self.fps > 0:
             raise ValueError(f"`fps` is {self.fps}, expected a positive rate.")
 
@@ -182,11 +196,11 @@ class SolamiMotionVQConfig(PreTrainedConfig):
 
     @property
     def input_sizes(self) -> dict[str, int]:
-        """Features that each of `parts` reads, in the representation."""
+        """Features that each network reads, in the representation; a residual hand has none."""
         sizes = self.body_features_size, self.hand_features_size
         if self.representation == "joints":
             sizes = _BODY_OF_JOINTS, _HAND_OF_JOINTS
-        return {"body": sum(sizes)} if self.bound else dict(zip(self.parts, sizes, strict=True))
+        return {"body": sum(sizes)} if self.bound or self.residual_hand else dict(zip(self.parts, sizes, strict=True))
 
     @property
     def velocity_size(self) -> int:

@@ -186,6 +186,16 @@ def heading_angle(matrix: torch.Tensor) -> torch.Tensor:
     return torch.atan2(sine, cosine)
 
 
+def pelvis_way(features: torch.Tensor) -> torch.Tensor:
+    """Places of the pelvis (..., T, 3) in metres of raw features (..., T, 315), from x = z = 0 on."""
+    heading = rotation_y(heading_angle(rotation_6d_to_matrix(features[..., 3:9])))
+    step = torch.stack([features[..., 0], torch.zeros_like(features[..., 0]), features[..., 1]], dim=-1)
+    step = (heading @ step[..., None])[..., 0]
+    # frame t stands where the steps before it lead
+    way = torch.cat([torch.zeros_like(step[..., :1, :]), step[..., :-1, :].cumsum(-2)], dim=-2)
+    return torch.stack([way[..., 0], features[..., 2], way[..., 2]], dim=-1)
+
+
 def shortest_turn(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
     """The smallest rotations (..., 3, 3) that lay directions (..., 3) onto others. Two half turns make it: one about
     `start`, one about the middle between both."""

@@ -19,12 +19,14 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..remote_code import CarriesItsCode
 from .configuration_motion_vq import SolamiMotionVQConfig
-from .motion_representation import raw_features, represent
+from .kinematics import pelvis_way
+from .motion_representation import FEATURES_JOINTS, joint_places, raw_features, represent
 from .quantizers import (
     EmaQuantizer,
     FiniteScalarQuantizer,
     Float32Buffers,
     fixed_normal,
+    nearest_sums,
     perplexity,
     quantize_residual,
     residual_codes,
@@ -34,6 +36,7 @@ from .quantizers import (
 _ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 _GROUPS, _GROUP_EPS = 32, 1e-6
 _FEW_STEPS = 128  # batch times frames
+_REACH, _CONTEXT = 2, 5  # of a search: codes on either side whose joints count, and that are decoded
 
 
 @dataclass
@@ -267,12 +270,13 @@ class MotionVQVAE(nn.Module):
 
     def __init__(self, config: SolamiMotionVQConfig, part: str):
         super().__init__()
-        self.encoder = nn.ModuleDict(self.encoder_layers(config, part, config.input_sizes[part]))
+        features = config.input_sizes.get(part)  # a residual hand has codes alone
+        self.encoder = nn.ModuleDict(self.encoder_layers(config, part, features) if features else {})
         self.quantizer = _quantizer(config, part)  # of level 0
         own = config.num_levels - 1
         self.repeats = own if config.shared_levels else 1
         self.residual = nn.ModuleList(_quantizer(config, part) for _ in range(own // self.repeats if own else 0))
-        self.decoder = nn.ModuleDict(self.decoder_layers(config, part, config.input_sizes[part]))
+        self.decoder = nn.ModuleDict(self.decoder_layers(config, part, features) if features else {})
 
     def encoder_layers(self, config: SolamiMotionVQConfig, part: str, features: int) -> dict[str, nn.Module]:
         width, code_dim, causal = getattr(config, f"{part}_width"), getattr(config, f"{part}_code_dim"), config.causal
@@ -434,6 +438,20 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         """The VQ-VAEs by name: body and hand, or, bound, the body's alone."""
         return {name: getattr(self, name) for name in self.config.parts}
 
+    @property
+    def chains(self) -> dict[str, list[nn.Module]]:
+        """The quantizers that code each network's latents one after the other, by the network's name."""
+        levels = {name: part.levels for name, part in self.parts.items()}
+        if self.config.residual_hand:
+            return {"body": [level for both in zip(*levels.values(), strict=True) for level in both]}
+        return levels
+
+    def _by_part(self, codes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Part -> its codes (levels, ...) of those of `chains`."""
+        if not self.config.residual_hand:
+            return codes
+        return {name: codes["body"][place::2] for place, name in enumerate(self.parts)}
+
     def represent(self, motion_values: torch.Tensor) -> torch.Tensor:
         """Raw features (..., 315) as the networks see them, not normalised: see `motion_representation`."""
         return represent(motion_values, self.config.representation)
@@ -469,15 +487,65 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
                     f"A chunk has {motion_values.shape[1]} frames, expected a multiple of "
                     f"{self.config.frames_per_code}: keep the rest for the next chunk."
                 )
-        codes = {}
-        for (name, part), latents in zip(self.parts.items(), self.latents(values, masks, cache), strict=True):
-            code_mask = _all_real(masks[-1], latents)
-            found = residual_codes(part.levels, latents.flatten(0, 1)).view(-1, *latents.shape[:2]).transpose(0, 1)
-            found = found.masked_fill(~code_mask[:, None], -1)
+        codes, latents = {}, dict(zip(self.chains, self.latents(values, masks, cache), strict=True))
+        code_mask = _all_real(masks[-1], latents["body"])
+        chosen = self._search(motion_values, latents, code_mask) if self.config.candidates > 1 else {}
+        for name, levels in self.chains.items():
+            chosen[name] = residual_codes(levels, latents[name].flatten(0, 1), chosen.get(name, ()))
+        for name, found in self._by_part(chosen).items():
+            found = found.view(-1, *code_mask.shape).transpose(0, 1).masked_fill(~code_mask[:, None], -1)
             codes[f"{name}_codes"] = found[:, 0]
             if self.config.num_levels > 1:
                 codes[f"{name}_levels"] = found
         return SolamiMotionVQEncoderOutput(**codes, code_mask=code_mask)
+
+    @torch.no_grad()
+    def _search(
+        self, motion_values: torch.Tensor, latents: dict[str, torch.Tensor], mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Codes (1 or 2, B * T') of level 0 of `chains` by what is decoded of them (analysis by synthesis).
+
+        The decoder mends a code by those around it, and steps of the pelvis add up to a way. So codes are gone through
+        in time, and of the `candidates` nearest that one is taken with which joints around it err least, as seen from
+        the pelvis and in the world; what one step is short of, the next ones make up for.
+
+        Args:
+            motion_values: (B, T, 315) raw features.
+            latents: those of `chains`, (B, T', D) each.
+            mask: (B, T') bool, True = real.
+        """
+        frames, (clips, steps), count = self.config.frames_per_code, mask.shape, self.config.candidates
+        target = joint_places(motion_values[:, : frames * steps].float())
+        rows, codes, vectors = torch.arange(clips, device=mask.device), {}, {}
+        chains = {name: levels[: 1 + self.config.residual_hand] for name, levels in self.chains.items()}
+        for name, levels in chains.items():
+            found = nearest_sums(levels, latents[name].flatten(0, 1).float(), 1)
+            codes[name], vectors[name] = (part.view(clips, steps, -1) for part in found)
+
+        def decoded(given: dict[str, torch.Tensor], real: torch.Tensor) -> torch.Tensor:
+            return self._denormalise(self.decode_latents(given, self._decoder_masks(real)).float(), None)
+
+        made = decoded({name: part.to(self.dtype, copy=True) for name, part in vectors.items()}, mask)
+        for step in range(steps):
+            first, last = max(0, step - _CONTEXT), min(steps, step + _CONTEXT + 1)
+            seen = slice(max(0, step - _REACH) * frames, min(steps, step + _REACH + 1) * frames)
+            real = mask.repeat_interleave(frames, 1)[:, None, seen, None]
+            start = pelvis_way(made[:, : seen.start + 1])[:, -1, None, None, None] * made.new_tensor([1.0, 0.0, 1.0])
+            for name, levels in chains.items():
+                near, sums = nearest_sums(levels, latents[name][:, step].float(), count)
+                many = sums.shape[1]
+                tried = {kind: given[:, first:last].repeat_interleave(many, 0) for kind, given in vectors.items()}
+                tried[name][:, step - first] = sums.flatten(0, 1)
+                tried = {kind: given.to(self.dtype) for kind, given in tried.items()}
+                real_codes = mask[:, first:last].repeat_interleave(many, 0)
+                found = decoded(tried, real_codes).unflatten(0, (clips, -1))
+                found = found[:, :, seen.start - first * frames : seen.stop - first * frames]
+                off = (joint_places(found) + start - target[:, None, seen])[..., FEATURES_JOINTS, :]
+                error = (off - off[..., :1, :]).norm(dim=-1) + off.norm(dim=-1)
+                best = (error * real).mean((2, 3)).argmin(1)
+                codes[name][:, step], vectors[name][:, step] = near[rows, best], sums[rows, best]
+                made[:, seen] = found[rows, best]
+        return {name: chosen.flatten(0, 1).T for name, chosen in codes.items()}
 
     def decode(
         self,
@@ -498,14 +566,20 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         masks = self._decoder_masks(code_mask)
         if cache is not None:
             self._check_stream(masks, "code_mask")
+        if self.config.residual_hand:
+            codes = {"body": torch.stack([codes["body"], codes["hand"]], dim=2).flatten(1, 2)}
         latents = {
-            name: sum(level.decode(c) for level, c in zip(part.levels, codes[name].unbind(1), strict=False)).to(
-                self.dtype
-            )
-            for name, part in self.parts.items()
+            name: sum(level.decode(c) for level, c in zip(levels, codes[name].unbind(1), strict=False)).to(self.dtype)
+            for name, levels in self.chains.items()
         }
-        values = torch.cat([part.decode(latents[name], masks, cache) for name, part in self.parts.items()], dim=-1)
+        values = self.decode_latents(latents, masks, cache)
         return SolamiMotionVQDecoderOutput(self._denormalise(values, masks[0]), _all_real(masks[0], values))
+
+    def decode_latents(
+        self, latents: dict[str, torch.Tensor], masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
+    ) -> torch.Tensor:
+        """Normalised features (B, 4 T', 315) of the latents (B, T', D) of `chains`, which are overwritten."""
+        return torch.cat([self.parts[name].decode(given, masks, cache) for name, given in latents.items()], dim=-1)
 
     def _checked_codes(self, body_codes, hand_codes, code_mask) -> dict[str, torch.Tensor]:
         """Part -> its codes (B, levels, T'), those behind a clip's end 0."""
@@ -556,25 +630,28 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         `transform` (B, 5), or `None` to leave the transform tokenizer out. `output_hidden_states` is by default what
         the config says. Raises ValueError: as in `encode` and `encode_transform`."""
         values, masks = self.normalise(motion_values, padding_mask)
-        latents = dict(zip(self.parts, self.latents(values, masks), strict=True))
+        latents = dict(zip(self.chains, self.latents(values, masks), strict=True))
         out = SolamiMotionVQOutput(code_mask=_all_real(masks[-1], latents["body"]))
         decoder_masks = self._decoder_masks(None if masks[-1] is None else out.code_mask)
-        decoded, commitments, kept = [], [], self._kept_levels(out.code_mask)
-        for name, part in self.parts.items():
+        filled, commitments, found, kept = {}, [], {}, self._kept_levels(out.code_mask)
+        for name, levels in self.chains.items():
             real = _pick(latents[name], masks[-1])
-            if kept is None or part.quantizer.bypass:
-                quantized, commitment, codes = part.quantizer(real)
+            if len(levels) == 1 or levels[0].bypass:
+                quantized, commitment, codes = levels[0](real)
+                found[name] = codes.expand(len(levels), -1)
             else:
-                quantized, _, commitment, (codes, *_) = quantize_residual(part.levels, real, _pick(kept, masks[-1]))
+                quantized, _, commitment, found[name] = quantize_residual(levels, real, _pick(kept, masks[-1]))
             commitments.append(commitment)
-            filled = torch.zeros_like(latents[name]).masked_scatter(out.code_mask[..., None], quantized.to(real.dtype))
-            decoded.append(part.decode(filled, decoder_masks))
+            vectors = torch.zeros_like(latents[name])
+            filled[name] = vectors.masked_scatter(out.code_mask[..., None], quantized.to(real.dtype))
+        for name, (codes, *_) in self._by_part(found).items():
+            number = self.quantizers[name].code_num
             out[f"{name}_codes"] = torch.full_like(out.code_mask, -1, dtype=torch.long).masked_scatter(
                 out.code_mask, codes
             )
-            out[f"{name}_perplexity"] = perplexity(codes, part.quantizer.code_num)
-            out[f"{name}_usage"] = usage(codes, part.quantizer.code_num)
-        decoded = torch.cat(decoded, dim=-1)
+            out[f"{name}_perplexity"] = perplexity(codes, number)
+            out[f"{name}_usage"] = usage(codes, number)
+        decoded = self.decode_latents(filled, decoder_masks)
         frames = decoded.shape[1]
         # T is not always a multiple of 4; the frames behind the last code have no reconstruction
         real = out.code_mask.repeat_interleave(self.config.frames_per_code, dim=1)
@@ -590,18 +667,16 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
         known = {name: value for name, value in out.items() if padding_mask is not None or not name.endswith("mask")}
         return SolamiMotionVQOutput(**known)  # anew, in the order of the fields: callers take the loss from `out[0]`
 
-    def _kept_levels(self, code_mask: torch.Tensor) -> torch.Tensor | None:
-        """How many levels of each code (B, T') are decoded: in training fewer of some clips; `None` of one level."""
+    def _kept_levels(self, code_mask: torch.Tensor) -> torch.Tensor:
+        """How many of the codes of a chain at each place (B, T') are decoded: in training fewer of some clips."""
         levels, clips = self.config.num_levels, (len(code_mask), 1)
-        if levels == 1:
-            return None
         kept = torch.full(clips, levels, device=code_mask.device)
-        if self.training:
+        if self.training and levels > 1:
             some = torch.rand(clips, device=kept.device) < self.config.level_dropout
             # a "linear" decoder has most to learn of few levels
             share = torch.rand(clips, device=kept.device) ** (3 if self.config.network == "linear" else 1)
             kept = torch.where(some, 1 + (levels * share).long(), kept)
-        return kept.expand(code_mask.shape)
+        return kept.expand(code_mask.shape) * (2 if self.config.residual_hand else 1)
 
     def _forward_transform(self, transform: torch.Tensor, out: SolamiMotionVQOutput) -> None:
         """Adds the transform's parts to `out`."""
@@ -657,11 +732,11 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
     def latents(
         self, values: torch.Tensor, masks: list[torch.Tensor | None], cache: MotionVQCache | None = None
     ) -> tuple[torch.Tensor, ...]:
-        """Unquantised latents (B, T', D) of body and hand, or of the body alone, of what `normalise` gives."""
+        """Unquantised latents (B, T', D) of `chains` (body and hand, or the body alone) of what `normalise` gives."""
         pieces = values.split(list(self.config.input_sizes.values()), dim=-1)
         # contiguous: convolutions keep the layout of what they get, see `MotionConv1d`
-        pairs = zip(self.parts.values(), pieces, strict=True)
-        return tuple(part.encode(piece.contiguous(), masks, cache) for part, piece in pairs)
+        pairs = zip(self.chains, pieces, strict=True)
+        return tuple(self.parts[name].encode(piece.contiguous(), masks, cache) for name, piece in pairs)
 
     def _check_stream(self, masks: list[torch.Tensor | None], name: str) -> None:
         if not self.config.causal:

@@ -25,6 +25,7 @@ from .kinematics import (
     local_rotations,
     matrix_to_rotation_6d,
     on_the_tree,
+    pelvis_way,
     place_on_tree,
     rotation_6d_to_matrix,
     shortest_turn,
@@ -32,6 +33,7 @@ from .kinematics import (
 
 _ROOT = 9  # features of the root
 _TOLD = [*range(1, 22), *range(25, 55)]  # joints of the raw features
+FEATURES_JOINTS = [0, *_TOLD]
 # Joints whose turn follows from two directions, each from one joint to another: chest, head, wrists
 _TWO_DIRECTIONS = {
     9: ((9, 12), (14, 13)),  # to the neck; from collar to collar
@@ -70,6 +72,12 @@ def raw_features(values: torch.Tensor, representation: str) -> torch.Tensor:
         turned = _turned_bones(told.unflatten(-1, (-1, 3)))
     local = local_rotations(turned)[..., _TOLD, :, :]
     return torch.cat([values[..., :_ROOT], matrix_to_rotation_6d(local).flatten(-2)], dim=-1)
+
+
+def joint_places(features: torch.Tensor) -> torch.Tensor:
+    """Joint positions (..., T, 55, 3) in metres on the free body of raw features (..., T, 315)."""
+    joints = rotation_6d_to_matrix(features[..., 3:].unflatten(-1, (-1, 6)))
+    return place_on_tree(pelvis_way(features), on_the_tree(joints, FEATURES_JOINTS), _rest(features))
 
 
 def _rest(like: torch.Tensor) -> torch.Tensor:

@@ -64,10 +64,17 @@ class EmaQuantizer(Float32Buffers, nn.Module):
 
     def encode(self, vectors: torch.Tensor) -> torch.Tensor:
         """Indices (M,) of the nearest code of each vector (M, D), compared in float32."""
+        return self._distances(vectors).argmin(-1)
+
+    def nearest(self, vectors: torch.Tensor, count: int) -> torch.Tensor:
+        """Indices (M, count) of the `count` nearest codes (all, if there are fewer), the nearest first."""
+        return self._distances(vectors).topk(min(count, self.code_num), largest=False).indices
+
+    def _distances(self, vectors: torch.Tensor) -> torch.Tensor:
         with torch.autocast(vectors.device.type, enabled=False):  # it would compare in half precision
             # |v|^2 is the same for every code; addmm fuses |c|^2 - 2 v.c
             codebook = self.codebook
-            return torch.addmm(codebook.square().sum(-1), vectors.float(), codebook.t(), alpha=-2).argmin(-1)
+            return torch.addmm(codebook.square().sum(-1), vectors.float(), codebook.t(), alpha=-2)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Code vectors (..., D) of indices (...)."""
@@ -232,14 +239,33 @@ def quantize_residual(
     return total, first, commitment / len(levels), torch.stack(codes)
 
 
-def residual_codes(levels: Sequence[nn.Module], vectors: torch.Tensor) -> torch.Tensor:
-    """Codes (levels, M) of vectors (M, D), each level's of what those before it leave."""
+def residual_codes(
+    levels: Sequence[nn.Module], vectors: torch.Tensor, given: Sequence[torch.Tensor] = ()
+) -> torch.Tensor:
+    """Codes (levels, M) of vectors (M, D), each level's of what those before it leave; `given`: codes (M,) of the
+    first levels that were chosen already."""
     codes = []
     for depth, level in enumerate(levels):
         if depth:
             vectors = vectors - levels[depth - 1].decode(codes[-1]).to(vectors.dtype)
-        codes.append(level.encode(vectors))
+        codes.append(given[depth] if depth < len(given) else level.encode(vectors))
     return torch.stack(codes)
+
+
+def nearest_sums(
+    levels: Sequence[EmaQuantizer], vectors: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (M, count, levels) whose vectors add up nearest to vectors (M, D), nearest first, and what they add up to
+    (M, count, D); a beam of `count` goes from level to level. Fewer where there are not as many."""
+    codes, sums = torch.empty(len(vectors), 1, 0, dtype=torch.long, device=vectors.device), vectors[:, None] * 0
+    for level in levels:
+        near = level.nearest((vectors[:, None] - sums).flatten(0, 1), count).unflatten(0, sums.shape[:2])
+        tried = (sums[:, :, None] + level.decode(near)).flatten(1, 2)
+        known = torch.cat([codes[:, :, None].expand(*near.shape, -1), near[..., None]], dim=-1).flatten(1, 2)
+        away = (tried - vectors[:, None]).square().sum(-1)
+        best = away.topk(min(count, away.shape[1]), largest=False).indices[..., None]
+        codes, sums = known.take_along_dim(best, 1), tried.take_along_dim(best, 1)
+    return codes, sums
 
 
 def fixed_normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -22,6 +22,7 @@ from ...modeling.motion_vq.kinematics import (
     matrix_to_axis_angle,
     matrix_to_rotation_6d,
     on_the_tree,
+    pelvis_way,
     rotation_6d_to_matrix,
     rotation_y,
 )
@@ -85,15 +86,8 @@ def _pelvis_and_rotations(features: torch.Tensor, rotations: str) -> tuple[torch
     _check_width(features, _FEATURES_SIZES, "features", least_frames=1)
     _check_rotations(rotations)
     root = rotation_6d_to_matrix(features[..., 3:9])
-    heading = rotation_y(heading_angle(root))
-    zero = torch.zeros_like(features[..., :1])
-    velocity = torch.cat([features[..., 0:1], zero, features[..., 1:2]], dim=-1)
-    step = (heading @ velocity[..., None])[..., 0]
-    # frame t stands where the steps before it lead
-    position = torch.cat([torch.zeros_like(step[..., :1, :]), step[..., :-1, :].cumsum(-2)], dim=-2)
-    pelvis = torch.stack([position[..., 0], features[..., 2], position[..., 2]], dim=-1)
     joints = rotation_6d_to_matrix(features[..., 9:].unflatten(-1, (-1, 6)))
-    return pelvis, root, _relative_to_parents(joints) if rotations == "global" else joints
+    return pelvis_way(features), root, _relative_to_parents(joints) if rotations == "global" else joints
 
 
 def _relative_to_pelvis(local: torch.Tensor) -> torch.Tensor:

@@ -46,14 +46,19 @@ def evaluate_motion_vq(
 
 
 def reconstruct(
-    model: SolamiMotionVQModel, values: torch.Tensor, mask: torch.Tensor, levels: int | None = None, filler=None
+    model: SolamiMotionVQModel,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    levels: int | None = None,
+    filler=None,
+    codes=None,
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
     """Reconstruction of motions (B, T, 315): features, mask, codes. It ends with the last whole code. It is made of
     the first `levels` (`None`: all), or of level 0 and what a `filler` (`SolamiSoundStormModel`) adds. The codes (N,)
     of body and hand (of a bound tokenizer the body's) are those of all clips in a row; there are none while the
-    quantizers are bypassed."""
+    quantizers are bypassed. `codes`: what `encode` gave, where it is known."""
     if not model.body.quantizer.bypass:
-        codes = model.encode(values, mask)
+        codes = model.encode(values, mask) if codes is None else codes
         given = [codes[f"{part}_codes"] for part in model.parts]
         if filler is not None:
             given = filler.fill_motion(given, codes.code_mask)

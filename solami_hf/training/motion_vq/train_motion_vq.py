@@ -68,7 +68,10 @@ class MotionVQArguments:
     body_features_size: int = option(135, "Features that the body reads; 99 leaves the arms to the hand.")
     representation: str = option("local_rotation", "What it sees: local_rotation, global_rotation, or joints.")
     network: str = option("conv", "conv, the paper's, or linear: principal components.")
+    residual_hand: bool = option(False, "Of a linear network: the hand's code tells what the body's leaves of all.")
+    candidates: int = option(1, "Codes that encoding tries at each place; 1 takes the nearest.")
     joint_units: bool = option(False, "Features count as far as they move joints, not by their deviation.")
+    face_joints: float = option(0.0, "Joints that the face counts as in `joint_units`, where heads nod and turn.")
     causal: bool = option(False, "Convolutions look back only, for streaming.")
     loss_mode: str = option("corrected", "corrected, or upstream for the original's sum.")
     window: int = option(64, "Frames of a training window (30 a second).")
@@ -103,7 +106,7 @@ class MotionVQArguments:
         same = (
             "quantizer", "bound", "representation", "causal", "loss_mode", "velocity_features", "transform_code_num",
             "codebook_decay", "dead_code_threshold", "random_restart", "num_levels", "shared_levels", "level_dropout",
-            "network", "body_features_size",
+            "network", "body_features_size", "residual_hand", "candidates",
         )  # fmt: skip
         return SolamiMotionVQConfig(**parts, **{name: getattr(self, name) for name in same})
 
@@ -180,7 +183,7 @@ def start_codebooks(
 ) -> None:
     """Starts the codebooks by k-means over encodings of random clips of the training set. Quantizers without a
     codebook are left alone. On several ranks all have to call this; rank 0's result counts."""
-    latents: dict[str, list[torch.Tensor]] = {name: [] for name in model.parts}
+    latents: dict[str, list[torch.Tensor]] = {name: [] for name in model.chains}
     order = torch.randperm(len(clips)).tolist()
     frames_before = np.cumsum([0] + [len(clips[i].features) for i in order])[:-1]
     enough = KMEANS_VECTORS * model.config.frames_per_code
@@ -193,7 +196,7 @@ def start_codebooks(
             latents[name].append(part.flatten(0, 1) if masks[-1] is None else part[masks[-1]])
     vectors = {name: torch.cat(parts) for name, parts in latents.items()}
     vectors["transform"] = model.transform.encoder(model.normalise_transform(transforms.to(model.device)))
-    levels = {name: part.levels for name, part in model.parts.items()} | {"transform": [model.transform.quantizer]}
+    levels = model.chains | {"transform": [model.transform.quantizer]}
     for name, quantizers in levels.items():
         left = vectors[name][torch.randperm(len(vectors[name]), device=model.device)[:KMEANS_VECTORS]].float()
         for quantizer in quantizers:
@@ -214,7 +217,8 @@ def start_linear_maps(model: SolamiMotionVQModel, clips: list[MotionClip]) -> No
         values, _ = model.normalise(clip.features[None], None)
         pieces.append(values[0, : values.shape[1] // frames * frames].unflatten(0, (-1, frames)))
     sizes = list(model.config.input_sizes.values())
-    for part, values in zip(model.parts.values(), torch.cat(pieces).split(sizes, dim=-1), strict=True):
+    parts = [model.parts[name] for name in model.chains]
+    for part, values in zip(parts, torch.cat(pieces).split(sizes, dim=-1), strict=True):
         values, down, decoder = values.flatten(1), part.encoder["linear"], part.decoder
         squares, vectors = torch.linalg.eigh((values.T @ values).double() / len(values))
         squares, vectors = (found.flip(-1)[..., : down.out_channels].float() for found in (squares, vectors))
@@ -262,7 +266,7 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
     transforms = read_transforms(clips, args.random_transforms, torch.Generator().manual_seed(training_args.seed))
     model = SolamiMotionVQModel(config)
     parts = tuple(config.input_sizes.values()) if args.joint_units else ()
-    statistics = feature_statistics(clips, args.rotation_std_floor, args.representation, parts)
+    statistics = feature_statistics(clips, args.rotation_std_floor, args.representation, parts, args.face_joints)
     model.set_statistics(*statistics, transforms.mean(0), transforms.std(0, correction=0))
     if args.network == "linear":
         start_linear_maps(model, clips)
