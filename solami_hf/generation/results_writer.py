@@ -58,7 +58,9 @@ class ResultsWriter:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(f"another process is writing to {self.folder}; wait, or give another output") from None
+            raise ValueError(
+                f"another process is writing to {self.folder}; wait for it, or give another output"
+            ) from None
         remove_partial_files(self.folder)
         if (self.folder / RUN).is_file():
             self._check_settings(read_run(self.folder))
@@ -98,7 +100,9 @@ class ResultsWriter:
             self.done.update(zip(keys, found, strict=True))
             at, self.next_batch = at + len(keys), self.next_batch + 1
         if self.next_batch == len(self.batches) and at < len(rows):
-            raise ValueError(f"{self.folder} has {len(rows)} answers, more than the {at} of the run; give another")
+            raise ValueError(
+                f"{self.folder} has {len(rows)} answers, more than the {at} of this run; give another output"
+            )
         self._file.seek(0)
         for _ in range(at):
             kept += len(self._file.readline())

@@ -23,7 +23,9 @@ def english_normalizer() -> Callable[[str], str]:
 def check_rate(sampling_rate: int) -> None:
     """Raises ValueError for speech at another rate than 16 kHz."""
     if sampling_rate != SAMPLING_RATE:
-        raise ValueError(f"`sampling_rate` is {sampling_rate}, expected speech at {SAMPLING_RATE} Hz: resample it")
+        raise ValueError(
+            f"`sampling_rate` is {sampling_rate}, expected speech at {SAMPLING_RATE} Hz: resample it first"
+        )
 
 
 __all__ = [

@@ -95,7 +95,9 @@ def check_joints(joints: Any, name: str, min_frames: int = MIN_FRAMES, what: str
 def check_counts(predictions: Sequence[Any], references: Sequence[Any]) -> None:
     """Raises ValueError for lists that are empty or of different lengths, and where there is no prediction at all."""
     if len(predictions) != len(references) or not len(references):
-        raise ValueError(f"got {len(predictions)} `predictions` and {len(references)} `references`, expected pairs")
+        raise ValueError(
+            f"got {len(predictions)} `predictions` and {len(references)} `references`, expected one or more pairs"
+        )
     if all(motion is None for motion in predictions):
         raise ValueError("every item of `predictions` is None, expected at least one motion")
 

@@ -497,7 +497,9 @@ class SolamiProcessor(ProcessorMixin):
         longest = max(map(len, rows["input_ids"]))
         width = self._limit(options, "padding='max_length'") if how == "max_length" else longest
         if width < longest and as_tensors:
-            raise ValueError(f"max_length is {width}, but a conversation has {longest} tokens; pass truncation=True")
+            raise ValueError(
+                f"max_length is {width}, but a conversation has {longest} tokens; pass truncation=True or a larger one"
+            )
         return pad_to(-(-width // step) * step, rows, self.tokenizer.pad_token_id, options.get("padding_side", side))
 
     def __call__(self, text=None, motion=None, audio=None, **kwargs) -> BatchFeature:

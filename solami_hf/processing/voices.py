@@ -44,7 +44,9 @@ class Voices:
             entries = json.loads(Path(path).read_text(encoding="utf-8"))
             known = all(isinstance(entry.get("codec"), str) for entry in entries.values())
         except (ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} is not readable ({error}); add voices again with `solami add-voice`") from None
+            raise ValueError(
+                f"{path} is not readable ({error}); add the voices again with `solami add-voice`"
+            ) from None
         if not known or not all(_NAME.fullmatch(name) for name in entries):
             raise ValueError(f"{path} has entries without a codec or with bad names; add them with `solami add-voice`")
         return cls(entries, folder=folder, hub=hub)

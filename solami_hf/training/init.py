@@ -25,7 +25,7 @@ class InitArguments:
     backbone: str = option(..., "Folder, hub id or .gguf file of a decoder: Llama, GPT-2, ... (or the first word).")
     motion_codec: str = option(..., "Folder or hub id of a SolamiMotionVQModel.")
     output: str = option(..., "Folder to write; it must not exist yet.")
-    speech_codec: str | None = option(None, "Folder or hub id of ours, or one of transformers (Mimi, ...); packaged.")
+    speech_codec: str | None = option(None, "Folder or hub id of ours or of transformers (Mimi, ...); else packaged.")
     acoustic_model: str | None = option(None, "Folder or hub id of a SoundStorm.")
     motion_filler: str | None = option(None, "Folder or hub id of one for motion's levels.")
     speech_levels: int | None = option(None, "Levels of the speech codec that the language model reads.")

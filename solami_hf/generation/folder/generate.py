@@ -119,7 +119,9 @@ class GenerateArguments(LoadingArguments):
         from .jobs import CONDITIONS
 
         if self.repetitions < 1 or self.batch_size < 1:
-            raise ValueError(f"repetitions={self.repetitions} and batch_size={self.batch_size}, expected at least 1")
+            raise ValueError(
+                f"repetitions is {self.repetitions} and batch_size {self.batch_size}, expected at least 1 of each"
+            )
         unknown = [name for name in self.conditions if name not in CONDITIONS]
         if unknown or not self.conditions or len(set(self.conditions)) < len(self.conditions):
             raise ValueError(f"conditions is {self.conditions}, expected some of {', '.join(CONDITIONS)}, each once")
@@ -180,7 +182,9 @@ def _stages(args: GenerateArguments, pipeline, seeds: list[int]):
         dialogues = read_dialogues(args.input, pipeline.processor, args.split, args.batch_size)
         if args.asr and pipeline.processor.hearing != "codes":
             if not any(file.get("audio") for dialogue in dialogues for file in dialogue.files):
-                raise ValueError(f"asr recognises recordings, and {args.input} has none; leave it out, or add them")
+                raise ValueError(
+                    f"asr recognises recordings, and {args.input} has none; leave it out, or give a manifest"
+                )
             dialogues_in_words(dialogues, root_of(args.input), pipeline.asr)
         return dialogues, dialogue_jobs(pipeline, dialogues, seeds, args.conditions, args.max_new_tokens, args.voice)
     items = read_items(args.task, args.input, pipeline.processor, args.split, args.batch_size)

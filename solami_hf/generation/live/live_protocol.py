@@ -96,7 +96,9 @@ def parse_event(text: str) -> dict:
     fields = dict.fromkeys(_FIELDS[kind]) | {name: value for name, value in event.items() if name != "type"}
     version = fields.pop("version", VERSION) if kind == "start" else VERSION
     if version != VERSION:
-        raise ProtocolError("bad_version", f"this server's version is {VERSION}, yours {str(version)[:20]}", 1002)
+        raise ProtocolError(
+            "bad_version", f"this server speaks version {VERSION}, the client {str(version)[:20]}", 1002
+        )
     for name, value in fields.items():
         if name not in _FIELDS[kind]:
             raise ProtocolError("bad_message", f"{kind} has no field {name[:40]!r}, expected {list(_FIELDS[kind])}")

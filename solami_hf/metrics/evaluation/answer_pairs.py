@@ -89,10 +89,14 @@ class Results:
         self.folder = Path(os.path.abspath(folder))  # media are read later, perhaps from elsewhere
         for name in (RUN, RESULTS):
             if not (self.folder / name).is_file():
-                raise FileNotFoundError(f"{self.folder} holds no results: no {name}; make some with `solami generate`")
+                raise FileNotFoundError(
+                    f"{self.folder} holds no results: there is no {name}; make some with `solami generate`"
+                )
         self.run = read_run(self.folder)
         if self.run.get("task") not in PARTS:
-            raise ValueError(f"{self.folder / RUN} has the task {self.run.get('task')!r}, expected {', '.join(PARTS)}")
+            raise ValueError(
+                f"{self.folder / RUN} tells of task {self.run.get('task')!r}, expected one of: {', '.join(PARTS)}"
+            )
         self.task = self.run["task"]
         self.data = Path(os.path.abspath(data if data is not None else self.run.get("input") or ""))
         codec = str(self.run.get("checkpoint"))

@@ -81,7 +81,9 @@ def _captions(given, name):
     """A reference as a list of captions, each with a word."""
     captions = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else []
     if not captions or any(not isinstance(caption, str) or not _words(caption) for caption in captions):
-        raise ValueError(f"`{name}` is {given!r}, expected a caption or list of captions with at least one word each")
+        raise ValueError(
+            f"`{name}` is {given!r}, expected a caption or a list of captions with at least one word each"
+        )
     return captions
 
 

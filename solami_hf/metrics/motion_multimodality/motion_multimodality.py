@@ -71,5 +71,7 @@ class MotionMultimodality(DirectMetric):
             groups[prompt].append(features)
         distances = [diversity(np.stack(group)) for group in groups.values() if len(group) > 1]
         if not distances:
-            raise ValueError(f"none of the {len(set(prompts))} `prompts` has two motions, expected several for one")
+            raise ValueError(
+                f"none of the {len(set(prompts))} `prompts` has two motions, expected several predictions for a prompt"
+            )
         return {"multimodality": float(np.mean(distances)), "num_prompts": len(distances), **counts(predictions, mode)}

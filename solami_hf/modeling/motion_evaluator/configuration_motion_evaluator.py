@@ -48,7 +48,9 @@ class SolamiMotionEvaluatorConfig(PreTrainedConfig):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of the {self.num_attention_heads} heads")
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}, expected a multiple of the {self.num_attention_heads} heads"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected at least 0 and below 1")
         if not isinstance(self.text_config, PreTrainedConfig):

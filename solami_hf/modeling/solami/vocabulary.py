@@ -47,7 +47,9 @@ def split_levels(codes, levels: int, codebook_size: int) -> np.ndarray:
     ValueError: no code, not whole frames, or a code outside the range of its level."""
     codes = np.asarray(codes)
     if codes.ndim != 1 or codes.size == 0 or codes.dtype.kind not in "iu":
-        raise ValueError(f"speech codes are {codes.dtype} {codes.shape}, expected at least one code, integers (n,)")
+        raise ValueError(
+            f"speech codes are {codes.dtype} of shape {codes.shape}, expected at least one code, integers (n,)"
+        )
     codes = codes.astype(np.int64)
     if len(codes) % levels:
         raise ValueError(f"{len(codes)} speech codes are no whole frames of {levels} levels; pass all of an answer")

@@ -14,7 +14,9 @@ def add_modality_tokens(model, tokenizer=None, sizes=None, speech_codec=None, an
     codec."""
     config, speech = model.config, getattr(speech_codec, "config", speech_codec)
     if model.get_output_embeddings() is None:
-        raise ValueError(f"{type(model).__name__} has no language-modelling head; expected an AutoModelForCausalLM")
+        raise ValueError(
+            f"{type(model).__name__} has no language-modelling head; pass a model of AutoModelForCausalLM"
+        )
     sizes = _with_speech(sizes, speech)
     old_rows = config.vocab_size if tokenizer is None else min(len(tokenizer), config.vocab_size)
     if tokenizer is None:

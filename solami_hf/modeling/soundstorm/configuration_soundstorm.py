@@ -75,7 +75,9 @@ class SolamiSoundStormConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         levels, given = self.num_quantizers, self.num_given_levels
         if not 1 <= given < levels:
-            raise ValueError(f"num_quantizers = {levels}, expected at least {given + 1}: {given} given, others filled")
+            raise ValueError(
+                f"num_quantizers is {levels}, expected at least {given + 1}: {given} given, others filled"
+            )
         if self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}, expected an even number for rotary positions")
         if self.conv_kernel_size % 2 == 0:

@@ -52,7 +52,9 @@ class SpeechCodecDecoderStream:
         if self._finished:
             raise ValueError("this stream is finished; make a new SpeechCodecDecoderStream for the next answer")
         if self._batch not in (None, len(audio_codes)):
-            raise ValueError(f"audio_codes has {len(audio_codes)} streams, expected {self._batch} as before")
+            raise ValueError(
+                f"audio_codes has {len(audio_codes)} streams, expected {self._batch} as in earlier chunks"
+            )
         self._batch = len(audio_codes)
         latents = self.codec.quantizer.decode(audio_codes.long(), self.first_quantizer)
         return self._push_all(self.codec.decoder.layers, latents.to(self.codec.dtype), last=False)

@@ -210,7 +210,9 @@ class SolamiTalkerModel(CarriesItsCode, PreTrainedModel):
         if attention_mask is None:
             return input_ids > 0
         if attention_mask.shape != input_ids.shape:
-            raise ValueError(f"attention_mask is {tuple(attention_mask.shape)}, expected {tuple(input_ids.shape)}")
+            raise ValueError(
+                f"attention_mask is {tuple(attention_mask.shape)}, expected {tuple(input_ids.shape)} as input_ids"
+            )
         return attention_mask.bool()
 
     def _add_loss(self, output: SolamiTalkerOutput, labels: torch.Tensor, durations: torch.Tensor | None) -> None:

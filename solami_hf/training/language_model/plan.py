@@ -135,7 +135,9 @@ def _steps(arguments, samples_per_step: int, samples: int | None) -> int:
     if arguments.max_steps > 0:
         return arguments.max_steps
     if not samples:
-        raise ValueError("the length of the run cannot be told: set max_steps, or give --plan_samples")
+        raise ValueError(
+            "how long the run is cannot be told: set max_steps, or give --plan_samples (training samples)"
+        )
     return math.ceil(arguments.num_train_epochs * math.ceil(samples / samples_per_step))
 
 

@@ -218,7 +218,9 @@ def make_trainer(args: SoundStormArguments, training_args: TrainingArguments) ->
         if part is not None:
             _check_codes(part, len(codes.codes), size)
     if codec is not None and len(codes.codes) > codec.config.num_quantizers:
-        raise ValueError(f"the codes have {len(codes.codes)} levels, `speech_codec` {codec.config.num_quantizers}")
+        raise ValueError(
+            f"the codes have {len(codes.codes)} levels, but `speech_codec` has {codec.config.num_quantizers}"
+        )
     model = _start(args, len(codes.codes), size, given, vectors)
     window = max(1, round(args.window_seconds * frame_rate))
     batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
@@ -314,7 +316,9 @@ def _check_codes(codes: SpeechCodes, levels: int, size: int) -> None:
     if found != levels:
         raise ValueError(f"`held_out_data` has codes of {found} levels, but `data` of {levels}")
     if least < 0 or most >= size:
-        raise ValueError(f"the codes go from {least} to {most}, expected 0 to {size - 1}; `codebook_size` says that")
+        raise ValueError(
+            f"the codes go from {least} to {most}, expected 0 to {size - 1}; `codebook_size` says how many"
+        )
 
 
 def main(argv: list[str] | None = None) -> None:

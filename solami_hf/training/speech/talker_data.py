@@ -172,7 +172,9 @@ def _read_split(
         if can_align(clip, ids):
             kept.append((text, ids, clip))
     if not kept:
-        raise ValueError(f"the {split} split of {folder} has no turn with speech and a text no longer than it")
+        raise ValueError(
+            f"the {split} split of {folder} has no turn with speech and a text that is not longer than it"
+        )
     if len(kept) < len(texts):
         logger.warning("left out %d of %d clips of %s: too many characters", len(texts) - len(kept), len(texts), split)
     return tuple(list(column) for column in zip(*kept, strict=True))
@@ -189,5 +191,7 @@ def _made_from(texts: list[str], codes: list[np.ndarray], alphabet: str, steps: 
 def _load_durations(path: Path, made_from: str) -> list[np.ndarray]:
     arrays = read_arrays(path)
     if str(arrays.get("made_from", "")) != made_from:
-        raise ValueError(f"{path} was made from other data or settings; remove it, or give another `output_dir`")
+        raise ValueError(
+            f"{path} was made from other data or settings; remove it to align anew, or give another `output_dir`"
+        )
     return np.split(arrays["durations"], arrays["ends"][:-1])

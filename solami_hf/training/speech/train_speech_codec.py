@@ -54,7 +54,9 @@ def train_speech_codec(
     trainer = make_trainer(args, training_args, speech)
     trainer.train_or_resume()
     if not codebooks_filled(trainer.model):
-        raise ValueError(f"it ended at step {trainer.state.global_step}, before the codebooks were filled: go on")
+        raise ValueError(
+            f"training ended at step {trainer.state.global_step}, before the codebooks were filled: go on"
+        )
     folder = Path(training_args.output_dir) / "codec"
     trainer.finish(args, folder, half=True)
     logger.info("wrote the codec to %s", folder)

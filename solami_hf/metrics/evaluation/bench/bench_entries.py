@@ -54,7 +54,9 @@ class Benchmark:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         if not (self.folder / MANIFEST).is_file():
-            raise FileNotFoundError(f"{folder} is no benchmark: it has no {MANIFEST}; `solami bench build` makes one")
+            raise FileNotFoundError(
+                f"{folder} is no benchmark: there is no {MANIFEST}; `solami bench build` makes one"
+            )
         manifest = json.loads((self.folder / MANIFEST).read_text("utf-8"))
         if manifest["version"] != VERSION:
             raise ValueError(f"{folder} is version {manifest['version']} of the benchmark, this code scores {VERSION}")
@@ -111,7 +113,9 @@ def read_entry(folder: str | Path, benchmark: Benchmark) -> Entry:
     unknown, files that are missing, outside of the folder or malformed, and pickles."""
     folder = Path(folder)
     if not (folder / RESULTS).is_file():
-        raise FileNotFoundError(f"{folder} is no entry: there is no {RESULTS}; the benchmark's card tells its form")
+        raise FileNotFoundError(
+            f"{folder} is no entry: there is no {RESULTS}; the benchmark's card says what it holds"
+        )
     try:
         told = json.loads((folder / RESULTS).read_text("utf-8"))
     except ValueError as error:

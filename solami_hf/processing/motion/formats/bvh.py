@@ -113,7 +113,9 @@ class _Hierarchy:
                 words = self._take(words)
         if self._open or self._announced is not None:
             name = self.names[self._open[-1] if self._open else self._announced]
-            raise ValueError(f"{len(self._open)} braces are still open at MOTION, the last of {name or 'End Site'!r}.")
+            raise ValueError(
+                f"at MOTION {len(self._open)} braces are still open, the innermost of {name or 'End Site'!r}."
+            )
         if not self.names:
             raise ValueError("its HIERARCHY has no ROOT.")
 
@@ -215,7 +217,9 @@ def _read_frames(text: str, start: int, width: int) -> tuple[float, np.ndarray]:
         )
     if not np.isfinite(values).all():
         at = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f"channel {at % width + 1} of frame {at // width + 1} is {values[at]}, no finite number.")
+        raise ValueError(
+            f"channel {at % width + 1} of frame {at // width + 1} is {values[at]}, expected a finite number."
+        )
     return frame_time, values.reshape(frames, width)
 
 

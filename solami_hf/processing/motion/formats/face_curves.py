@@ -117,7 +117,9 @@ def _read_csv(text: str) -> tuple[np.ndarray, np.ndarray]:
     for number, row in enumerate(rows[1:], start=2):
         time = _TIMECODE.fullmatch(row[0].strip())
         if time is None or len(row) != len(rows[0]):
-            raise ValueError(f"row {number} has {len(row)} values at {row[0]!r}, expected {len(rows[0])} and a time.")
+            raise ValueError(
+                f"row {number} has {len(row)} values at {row[0]!r}, expected {len(rows[0])} and a timecode."
+            )
         hours, minutes, seconds, frame = map(float, time.groups())
         frames.append((3600 * hours + 60 * minutes + seconds, frame))
         try:
