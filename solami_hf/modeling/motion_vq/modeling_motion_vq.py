@@ -526,11 +526,15 @@ class SolamiMotionVQModel(Float32Buffers, CarriesItsCode, PreTrainedModel):
             return self._denormalise(self.decode_latents(given, self._decoder_masks(real)).float(), None)
 
         made = decoded({name: part.to(self.dtype, copy=True) for name, part in vectors.items()}, mask)
+        real_frames, flat = mask.repeat_interleave(frames, 1), made.new_tensor([1.0, 0.0, 1.0])
+        start = torch.zeros_like(flat)  # of the window, on the floor
         for step in range(steps):
             first, last = max(0, step - _CONTEXT), min(steps, step + _CONTEXT + 1)
             seen = slice(max(0, step - _REACH) * frames, min(steps, step + _REACH + 1) * frames)
-            real = mask.repeat_interleave(frames, 1)[:, None, seen, None]
-            start = pelvis_way(made[:, : seen.start + 1])[:, -1, None, None, None] * made.new_tensor([1.0, 0.0, 1.0])
+            real = real_frames[:, None, seen, None]
+            if seen.start:  # the codes that the window has just left behind stay as they are
+                left = made[:, seen.start - frames : seen.start + 1]
+                start = start + pelvis_way(left)[:, -1, None, None, None] * flat
             for name, levels in chains.items():
                 near, sums = nearest_sums(levels, latents[name][:, step].float(), count)
                 many = sums.shape[1]
