@@ -210,24 +210,25 @@ class SolamiProcessor(ProcessorMixin):
     @in_own_precision
     def encode_motion(self, motions: list, batch_size: int = 64) -> list[dict]:
         """Codes of motions: `SmplxMotion`s, or paths of SMPL-X `.npz` files, of any rate; they are resampled to the
-        motion codec's, 30 fps. `processing.motion.read_motion` reads other formats; `batch_size` clips are encoded
-        together.
+        motion codec's (the paper's: 30 fps). `processing.motion.read_motion` reads other formats; `batch_size` clips
+        are encoded together.
 
-        Returns one `{"body": (n,), "hand": (n,), "trans": (1,)}` of int arrays per motion, `n = (frames - 1) // 4`;
-        `hand` is empty where the motion codec is bound. `trans` is the place and facing of the first frame seen by a
-        character who stands at the origin and faces +Z; `body` and `hand` are those of the motion turned to face +Z
-        itself. Raises ValueError: fewer than 5 frames, more than two minutes, NaN, or a file that holds no motion.
+        Returns one `{"body": (n,), "hand": (n,), "trans": (1,)}` of int arrays per motion, `n = (frames - 1) // 4`
+        (4 frames a code, as the paper's); `hand` is empty where the motion codec is bound. `trans` is the place and
+        facing of the first frame seen by a character who stands at the origin and faces +Z; `body` and `hand` are
+        those of the motion turned to face +Z itself. Raises ValueError: too short for a code, more than two minutes,
+        NaN, or a file that holds no motion.
         """
         if isinstance(motions, (str, os.PathLike)) or not hasattr(motions, "__iter__"):
             raise ValueError(f"encode_motion takes a list of motions, got {type(motions).__name__}")
-        fps = self.motion_codec.config.fps
+        fps, a_code = self.motion_codec.config.fps, self.motion_codec.config.frames_per_code
         params = [torch.from_numpy(read_smplx(m, fps).to_params()).float() for m in motions]
         features = []
         for p in params:
-            if not 5 <= len(p) or len(p) / fps > MAX_MOTION_SECONDS:
+            if not a_code < len(p) or len(p) / fps > MAX_MOTION_SECONDS:
                 raise ValueError(
-                    f"a motion needs at least 5 frames and at most {MAX_MOTION_SECONDS:.0f} s, got {len(p)} frames at "
-                    f"{fps:g} fps; cut it into pieces"
+                    f"a motion needs at least {a_code + 1} frames and at most {MAX_MOTION_SECONDS:.0f} s, got "
+                    f"{len(p)} frames at {fps:g} fps; cut it into pieces"
                 )
             features.append(motion_to_features(p))
         character = torch.zeros(159)
@@ -241,7 +242,7 @@ class SolamiProcessor(ProcessorMixin):
             body = output.body_codes.cpu().numpy()
             hand = body[:, :0] if output.hand_codes is None else output.hand_codes.cpu().numpy()
             codes = zip(body, hand, batch, strict=True)
-            return [{"body": body[: len(f) // 4], "hand": hand[: len(f) // 4]} for body, hand, f in codes]
+            return [{"body": body[: len(f) // a_code], "hand": hand[: len(f) // a_code]} for body, hand, f in codes]
 
         encoded = map_in_batches(features, len, batch_size, encode, most_steps=MOTION_BATCH_FRAMES)
         return [{**codes, "trans": trans} for codes, trans in zip(encoded, transforms.numpy()[:, None], strict=True)]
@@ -272,10 +273,10 @@ class SolamiProcessor(ProcessorMixin):
 
     @in_own_precision
     def decode_motion(self, codes: dict) -> SmplxMotion:
-        """The motion of `{"body": (n,), "hand": (n,)}`: `4 n` frames at 30 fps, beginning at the origin facing +Z. Of
-        a bound motion codec there are body codes alone; `hand` is empty, `None`, or not there. The motion filler,
-        where the checkpoint has one, adds the levels above 0. Raises ValueError: no codes, numbers of body and hand
-        codes that do not fit, or a code outside its codebook."""
+        """The motion of `{"body": (n,), "hand": (n,)}`, beginning at the origin facing +Z, at the motion codec's rate:
+        with the paper's `4 n` frames at 30 fps. Of a bound codec there are body codes alone; `hand` is empty, `None`,
+        or not there. The motion filler, where the checkpoint has one, adds the levels above 0. Raises ValueError: no
+        codes, numbers of body and hand codes that do not fit, or a code outside its codebook."""
         given = ([] if values is None else values for values in (codes["body"], codes.get("hand")))
         device = self.motion_codec.device
         body, hand = (torch.as_tensor(np.asarray(values, dtype=np.int64), device=device)[None] for values in given)

@@ -12,14 +12,16 @@ from solami_hf.demo.tiny_model import train_tokenizer
 from solami_hf.generation import DialogueSession, SolamiPipeline
 from solami_hf.generation.serving.vllm_grammar import answer_regex
 from solami_hf.generation.streaming import MotionPiece
+from solami_hf.generation.streaming_media import FacePieces, MotionPieces, lips_of
 from solami_hf.hub_cards.card_facts import _motion_codec
 from solami_hf.hub_cards.doctor_checks import check_template
 from solami_hf.processing.datasets.batch_rendering import render_chat_batch
 from solami_hf.processing.datasets.results import read_results
 from solami_hf.processing.datasets.tasks import chat_messages
 from solami_hf.processing.datasets.token_dataset import load_tokens
-from solami_hf.processing.motion.motion_io import write_motion
-from solami_hf.processing.motion.smplx_motion import SmplxMotion
+from solami_hf.processing.motion.face import UNIT_INDEX
+from solami_hf.processing.motion.motion_io import read_motion, write_motion
+from solami_hf.processing.motion.smplx_motion import SmplxMotion, resample_motion
 from solami_hf.processing.processing_solami import SolamiProcessor
 from solami_hf.processing.rendering import TokenRenderer
 
@@ -126,6 +128,32 @@ def test_bound_from_motion_files_to_answers(source, tiny_tokenizer, tiny_codecs,
     assert all(r["first_motion_seconds"] is not None for r in rows)
     if not interleaved:
         assert "soha" not in answer_regex(pipeline.model.config) and "sobo" in answer_regex(pipeline.model.config)
+
+
+def test_sixty_frames_a_second_keep_the_rate_of_codes(source, tiny_codecs):
+    codec = train_codec(source, "codec", "--fps", "60", "--down_t", "3", "--contact_weight", "0.1").eval()
+    assert (codec.config.fps, codec.config.frames_per_code, codec.config.frame_rate) == (60, 8, 7.5)
+    log = json.loads((source / "codec" / "history.json").read_text())["log"]
+    assert any("contact_loss" in row for row in log)
+    processor = SolamiProcessor(train_tokenizer(["wave"], vocab_size=300), codec, tiny_codecs[1])
+    motion = read_motion(source / "motions" / "1.npz")  # 70 frames at 30 fps, 139 at 60, whose last only ends a step
+    codes = processor.encode_motion([motion])[0]
+    assert len(codes["body"]) == len(codes["hand"]) == 138 // 8
+    with pytest.raises(ValueError, match="at least 9 frames and at most 120 s, got 7 frames at 60 fps"):
+        processor.encode_motion([SmplxMotion(motion.transl[:4], motion.poses[:4])])
+    back, pieces = processor.decode_motion(codes), MotionPieces(codec)
+    streamed = [pieces.push(codes["body"][i : i + 3], codes["hand"][i : i + 3]) for i in range(0, 17, 3)]
+    streamed = [piece for piece in (*streamed, pieces.finish()) if piece is not None]
+    assert {piece.fps for piece in (back, *streamed)} == {60}
+    assert back.num_frames == sum(piece.num_frames for piece in streamed) == 136
+    faces = []
+    for shown in (back, resample_motion(back, 30)):
+        looks = FacePieces(processor, lips_of(processor))
+        looks._expression.target = np.array([2.0, 1.5, 2.0])
+        faces.append(looks.whole(shown)[1])
+    assert faces[0].shape == faces[1].shape == (68, 52)
+    left = faces[1][:, UNIT_INDEX["eyeLookOutLeft"]]  # eyes go first, then the head follows, at the same time in both
+    assert left[0] > left[40] + 0.2 and np.abs(faces[0] - faces[1]).max() < 0.1
 
 
 def test_what_was_not_made_for_a_bound_codec_is_refused(tiny_processor, tiny_tokenizer, tiny_codecs):

@@ -34,7 +34,7 @@ class Expression:
         self._glances = np.zeros((_CYCLE, 2))  # degrees to the left and up
         for start in _times(rng, 0.9, 0.3):
             self._glances[start:] = rng.normal(0, [2.5, 1.2])
-        self._angles = np.zeros((0, 2))
+        self._angles, self._fps = np.zeros((0, 2)), FACE_FPS  # those of the motion
         self._turned = np.zeros(2)
 
     def move(self, motion: SmplxMotion, turn_head: bool = True) -> SmplxMotion:
@@ -43,7 +43,7 @@ class Expression:
             return motion
         if turn_head:
             motion = self._turn(motion)
-        self._angles = np.concatenate([self._angles, _angles(motion, self.target)])
+        self._angles, self._fps = np.concatenate([self._angles, _angles(motion, self.target)]), motion.fps
         return motion
 
     def curves(self, first: int, count: int, speaking: np.ndarray) -> np.ndarray:
@@ -51,7 +51,8 @@ class Expression:
         face, frames = np.zeros((count, len(FACE_UNITS)), np.float32), np.arange(first, first + count)
         angles = self._glances[frames % _CYCLE].copy()
         if len(self._angles):
-            angles += self._angles[np.minimum(frames, len(self._angles) - 1)]
+            moved = np.floor(frames * (self._fps / FACE_FPS) + 1e-6).astype(int)
+            angles += self._angles[np.minimum(moved, len(self._angles) - 1)]
         left, up = angles[:, 0] / _YAW, angles[:, 1] / _PITCH
         for name, value in (("OutLeft", left), ("InRight", left), ("InLeft", -left), ("OutRight", -left),
                             ("UpLeft", up), ("UpRight", up), ("DownLeft", -up), ("DownRight", -up)):  # fmt: skip

@@ -20,7 +20,7 @@ BONE_LENGTH = 0.25
 """Metres, between that of a thigh and of a finger; see `feature_statistics`."""
 COUNTED_JOINTS = [*range(22), *range(25, 55)]  # jaw and eyes follow the head
 FACE_JOINTS = [22, 23, 24]
-WAY = 8.0  # frames over which errors of the velocity add up, see `joint_levers`
+WAY_SECONDS = 8 / 30  # over which errors of the velocity add up, see `joint_levers`
 
 
 @dataclass
@@ -127,19 +127,20 @@ def feature_statistics(
     representation: str = "local_rotation",
     parts: tuple[int, ...] = (),
     face_joints: float = 0.0,
+    fps: float = 30.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation (315,) over all frames, in double precision; (171,) in the representation `joints`.
 
     Rotation features vary by up to 2; a deviation below `rotation_std_floor` is noise of a joint that hardly moves.
     Dividing by it would spend the codebook on it, so it is raised. Velocities and height are small by nature. Of a
-    joint's position it is raised to what such a turn moves at the end of a bone of `BONE_LENGTH`. With
-    `parts`, the numbers of features of body and of hand, it is the inverse of `joint_levers(face_joints)` instead, so
-    scaled that each part has a mean square of 1.
+    joint's position it is raised to what such a turn moves at the end of a bone of `BONE_LENGTH`. With `parts`, the
+    numbers of features of body and of hand, it is the inverse of `joint_levers(face_joints, fps)` instead, so scaled
+    that each part has a mean square of 1.
     """
     frames = torch.cat([represent(clip.features, representation) for clip in clips]).double()
     mean, std = frames.mean(0), frames.std(0, correction=0)
     if parts:
-        levers = joint_levers(face_joints).double()
+        levers = joint_levers(face_joints, fps).double()
         seen = (std * levers).square()
         seen[:9] = torch.nan  # the root would set the scale alone
         scales = [part.nanmean().sqrt().expand(len(part)) for part in seen.split(parts)]
@@ -149,10 +150,10 @@ def feature_statistics(
     return mean.float(), std.float()
 
 
-def joint_levers(face_joints: float = 0.0) -> torch.Tensor:
+def joint_levers(face_joints: float = 0.0, fps: float = 30.0) -> torch.Tensor:
     """Metres (315,) that a unit of each raw feature moves the joints, root mean square over body and fingers. Of a
     joint's rotation those below it in the rest pose, each of its two columns half the square; of the velocity what
-    adds up in `WAY` frames. Divided by this instead of its deviation, a feature's error counts as it is seen. Nothing
+    adds up in `WAY_SECONDS`. Divided by this instead of its deviation, a feature's error counts as it is seen. Nothing
     of these lies behind the head, so a nod moves none: `face_joints` is how many joints the face counts as."""
     rest = torch.tensor(REST)
     above = torch.eye(len(SMPLX_PARENTS), dtype=torch.bool)
@@ -162,4 +163,5 @@ def joint_levers(face_joints: float = 0.0) -> torch.Tensor:
     moved = squares[COUNTED_JOINTS].sum(0) + face_joints * squares[FACE_JOINTS].mean(0)
     levers = moved.div(2 * len(COUNTED_JOINTS)).sqrt().clamp_min(1e-3)
     told = [0, *range(1, 22), *range(25, 55)]
-    return torch.cat([torch.tensor([WAY, WAY, 1.0]), levers[told].repeat_interleave(6)])
+    way = WAY_SECONDS * fps  # the velocity is that of a frame
+    return torch.cat([torch.tensor([way, way, 1.0]), levers[told].repeat_interleave(6)])

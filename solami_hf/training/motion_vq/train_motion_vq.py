@@ -13,6 +13,7 @@ Several GPUs, or ranks on the CPU: `torchrun --nproc_per_node 2 -m solami_hf.cli
 import logging
 import sys
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 _LOGGED_LOSSES = ("feature_loss", "velocity_loss", "commitment_loss", "transform_loss", "transform_commitment_loss")
 _LOGGED_CODES = ("body_perplexity", "hand_perplexity", "transform_perplexity", "body_usage", "hand_usage")
 WAY_FRAMES = (1, 8, 32)
+FEET, CONTACT_HEIGHT = [10, 11], 0.05  # as the metric `foot_skating` has them
 KMEANS_VECTORS = 32768  # most encodings that k-means looks at
 
 
@@ -74,7 +76,9 @@ class MotionVQArguments:
     face_joints: float = option(0.0, "Joints that the face counts as in `joint_units`, where heads nod and turn.")
     causal: bool = option(False, "Convolutions look back only, for streaming.")
     loss_mode: str = option("corrected", "corrected, or upstream for the original's sum.")
-    window: int = option(64, "Frames of a training window (30 a second).")
+    fps: float = option(30.0, "Frames a second at which motion is read.")
+    down_t: int = option(2, "Halvings of the time: a code stands for 2**down_t frames, 8 at 60 fps.")
+    window: int = option(64, "Frames of a training window.")
     warmup_share: float = option(0.2, "Share of the steps without quantization, before k-means starts the codebooks.")
     kmeans_steps: int = option(10, "k-means steps; 0 starts from the first batch, as the paper.")
     codebook_decay: float = option(0.99, "Share of the codebooks' averages that a step keeps; lower for short runs.")
@@ -85,14 +89,15 @@ class MotionVQArguments:
         75, "The first features count again in the loss; 75 ends before the arms, 135 after."
     )
     joint_weight: float = option(0.0, "Weight of errors of joints and of the way in metres, see `position_loss`.")
+    contact_weight: float = option(0.0, "Weight of errors of feet on the floor in m/s, see `contact_loss`.")
     random_transforms: int = option(4096, "Random standing places for the transform.")
 
     def __post_init__(self) -> None:
         for name in ("width", "code_dim", "depth", "code_num", "transform_code_num"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, expected at least 1.")
-        if self.window < 4:
-            raise ValueError(f"`window` is {self.window}, expected at least 4 frames (one code).")
+        if self.window < 2**self.down_t:
+            raise ValueError(f"`window` is {self.window}, expected at least {2**self.down_t} frames (one code).")
         if not 0 <= self.warmup_share < 1:
             raise ValueError(f"`warmup_share` is {self.warmup_share}, expected at least 0 and below 1.")
         if self.joint_units and self.representation != "local_rotation":
@@ -106,7 +111,7 @@ class MotionVQArguments:
         same = (
             "quantizer", "bound", "representation", "causal", "loss_mode", "velocity_features", "transform_code_num",
             "codebook_decay", "dead_code_threshold", "random_restart", "num_levels", "shared_levels", "level_dropout",
-            "network", "body_features_size", "residual_hand", "candidates",
+            "network", "body_features_size", "residual_hand", "candidates", "fps", "down_t",
         )  # fmt: skip
         return SolamiMotionVQConfig(**parts, **{name: getattr(self, name) for name in same})
 
@@ -136,11 +141,15 @@ class MotionVQTrainer(ResumableTrainer):
         for name in _LOGGED_LOSSES + (() if warm else _LOGGED_CODES):
             if name in outputs:  # a bound tokenizer has no hand
                 self.parts[name].append(outputs[name].detach().float())
-        if self.vq_args.joint_weight:
-            made = outputs.motion_values
-            positions = position_loss(made, inputs["motion_values"][:, : made.shape[1]], outputs.padding_mask)
-            outputs.loss = outputs.loss + self.vq_args.joint_weight * positions
-            self.parts["position_loss"].append(positions.detach().float())
+        for name, (function, weight) in {
+            "position_loss": (position_loss, self.vq_args.joint_weight),
+            "contact_loss": (partial(contact_loss, fps=self.vq_args.fps), self.vq_args.contact_weight),
+        }.items():
+            if weight:
+                made = outputs.motion_values
+                part = function(made, inputs["motion_values"][:, : made.shape[1]], outputs.padding_mask)
+                outputs.loss = outputs.loss + weight * part
+                self.parts[name].append(part.detach().float())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def measure(self) -> dict[str, float]:
@@ -165,6 +174,20 @@ def position_loss(result: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
         if len(ways[0]):  # some clip is as long
             loss = loss + (ways[0] - ways[1]).square().sum(-1).add(1e-8).sqrt().mean() / len(WAY_FRAMES)
     return loss
+
+
+def contact_loss(
+    result: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, fps: float = 30.0
+) -> torch.Tensor:
+    """Mean error in m/s of the horizontal velocity of feet that are within `CONTACT_HEIGHT` of the floor in the
+    target; arguments as in `position_loss`. 0 where none is."""
+    feet = [features_to_joints(values.float())[..., FEET, :] for values in (result, target)]
+    low = feet[1][..., 1] < CONTACT_HEIGHT
+    touch = low[:, 1:] & low[:, :-1]
+    if mask is not None:
+        touch = touch & mask[:, 1:, None]
+    error = (feet[0] - feet[1])[..., [0, 2]].diff(dim=1).square().sum(-1).add(1e-10).sqrt() * fps
+    return (error * touch).sum() / touch.sum().clamp_min(1)
 
 
 def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:
@@ -266,7 +289,8 @@ def make_trainer(args: MotionVQArguments, training_args: TrainingArguments) -> M
     transforms = read_transforms(clips, args.random_transforms, torch.Generator().manual_seed(training_args.seed))
     model = SolamiMotionVQModel(config)
     parts = tuple(config.input_sizes.values()) if args.joint_units else ()
-    statistics = feature_statistics(clips, args.rotation_std_floor, args.representation, parts, args.face_joints)
+    units = (args.representation, parts, args.face_joints, args.fps)
+    statistics = feature_statistics(clips, args.rotation_std_floor, *units)
     model.set_statistics(*statistics, transforms.mean(0), transforms.std(0, correction=0))
     if args.network == "linear":
         start_linear_maps(model, clips)
