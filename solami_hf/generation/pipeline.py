@@ -17,7 +17,7 @@ from ..processing.motion.motion_io import read_motions
 from ..processing.motion.smplx_motion import SmplxMotion
 from ..processing.processing_solami import SolamiProcessor
 from ..processing.rendering import check_messages, drop_oldest_rounds, sorted_blocks
-from .cache import growing, static_cache
+from .cache import CACHE, growing, static_cache
 from .decoding import decode
 from .grammar import AnswerGrammar, grammar_of
 from .hearing import with_words
@@ -248,16 +248,16 @@ class SolamiPipeline:
         options, device = self.options(generate_kwargs), input_device(self.model)
         settings, own = options["generation_config"], options.get("logits_processor")
         takes = signature(self.model.forward).parameters
-        mode, cache = settings.get_generation_mode(options.get("assistant_model")), options.get("past_key_values")
+        mode, cache = settings.get_generation_mode(options.get("assistant_model")), options.get(CACHE)
         simple = mode in ("greedy_search", "sample") and settings.prefill_chunk_size is None
         if cache is None and simple and settings.use_cache:
             if settings.cache_implementation == "static":
                 tokens = input_ids.shape[1] + settings.max_new_tokens
                 cache = static_cache(self.model.config, tokens, settings.max_cache_len)
                 settings.cache_implementation = settings.max_cache_len = None
-            elif settings.cache_implementation is None and "past_key_values" in takes:
+            elif settings.cache_implementation is None and CACHE in takes:
                 cache = DynamicCache(config=self.model.config)
-            options |= {"past_key_values": cache} if cache is not None else {}
+            options |= {CACHE: cache} if cache is not None else {}
         if type(cache) is DynamicCache and simple:
             growing(cache)
         if settings.stop_strings:

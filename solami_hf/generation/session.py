@@ -27,7 +27,7 @@ from ..modeling.solami.backbones import model_fingerprint
 from ..modeling.speech_codec.codec_interface import codec_fingerprint
 from ..processing.files.atomic_write import atomic_write
 from ..processing.files.text_files import write_json
-from .cache import copied, fitted, moved, shortened
+from .cache import CACHE, copied, fitted, moved, shortened
 from .hearing import heard_part
 from .loading import answering, input_device
 from .pipeline import Reply, SolamiPipeline, check_turn
@@ -272,10 +272,9 @@ class DialogueSession:
     def options(self, generate_kwargs: dict) -> dict:
         """As `SolamiPipeline.options`; ValueError for another cache than the session's, which may be static."""
         options = self.pipeline.options(generate_kwargs)
-        if options["generation_config"].cache_implementation not in (None, "static") or "past_key_values" in options:
+        if options["generation_config"].cache_implementation not in (None, "static") or CACHE in options:
             raise ValueError(
-                "a session has a cache of its own; leave cache_implementation (other than 'static') and "
-                "past_key_values out"
+                f"a session has a cache of its own; leave cache_implementation (other than 'static') and {CACHE} out"
             )
         return options
 
@@ -377,11 +376,11 @@ class DialogueSession:
         options["stopping_criteria"] = [*options.get("stopping_criteria", []), _StopWhen(self.cancelled)]
         try:
             if settings.use_cache:
-                options["past_key_values"] = self._cache
+                options[CACHE] = self._cache
             if settings.use_cache and beams > 1:  # they leave a cache of which no row need be the answer's
                 self._read(prompt[known:-1])
-                options["past_key_values"] = copied(self._cache)
-                options["past_key_values"].batch_repeat_interleave(beams)
+                options[CACHE] = copied(self._cache)
+                options[CACHE].batch_repeat_interleave(beams)
             (answer_ids,) = self.pipeline.generate_padded(ids, torch.ones_like(ids), **options)
         except BaseException:  # layers that came after the error have read no more than before
             self._forget(known)
@@ -412,7 +411,7 @@ class DialogueSession:
             model = self.pipeline.model
             inputs = torch.tensor([ids], device=input_device(model))
             with answering(model):
-                model.base_model(input_ids=inputs, past_key_values=self._cache, use_cache=True)
+                model.base_model(input_ids=inputs, **{CACHE: self._cache}, use_cache=True)
 
     def _forget_other(self, ids: list[int]) -> int:
         """Shortens the cache to what it has in common with ids; returns its length."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from transformers import GenerationConfig
 
+from .cache import CACHE
+
 _OF_CHECKPOINT = ("num_beams", "num_return_sequences", "cache_implementation", "stop_strings")
 """Settings that are read before `generate`, which takes all others that nobody gave from the checkpoint by itself."""
 
@@ -36,8 +38,10 @@ def generate_options(model, max_new_tokens: int, generate_kwargs: dict) -> dict:
         if getattr(settings, name) is None:
             setattr(settings, name, getattr(ours, name))
     _refuse_several(settings.num_return_sequences)
-    if not settings.use_cache and "past_key_values" in options:
-        raise ValueError("past_key_values are given, but use_cache is False; leave one of them out")
+    if "past_key_values" in options:
+        options[CACHE] = options.pop("past_key_values")
+    if not settings.use_cache and CACHE in options:
+        raise ValueError(f"{CACHE} and use_cache=False exclude each other; leave one of them out")
     return {**options, "generation_config": settings}
 
 

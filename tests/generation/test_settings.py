@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor, MaxLengthCriteria
 
 from solami_hf.generation import AnswerGrammar, DialogueSession, SolamiPipeline
+from solami_hf.generation.cache import CACHE
 from solami_hf.generation.loading import load_model
 from solami_hf.generation.serving.continuous import generate_continuously
 
@@ -241,8 +242,9 @@ def test_a_cache_of_ones_own_has_no_place_in_a_session(talker):
         for answer in (by_session, by_stream):
             with pytest.raises(ValueError, match="a session has a cache of its own"):
                 answer(talker, **options)
-    with pytest.raises(ValueError, match="past_key_values are given, but use_cache is False"):
-        by_pipeline(talker, past_key_values=object(), use_cache=False)
+    for name in ("past_key_values", CACHE):
+        with pytest.raises(ValueError, match=f"{CACHE} and use_cache=False exclude each other"):
+            by_pipeline(talker, **{name: object()}, use_cache=False)
 
 
 def test_settings_that_only_the_checkpoint_knows(talker):

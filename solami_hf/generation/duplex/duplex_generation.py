@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ...processing.datasets.duplex import DuplexRenderer
+from ..cache import CACHE
 from .duplex_grammar import DuplexGrammar
 
 
@@ -32,8 +33,8 @@ def generate_character(
         ids = torch.cat([*known, torch.full_like(partner[:, 0, :1], marker)], 1)
         tick = [ids[:, -1]]
         for place in range(1, size):
-            output = model(input_ids=ids, past_key_values=cache, use_cache=True)
-            cache, logits = output.past_key_values, output.logits[:, -1].float()
+            output = model(input_ids=ids, **{CACHE: cache}, use_cache=True)
+            cache, logits = output[CACHE], output.logits[:, -1].float()
             logits = logits.masked_fill(~allowed[place], float("-inf"))
             if temperature > 0:
                 chances = torch.softmax(logits / temperature, -1)

@@ -23,7 +23,7 @@ from ...processing.batching import pad_left
 from ...processing.motion.body import joint_positions
 from ...processing.motion.face import FACE_FPS
 from ...processing.rendering import sorted_blocks
-from ..cache import joined, row_of
+from ..cache import CACHE, joined, row_of
 from ..pipeline import SolamiPipeline
 from ..streaming import AnswerDecoder, AnswerEnd, AudioPiece, FacePiece, TextPiece, answer_end
 from .live_conversation import LiveConversation
@@ -277,7 +277,7 @@ def answer_together(turns: list[LiveTurn], sampling: dict) -> None:
         ids, mask = map(torch.tensor, pad_left(columns, pipeline.processor.tokenizer.pad_token_id).values())
         cache = joined([row.cache for row in rows], ids.shape[1] - 1)
         streamer = _Rows(rows, pipeline.processor.markers["eos"])
-        options |= {"past_key_values": cache, "streamer": streamer, "stopping_criteria": [streamer]}
+        options |= {CACHE: cache, "streamer": streamer, "stopping_criteria": [streamer]}
         pipeline.generate_padded(ids, mask, **options)
         for number, row in enumerate(rows):
             if not row.is_over:  # the longest answer
