@@ -4,6 +4,7 @@ import ast
 import importlib
 import pkgutil
 import sys
+from functools import cache
 from inspect import isclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and name.strip("_") != "" and not name.startswith("__")
 
 
+@cache
 def parsed(folder: str) -> dict[Path, ast.Module]:
     paths = [path for path in (ROOT / folder).rglob("*.py") if "fixtures" not in path.parts]
     return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
@@ -101,6 +103,13 @@ def classes_of(module: str) -> list[type]:
     return [value for value in values if isclass(value) and value.__module__.startswith("solami_hf")]
 
 
+@cache
+def everywhere() -> tuple[set[str], set[str]]:
+    """Names that the package and all beside it give to something, and private names that they read."""
+    trees = [tree for each in ("solami_hf", *SCRIPTS) for tree in parsed(each).values()]
+    return set().union(*map(defined, trees)), set().union(*map(used, trees))
+
+
 def foreign(trees: dict[Path, ast.Module], own: set[str], inherited: dict[str, str], allowed) -> list[str]:
     found = []
     for path, tree in trees.items():
@@ -129,15 +138,12 @@ def test_the_package_replaces_no_private_names_of_others(inherited):
 
 @pytest.mark.parametrize("folder", SCRIPTS)
 def test_scripts_and_tests_use_none_either(folder):
-    everything = [tree for each in ("solami_hf", *SCRIPTS) for tree in parsed(each).values()]
-    own = set().union(*map(defined, everything))
+    own, _ = everywhere()
     assert foreign(parsed(folder), own, {}, ALLOWED_IN_TESTS) == []
 
 
 def test_every_exception_is_used():
-    everything = [tree for each in ("solami_hf", *SCRIPTS) for tree in parsed(each).values()]
-    names = set().union(*(defined(tree) | set(used(tree)) for tree in everything))
-    assert ALLOWED_IN_TESTS.keys() - names == set()
+    assert ALLOWED_IN_TESTS.keys() - set().union(*everywhere()) == set()
 
 
 @pytest.mark.parametrize(
