@@ -74,8 +74,6 @@ OPTIONS = {
     "linear1": {"config": LEVELS, "num_levels": 1},
     "linear4": {"config": LEVELS, "num_levels": 4},
     "linear8": {"config": LEVELS},
-    "linear8feet": {"config": LEVELS, "contact_weight": 0.3},
-    "linear8feet3": {"config": LEVELS, "contact_weight": 3.0},
     "linear8sixty": {"config": LEVELS, "fps": 60, "down_t": 3, "window": 192},
     "linear8causal": {"config": LEVELS, "causal": True, "candidates": 1},
 }

@@ -13,7 +13,6 @@ from solami_hf.processing.motion.features import features_to_joints
 from solami_hf.training.motion_vq.motion_vq_data import COUNTED_JOINTS, feature_statistics, joint_levers, read_clips
 from solami_hf.training.motion_vq.train_motion_vq import (
     MotionVQArguments,
-    contact_loss,
     make_trainer,
     position_loss,
     train_motion_vq,
@@ -134,20 +133,6 @@ def test_short_motions_are_padded_and_not_repeated():
     for item in items:
         assert (item["audio_codes"][:2, ~item["code_mask"]] == 0).all()
         assert (item["labels"][:, ~item["code_mask"]] == -100).all() and item["labels"].shape == (6, 4)
-
-
-def test_the_contact_loss_is_the_speed_of_feet_that_are_down(data):  # noqa: F811
-    target = read_clips(data, "train")[3].features[None, :40]
-    slid, lifted = target.clone(), target.clone()
-    slid[..., 0] += 0.01  # a frame
-    lifted[..., 2] += 1.0
-    assert float(contact_loss(target, target, None)) < 1e-3
-    assert float(contact_loss(slid, target, None)) == pytest.approx(0.3, rel=0.01)
-    assert float(contact_loss(slid, target, None, fps=60)) == pytest.approx(0.6, rel=0.01)
-    assert float(contact_loss(slid + lifted - target, lifted, None)) == 0
-    slid[:, 10:] += 1.0
-    mask = torch.arange(40)[None] < 10
-    assert float(contact_loss(slid, target, mask)) == pytest.approx(0.3, rel=0.01)
 
 
 def test_the_position_loss_is_in_metres_and_sees_the_root(data):  # noqa: F811

@@ -13,7 +13,6 @@ Several GPUs, or ranks on the CPU: `torchrun --nproc_per_node 2 -m solami_hf.cli
 import logging
 import sys
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -47,7 +46,6 @@ logger = logging.getLogger(__name__)
 _LOGGED_LOSSES = ("feature_loss", "velocity_loss", "commitment_loss", "transform_loss", "transform_commitment_loss")
 _LOGGED_CODES = ("body_perplexity", "hand_perplexity", "transform_perplexity", "body_usage", "hand_usage")
 WAY_FRAMES = (1, 8, 32)
-FEET, CONTACT_HEIGHT = [10, 11], 0.05  # as the metric `foot_skating` has them
 KMEANS_VECTORS = 32768  # most encodings that k-means looks at
 
 
@@ -89,7 +87,6 @@ class MotionVQArguments:
         75, "The first features count again in the loss; 75 ends before the arms, 135 after."
     )
     joint_weight: float = option(0.0, "Weight of errors of joints and of the way in metres, see `position_loss`.")
-    contact_weight: float = option(0.0, "Weight of errors of feet on the floor in m/s, see `contact_loss`.")
     random_transforms: int = option(4096, "Random standing places for the transform.")
 
     def __post_init__(self) -> None:
@@ -141,15 +138,11 @@ class MotionVQTrainer(ResumableTrainer):
         for name in _LOGGED_LOSSES + (() if warm else _LOGGED_CODES):
             if name in outputs:  # a bound tokenizer has no hand
                 self.parts[name].append(outputs[name].detach().float())
-        for name, (function, weight) in {
-            "position_loss": (position_loss, self.vq_args.joint_weight),
-            "contact_loss": (partial(contact_loss, fps=self.vq_args.fps), self.vq_args.contact_weight),
-        }.items():
-            if weight:
-                made = outputs.motion_values
-                part = function(made, inputs["motion_values"][:, : made.shape[1]], outputs.padding_mask)
-                outputs.loss = outputs.loss + weight * part
-                self.parts[name].append(part.detach().float())
+        if self.vq_args.joint_weight:
+            made = outputs.motion_values
+            positions = position_loss(made, inputs["motion_values"][:, : made.shape[1]], outputs.padding_mask)
+            outputs.loss = outputs.loss + self.vq_args.joint_weight * positions
+            self.parts["position_loss"].append(positions.detach().float())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def measure(self) -> dict[str, float]:
@@ -174,20 +167,6 @@ def position_loss(result: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
         if len(ways[0]):  # some clip is as long
             loss = loss + (ways[0] - ways[1]).square().sum(-1).add(1e-8).sqrt().mean() / len(WAY_FRAMES)
     return loss
-
-
-def contact_loss(
-    result: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, fps: float = 30.0
-) -> torch.Tensor:
-    """Mean error in m/s of the horizontal velocity of feet that are within `CONTACT_HEIGHT` of the floor in the
-    target; arguments as in `position_loss`. 0 where none is."""
-    feet = [features_to_joints(values.float())[..., FEET, :] for values in (result, target)]
-    low = feet[1][..., 1] < CONTACT_HEIGHT
-    touch = low[:, 1:] & low[:, :-1]
-    if mask is not None:
-        touch = touch & mask[:, 1:, None]
-    error = (feet[0] - feet[1])[..., [0, 2]].diff(dim=1).square().sum(-1).add(1e-10).sqrt() * fps
-    return (error * touch).sum() / touch.sum().clamp_min(1)
 
 
 def codebooks(model: SolamiMotionVQModel) -> dict[str, EmaQuantizer]:
