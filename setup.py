@@ -31,7 +31,7 @@ INSTALL_REQUIRES = [
     "scipy>=1.11",
     "smplx==0.1.28",
     "soundfile>=0.12",
-    "tokenizers>=0.23.1",
+    "tokenizers>=0.23.3",
     "tqdm>=4.66.3",
 ]
 # Speaker similarity also needs `pip install --no-deps resemblyzer==0.1.4`: what it asks for no longer builds.
