@@ -45,7 +45,10 @@ RECIPES = Path(__file__).parents[1] / "solami_hf/training/recipes"
 SIZES = {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 3, "num_attention_heads": 4}
 CODECS = {
     "ema": ("motion_vq_tiny.yaml", "--width 96 --hand_width 32"),
-    "linear": ("motion_vq_levels_tiny.yaml", "--num_levels 1 --residual_hand false --window 64 --face_joints 15"),
+    "linear": (
+        "motion_vq_levels_tiny.yaml",
+        "--num_levels 1 --residual_hand false --candidates 1 --window 64 --face_joints 15",
+    ),
 }
 CODEC = "--code_num 512 --per_device_train_batch_size 16 --bf16 false --save_steps 100 --eval_strategy no"
 BEGUN = 3  # ticks of the true listener that a generated one begins with
