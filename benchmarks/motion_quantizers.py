@@ -35,7 +35,7 @@ import solami_hf
 from solami_hf.command_line import parse_arguments
 from solami_hf.demo.corpus.build_corpus import write_motion_corpus
 from solami_hf.metrics import motion_fid, motion_retrieval
-from solami_hf.metrics.motion_math import FEET, acceleration_error, foot_steps, position_error, procrustes_error
+from solami_hf.metrics.motion_math import acceleration_error, foot_steps, position_error, procrustes_error
 from solami_hf.processing.datasets.manifests import read_manifest
 from solami_hf.processing.motion.features import features_to_joints, motion_to_features
 from solami_hf.processing.motion.motion_io import read_motion
@@ -215,8 +215,8 @@ def figures(config, made: list, real: list, judge: dict | None, levels: int | No
 
 def feet_error(result: np.ndarray, target: np.ndarray, fps: float) -> float:
     """Mean error in m/s of the horizontal velocity of the target's feet that are on the floor, 0 where none is."""
+    error, _ = foot_steps(result - target, fps, 0.0)
     _, touch = foot_steps(target, fps, 0.0)
-    error = np.linalg.norm(np.diff((result - target)[:, FEET][..., [0, 2]], axis=0), axis=-1) * fps
     return float((error * touch).sum() / max(1, touch.sum()))
 
 
