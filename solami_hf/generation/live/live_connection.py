@@ -207,7 +207,7 @@ class LiveConnection:
             both = {place, self._reading}
             while not (await asyncio.wait(both, timeout=TELL_SECONDS, return_when=asyncio.FIRST_COMPLETED))[0]:
                 await self._tell_state("waiting", ahead=service.waiting.index(self))
-            if not place.done():
+            if self._reading.done():  # also where a place came in the same moment
                 raise self._leaving or WebSocketDisconnect
         except BaseException:
             if not place.cancel():

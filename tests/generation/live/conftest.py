@@ -88,12 +88,14 @@ class Talk:
         return *struct.unpack("<BId", data[:13]), data[13:]
 
     def until(self, kind, **fields):
-        """The next event of a type, with these values; all before it are in `self.before`."""
+        """The next event of a type, with these values; all before it are in `self.before`. An answer that ends
+        before its first word fails."""
         self.before = []
         while True:
             frame = self.next()
             if isinstance(frame, dict) and frame["type"] == kind and fields.items() <= frame.items():
                 return frame
+            assert kind != "text" or not isinstance(frame, dict) or frame["type"] != "end", self.before
             self.before.append(frame)
 
     def answer(self):

@@ -252,7 +252,9 @@ def test_a_server_ends_in_peace(serve, talk_to, live_pipeline):
         assert of(talk.answer(), "end")[0]["valid"]
         for each in (talk, idle):
             closes(each, 1001, "closing")
-        assert waiting.receive_json()["code"] == "closing" and waiting.receive()["code"] == 1001
+        while (told := waiting.receive_json())["type"] == "state":  # who waits long is told so again
+            assert told["state"] == "waiting"
+        assert told["code"] == "closing" and waiting.receive()["code"] == 1001
         closing.result(30)
     assert not client.service.connections
 
