@@ -34,7 +34,7 @@ demo: $(STAMP)
 
 # The packaged character in the browser; `solami chat --output runs/talk` is the same in a console.
 talk: $(STAMP)
-	$(VENV)/bin/solami serve
+	$(VENV)/bin/solami serve --engine onnx
 
 test: $(STAMP)
 	$(VENV)/bin/pytest -n 2 --dist worksteal tests

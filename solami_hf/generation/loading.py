@@ -100,6 +100,11 @@ def processor_source(path, base=None, **kwargs) -> tuple[str, dict]:
     return _there(base or named, path), {name: value for name, value in hub.items() if name != "revision"}
 
 
+def is_adapter(path, **kwargs) -> bool:
+    """True if a folder or hub id holds an adapter, not a whole checkpoint; keyword arguments as for the hub."""
+    return _base_of(path, **hub_kwargs(kwargs)) is not None
+
+
 def _base_of(path, **hub) -> str | None:
     """The base that an adapter names, None where there is no adapter."""
     if (Path(path) / "config.json").is_file():  # a run's folder is whole, whatever it has trained
@@ -144,17 +149,24 @@ SMALL = 20_000_000
 
 
 @contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """PyTorch's operations of this thread run on `count` threads for the while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def fitting_threads(pipeline) -> Iterator[None]:
     """Small models answer on one thread, larger ones on all. Small ones gain nothing by more: one of 3.9M weights took
     2.4 s for an answer on two threads and 2.6 s on one. But where another program keeps a core busy, each of their
     thousands of short shared steps waits until the thread on that core has its turn: that answer took 8.3 s on two
     threads and 3.1 s on one."""
-    processor, before = pipeline.processor, torch.get_num_threads()
+    processor = pipeline.processor
     models = pipeline.model, *(getattr(processor, name, None) for name in CODECS)
     weights = sum(weight.numel() for model in models if model is not None for weight in model.parameters())
-    if weights <= SMALL:
-        torch.set_num_threads(1)
-    try:
+    with torch_threads(1 if weights <= SMALL else torch.get_num_threads()):
         yield
-    finally:
-        torch.set_num_threads(before)

@@ -21,7 +21,8 @@ from .cache import CACHE, growing, static_cache
 from .decoding import decode
 from .grammar import AnswerGrammar, grammar_of
 from .hearing import with_words
-from .loading import answering, input_device, load_model, processor_source
+from .loading import answering, input_device, is_adapter, load_model, processor_source, torch_threads
+from .onnx_engine import OnnxLanguageModel, onnx_model
 from .settings import generate_options
 from .streaming_media import FacePieces, lips_of
 
@@ -93,6 +94,7 @@ class SolamiPipeline:
         codec_dtype: torch.dtype | None = None,
         asr=None,
         face: bool = True,
+        engine: str | None = None,
         **kwargs,
     ) -> "SolamiPipeline":
         """Loads a checkpoint, or an adapter on the model that it was trained on; by default the packaged character.
@@ -101,15 +103,25 @@ class SolamiPipeline:
         packaged character, see `solami_hf.character`. `dtype`, that of the language model (`torch_dtype` is the same),
         `quantization`, `base`, `merge` and `kwargs` for the model's `from_pretrained` (`device_map`, `revision`, ...):
         see `loading.load_model`; `max_new_tokens`, `asr` and `face`: see the class. Codecs and acoustic model are by
-        default on the language model's first device, in float32.
+        default on the language model's first device, in float32. `engine` "onnx" runs the language model in 8 bits on
+        ONNX Runtime, on the CPU, an adapter merged into it; see `onnx_engine`.
 
         Raises OSError: nothing to load there, or the adapter's base is gone; ValueError: the checkpoint has no
         modality tokens or no codecs, or arguments that exclude one another.
         """
+        if engine not in (None, "onnx"):
+            raise ValueError(f"engine is {engine!r}, expected onnx or None")
+        if engine and (quantization or kwargs.get("device_map") is not None):
+            raise ValueError(
+                "engine='onnx' is for the CPU and has 8 bits of its own: leave quantization and device_map"
+            )
         path = character_folder() if path is None else path
         source, hub = processor_source(path, base, **kwargs)
         processor = SolamiProcessor.from_pretrained(source, **hub)
+        merge |= engine is not None and is_adapter(path, **kwargs)
         model = load_model(path, dtype=dtype, quantization=quantization, base=base, merge=merge, **kwargs)
+        if engine:
+            model = onnx_model(model, processor.tokenizer)
         pipeline = cls(model, processor, max_new_tokens, asr, face)
         processor.place_codecs(input_device(model) if codec_device is None else codec_device, codec_dtype)
         for codec in (processor.motion_codec, processor.speech_codec):  # fail now, not in the first answer
@@ -156,6 +168,11 @@ class SolamiPipeline:
         users = [messages[-1] for messages in conversations]
         turns = zip(answers, voices, users, strict=True)
         return [self.reply(answer, decode, voice, user) for answer, voice, user in turns]
+
+    @property
+    def takes_batches(self) -> bool:
+        """False where the language model reads one row at once, so that answers to several are given in turn."""
+        return not isinstance(self.model, OnnxLanguageModel)
 
     @cached_property
     def asr(self):
@@ -227,6 +244,8 @@ class SolamiPipeline:
         follows an `<eos>` is padding. `answer_format` is one of `answers.FORMATS`, by default the processor's."""
         if not prompts:
             return []
+        if len(prompts) > 1 and not self.takes_batches:
+            return [self.generate_prompts([ids], answer_format, **generate_kwargs)[0] for ids in prompts]
         rows = {"input_ids": prompts, "attention_mask": [[1] * len(ids) for ids in prompts]}
         padded = pad_left(rows, self.processor.tokenizer.pad_token_id)
         ids, mask = map(torch.tensor, padded.values())
@@ -276,7 +295,9 @@ class SolamiPipeline:
                 sliced_by=grammar if own is None else None,  # others' processors may look at any row
             )
             options.setdefault("custom_generate", loop)
-        with answering(self.model):
+        # An engine has threads of its own, which stay awake between steps, on the cores that PyTorch's would need
+        threads = torch.get_num_threads() if self.takes_batches else 1
+        with answering(self.model), torch_threads(threads):
             inputs = {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
             output = self.model.generate(**inputs, **options)
         return getattr(output, "sequences", output)[:, input_ids.shape[1] :].tolist()

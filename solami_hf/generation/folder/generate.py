@@ -48,6 +48,9 @@ class LoadingArguments:
     )
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = option("float32", "Of the language model.")
     load_in_8bit: bool = option(False, "Linear layers in 8 bits (needs solami_hf[qlora]), on a CPU too.")
+    engine: Literal["torch", "onnx"] = option(
+        "torch", "onnx: ONNX Runtime with weights of 8 bits, for CPUs (needs solami_hf[onnx])."
+    )
     device_map: str | None = option(None, "auto, cpu, cuda, cuda:1, ...: where accelerate puts the layers.")
     base: str | None = option(None, "The model of an adapter, where it has moved since.")
     merge_adapter: bool = option(False, "Add an adapter to its base's weights; faster.")
@@ -72,6 +75,7 @@ class LoadingArguments:
             merge=self.merge_adapter,
             asr=self.asr,
             face=self.face,
+            engine=None if self.engine == "torch" else self.engine,
             **placed,
         )
 

@@ -125,11 +125,11 @@ class LiveTurn:
 
 
 class AnswerWorker:
-    """Answers turns in a thread of its own, `batch` at once; `sampling` are keyword arguments of
-    `DialogueSession.stream`."""
+    """Answers turns in a thread of its own, `batch` at once if the model takes batches; `sampling` are keyword
+    arguments of `DialogueSession.stream`."""
 
     def __init__(self, pipeline: SolamiPipeline, sampling: dict, batch: int):
-        self.pipeline, self.sampling, self.batch = pipeline, sampling, batch
+        self.pipeline, self.sampling, self.batch = pipeline, sampling, batch if pipeline.takes_batches else 1
         self._waiting: deque[LiveTurn] = deque()
         self._taken: list[LiveTurn] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="turns")
