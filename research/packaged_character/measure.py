@@ -66,11 +66,14 @@ class MeasureArguments:
     turns: int = option(200, "Unscripted turns, typed and spoken, at most 200.")
     answers_heard: int = option(100, "Answers whose voice is listened to.")
     only: list[str] = option([], "Some of turns, told, tasks, speed; all if none.")
+    engine: str | None = option(None, "onnx: the language model on ONNX Runtime; by default PyTorch.")
 
 
 def measure(args: MeasureArguments) -> dict:
     """All figures as `{"name": {"mean", "low", "high", "count"}}`, written to `args.output` as they come."""
-    pipeline = SolamiPipeline.from_pretrained(args.checkpoint or character_folder(), asr=Transcriber())
+    pipeline = SolamiPipeline.from_pretrained(
+        args.checkpoint or character_folder(), asr=Transcriber(), engine=args.engine
+    )
     run, figures = Path(args.run), {}
     torch.manual_seed(0)
     parts = {

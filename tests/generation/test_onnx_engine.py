@@ -9,8 +9,10 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from solami_hf.generation import DialogueSession, SolamiPipeline
 from solami_hf.generation.cache import CACHE
+from solami_hf.generation.folder.generate import GenerateArguments, generate
 from solami_hf.generation.onnx_engine import OnnxLanguageModel, export_onnx, onnx_model
 from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM
+from solami_hf.processing.datasets.results import read_results
 
 pytest.importorskip("onnxruntime_genai")
 USER = [{"type": "text", "text": "please wave"}]
@@ -104,6 +106,19 @@ def test_several_conversations_are_answered_in_turn(both):
     assert [reply.text for reply in got] == [reply.text for reply in expected]
     assert [list(reply.answer.body) for reply in got] == [list(reply.answer.body) for reply in expected]
     assert [pipeline.takes_batches for pipeline in both] == [True, False]
+
+
+def test_a_folder_is_answered_in_turn_by_each_answers_own_clock(both, dialogues, tmp_path):
+    rows = []
+    for number, pipeline in enumerate(both):
+        output, settings = tmp_path / str(number), {"max_new_tokens": 40, "media": False, "batch_size": 8}
+        generate(GenerateArguments("x", task="chat", input=str(dialogues), output=str(output), **settings), pipeline)
+        rows.append(sorted(read_results(output)[0], key=lambda row: (row["id"], row["round"])))
+    assert [(row["text"], row["body"]) for row in rows[1]] == [(row["text"], row["body"]) for row in rows[0]]
+    times = [(row["first_token_seconds"], row["seconds"]) for row in rows[1] if row["valid"]]
+    assert len(times) == len(set(times)) == 8 and all(0 < first < whole for first, whole in times)
+    with pytest.raises(ValueError, match="leave --batching continuous out"):
+        GenerateArguments("x", task="chat", input="a", output="b", engine="onnx", batching="continuous")
 
 
 @pytest.mark.parametrize("settings", [{"num_beams": 2}, {"cache_implementation": "static"}])

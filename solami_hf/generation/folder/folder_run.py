@@ -67,6 +67,9 @@ def _answer_batch(pipeline, batch: list[Job], number: int, writer: ResultsWriter
 def _generate(pipeline, prompts: list, answer_format: str | None, decoding: Decoding) -> tuple[list, list]:
     """Ids of the answers, and for each of their tokens the seconds until it was there."""
     longest = decoding.max_new_tokens
+    if len(prompts) > 1 and not pipeline.takes_batches:
+        each = [_generate(pipeline, [prompt], answer_format, decoding) for prompt in prompts]
+        return [ids for (ids,), _ in each], [times for _, (times,) in each]
     if decoding.is_continuous(pipeline.model):
         grammar = pipeline.grammar(answer_format, longest)
         return generate_continuously(pipeline.model, prompts, grammar, longest, **decoding.sampling)

@@ -126,6 +126,8 @@ class GenerateArguments(LoadingArguments):
             raise ValueError(
                 f"repetitions is {self.repetitions} and batch_size {self.batch_size}, expected at least 1 of each"
             )
+        if self.engine == "onnx" and self.batching == "continuous":
+            raise ValueError("with --engine onnx inputs are answered in turn; leave --batching continuous out")
         unknown = [name for name in self.conditions if name not in CONDITIONS]
         if unknown or not self.conditions or len(set(self.conditions)) < len(self.conditions):
             raise ValueError(f"conditions is {self.conditions}, expected some of {', '.join(CONDITIONS)}, each once")
