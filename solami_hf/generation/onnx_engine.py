@@ -12,6 +12,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..modeling.solami.backbones import model_fingerprint
 from ..processing.files.output_folder import atomic_folder
-from .cache import CACHE, growing
+from .cache import CACHE, GrowingLayer, growing
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ _NEEDED = ("onnxruntime", "onnxruntime_genai", "onnx", "onnx_ir")
 
 class OnnxLanguageModel(PreTrainedModel, GenerationMixin):
     """A decoder in a folder that `export_onnx` wrote, as `generate` and sessions take one: on the CPU, in float32 but
-    for its weights, and one row at once. `fingerprint` tells checkpoints apart."""
+    for its weights, and one row at once; of several threads one waits for the other."""
 
     main_input_name = "input_ids"
 
@@ -50,7 +51,7 @@ class OnnxLanguageModel(PreTrainedModel, GenerationMixin):
         self.session = onnxruntime.InferenceSession(Path(folder) / MODEL_FILE, options, ["CPUExecutionProvider"])
         source = torch.tensor(list(Path(folder).name.encode()), dtype=torch.uint8)
         self.register_buffer("source", source)  # by which `model_fingerprint` tells models apart
-        self._binding, self._bound = self.session.io_binding(), []
+        self._binding, self._bound, self._alone = self.session.io_binding(), [], threading.Lock()
         self._takes = {given.name for given in self.session.get_inputs()}
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -76,7 +77,7 @@ class OnnxLanguageModel(PreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """Logits (1, 1, vocab) of the token behind the last of `input_ids` (1, T); a cache, under either of
         transformers' names, has what came before, and the new keys and values after. Raises ValueError: several rows,
-        a row with padding, or a cache that is not dynamic."""
+        a row with padding, a cache that is not dynamic, or sliding windows."""
         cache = past_key_values if cache is None else cache
         cache = DynamicCache() if cache is None else cache
         if len(input_ids) != 1 or (attention_mask is not None and not attention_mask.all()):
@@ -92,15 +93,18 @@ class OnnxLanguageModel(PreTrainedModel, GenerationMixin):
             "attention_mask": torch.ones(1, past + new, dtype=torch.long),
             "position_ids": torch.arange(past, past + new)[None],
         }
-        for name in self._takes & inputs.keys():
-            _bind(self._binding.bind_input, name, inputs[name])
         logits = torch.empty(1, 1, self.config.vocab_size)
-        _bind(self._binding.bind_output, "logits", logits)
         while len(cache.layers) < self.config.num_hidden_layers:
             cache.layers.append(cache.layer_class_to_replicate())
-        states = [layer.grow(new, self._no_states, self._no_states) for layer in growing(cache).layers]
-        self._bind_states(states)
-        self.session.run_with_iobinding(self._binding)
+        if not all(isinstance(layer, GrowingLayer) for layer in growing(cache).layers):
+            raise ValueError("engine='onnx' is for full attention, but this model has sliding windows")
+        states = [layer.grow(new, self._no_states, self._no_states) for layer in cache.layers]
+        with self._alone:
+            for name in self._takes & inputs.keys():
+                _bind(self._binding.bind_input, name, inputs[name])
+            _bind(self._binding.bind_output, "logits", logits)
+            self._bind_states(states)
+            self.session.run_with_iobinding(self._binding)
         return CausalLMOutputWithPast(logits=logits, **{CACHE: cache})
 
     def _bind_states(self, states: list[tuple[torch.Tensor, ...]]) -> None:

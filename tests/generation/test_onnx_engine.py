@@ -1,11 +1,13 @@
 """A language model on ONNX Runtime: the logits, sessions and answers of the model that it was converted from."""
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from solami_hf.generation import DialogueSession, SolamiPipeline
 from solami_hf.generation.cache import CACHE
@@ -137,6 +139,20 @@ def test_what_needs_rows_or_another_cache_is_refused_and_nothing_is_lost(both, s
 def test_a_padded_row_is_refused(both):
     with pytest.raises(ValueError, match="1 rows, or a padded one"):
         both[1].model(torch.tensor([[5, 6]]), attention_mask=torch.tensor([[0, 1]]))
+
+
+def test_sliding_windows_are_refused(both):
+    sliding = DynamicCache()
+    sliding.layers = [DynamicSlidingWindowLayer(16), DynamicSlidingWindowLayer(16)]
+    with pytest.raises(ValueError, match="full attention"):
+        both[1].model(torch.tensor([[5, 6]]), **{CACHE: sliding})
+
+
+def test_threads_do_not_meet(both):
+    prompts = [[5 + i, 9, 7 * i + 3] for i in range(6)]
+    expected = [both[1].generate_prompts([prompt]) for prompt in prompts]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda prompt: both[1].generate_prompts([prompt]), prompts)) == expected
 
 
 def test_a_checkpoint_is_converted_once_with_8_bits(model, tiny_processor, tmp_path, monkeypatch):
