@@ -1,6 +1,7 @@
 """The text-motion evaluator: its networks, its training to the end, its measure, and what metrics refuse."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -35,13 +36,15 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory):
-    """A sentence encoder of random weights: a bag of words."""
+    """A sentence encoder of random weights: a bag of words, each one a token (a trained vocabulary is another each
+    time, and so is what is learnt from it)."""
     from tokenizers import BertWordPieceTokenizer, Tokenizer
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
-    folder, words = tmp_path_factory.mktemp("sentences"), BertWordPieceTokenizer()
-    words.train_from_iterator(sum(map(list, CAPTIONS.values()), []), vocab_size=500, show_progress=False)
+    folder, known = tmp_path_factory.mktemp("sentences"), " ".join(sum(map(list, CAPTIONS.values()), [])).lower()
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set(re.findall(r"\w+|[^\w\s]", known)))]
+    words = BertWordPieceTokenizer({word: number for number, word in enumerate(vocabulary)})
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(words.to_str()), **names)
     tokenizer.model_max_length = 64
