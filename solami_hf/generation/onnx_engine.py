@@ -26,6 +26,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from ..modeling.solami.backbones import model_fingerprint
 from ..processing.files.output_folder import atomic_folder
 from .cache import CACHE, GrowingLayer, growing
+from .loading import torch_threads
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,12 @@ class OnnxLanguageModel(PreTrainedModel, GenerationMixin):
     def dtype(self) -> torch.dtype:
         """That of logits, keys and values."""
         return torch.float32
+
+    def generate(self, *args, **kwargs):
+        """As transformers', PyTorch's own operations on one thread: the engine's threads stay awake between steps, on
+        the cores that more of them would need."""
+        with torch_threads(1):
+            return super().generate(*args, **kwargs)
 
     def forward(
         self,

@@ -21,7 +21,7 @@ from .cache import CACHE, growing, static_cache
 from .decoding import decode
 from .grammar import AnswerGrammar, grammar_of
 from .hearing import with_words
-from .loading import answering, input_device, is_adapter, load_model, processor_source, torch_threads
+from .loading import answering, input_device, is_adapter, load_model, processor_source
 from .onnx_engine import OnnxLanguageModel, onnx_model
 from .settings import generate_options
 from .streaming_media import FacePieces, lips_of
@@ -295,9 +295,7 @@ class SolamiPipeline:
                 sliced_by=grammar if own is None else None,  # others' processors may look at any row
             )
             options.setdefault("custom_generate", loop)
-        # An engine has threads of its own, which stay awake between steps, on the cores that PyTorch's would need
-        threads = torch.get_num_threads() if self.takes_batches else 1
-        with answering(self.model), torch_threads(threads):
+        with answering(self.model):
             inputs = {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
             output = self.model.generate(**inputs, **options)
         return getattr(output, "sequences", output)[:, input_ids.shape[1] :].tolist()

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 
+from ..loading import torch_threads
 from .live_protocol import MICROPHONE_RATE
 
 WINDOW = 512
@@ -58,10 +59,8 @@ def can_detect() -> bool:
 
 def speech_detector() -> SpeechDetector:
     """A detector for one stream; its network remembers what it heard."""
-    threads = torch.get_num_threads()
-    from silero_vad import load_silero_vad
-
-    torch.set_num_threads(threads)  # importing it leaves one
+    with torch_threads(torch.get_num_threads()):  # importing it leaves one
+        from silero_vad import load_silero_vad
     model = load_silero_vad()
 
     @torch.inference_mode()
