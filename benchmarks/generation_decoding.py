@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import CompileConfig, LlamaConfig
 
 from solami_hf.generation import SolamiPipeline
-from solami_hf.generation.onnx_engine import onnx_model
+from solami_hf.generation.serving.onnx_engine import onnx_model
 
 WAYS = ("whole_head", "compiled", "bfloat16", "int8", "int8_compiled", "onnx")
 STATIC = {"cache_implementation": "static", "compile_config": CompileConfig(mode="default")}

@@ -22,7 +22,7 @@ from .decoding import decode
 from .grammar import AnswerGrammar, grammar_of
 from .hearing import with_words
 from .loading import answering, input_device, is_adapter, load_model, processor_source
-from .onnx_engine import OnnxLanguageModel, onnx_model
+from .serving.onnx_engine import OnnxLanguageModel, onnx_model
 from .settings import generate_options
 from .streaming_media import FacePieces, lips_of
 
@@ -104,7 +104,7 @@ class SolamiPipeline:
         `quantization`, `base`, `merge` and `kwargs` for the model's `from_pretrained` (`device_map`, `revision`, ...):
         see `loading.load_model`; `max_new_tokens`, `asr` and `face`: see the class. Codecs and acoustic model are by
         default on the language model's first device, in float32. `engine` "onnx" runs the language model in 8 bits on
-        ONNX Runtime, on the CPU, an adapter merged into it; see `onnx_engine`.
+        ONNX Runtime, on the CPU, an adapter merged into it; see `serving.onnx_engine`.
 
         Raises OSError: nothing to load there, or the adapter's base is gone; ValueError: the checkpoint has no
         modality tokens or no codecs, or arguments that exclude one another.

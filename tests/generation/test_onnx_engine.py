@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 from solami_hf.generation import DialogueSession, SolamiPipeline
 from solami_hf.generation.cache import CACHE
 from solami_hf.generation.folder.generate import GenerateArguments, generate
-from solami_hf.generation.onnx_engine import OnnxLanguageModel, export_onnx, onnx_model
+from solami_hf.generation.serving.onnx_engine import OnnxLanguageModel, export_onnx, onnx_model
 from solami_hf.modeling.solami.modeling_solami import SolamiForCausalLM
 from solami_hf.processing.datasets.results import read_results
 
@@ -156,7 +156,7 @@ def test_threads_do_not_meet(both):
 
 
 def test_a_checkpoint_is_converted_once_with_8_bits(model, tiny_processor, tmp_path, monkeypatch):
-    import solami_hf.generation.onnx_engine as engine
+    import solami_hf.generation.serving.onnx_engine as engine
 
     monkeypatch.setattr(engine, "HF_HOME", str(tmp_path / "home"))
     model.save_pretrained(tmp_path / "checkpoint")
@@ -207,7 +207,7 @@ def test_bad_settings_are_told(model, tiny_processor, tmp_path, monkeypatch):
         SolamiPipeline.from_pretrained(tmp_path, engine="onnx", quantization="int8")
     with pytest.raises(ValueError, match="precision is 'int3', expected one of int8, int4, fp32"):
         export_onnx(model, tiny_processor.tokenizer, tmp_path / "out", "int3")
-    monkeypatch.setattr("solami_hf.generation.onnx_engine.find_spec", lambda name: None)
+    monkeypatch.setattr("solami_hf.generation.serving.onnx_engine.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"engine='onnx' needs onnxruntime and .*pip install 'solami_hf\[onnx\]'"):
         onnx_model(model, tiny_processor.tokenizer)
 

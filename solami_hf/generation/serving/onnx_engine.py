@@ -23,10 +23,10 @@ from huggingface_hub.constants import HF_HOME
 from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from ..modeling.solami.backbones import model_fingerprint
-from ..processing.files.output_folder import atomic_folder
-from .cache import CACHE, GrowingLayer, growing
-from .loading import torch_threads
+from ...modeling.solami.backbones import model_fingerprint
+from ...processing.files.output_folder import atomic_folder
+from ..cache import CACHE, GrowingLayer, growing
+from ..loading import torch_threads
 
 logger = logging.getLogger(__name__)
 
