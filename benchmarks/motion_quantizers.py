@@ -36,6 +36,7 @@ from solami_hf.command_line import parse_arguments
 from solami_hf.demo.corpus.build_corpus import write_motion_corpus
 from solami_hf.metrics import motion_fid, motion_retrieval
 from solami_hf.metrics.motion_math import acceleration_error, foot_steps, position_error, procrustes_error
+from solami_hf.modeling.solami.backbones import cpu_has_fast_bf16
 from solami_hf.processing.datasets.manifests import read_manifest
 from solami_hf.processing.motion.features import features_to_joints, motion_to_features
 from solami_hf.processing.motion.motion_io import read_motion
@@ -49,7 +50,6 @@ from solami_hf.training.motion_vq.train_motion_vq import (
 )
 from solami_hf.training.soundstorm.train_soundstorm import SoundStormArguments
 from solami_hf.training.soundstorm.train_soundstorm import make_trainer as make_filler_trainer
-from solami_hf.training.trainer import cpu_has_fast_bf16
 
 RECIPE = Path(solami_hf.__file__).parent / "training" / "recipes" / "motion_vq_tiny.yaml"
 CMU = Path("/usr/share/assimp/models/BVH")  # Debian's assimp-testmodels

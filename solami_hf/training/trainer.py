@@ -6,7 +6,6 @@ told in words, and a run that was stopped goes on, on one process to the same we
 """
 
 import logging
-import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..command_line import parse_arguments
+from ..modeling.solami.backbones import cpu_has_fast_bf16
 from ..processing.files.atomic_write import atomic_model, atomic_write, follow_umask
 from ..processing.files.output_folder import writing_to
 from ..processing.files.text_files import write_json
@@ -313,14 +313,6 @@ def save_run(model: PreTrainedModel, history: dict, folder: str | Path, half: bo
     with written_or_nothing(folder), atomic_model(folder) as staging:
         model.save_pretrained(staging, state_dict=weights)
         write_json(staging / "history.json", history)
-
-
-# On x86 PyTorch's bfloat16 kernels need AVX-512. On AVX2 a linear layer takes 4.5 times and a convolution 13 times as
-# long as in float32, so that the demo would take hours instead of minutes.
-def cpu_has_fast_bf16() -> bool:
-    """True if bfloat16 is at least as fast as float32 on this machine's CPU; taken for granted beside x86."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return not x86 or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def avoid_slow_bf16(args: TrainingArguments) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -140,3 +141,11 @@ def _in_memory(model, name: str, weight: torch.Tensor) -> torch.Tensor:
     module = model.get_submodule(parent)
     with align_module_device(module, "cpu"):
         return getattr(module, own).detach().clone()
+
+
+# On x86 PyTorch's bfloat16 kernels need AVX-512. On AVX2 a linear layer takes 4.5 times and a convolution 13 times as
+# long as in float32, so that the demo would take hours instead of minutes.
+def cpu_has_fast_bf16() -> bool:
+    """True if bfloat16 is at least as fast as float32 on this machine's CPU; taken for granted beside x86."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not x86 or torch.backends.cpu.get_cpu_capability().startswith("AVX512")

@@ -257,11 +257,15 @@ class LocalWriter:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from ...modeling.solami.backbones import cpu_has_fast_bf16
+
         self.tokenizer = AutoTokenizer.from_pretrained(settings.local_model)
         if not self.tokenizer.chat_template:
             raise ValueError(f"{settings.local_model} has no chat template; use an instruction-tuned model")
-        self.model = AutoModelForCausalLM.from_pretrained(settings.local_model, dtype="auto").eval()
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        has_gpu = torch.cuda.is_available()
+        dtype = "auto" if has_gpu or cpu_has_fast_bf16() else torch.float32
+        self.model = AutoModelForCausalLM.from_pretrained(settings.local_model, dtype=dtype).eval()
+        self.model.to("cuda" if has_gpu else "cpu")
         self.sampling = _sampling(settings)
         self.name = {"model": settings.local_model, **self.sampling}
         self._lock = threading.Lock()
