@@ -52,7 +52,8 @@ class MakeArguments:
 def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
     """Name, result (below OUTPUT) and function of each stage, in order."""
     out, recipe = Path(args.output), read_recipe(args.recipe)
-    seed, corpus, wordnet = recipe["seed"], out / "corpus", Path(args.wordnet) if args.wordnet else None
+    seed, corpus, more = recipe["seed"], out / "corpus", out / "more"
+    wordnet = Path(args.wordnet) if args.wordnet else None
 
     def command(function: Callable, name: str, **folders) -> Callable[[], object]:
         options = {**recipe.get(name, {}), **folders}
@@ -61,14 +62,14 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
             argv += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
         return lambda: function(argv)
 
-    def dialogues() -> None:
-        write_dialogues(corpus / "chat", corpus / "motion", out / "written", recipe["dialogues"], seed)
+    def dialogues(corpus: Path, counts: dict, seed: int) -> Callable[[], None]:
+        return lambda: write_dialogues(corpus / "chat", corpus / "motion", out / "written", counts, seed)
 
-    def prepared() -> None:
+    def prepared(corpus: Path, data: Path, *kinds: str) -> None:
         processor, known = SolamiProcessor.from_pretrained(out / "start"), {}
-        for kind in ("motion", "speech", "chat"):
-            logger.info("%s: %s", kind, prepare(kind, corpus / kind, processor, out / "data", known=known))
-        (out / "data" / "prepared").touch()
+        for kind in kinds:
+            logger.info("%s: %s", kind, prepare(kind, corpus / kind, processor, data, known=known))
+        (data / "prepared").touch()
 
     def start() -> None:
         formats = {"answer_format": "text_motion", "hearing": "transcript"}
@@ -90,6 +91,7 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
 
     pretrained = {"model": out / "start", "data": out / "data", "output_dir": out / "pretrained"}
     tuned = {"model": out / "pretrained", "data": out / "data", "output_dir": out / "checkpoint"}
+    together = {"model": out / "checkpoint", "data": out / "more_data", "output_dir": out / "together"}
     talker = {"data": out / "data", "processor": out / "start", "output_dir": out / "talker"}
     codec = {"data": corpus / "motion", "output_dir": out / "motion_codec", "seed": seed}
     return [
@@ -97,18 +99,22 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
         ("motions", "corpus/motion/manifest.jsonl", lambda: write_motions(corpus / "motion", seed)),
         ("motion_codec", "motion_codec/config.json", command(train_motion_vq.main, "motion_codec", **codec)),
         ("written", "written/manifest.jsonl", written),
-        ("dialogues", "corpus/chat/manifest.jsonl", dialogues),
+        ("dialogues", "corpus/chat/manifest.jsonl", dialogues(corpus, recipe["dialogues"], seed)),
         (
             "speech",
             "corpus/speech/manifest.jsonl",
             lambda: write_speech(corpus / "speech", out / "written", wordnet, recipe["talker_hours"], seed),
         ),
         ("start", "start/processor_config.json", start),
-        ("prepared", "data/prepared", prepared),
+        ("prepared", "data/prepared", lambda: prepared(corpus, out / "data", "motion", "speech", "chat")),
         ("talker", "talker/config.json", command(train_talker.main, "talker", **talker)),
         ("pretrain", "pretrained/processor_config.json", command(pretrain.main, "pretrain", **pretrained, seed=seed)),
         ("sft", "checkpoint/processor_config.json", command(sft.main, "sft", **tuned, seed=seed)),
-        ("package", "package/adapter_config.json", lambda: write_package(out, out / "package")),
+        ("more_motions", "more/motion/manifest.jsonl", lambda: write_motions(more / "motion", seed, recipe["more"])),
+        ("more_dialogues", "more/chat/manifest.jsonl", dialogues(more, recipe["more_dialogues"], seed + 1)),
+        ("more_prepared", "more_data/prepared", lambda: prepared(more, out / "more_data", "motion", "chat")),
+        ("together", "together/processor_config.json", command(pretrain.main, "together", **together, seed=seed + 1)),
+        ("package", "package/adapter/adapter_config.json", lambda: write_package(out, out / "package")),
     ]
 
 

@@ -27,9 +27,10 @@ def draw_caption(action: str, rng: random.Random, kept_back: bool = False) -> st
     return frame.format(subject=subject, does=does, manner=manner, first=first)
 
 
-def write_motions(folder: Path, seed: int) -> None:
-    """Writes the corpus: `CAPTIONS_A_CLIP` captions for each training clip, one in unseen phrasing for each other."""
-    write_motion_corpus(folder, seed)
+def write_motions(folder: Path, seed: int, times: int = 1) -> None:
+    """Writes the corpus, with `times` the training clips: `CAPTIONS_A_CLIP` captions for each of these, one in unseen
+    phrasing for each other."""
+    write_motion_corpus(folder, seed, times=times)
     rows = list(read_manifest(folder))
     for row in rows:
         rng, test = random.Random(f"{seed} {row['id']}"), row["split"] == "test"

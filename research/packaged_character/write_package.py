@@ -1,4 +1,4 @@
-"""The trained character as the package carries it: one adapter of both stages, rows, codec, talker, processor."""
+"""The trained character as the package carries it: one adapter of all stages, rows, codec, talker, processor."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from solami_hf.processing.files.output_folder import atomic_folder
 from solami_hf.processing.files.text_files import read_json, write_json
 
 logger = logging.getLogger(__name__)
+ADAPTERS = ("pretrained", "checkpoint", "together")  # one on top of another
 PROCESSOR_FILES = ("processor_config.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 # Greedy answers go round in circles; what is left of that ends at the second twelve equal tokens
 SAMPLING = {
@@ -34,22 +35,23 @@ def write_package(run: Path, output: Path) -> None:
     Raises:
         ValueError: the packaged parts do not give the trained model back.
     """
-    config = AutoConfig.from_pretrained(run / "checkpoint")
+    last = run / ADAPTERS[-1]
+    config = AutoConfig.from_pretrained(last)
     with atomic_folder(output) as folder:
         config.auto_map = {}
         config.save_pretrained(folder)
         for name in PROCESSOR_FILES:
-            shutil.copyfile(run / "checkpoint" / name, folder / name)
+            shutil.copyfile(last / name, folder / name)
         settings = read_json(folder / "generation_config.json") | SAMPLING
         settings.pop("_from_model_config", None)
         write_json(folder / "generation_config.json", settings)
-        tokenizer = json.loads((run / "checkpoint" / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer = json.loads((last / "tokenizer.json").read_text(encoding="utf-8"))
         text = json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
         (folder / "tokenizer.json").write_text(text, encoding="utf-8")
         for name, source in (("motion_codec", run / "motion_codec"), ("talker", run / "talker")):
             _pack(source, folder / name)
-        write_adapter([run / "pretrained" / "adapter", run / "checkpoint" / "adapter"], folder / ADAPTER)
-        trained = AutoModelForCausalLM.from_pretrained(run / "checkpoint", dtype=torch.float32).eval()
+        write_adapter([run / name / "adapter" for name in ADAPTERS], folder / ADAPTER)
+        trained = AutoModelForCausalLM.from_pretrained(last, dtype=torch.float32).eval()
         ids = trained_ids(config)
         rows = trained.get_input_embeddings().weight[ids].detach().to(torch.bfloat16).contiguous()
         save_file({"ids": ids, "rows": rows}, folder / ROWS)

@@ -30,6 +30,9 @@ from .language_model.mixture import PairRenderer
 from .language_model.packed_mixture import PackedMixture
 from .language_model.plan import plan_or_train
 from .language_model.task_rows import task_sources
+from .sft import chat_samples
+
+CHAT = "chat"  # in `task_weights`: the dialogues of stage 3
 
 
 @dataclass
@@ -37,7 +40,11 @@ class PretrainArguments(LanguageModelArguments):
     """Model, data and mixture of stage 2."""
 
     motion_share: float = option(0.4, "Share of motion samples after the warm-up over the first half of the run.")
-    task_weights: str = option("", "How often tasks are drawn in their modality: speech_to_text=4,text_to_speech=0.5.")
+    task_weights: str = option(
+        "",
+        "How often tasks are drawn in their modality: speech_to_text=4,text_to_speech=0.5. chat=1 draws dialogues, "
+        "too, among the motion tasks, so that a tuned model keeps them.",
+    )
     eval_samples: int = option(100, "Held-out samples of each task to evaluate.")
 
 
@@ -62,14 +69,17 @@ def training_rows(args: PretrainArguments, processor, training_args) -> PackedMi
     """The rows of the run, drawn by the mixture; a data folder may have motion, speech, or both."""
     sources, renderer = load_sources(args, processor, "train", training_args.max_length)
     weights = parse_task_weights(args.task_weights)
+    motion = {task: pairs for task, pairs in sources.items() if task in MOTION_TASKS}
+    if weights.get(CHAT):
+        motion[CHAT] = chat_samples(args, processor, "train", training_args)
     return PackedMixture(
-        {task: pairs for task, pairs in sources.items() if task in MOTION_TASKS},
+        motion,
         {task: pairs for task, pairs in sources.items() if task not in MOTION_TASKS},
         training_args.max_steps * rows_of_step(training_args),
         training_args.max_length,
         training_args.seed,
         final=args.motion_share,
-        weights={task: weight for task, weight in weights.items() if task in sources},
+        weights={task: weight for task, weight in weights.items() if task in sources or task in motion},
         transform=PairRenderer(renderer),
         packing=training_args.packing,
     )
@@ -110,8 +120,8 @@ def parse_task_weights(text: str) -> dict[str, float]:
     weights = {}
     for part in filter(None, text.split(",")):
         task, _, weight = (piece.strip() for piece in part.partition("="))
-        if task not in TASKS:
-            raise ValueError(f"task_weights names {task!r}; expected {', '.join(TASKS)}")
+        if task not in (*TASKS, CHAT):
+            raise ValueError(f"task_weights names {task!r}; expected {', '.join((*TASKS, CHAT))}")
         try:
             weights[task] = float(weight)
         except ValueError:

@@ -76,6 +76,20 @@ def test_same_seed_same_corpus_and_other_seed_another(small, tmp_path, monkeypat
     assert wave.num_frames != other.num_frames or not np.allclose(wave.poses, other.poses, atol=0.01)
 
 
+def test_more_training_clips_change_no_others(small, tmp_path, monkeypatch):
+    folder, rows = small
+    monkeypatch.setattr(corpus, "ACTIONS", SOME)
+    monkeypatch.setattr(corpus, "GESTURE_CLIPS", (6, 2))
+    manifest = write_motion_corpus(tmp_path, seed=3, progress=False, times=3)
+    more = {row["id"]: row for row in map(json.loads, manifest.read_text(encoding="utf-8").splitlines())}
+    assert {key: more[key] for key in rows} == rows and len(more) == len(SOME) * 20
+    new = [row for key, row in more.items() if key not in rows]
+    assert {row["split"] for row in new} == {"train"} and {row["partner_id"] for row in new} == {None}
+    for name in ("wave-train-00", "wave-test-01"):
+        same = [read_motion(place / f"clips/{name}.npz") for place in (folder, tmp_path)]
+        np.testing.assert_array_equal(same[0].poses, same[1].poses)
+
+
 def recognised(folder: Path, rows: dict) -> float:
     """Share of held-out clips whose nearest training clip shows the same action."""
     train, test = ([r for r in rows.values() if r["split"] == split] for split in ("train", "test"))

@@ -4,12 +4,14 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoProcessor, Trainer
 
+from solami_hf.command_line import parse_arguments
 from solami_hf.processing.motion.motion_io import write_motion
 from solami_hf.processing.prepare import prepare
 from solami_hf.training import pretrain, sft
@@ -62,6 +64,16 @@ def run(tmp_path, tiny_model, tiny_processor, small_motion, small_sound):
 def arguments(run, output, *more, model="model"):
     paths = ["--model", str(run / model), "--data", str(run / "data"), "--output_dir", str(run / output)]
     return ["--config", str(run / "recipe.yaml"), *paths, *more]
+
+
+@pytest.mark.parametrize("weights, share", [("chat=6,motion_to_motion=0", 0.75), ("", 0.0)])
+def test_dialogues_among_the_tasks(run, tiny_processor, weights, share):
+    kinds = [pretrain.PretrainArguments, LanguageModelTrainingArguments]
+    more = ["--max_steps", "9", "--motion_share", "1", *(["--task_weights", weights] if weights else [])]
+    args, training_args = parse_arguments(kinds, arguments(run, "out", *more), "test", "")
+    rows = pretrain.training_rows(args, tiny_processor, training_args)
+    late = [rows.mixture[number] for number in range(600, 1000)]  # when the motion share has grown
+    assert np.isclose(sum(sample["task"] == "chat" for sample in late) / len(late), share, atol=0.08)
 
 
 def test_pretrain_then_sft_give_complete_folders(run):

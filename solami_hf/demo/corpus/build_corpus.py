@@ -91,27 +91,28 @@ def _turn_scene(motion: SmplxMotion, yaw: float, x: float, z: float) -> SmplxMot
     return place(motion, yaw, turned_x + x, turned_z + z)
 
 
-def write_motion_corpus(folder: str | Path, seed: int = 0, progress: bool = True) -> Path:
+def write_motion_corpus(folder: str | Path, seed: int = 0, progress: bool = True, times: int = 1) -> Path:
     """Writes `folder/clips/*.npz` and, last, `folder/manifest.jsonl`, whose path is returned, ready for `solami
     prepare motion`.
 
     A row is {"id", "motion", "text": 4 captions, "partner_id", "split", "source", "action", "side", "speed"}, paths
     relative to the folder. A fifth of the clips of every action is `test`, drawn from its own random numbers; mocap
-    takes of both splits come from the same recordings. Partners are of one split and stand face to face. The same seed
-    gives the same files; a folder that was written before is written over. Raises ModuleNotFoundError: the `pybullet`
-    package, which holds the recordings, is not installed.
+    takes of both splits come from the same recordings. Partners are of one split and stand face to face. With `times`
+    the training clips are so many times as many, those beyond the first without partners, and the others the same. The
+    same seed gives the same files; a folder that was written before is written over. Raises ModuleNotFoundError: the
+    `pybullet` package, which holds the recordings, is not installed.
     """
     folder = Path(folder)
     clips = folder / "clips"
     clips.mkdir(parents=True, exist_ok=True)
-    rows, motions = {}, {}
-    plan = [
-        (action, split, number)
-        for action in ACTIONS
-        for split, count in zip(("train", "test"), GESTURE_CLIPS if action in GESTURES else MOCAP_CLIPS, strict=True)
-        for number in range(count)
-    ]
-    for action, split, number in tqdm(plan, desc="motion clips", unit="clip", disable=None if progress else True):
+    rows, motions, plan, more = {}, {}, [], []
+    for action in ACTIONS:
+        train, test = GESTURE_CLIPS if action in GESTURES else MOCAP_CLIPS
+        plan += [(action, split, i) for split, count in (("train", train), ("test", test)) for i in range(count)]
+        more += [(action, "train", i) for i in range(train, train * times)]
+    paired = len(plan)
+    plan += more
+    for action, split, number in tqdm(plan, "motion clips", unit="clip", disable=None if progress else True):
         rng = np.random.default_rng([seed, ACTIONS.index(action), split == "test", number])
         motion, details = make_clip(action, rng)
         key = f"{action}-{split}-{number:02d}"
@@ -119,7 +120,7 @@ def write_motion_corpus(folder: str | Path, seed: int = 0, progress: bool = True
         rows[key] = {"id": key, "motion": f"clips/{key}.npz", "text": text, "partner_id": None, "split": split}
         rows[key] |= details
         motions[key] = motion
-    _pair_up(rows, motions, seed)
+    _pair_up(dict(list(rows.items())[:paired]), motions, seed)
     for key, motion in motions.items():
         write_motion(folder / rows[key]["motion"], motion)
     manifest = folder / "manifest.jsonl"

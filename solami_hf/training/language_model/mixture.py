@@ -41,7 +41,9 @@ class PairRenderer:
         self.renderer = renderer
 
     def __call__(self, pair: tuple, rng: np.random.Generator) -> dict:
-        """`{"input_ids", "labels", "task", "id"}` of `(task, id, source, target)`."""
+        """`{"input_ids", "labels", "task", "id"}` of `(task, id, source, target)`, or what is rendered already."""
+        if isinstance(pair, dict):
+            return pair
         task, row_id, source, target = pair
         instruction = phrasings(task)[rng.integers(len(phrasings(task)))]
         return {**self.renderer.task(instruction, source, target), "task": task, "id": row_id}
