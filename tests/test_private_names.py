@@ -48,9 +48,16 @@ def is_private(name: str) -> bool:
 
 
 @cache
-def parsed(folder: str) -> dict[Path, ast.Module]:
+def names_in(folder: str) -> dict[Path, tuple[set[str], dict[str, int]]]:
+    """What is `defined` and what is `used` in each file; the trees themselves would be kept as millions of objects."""
     paths = [path for path in (ROOT / folder).rglob("*.py") if "fixtures" not in path.parts]
-    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    trees = ((path, ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
+    return {path: (defined(tree), used(tree)) for path, tree in trees}
+
+
+def given_in(folder: str) -> set[str]:
+    """Names that the files of a folder give to something."""
+    return set().union(*(names for names, _ in names_in(folder).values()))
 
 
 def defined(tree: ast.Module) -> set[str]:
@@ -106,28 +113,26 @@ def classes_of(module: str) -> list[type]:
 @cache
 def everywhere() -> tuple[set[str], set[str]]:
     """Names that the package and all beside it give to something, and private names that they read."""
-    trees = [tree for each in ("solami_hf", *SCRIPTS) for tree in parsed(each).values()]
-    return set().union(*map(defined, trees)), set().union(*map(used, trees))
+    files = [names for each in ("solami_hf", *SCRIPTS) for names in names_in(each).values()]
+    return set().union(*(given for given, _ in files)), set().union(*(read for _, read in files))
 
 
-def foreign(trees: dict[Path, ast.Module], own: set[str], inherited: dict[str, str], allowed) -> list[str]:
+def foreign(files: dict, own: set[str], inherited: dict[str, str], allowed) -> list[str]:
     found = []
-    for path, tree in trees.items():
-        names = {name: line for name, line in used(tree).items() if name not in own or name in inherited}
+    for path, (_, read) in files.items():
+        names = {name: line for name, line in read.items() if name not in own or name in inherited}
         found += [f"{path.relative_to(ROOT)}:{line}: {name}" for name, line in names.items() if name not in allowed]
     return sorted(found)
 
 
 def test_the_package_uses_no_private_names_of_others(inherited):
-    trees = parsed("solami_hf")
-    own = set().union(*map(defined, trees.values()))
-    assert foreign(trees, own, inherited, ALLOWED) == []
+    assert foreign(names_in("solami_hf"), given_in("solami_hf"), inherited, ALLOWED) == []
 
 
 def test_the_package_replaces_no_private_names_of_others(inherited):
     ours = {each for name in list(sys.modules) if name.startswith("solami_hf") for each in classes_of(name)}
     # transformers keeps answers of its own on a class once it has been asked
-    own = set().union(*map(defined, parsed("solami_hf").values()))
+    own = given_in("solami_hf")
     replaced = {
         f"{each.__qualname__}.{name} of {inherited[name]}"
         for each in ours
@@ -139,7 +144,7 @@ def test_the_package_replaces_no_private_names_of_others(inherited):
 @pytest.mark.parametrize("folder", SCRIPTS)
 def test_scripts_and_tests_use_none_either(folder):
     own, _ = everywhere()
-    assert foreign(parsed(folder), own, {}, ALLOWED_IN_TESTS) == []
+    assert foreign(names_in(folder), own, {}, ALLOWED_IN_TESTS) == []
 
 
 def test_every_exception_is_used():
@@ -158,4 +163,4 @@ def test_every_exception_is_used():
 )
 def test_what_counts_as_used(code):
     tree = ast.parse(code)
-    assert foreign({ROOT / "x.py": tree}, defined(tree), {}, ALLOWED)
+    assert foreign({ROOT / "x.py": (defined(tree), used(tree))}, defined(tree), {}, ALLOWED)

@@ -110,7 +110,11 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
         ("talker", "talker/config.json", command(train_talker.main, "talker", **talker)),
         ("pretrain", "pretrained/processor_config.json", command(pretrain.main, "pretrain", **pretrained, seed=seed)),
         ("sft", "checkpoint/processor_config.json", command(sft.main, "sft", **tuned, seed=seed)),
-        ("more_motions", "more/motion/manifest.jsonl", lambda: write_motions(more / "motion", seed, recipe["more"])),
+        (
+            "more_motions",
+            "more/motion/manifest.jsonl",
+            lambda: write_motions(more / "motion", seed, recipe["more"], cuts=True),
+        ),
         ("more_dialogues", "more/chat/manifest.jsonl", dialogues(more, recipe["more_dialogues"], seed + 1)),
         ("more_prepared", "more_data/prepared", lambda: prepared(more, out / "more_data", "motion", "chat")),
         ("together", "together/processor_config.json", command(pretrain.main, "together", **together, seed=seed + 1)),

@@ -3,13 +3,15 @@
 import json
 import random
 
+import numpy as np
 import pytest
 
-from research.packaged_character.captions import draw_caption
+from research.packaged_character.captions import CUT_FRAMES, draw_caption, write_motions
 from research.packaged_character.dialogues import PERSONAS, TOLD, characters, tell, write_dialogues
 from research.packaged_character.sentences import example_sentences
+from solami_hf.demo.corpus import build_corpus
 from solami_hf.demo.corpus.captions import ACTIONS, action_of_caption
-from solami_hf.processing.motion.motion_io import write_motion
+from solami_hf.processing.motion.motion_io import read_motion, write_motion
 from solami_hf.processing.synthesize.scripts import read_characters, read_topics
 
 
@@ -18,6 +20,23 @@ def test_captions_name_their_action_and_kept_back_ones_are_others(action):
     drawn = [{draw_caption(action, random.Random(seed), kept) for seed in range(200)} for kept in (False, True)]
     assert all(action_of_caption(text) == action for texts in drawn for text in texts)
     assert not drawn[0] & drawn[1] and len(drawn[0]) > 100
+
+
+def test_cuts_are_parts_of_training_clips(tmp_path, monkeypatch):
+    monkeypatch.setattr(build_corpus, "ACTIONS", ("wave", "bow"))
+    monkeypatch.setattr(build_corpus, "GESTURE_CLIPS", (2, 1))
+    write_motions(tmp_path, seed=0, times=2, cuts=True)
+    rows = {row["id"]: row for row in map(json.loads, (tmp_path / "manifest.jsonl").read_text().splitlines())}
+    cuts = {key: row for key, row in rows.items() if key.endswith("-cut")}
+    assert len(cuts) == 8 and len(rows) == 18 and {row["split"] for row in cuts.values()} == {"train"}
+    for key, row in cuts.items():
+        whole = rows[key.removesuffix("-cut")]
+        assert row["text"] == whole["text"] and row["partner_id"] is None
+        part, of = read_motion(tmp_path / row["motion"]), read_motion(tmp_path / whole["motion"])
+        places = [i for i in range(of.num_frames) if np.allclose(of.poses[i], part.poses[0], atol=1e-5)]
+        assert part.num_frames <= CUT_FRAMES[1] and any(
+            np.allclose(of.transl[i : i + part.num_frames], part.transl, atol=1e-5) for i in places
+        )
 
 
 @pytest.fixture

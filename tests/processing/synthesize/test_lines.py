@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from solami_hf.processing.synthesize import SynthesizeArguments, synthesize
 from solami_hf.processing.synthesize.asking import UnusableAnswer
@@ -101,20 +103,29 @@ def test_the_first_sentence_stays_whatever_its_length():
     assert first_sentences("nothing whole", 3) == ""
 
 
-def test_a_batch_of_a_local_model_is_what_each_alone_is(tiny_tokenizer, tmp_path):
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+@pytest.fixture
+def local_model(tiny_tokenizer, tmp_path):
+    """A folder of a small model with a chat template, in bfloat16."""
     tiny_tokenizer.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}"
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tiny_tokenizer), **sizes))
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.5)
-    model.save_pretrained(tmp_path)
+    model.bfloat16().save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
-    settings = SynthesizeArguments("m", "o", local_model=str(tmp_path), temperature=0.0, max_tokens=9)
-    writer = LocalWriter(settings)
+    return SynthesizeArguments("m", "o", local_model=str(tmp_path), temperature=0.0, max_tokens=9)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_local_model_computes_in_what_the_machine_is_fast_in(local_model, monkeypatch, fast):
+    monkeypatch.setattr("solami_hf.modeling.solami.backbones.cpu_has_fast_bf16", lambda: fast)
+    assert LocalWriter(local_model).model.dtype == (torch.bfloat16 if fast else torch.float32)
+
+
+def test_a_batch_of_a_local_model_is_what_each_alone_is(local_model, monkeypatch):
+    monkeypatch.setattr("solami_hf.modeling.solami.backbones.cpu_has_fast_bf16", lambda: False)
+    writer = LocalWriter(local_model)
     requests = [[{"role": "user", "content": text}] for text in ("wave", "please wave your hand", "a bow")]
     together = writer.complete_all(requests, 0)
     assert together == [writer.complete(messages, 1, {}) for messages in requests]
