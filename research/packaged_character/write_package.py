@@ -16,7 +16,7 @@ from solami_hf.processing.files.output_folder import atomic_folder
 from solami_hf.processing.files.text_files import read_json, write_json
 
 logger = logging.getLogger(__name__)
-ADAPTERS = ("pretrained", "checkpoint", "together")  # one on top of another
+TRAINED = ("pretrained", "checkpoint", "together")  # one on top of another; the last one may be missing
 PROCESSOR_FILES = ("processor_config.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 # Greedy answers go round in circles; what is left of that ends at the second twelve equal tokens
 SAMPLING = {
@@ -35,7 +35,8 @@ def write_package(run: Path, output: Path) -> None:
     Raises:
         ValueError: the packaged parts do not give the trained model back.
     """
-    last = run / ADAPTERS[-1]
+    trained_stages = [run / name for name in TRAINED if (run / name).is_dir()]
+    last = trained_stages[-1]
     config = AutoConfig.from_pretrained(last)
     with atomic_folder(output) as folder:
         config.auto_map = {}
@@ -50,7 +51,7 @@ def write_package(run: Path, output: Path) -> None:
         (folder / "tokenizer.json").write_text(text, encoding="utf-8")
         for name, source in (("motion_codec", run / "motion_codec"), ("talker", run / "talker")):
             _pack(source, folder / name)
-        write_adapter([run / name / "adapter" for name in ADAPTERS], folder / ADAPTER)
+        write_adapter([stage / "adapter" for stage in trained_stages], folder / ADAPTER)
         trained = AutoModelForCausalLM.from_pretrained(last, dtype=torch.float32).eval()
         ids = trained_ids(config)
         rows = trained.get_input_embeddings().weight[ids].detach().to(torch.bfloat16).contiguous()

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 
+import anyio
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,11 @@ from solami_hf.generation.live.live_server import Access, LiveServer, live_app
 from solami_hf.processing.processing_solami import SolamiProcessor
 
 ADDRESS = "http://127.0.0.1"
+
+# anyio imports its parts when they are first asked for, which was in a server's thread. pytest parses them then, and
+# CPython 3.11 does not always bear two threads that parse: "AST constructor recursion depth mismatch"
+for name in dir(anyio):
+    getattr(anyio, name)
 
 
 @pytest.fixture
