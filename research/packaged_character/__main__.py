@@ -62,13 +62,13 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
             argv += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
         return lambda: function(argv)
 
-    def dialogues(corpus: Path, counts: dict, seed: int) -> Callable[[], None]:
-        return lambda: write_dialogues(corpus / "chat", corpus / "motion", out / "written", counts, seed)
+    def dialogues(folder: Path, counts: dict, seed: int) -> None:
+        write_dialogues(folder / "chat", folder / "motion", out / "written", counts, seed)
 
-    def prepared(corpus: Path, data: Path, *kinds: str) -> None:
+    def prepared(folder: Path, data: Path, *kinds: str) -> None:
         processor, known = SolamiProcessor.from_pretrained(out / "start"), {}
         for kind in kinds:
-            logger.info("%s: %s", kind, prepare(kind, corpus / kind, processor, data, known=known))
+            logger.info("%s: %s", kind, prepare(kind, folder / kind, processor, data, known=known))
         (data / "prepared").touch()
 
     def start() -> None:
@@ -99,7 +99,7 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
         ("motions", "corpus/motion/manifest.jsonl", lambda: write_motions(corpus / "motion", seed)),
         ("motion_codec", "motion_codec/config.json", command(train_motion_vq.main, "motion_codec", **codec)),
         ("written", "written/manifest.jsonl", written),
-        ("dialogues", "corpus/chat/manifest.jsonl", dialogues(corpus, recipe["dialogues"], seed)),
+        ("dialogues", "corpus/chat/manifest.jsonl", lambda: dialogues(corpus, recipe["dialogues"], seed)),
         (
             "speech",
             "corpus/speech/manifest.jsonl",
@@ -115,7 +115,7 @@ def stages(args: MakeArguments) -> list[tuple[str, str, Callable[[], object]]]:
             "more/motion/manifest.jsonl",
             lambda: write_motions(more / "motion", seed, recipe["more"], cuts=True),
         ),
-        ("more_dialogues", "more/chat/manifest.jsonl", dialogues(more, recipe["more_dialogues"], seed + 1)),
+        ("more_dialogues", "more/chat/manifest.jsonl", lambda: dialogues(more, recipe["more_dialogues"], seed + 1)),
         ("more_prepared", "more_data/prepared", lambda: prepared(more, out / "more_data", "motion", "chat")),
         ("together", "together/processor_config.json", command(pretrain.main, "together", **together, seed=seed + 1)),
         ("package", "package/adapter/adapter_config.json", lambda: write_package(out, out / "package")),

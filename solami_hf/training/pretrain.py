@@ -69,17 +69,17 @@ def training_rows(args: PretrainArguments, processor, training_args) -> PackedMi
     """The rows of the run, drawn by the mixture; a data folder may have motion, speech, or both."""
     sources, renderer = load_sources(args, processor, "train", training_args.max_length)
     weights = parse_task_weights(args.task_weights)
-    motion = {task: pairs for task, pairs in sources.items() if task in MOTION_TASKS}
     if weights.get(CHAT):
-        motion[CHAT] = chat_samples(args, processor, "train", training_args)
+        sources[CHAT] = chat_samples(args, processor, "train", training_args)
+    beside_speech = (*MOTION_TASKS, CHAT)
     return PackedMixture(
-        motion,
-        {task: pairs for task, pairs in sources.items() if task not in MOTION_TASKS},
+        {task: pairs for task, pairs in sources.items() if task in beside_speech},
+        {task: pairs for task, pairs in sources.items() if task not in beside_speech},
         training_args.max_steps * rows_of_step(training_args),
         training_args.max_length,
         training_args.seed,
         final=args.motion_share,
-        weights={task: weight for task, weight in weights.items() if task in sources or task in motion},
+        weights={task: weight for task, weight in weights.items() if task in sources},
         transform=PairRenderer(renderer),
         packing=training_args.packing,
     )
