@@ -136,14 +136,14 @@ def measure_turns(pipeline: SolamiPipeline, run: Path, args: MeasureArguments) -
         asked_spoken.append(conversation(name, _text(heard[-1])))
     typed, spoken = [], []  # a list of replies for each draw
     for draw in range(args.draws):
-        if draw:
+        if draw:  # the first goes on from where the base's second sample ended
             torch.manual_seed(draw)
         typed.append(answer_all(pipeline, asked_typed))
         spoken.append(answer_all(pipeline, asked_spoken))
     encode = TextEncoder(args.encoder or encoder_source())
     to = encode(first)
     embedded = {
-        name: [encode([reply.text for reply in draw]) for draw in draws]
+        name: [encode([reply.text for reply in replies]) for replies in draws]
         for name, draws in (("typed", typed), ("spoken", spoken))
     }
     shuffled = np.roll(np.arange(len(lines)), len(lines) // 2)
@@ -158,7 +158,7 @@ def measure_turns(pipeline: SolamiPipeline, run: Path, args: MeasureArguments) -
         own = slice(i, None, len(VOICES))
         figures[f"way_to_base_{voice}"] = _way(near["spoken"][own], near["shuffled"][own], near["second"][own])
     figures["asr_wer"] = {"mean": word_error_rate(heard, lines), "count": len(lines)}
-    figures["valid"] = _mean(items * 2 * args.draws, [reply.valid for draw in [*typed, *spoken] for reply in draw])
+    figures["valid"] = _mean(items * 2 * args.draws, [one.valid for replies in (*typed, *spoken) for one in replies])
     figures["perplexity_base"], figures["perplexity_tuned"] = perplexities(pipeline, base, asked, first)
     figures["recordings"] = measure_recordings(pipeline)
     figures |= measure_voice(pipeline, typed[0][: args.answers_heard])
